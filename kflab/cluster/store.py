@@ -1,0 +1,116 @@
+"""The object store: every object, one growing revision, and the past that observers still act on.
+
+Stands for the API server with etcd. Writes are whole, validated objects; a write that changes nothing makes no
+revision (as an update with an equal object does in k8s.io/apiserver pkg/registry/generic/registry/store.go).
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from kflab.manifest.objects import Key, KubeObject
+
+RULE_KINDS = frozenset({"Service", "EndpointSlice"})
+"""Kinds that kube-proxy makes rules from; `rules_revision` counts only their changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One write. `old` is None for a creation, `new` is None for a removal."""
+
+    revision: int
+    t_ns: int
+    key: Key
+    old: KubeObject | None
+    new: KubeObject | None
+    by: str
+    """Who wrote it: "user", "endpointslice-controller", "kubelet node-a", …"""
+
+
+class Store:
+    """All objects by key, with history. Objects are immutable; the store only swaps them.
+
+    `at` arguments are revisions: what a watcher that has seen exactly that revision knows.
+    """
+
+    def __init__(self) -> None:
+        self._now: dict[Key, KubeObject] = {}
+        self._kinds: dict[str, dict[Key, None]] = {}
+        self._past: dict[Key, list[tuple[int, KubeObject | None]]] = {}
+        self._log: list[Change] = []
+        self._log_start = 0
+        self._rule_changes: list[int] = []
+        self.revision = 0
+
+    def put(self, obj: KubeObject, t_ns: int, by: str) -> Change | None:
+        """Create or replace an object. Returns None when nothing differs."""
+        old = self._now.get(obj.key)
+        if old is not None and old == obj:
+            return None
+        return self._write(obj.key, old, obj, t_ns, by)
+
+    def delete(self, key: Key, t_ns: int, by: str) -> Change | None:
+        """Remove an object for good (graceful deletion is the caller's business). None if it is not there."""
+        old = self._now.get(key)
+        return None if old is None else self._write(key, old, None, t_ns, by)
+
+    def _write(self, key: Key, old: KubeObject | None, new: KubeObject | None, t_ns: int, by: str) -> Change:
+        self.revision += 1
+        if new is None:
+            del self._now[key]
+            del self._kinds[key.kind][key]
+        else:
+            self._now[key] = new
+            self._kinds.setdefault(key.kind, {})[key] = None
+        self._past.setdefault(key, []).append((self.revision, new))
+        if key.kind in RULE_KINDS:
+            self._rule_changes.append(self.revision)
+        change = Change(self.revision, t_ns, key, old, new, by)
+        self._log.append(change)
+        return change
+
+    def get(self, key: Key, at: int | None = None) -> KubeObject | None:
+        """The object now, or as it was at a revision; None if it did not exist."""
+        if at is None or at >= self.revision:
+            return self._now.get(key)
+        past = self._past.get(key)
+        if not past:
+            return None
+        i = bisect_right(past, at, key=lambda entry: entry[0])
+        return past[i - 1][1] if i else None
+
+    def keys(self, kind: str) -> Sequence[Key]:
+        """Keys of a kind in order of creation."""
+        return tuple(self._kinds.get(kind, ()))
+
+    def of_kind(self, kind: str, namespace: str | None = None) -> Iterator[KubeObject]:
+        """Current objects of a kind in order of creation, of one namespace or (None) of all."""
+        for key in tuple(self._kinds.get(kind, ())):
+            if namespace is None or key.namespace == namespace:
+                yield self._now[key]
+
+    def kinds(self) -> Sequence[str]:
+        """Kinds that have objects, in order of first appearance."""
+        return tuple(kind for kind, keys in self._kinds.items() if keys)
+
+    def changes(self, after: int) -> Sequence[Change]:
+        """Every change with a revision above `after`, in order."""
+        return self._log[max(0, after - self._log_start) :]
+
+    def rules_revision(self, at: int | None = None) -> int:
+        """How many changes to rule-making objects there were up to a revision (what the screen calls "rev")."""
+        return bisect_right(self._rule_changes, self.revision if at is None else at)
+
+    def forget_before(self, revision: int) -> None:
+        """Drop history that no observer at or after `revision` can ask for."""
+        for key in list(self._past):
+            past = self._past[key]
+            i = bisect_right(past, revision, key=lambda entry: entry[0])
+            if i > 1:
+                del past[: i - 1]
+            if len(past) == 1 and past[0][1] is None and past[0][0] <= revision:
+                del self._past[key]
+        drop = max(0, revision - self._log_start)
+        if drop:
+            del self._log[:drop]
+            self._log_start += drop

@@ -1,0 +1,40 @@
+"""Observers: who acts on which revision of the cluster, since when (idea 3 of the architecture)."""
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Observer:
+    """One row of knowledge: a kube-proxy, an ingress controller pod, CoreDNS or a load balancer.
+
+    Its rules are a pure function of the store at `revision`; `versions` keeps (effective_from_ns, revision),
+    ascending, so that any flow can ask what was in force at its own time.
+    """
+
+    name: str
+    """Unique: "kube-proxy/node-a", "ingress/NAMESPACE/POD", "coredns", "lb/NAMESPACE/SERVICE"."""
+    kind: str
+    """kube-proxy, ingress, coredns or lb."""
+    node: str = ""
+    """Where it runs; "" outside the cluster."""
+    running: bool = True
+    versions: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def revision(self) -> int:
+        """The revision its rules are made from now; 0 before its first sync."""
+        return self.versions[-1][1] if self.versions else 0
+
+    @property
+    def since_ns(self) -> int | None:
+        return self.versions[-1][0] if self.versions else None
+
+    def learn(self, t_ns: int, revision: int) -> None:
+        """From `t_ns` on its rules are made from `revision`."""
+        self.versions.append((t_ns, revision))
+
+    def at(self, t_ns: int) -> tuple[int, int] | None:
+        """(effective_from_ns, revision) in force at `t_ns`; None before the first sync."""
+        i = bisect_right(self.versions, t_ns, key=lambda version: version[0])
+        return self.versions[i - 1] if i else None

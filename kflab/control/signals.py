@@ -1,0 +1,20 @@
+"""The one door through which traffic speaks to the control plane.
+
+`lab` implements it on the engine's memory and the data plane's rules; tests fake it. `control` imports neither.
+"""
+
+from typing import Protocol
+
+from kflab.manifest.objects import Key, Probe
+
+
+class Signals(Protocol):
+    """Questions that controllers ask about what packets would meet."""
+
+    def answer_to_probe(self, pod: Key, container: str, probe: Probe, t_ns: int) -> bool:
+        """Whether the probe would succeed at `t_ns` (its port listens and the container is up)."""
+        ...
+
+    def answer_to_health_check(self, node: str, service: Key, t_ns: int) -> bool:
+        """Whether a load balancer's health check of `service` on `node` passes at `t_ns`."""
+        ...

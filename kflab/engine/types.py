@@ -1,0 +1,205 @@
+"""The engine's vocabulary: index spaces, codes and the plain values that `lab` hands it.
+
+Index spaces (all non-negative int32; -1 means "none" everywhere):
+
+* *server*: one (pod, container port) that may answer, or an address nobody has. Rows of `Server`.
+* *place*: a node, or a caller outside the cluster (-1).
+* *chooser*: something that picks one of its candidates per connection (a load balancer, a node's DNAT for one
+  Service port, an NGINX upstream). Candidates are places for a load balancer, servers for all others.
+* *stream*: one kind of request from one kind of caller. Its index is part of the address of every draw.
+"""
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+Int8Array = NDArray[np.int8]
+Int32Array = NDArray[np.int32]
+Int64Array = NDArray[np.int64]
+UInt64Array = NDArray[np.uint64]
+
+MAX_TRIES = 3
+"""Columns of per-try arrays. ingress-nginx's proxy-next-upstream-tries default (lifecycle.md 1.8)."""
+
+
+class Answer(IntEnum):
+    """How one try ended."""
+
+    NONE = 0
+    OK = 1
+    REFUSED = 2
+    """RST: nothing listens; one round trip later."""
+    RESET = 3
+    """The connection was open and the pod went away before answering."""
+    TIMEOUT = 4
+    """No answer to SYN (address gone, DROP) within the caller's connect timeout."""
+    REJECTED = 5
+    """REJECT by a Service rule: ICMP port unreachable, the caller sees "connection refused"."""
+    NO_UPSTREAM = 6
+    """NGINX has no endpoint for the route: 503 at once."""
+
+
+class Behaviour(IntEnum):
+    """What a server does with a SYN."""
+
+    LISTENS = 0
+    REFUSES = 1
+    """The sandbox is there, nothing listens: RST."""
+    SILENT = 2
+    """Nobody has this address any more, or the node is off: no answer at all."""
+
+
+class Pick(IntEnum):
+    """How a chooser picks."""
+
+    RANDOM = 0
+    """An addressed draw per connection (kube-proxy iptables `statistic --mode random`)."""
+    FLOW_HASH = 1
+    """A hash of the five-tuple (AWS NLB)."""
+    ROUND_ROBIN = 2
+    """Next in turn, position kept in memory per (chooser) (NGINX balancer, per ingress pod)."""
+
+
+class Choice(IntEnum):
+    """Which of the four 64-bit words of a request's draw block serves what."""
+
+    ARRIVAL = 0
+    """Attempt 0: gap to the next request; attempts ≥ 1 do not use it."""
+    ENTRY = 1
+    """Attempt 0: high 32 bits pick the ingress pod or first DNAT, low 32 bits give source port and flow hash."""
+    BACKEND = 2
+    """High 32 bits pick the endpoint of this try; low 32 bits pick the worker of the pod and the upstream port."""
+    SERVICE = 3
+    """Service time of this try."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fan:
+    """Candidates of a chooser under one revision, with exact integer weights.
+
+    Either `candidates` is non-empty and `answer` is NONE, or there is nothing to choose and every connection ends
+    with `answer`.
+    """
+
+    candidates: tuple[int, ...] = ()
+    weights: tuple[int, ...] = ()
+    """Same length as candidates; all equal in the ordinary case."""
+    answer: Answer = Answer.NONE
+    """REJECTED, TIMEOUT (DROP) or NO_UPSTREAM when candidates is empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One address that may answer."""
+
+    address: str
+    """ip:port, for debugging only."""
+    place: int
+    """Node it is on; -1 unknown."""
+    workers: int = 16
+    """Workers with one FIFO each; a connection goes to one at accept."""
+    service: str = "default"
+    """Name of its service-time table in `Timing.service_tables`."""
+    is_ingress: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One kind of request from one kind of caller.
+
+    kinds:
+      * ``l7``:  client → lb chooser → node → entry chooser of that node → ingress server → upstream chooser of that
+        ingress server → server, up to `tries` tries, each a new pick.
+      * ``l4``:  client → lb chooser → node → entry chooser of that node → server (one try).
+      * ``node``: like l4 without a load balancer: the client dials `place` directly.
+      * ``pod``: a caller on node `place` → entry chooser of its own node → server (one try).
+    """
+
+    index: int
+    kind: str
+    rate_rps: float
+    """Mean rate of a Poisson stream; 0 is silent."""
+    lb: int = -1
+    """Chooser whose candidates are places."""
+    place: int = -1
+    """For kinds node and pod."""
+    entries: tuple[tuple[int, int], ...] = ()
+    """(place, chooser): the DNAT that the node at `place` applies to this stream's destination."""
+    upstreams: tuple[tuple[int, int], ...] = ()
+    """(ingress server, upstream chooser), l7 only."""
+    no_route: bool = False
+    """l7: the ingress has no rule for this host and path: 404 from NGINX, no upstream try."""
+    tries: int = 3
+    """Tries in all towards upstreams; 1 for l4, node and pod."""
+    idempotent: bool = True
+    """GET: a reset after the request was sent may be tried again; POST: only a refused connect is."""
+    keepalive: bool = False
+    """Upstream connections are kept (a kept connection stays on its pod)."""
+    pinned_ports: tuple[tuple[int, int, int], ...] = ()
+    """(request number, client source port, first upstream source port)."""
+    client: str = ""
+    """Client address (text), part of the flow hash."""
+    destination: str = ""
+    """Where the client connects, "52.100.10.20:443"; part of the flow hash."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Delays of the data path, in ns. All are modelling choices (M in lifecycle.md terms) unless said otherwise."""
+
+    client_lb_ns: int = 60_000
+    """One way, client to load balancer (a client near the region; raise it for the Internet)."""
+    lb_node_ns: int = 50_000
+    """One way, load balancer to node."""
+    same_node_ns: int = 20_000
+    """One way between a node's host network and a pod on it, or two pods on it."""
+    cross_node_ns: int = 80_000
+    """One way between nodes in one zone."""
+    nginx_ns: int = 100_000
+    """NGINX: parse, route, choose; before the first try."""
+    connect_timeout_ns: int = 5_000_000_000
+    """ingress-nginx proxy-connect-timeout (lifecycle.md 1.8). Also how long plain clients wait."""
+    read_timeout_ns: int = 60_000_000_000
+    """ingress-nginx proxy-read-timeout."""
+    service_p50_ns: int = 2_300_000
+    service_p99_ns: int = 11_000_000
+    """The default service time is log-normal with this median and 99th percentile."""
+
+
+@dataclass(slots=True)
+class Finished:
+    """Columns of finished requests, one row each, in order of finish (ties: stream, number). Shapes (n,) or (n, 3)."""
+
+    stream: Int32Array
+    number: Int64Array
+    start_ns: Int64Array
+    finish_ns: Int64Array
+    status: Int32Array
+    """HTTP status, or -Answer for an error the client sees on its socket (e.g. -2 refused)."""
+    tries: Int8Array
+    """Upstream tries (l7) or connection tries (others); at least 1 unless the route was missing (0)."""
+    node: Int32Array
+    """Place the load balancer chose; -1 without one."""
+    ingress: Int32Array
+    """Ingress server; -1 without one."""
+    try_server: Int32Array
+    """(n, 3) server picked by each try, -1 none."""
+    try_answer: Int8Array
+    """(n, 3) Answer of each try."""
+    try_start_ns: Int64Array
+    """(n, 3) when the caller sent the SYN of each try (its node's rules of that time decided)."""
+    try_end_ns: Int64Array
+    """(n, 3) when the caller knew how it ended."""
+    try_worker: Int32Array
+    """(n, 3) worker of the server, -1 where it never got one."""
+    queue_ns: Int64Array
+    """Wait in the answering worker's queue."""
+    service_ns: Int64Array
+    """Service time of the answering try."""
+    extra: dict[str, Int64Array] = field(default_factory=dict)
+    """Further columns (round-robin position used, kept connection…)."""
+
+    def __len__(self) -> int:
+        return len(self.stream)

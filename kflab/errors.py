@@ -1,0 +1,32 @@
+"""The one error kflab raises for anything a person can put right."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A position in a text somebody wrote. Lines and columns count from 1."""
+
+    file: str
+    line: int = 1
+    column: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+class KflabError(Exception):
+    """A problem with input or usage, told in one line.
+
+    Args:
+        message: What is wrong and what was expected, without a trailing full stop.
+        place: Where it is written, when it comes from a file.
+    """
+
+    def __init__(self, message: str, place: Place | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.place = place
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.message}" if self.place else self.message

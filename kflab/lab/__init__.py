@@ -1,0 +1,1 @@
+"""One running lab: commands in, immutable snapshots, facts and traces out."""

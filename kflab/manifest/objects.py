@@ -1,0 +1,553 @@
+"""Typed, immutable Kubernetes objects: what every room right of `manifest` works with.
+
+Only fields that the lab models are typed; `raw` keeps the whole tree as given. Objects are never edited in place:
+controllers use `dataclasses.replace`. Defaults here are those the API server would fill in
+(k8s.io/kubernetes pkg/apis/*/v1/defaults.go), so a freshly constructed object is already defaulted.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from kflab.errors import Place
+
+Labels = Mapping[str, str]
+
+NO_LABELS: Labels = {}
+
+
+class Key(NamedTuple):
+    """Names one object in a cluster. `namespace` is "" for cluster-scoped kinds."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        """kubectl's `kind/name`, in lower case."""
+        return f"{self.kind.lower()}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """ObjectMeta, as far as the lab reads it."""
+
+    name: str
+    namespace: str = ""
+    labels: Labels = field(default_factory=dict)
+    annotations: Labels = field(default_factory=dict)
+    uid: str = ""
+    """Empty until the API server (the store) has accepted the object."""
+    creation_ns: int = 0
+    """Simulated time of creation in ns; negative before the lab opened."""
+    deletion_ns: int | None = None
+    """deletionTimestamp minus the grace period, i.e. when delete was called; None while it lives."""
+    grace_s: int | None = None
+    """deletionGracePeriodSeconds, set with deletion_ns."""
+    owner: Key | None = None
+    """The controlling ownerReference."""
+    generation: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class KubeObject:
+    """Base of all kinds."""
+
+    meta: Meta
+    raw: Mapping[str, Any] | None = field(default=None, compare=False)
+    """The tree as the user (or dump) gave it, defaults not filled in; None for objects that controllers made."""
+    place: Place | None = field(default=None, compare=False)
+    """Where the user wrote it; None for made objects."""
+
+    @property
+    def kind(self) -> str:
+        return type(self).__name__
+
+    @property
+    def key(self) -> Key:
+        return Key(self.kind, self.meta.namespace, self.meta.name)
+
+
+# --- selectors ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """One matchExpressions entry; `operator` is In, NotIn, Exists or DoesNotExist."""
+
+    key: str
+    operator: str
+    values: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSelector:
+    """metav1.LabelSelector. An empty selector matches everything; "no selector" is None where it is used."""
+
+    match_labels: Labels = field(default_factory=dict)
+    match_expressions: tuple[Requirement, ...] = ()
+
+    def matches(self, labels: Labels) -> bool:
+        """Whether all requirements hold (apimachinery pkg/labels/selector.go)."""
+        for key, value in self.match_labels.items():
+            if labels.get(key) != value:
+                return False
+        for want in self.match_expressions:
+            present = want.key in labels
+            if want.operator == "In" and (not present or labels[want.key] not in want.values):
+                return False
+            if want.operator == "NotIn" and present and labels[want.key] in want.values:
+                return False
+            if want.operator == "Exists" and not present:
+                return False
+            if want.operator == "DoesNotExist" and present:
+                return False
+        return True
+
+
+# --- cluster-scoped -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace(KubeObject):
+    """v1 Namespace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taint:
+    """A node taint."""
+
+    key: str
+    effect: str
+    value: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Toleration:
+    """A pod toleration; empty `key` with Exists tolerates all."""
+
+    key: str = ""
+    operator: str = "Equal"
+    value: str = ""
+    effect: str = ""
+    seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Node(KubeObject):
+    """v1 Node."""
+
+    pod_cidrs: tuple[str, ...] = ()
+    internal_ips: tuple[str, ...] = ()
+    external_ips: tuple[str, ...] = ()
+    ready: str = "True"
+    """Status of the Ready condition: True, False or Unknown."""
+    unschedulable: bool = False
+    taints: tuple[Taint, ...] = ()
+    provider_id: str = ""
+
+
+# --- pods and workloads ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerPort:
+    """One containerPort."""
+
+    port: int
+    name: str = ""
+    protocol: str = "TCP"
+    host_port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A probe; `port` is a number or a named container port; `action` is httpGet, tcpSocket, exec or grpc."""
+
+    action: str
+    port: int | str | None = None
+    path: str = "/"
+    initial_delay_s: int = 0
+    period_s: int = 10
+    timeout_s: int = 1
+    success: int = 1
+    failure: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container of a pod template."""
+
+    name: str
+    image: str = ""
+    ports: tuple[ContainerPort, ...] = ()
+    args: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    """Literal environment values only, in order."""
+    readiness: Probe | None = None
+    liveness: Probe | None = None
+    startup: Probe | None = None
+    pre_stop_sleep_s: int | None = None
+    """lifecycle.preStop.sleep.seconds, or an exec of `sleep N` where that is the whole command."""
+    restart_policy: str = ""
+    """"Always" on an init container makes it a sidecar."""
+    requests: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PodSpec:
+    """v1 PodSpec, as far as modelled."""
+
+    containers: tuple[Container, ...] = ()
+    init_containers: tuple[Container, ...] = ()
+    node_name: str = ""
+    node_selector: Labels = field(default_factory=dict)
+    host_network: bool = False
+    restart_policy: str = "Always"
+    grace_s: int = 30
+    tolerations: tuple[Toleration, ...] = ()
+    dns_policy: str = "ClusterFirst"
+    hostname: str = ""
+    subdomain: str = ""
+    service_account: str = "default"
+    affinity: Mapping[str, Any] | None = None
+    readiness_gates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerStatus:
+    """status.containerStatuses entry. `state` is waiting, running or terminated."""
+
+    name: str
+    state: str = "waiting"
+    reason: str = "ContainerCreating"
+    ready: bool = False
+    restarts: int = 0
+    started_ns: int | None = None
+    finished_ns: int | None = None
+    exit_code: int | None = None
+    """Of the state terminated, or of the last termination when running again or waiting."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodStatus:
+    """v1 PodStatus, as the API server has it: what the kubelet last reported, not what is."""
+
+    phase: str = "Pending"
+    pod_ips: tuple[str, ...] = ()
+    host_ips: tuple[str, ...] = ()
+    ready: bool = False
+    """Condition Ready."""
+    ready_since_ns: int | None = None
+    scheduled_ns: int | None = None
+    start_ns: int | None = None
+    reason: str = ""
+    containers: tuple[ContainerStatus, ...] = ()
+
+    @property
+    def restarts(self) -> int:
+        return sum(status.restarts for status in self.containers)
+
+
+@dataclass(frozen=True, slots=True)
+class Pod(KubeObject):
+    """v1 Pod."""
+
+    spec: PodSpec = PodSpec()
+    status: PodStatus = PodStatus()
+
+    @property
+    def ip(self) -> str:
+        """First pod IP, "" before the sandbox exists."""
+        return self.status.pod_ips[0] if self.status.pod_ips else ""
+
+    @property
+    def terminating(self) -> bool:
+        return self.meta.deletion_ns is not None
+
+
+@dataclass(frozen=True, slots=True)
+class PodTemplate:
+    """A workload's spec.template."""
+
+    labels: Labels = field(default_factory=dict)
+    annotations: Labels = field(default_factory=dict)
+    spec: PodSpec = PodSpec()
+
+
+@dataclass(frozen=True, slots=True)
+class RollingUpdate:
+    """Deployment strategy. Values are ints or percentages as text ("25%"); type Recreate ignores them."""
+
+    type: str = "RollingUpdate"
+    max_surge: int | str = "25%"
+    max_unavailable: int | str = "25%"
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment(KubeObject):
+    """apps/v1 Deployment."""
+
+    replicas: int = 1
+    selector: LabelSelector = LabelSelector()
+    template: PodTemplate = PodTemplate()
+    strategy: RollingUpdate = RollingUpdate()
+    min_ready_s: int = 0
+    paused: bool = False
+    revision_history_limit: int = 10
+    progress_deadline_s: int = 600
+    observed: Mapping[str, int] = field(default_factory=dict)
+    """status: replicas, updatedReplicas, readyReplicas, availableReplicas."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSet(KubeObject):
+    """apps/v1 ReplicaSet."""
+
+    replicas: int = 1
+    selector: LabelSelector = LabelSelector()
+    template: PodTemplate = PodTemplate()
+    min_ready_s: int = 0
+    observed: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StatefulSet(KubeObject):
+    """apps/v1 StatefulSet; its ordered behaviour comes later, its pods exist."""
+
+    replicas: int = 1
+    selector: LabelSelector = LabelSelector()
+    template: PodTemplate = PodTemplate()
+    service_name: str = ""
+    pod_management: str = "OrderedReady"
+    observed: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonSet(KubeObject):
+    """apps/v1 DaemonSet; one pod per fitting node."""
+
+    selector: LabelSelector = LabelSelector()
+    template: PodTemplate = PodTemplate()
+    observed: Mapping[str, int] = field(default_factory=dict)
+
+
+# --- Services -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePort:
+    """One Service port. `target` is a number or a container port name."""
+
+    port: int
+    name: str = ""
+    protocol: str = "TCP"
+    target: int | str = 0
+    """Defaults to `port` (the loader fills it)."""
+    node_port: int = 0
+    app_protocol: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadBalancerIngress:
+    """One status.loadBalancer.ingress entry."""
+
+    ip: str = ""
+    hostname: str = ""
+    ip_mode: str = "VIP"
+
+
+@dataclass(frozen=True, slots=True)
+class Service(KubeObject):
+    """v1 Service."""
+
+    type: str = "ClusterIP"
+    ports: tuple[ServicePort, ...] = ()
+    selector: Labels = field(default_factory=dict)
+    """Empty: no selector, EndpointSlices are given by hand."""
+    cluster_ips: tuple[str, ...] = ()
+    """() before allocation; ("None",) headless."""
+    external_ips: tuple[str, ...] = ()
+    external_name: str = ""
+    external_traffic_policy: str = "Cluster"
+    internal_traffic_policy: str = "Cluster"
+    session_affinity: str = "None"
+    affinity_timeout_s: int = 10800
+    health_check_node_port: int = 0
+    load_balancer_class: str = ""
+    load_balancer_source_ranges: tuple[str, ...] = ()
+    load_balancer_ip: str = ""
+    allocate_node_ports: bool = True
+    publish_not_ready: bool = False
+    traffic_distribution: str = ""
+    ip_families: tuple[str, ...] = ("IPv4",)
+    ip_family_policy: str = "SingleStack"
+    load_balancer: tuple[LoadBalancerIngress, ...] = ()
+    """status.loadBalancer.ingress."""
+
+    @property
+    def headless(self) -> bool:
+        return self.cluster_ips == ("None",)
+
+    @property
+    def cluster_ip(self) -> str:
+        return self.cluster_ips[0] if self.cluster_ips else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One endpoint of an EndpointSlice. None means the field is absent."""
+
+    addresses: tuple[str, ...]
+    ready: bool | None = None
+    serving: bool | None = None
+    terminating: bool | None = None
+    node_name: str = ""
+    zone: str = ""
+    hostname: str = ""
+    target: Key | None = None
+    hint_zones: tuple[str, ...] = ()
+    hint_nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointPort:
+    """One EndpointSlice port. `port` None means all ports."""
+
+    port: int | None
+    name: str = ""
+    protocol: str = "TCP"
+    app_protocol: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSlice(KubeObject):
+    """discovery.k8s.io/v1 EndpointSlice; its Service is label `kubernetes.io/service-name`."""
+
+    address_type: str = "IPv4"
+    endpoints: tuple[Endpoint, ...] = ()
+    ports: tuple[EndpointPort, ...] = ()
+
+    @property
+    def service(self) -> Key:
+        return Key("Service", self.meta.namespace, self.meta.labels.get("kubernetes.io/service-name", ""))
+
+
+# --- Ingress --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class IngressBackend:
+    """Service backend: `port` is a number or a Service port name. `service` "" for resource backends."""
+
+    service: str = ""
+    port: int | str = 0
+
+
+@dataclass(frozen=True, slots=True)
+class IngressPath:
+    """One path of a rule. `path_type` is Exact, Prefix or ImplementationSpecific."""
+
+    path: str
+    path_type: str
+    backend: IngressBackend
+
+
+@dataclass(frozen=True, slots=True)
+class IngressRule:
+    """One rule; host "" matches every host."""
+
+    host: str = ""
+    paths: tuple[IngressPath, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class IngressTLS:
+    """One tls entry."""
+
+    hosts: tuple[str, ...] = ()
+    secret: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ingress(KubeObject):
+    """networking.k8s.io/v1 Ingress."""
+
+    ingress_class: str | None = None
+    rules: tuple[IngressRule, ...] = ()
+    tls: tuple[IngressTLS, ...] = ()
+    default_backend: IngressBackend | None = None
+    load_balancer: tuple[LoadBalancerIngress, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class IngressClass(KubeObject):
+    """networking.k8s.io/v1 IngressClass."""
+
+    controller: str = ""
+
+    @property
+    def default(self) -> bool:
+        return self.meta.annotations.get("ingressclass.kubernetes.io/is-default-class") == "true"
+
+
+# --- configuration --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigMap(KubeObject):
+    """v1 ConfigMap."""
+
+    data: Labels = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Secret(KubeObject):
+    """v1 Secret; values are never shown."""
+
+    type: str = "Opaque"
+
+
+@dataclass(frozen=True, slots=True)
+class KubeProxyConfiguration(KubeObject):
+    """kubeproxy.config.k8s.io/v1alpha1. Has no metadata; its name is "kube-proxy"."""
+
+    mode: str = "iptables"
+    cluster_cidrs: tuple[str, ...] = ()
+    detect_local_mode: str = "ClusterCIDR"
+    node_port_addresses: tuple[str, ...] = ()
+    masquerade_all: bool = False
+    localhost_node_ports: bool = True
+    min_sync_s: float = 1.0
+    sync_s: float = 30.0
+    feature_gates: Mapping[str, bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Unmodelled(KubeObject):
+    """Any other kind: kept, listed and shown, without behaviour."""
+
+    given_kind: str = ""
+    api_version: str = ""
+
+    @property
+    def kind(self) -> str:
+        return self.given_kind
+
+
+KINDS: Mapping[str, type[KubeObject]] = {
+    cls.__name__: cls
+    for cls in (
+        Namespace, Node, Pod, Deployment, ReplicaSet, StatefulSet, DaemonSet, Service, EndpointSlice, Ingress,
+        IngressClass, ConfigMap, Secret, KubeProxyConfiguration,
+    )
+}  # fmt: skip
+"""Kinds with behaviour, by name."""
+
+CLUSTER_SCOPED = frozenset(
+    {"Namespace", "Node", "IngressClass", "KubeProxyConfiguration", "PersistentVolume", "StorageClass", "ClusterRole",
+     "ClusterRoleBinding", "CustomResourceDefinition", "PriorityClass", "RuntimeClass", "APIService",
+     "ValidatingWebhookConfiguration", "MutatingWebhookConfiguration", "GatewayClass"}
+)  # fmt: skip
+"""Kinds without a namespace."""
