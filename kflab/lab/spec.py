@@ -1,0 +1,79 @@
+"""What a lab is made from: everything that decides its story, as plain data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kflab.lab.commands import Command
+from kflab.lab.handle import Tab
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSpec:
+    """One source of requests from outside the cluster (or, with `from_pod`, from a pod)."""
+
+    url: str
+    """scheme://host[:port]/path."""
+    rate_rps: float
+    """Mean rate of a Poisson stream, requests per second."""
+    name: str = "client"
+    address: str = "203.0.113.45"
+    """Source address; ignored with from_pod."""
+    method: str = "GET"
+    from_pod: str = ""
+    """"namespace/pod" or "namespace/Kind/name" of a workload (its first pod)."""
+    first_client_port: int | None = None
+    """Pins the client's source port of request 0 only."""
+    first_upstream_port: int | None = None
+    """Pins NGINX's source port of request 0 only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A timed step of a scenario."""
+
+    t_ns: int
+    command: Command
+    say: str = ""
+    """A line of narration shown when it happens."""
+    pod_of: tuple[str, int] | None = None
+    """("namespace/Kind/name", ordinal): the pod the command is about, when it is not named: the ordinal-th pod of the
+    workload in order of creation, looked up at t_ns."""
+
+
+@dataclass(frozen=True, slots=True)
+class PinSpec:
+    """Addresses and names fixed by the scenario. Keys are "namespace/Kind/name" (pods) or "namespace/name"."""
+
+    pod_ips: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    load_balancer_ips: Mapping[str, str] = field(default_factory=dict)
+    public_names: Mapping[str, str] = field(default_factory=dict)
+    """Public DNS name → "namespace/name" of the LoadBalancer Service it points to."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabSpec:
+    """One lab, before it runs. The same spec gives the same story, byte for byte."""
+
+    name: str
+    tabs: tuple[Tab, ...]
+    seed: int = 7
+    title: str = ""
+    pins: PinSpec = PinSpec()
+    delays: Mapping[str, object] = field(default_factory=dict)
+    """Overrides of control delays by name, in the units their names end in."""
+    timing: Mapping[str, int] = field(default_factory=dict)
+    """Overrides of data-path delays (engine Timing fields, ns)."""
+    clients: tuple[ClientSpec, ...] = ()
+    """() means: find every entry point in the manifests."""
+    rate_rps: float = 100.0
+    """Requests per second from outside, over all entry points found, when `clients` is empty."""
+    url: str = ""
+    """Only this URL from outside, when `clients` is empty."""
+    nodes: int = 0
+    """Make this many Nodes; 0: those given, else three."""
+    namespace: str = "default"
+    """Namespace of objects that name none."""
+    actions: tuple[Action, ...] = ()
+    cold: bool = False
+    """Start from nothing instead of a settled cluster."""
+    duration_ns: int | None = None

@@ -1,0 +1,289 @@
+"""The saved-scenario format, version 1: a YAML file → `LabSpec`, expectations and a duration.
+
+A scenario may extend another; `manifests` lists and `expect`, `actions` replace those of the base, `cluster` and
+scalars merge over it. Paths are relative to the file that names them.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from kflab.errors import KflabError, Place
+from kflab.lab.commands import Apply, Command, Kill, KillRandom, Scale, SetLoad, Start, Stop
+from kflab.lab.handle import Tab
+from kflab.lab.spec import Action, ClientSpec, LabSpec, PinSpec
+from kflab.manifest.objects import Key
+from kflab.manifest.plain import load_plain
+from kflab.scenario.library import Origin, find
+
+FORMAT = "scenario/v1"
+_DEPTH = 8
+"""How long a chain of `extends` may be."""
+
+PlaceOf = Callable[[tuple[str | int, ...]], Place]
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """One line of `expect`. `low` and `high` bound the measured figure, either may be None."""
+
+    metric: str
+    """requestsFailed, requestsSent, triesRefused, trafficMovedWithin (s), readyPods, okShare (0..1)."""
+    low: float | None = None
+    high: float | None = None
+    workload: str = ""
+
+    def __str__(self) -> str:
+        about = f" of {self.workload}" if self.workload else ""
+        if self.low is not None and self.low == self.high:
+            return f"{self.metric}{about} = {self.low:g}"
+        low = f"{self.low:g} ≤ " if self.low is not None else ""
+        high = f" ≤ {self.high:g}" if self.high is not None else ""
+        return f"{low}{self.metric}{about}{high}"
+
+
+METRICS = ("requestsFailed", "requestsSent", "triesRefused", "trafficMovedWithin", "readyPods", "okShare")
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A scenario ready to run."""
+
+    spec: LabSpec
+    title: str
+    summary: str
+    duration_ns: int
+    expectations: tuple[Expectation, ...]
+
+
+def duration_ns(text: object, place: Place) -> int:
+    """Read "12.4s", "500ms", "2m" or a plain number of seconds, exactly, as ns."""
+    if isinstance(text, (int, float)) and not isinstance(text, bool):
+        text = f"{text}s"
+    match = re.fullmatch(r"(\d+)(?:\.(\d{1,9}))?(ns|us|ms|s|m|h)", str(text).strip())
+    if not match:
+        raise KflabError(f"{text!r} is not a duration; expected a form such as 12.4s, 500ms or 2m", place)
+    unit = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}[match[3]]
+    fraction = match[2] or ""
+    return int(match[1]) * unit + (int(fraction) * unit // 10 ** len(fraction) if fraction else 0)
+
+
+def load(name: str) -> Scenario:
+    """Read a bundled scenario by name, or a file by path.
+
+    Raises:
+        KflabError: With the place, when the file is not a scenario of this version.
+    """
+    return _build(find(name), _read(find(name), 0))
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """A value with the place it was written at and the origin that relative paths in it belong to."""
+
+    value: Any
+    place: Place
+    origin: Origin
+
+
+_FIELDS = ("title", "summary", "seed", "duration", "manifests", "cluster", "clients", "actions", "expect", "timing")
+
+
+def _read(origin: Origin, depth: int) -> dict[str, _Field]:
+    if depth > _DEPTH:
+        raise KflabError(f"scenarios extend each other more than {_DEPTH} deep", Place(origin.name))
+    tree, place_of = load_plain(origin.text, origin.name)
+    if not isinstance(tree, dict) or tree.get("kflab") != FORMAT:
+        raise KflabError(f"not a scenario: expected `kflab: {FORMAT}`", Place(origin.name))
+    fields: dict[str, _Field] = {}
+    if "extends" in tree:
+        fields.update(_read(find(str(tree["extends"]), origin), depth + 1))
+    for key, value in tree.items():
+        if key in ("kflab", "extends"):
+            continue
+        if key not in _FIELDS:
+            raise KflabError(f"unknown field {key!r}; expected one of {', '.join(_FIELDS)}", place_of((key,)))
+        if key in ("manifests", "cluster", "timing"):
+            if not isinstance(value, dict):
+                raise KflabError(f"{key} must be a mapping", place_of((key,)))
+            for part, inner in value.items():
+                fields[f"{key}.{part}"] = _Field(inner, place_of((key, part)), origin)
+        else:
+            fields[key] = _Field(value, place_of((key,)), origin)
+    return fields
+
+
+def _build(origin: Origin, fields: Mapping[str, _Field]) -> Scenario:
+    def get(key: str, default: Any) -> Any:
+        return fields[key].value if key in fields else default
+
+    def place(key: str) -> Place:
+        return fields[key].place if key in fields else Place(origin.name)
+
+    allowed = {"manifests": ("documents", "additions", "patches"), "cluster": ("pins", "delays", "nodes", "namespace")}
+    for key, field in fields.items():
+        room, _, part = key.partition(".")
+        if room in allowed and part not in allowed[room]:
+            raise KflabError(f"unknown field {part!r} in {room}; expected {', '.join(allowed[room])}", field.place)
+    tabs = [tab for role in allowed["manifests"] for tab in _tabs(role, fields.get(f"manifests.{role}"))]
+    if not any(tab.role == "documents" for tab in tabs):
+        raise KflabError("the scenario has no manifests.documents", Place(origin.name))
+    pins = get("cluster.pins", {})
+    unknown = sorted(set(pins) - {"podIPs", "loadBalancerIPs", "publicNames"})
+    if unknown:
+        raise KflabError(
+            f"unknown pin {unknown[0]!r}; expected podIPs, loadBalancerIPs, publicNames", place("cluster.pins")
+        )
+    seed = get("seed", 7)
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**64:
+        raise KflabError(f"seed {seed!r} must be a whole number from 0 to 2**64 - 1", place("seed"))
+    spec = LabSpec(
+        name=origin.short,
+        title=str(get("title", origin.short)),
+        tabs=tuple(tabs),
+        seed=seed,
+        pins=PinSpec(
+            pod_ips={str(k): tuple(str(ip) for ip in v) for k, v in pins.get("podIPs", {}).items()},
+            load_balancer_ips={str(k): str(v) for k, v in pins.get("loadBalancerIPs", {}).items()},
+            public_names={str(k): str(v) for k, v in pins.get("publicNames", {}).items()},
+        ),
+        delays=dict(get("cluster.delays", {})),
+        timing={key.partition(".")[2]: field.value for key, field in fields.items() if key.startswith("timing.")},
+        clients=tuple(_client(entry, place("clients")) for entry in _list(fields.get("clients"))),
+        nodes=int(get("cluster.nodes", 0)),
+        namespace=str(get("cluster.namespace", "default")),
+        actions=tuple(_action(entry, place("actions")) for entry in _list(fields.get("actions"))),
+    )
+    duration = duration_ns(get("duration", "60s"), place("duration"))
+    return Scenario(
+        spec=replace(spec, duration_ns=duration),
+        title=spec.title,
+        summary=str(get("summary", "")),
+        duration_ns=duration,
+        expectations=tuple(_expectation(entry, place("expect")) for entry in _list(fields.get("expect"))),
+    )
+
+
+def _list(field: _Field | None) -> list[Any]:
+    if field is None:
+        return []
+    if not isinstance(field.value, list):
+        raise KflabError("expected a list", field.place)
+    return field.value
+
+
+def _tabs(role: str, field: _Field | None) -> list[Tab]:
+    tabs = []
+    for entry in _list(field):
+        assert field is not None
+        if isinstance(entry, dict) and set(entry) == {"name", "text"}:  # a saved scenario carries its texts
+            tabs.append(Tab(str(entry["name"]), str(entry["text"]), None, role))
+            continue
+        found = field.origin.relative(str(entry), field.place)
+        tabs.append(Tab(Path(str(entry)).name, found.text, str(found.path) if found.path else None, role))
+    return tabs
+
+
+def _client(entry: Any, place: Place) -> ClientSpec:
+    if not isinstance(entry, dict) or "url" not in entry:
+        raise KflabError("a client needs a url", place)
+    known = {"name", "address", "url", "rate", "method", "from", "firstRequest"}
+    for key in entry:
+        if key not in known:
+            raise KflabError(f"unknown field {key!r} of a client; expected {', '.join(sorted(known))}", place)
+    rate = entry.get("rate", 100)
+    if not isinstance(rate, (int, float)) or isinstance(rate, bool) or not 0 <= rate <= 10**9:
+        raise KflabError(f"rate {rate!r} must be a number of requests per second", place)
+    first = entry.get("firstRequest") or {}
+    return ClientSpec(
+        url=str(entry["url"]),
+        rate_rps=float(rate),
+        name=str(entry.get("name", "client")),
+        address=str(entry.get("address", "203.0.113.45")),
+        method=str(entry.get("method", "GET")),
+        from_pod=str(entry.get("from", "")),
+        first_client_port=first.get("clientPort"),
+        first_upstream_port=first.get("upstreamPort"),
+    )
+
+
+def workload_key(text: str, place: Place) -> Key:
+    """Read "namespace/Kind/name"."""
+    parts = text.split("/")
+    if len(parts) != 3 or not all(parts):
+        raise KflabError(f"{text!r} does not name a workload; expected namespace/Kind/name", place)
+    return Key(parts[1], parts[0], parts[2])
+
+
+def _pod_target(value: Any, place: Place) -> tuple[Key, tuple[str, int] | None]:
+    if isinstance(value, dict) and "workload" in value:
+        workload_key(str(value["workload"]), place)
+        return Key("Pod", "", ""), (str(value["workload"]), int(value.get("ordinal", 0)))
+    if isinstance(value, dict) and "pod" in value:
+        value = value["pod"]
+    namespace, slash, name = str(value).partition("/")
+    if not slash:
+        namespace, name = "default", namespace
+    return Key("Pod", namespace, name), None
+
+
+def _action(entry: Any, place: Place) -> Action:
+    if not isinstance(entry, dict) or "at" not in entry:
+        raise KflabError("an action needs `at`", place)
+    verbs = {"crash", "delete", "forceDelete", "crashRandom", "stop", "start", "scale", "load", "apply", "narrate"}
+    extra = sorted(set(entry) - verbs - {"at", "say"})
+    if extra:
+        raise KflabError(f"unknown field {extra[0]!r} of an action; expected {', '.join(sorted(verbs))}", place)
+    named = [verb for verb in verbs if verb in entry]
+    if len(named) > 1:
+        raise KflabError(f"an action does one thing, not {' and '.join(sorted(named))}", place)
+    t_ns = duration_ns(entry["at"], place)
+    say = str(entry.get("say", ""))
+    if not named or named[0] == "narrate":
+        return Action(t_ns, SetLoad(-1.0), str(entry.get("narrate", say)))
+    value = entry[named[0]]
+    pod_of = None
+    command: Command
+    match named[0]:
+        case "crash" | "delete" | "forceDelete":
+            pod, pod_of = _pod_target(value, place)
+            command = Kill(pod, {"crash": "crash", "delete": "delete", "forceDelete": "force"}[named[0]])
+        case "crashRandom":
+            command = KillRandom()
+        case "stop":
+            command = Stop(str(value))
+        case "start":
+            command = Start(str(value))
+        case "load":
+            command = SetLoad(float(value))
+        case "apply":
+            command = Apply(tuple((str(tab["name"]), str(tab["text"])) for tab in value))
+        case _:
+            if not isinstance(value, dict) or not {"workload", "replicas"} <= set(value):
+                raise KflabError("scale needs workload and replicas", place)
+            command = Scale(workload_key(str(value["workload"]), place), int(value["replicas"]))
+    return Action(t_ns, command, say, pod_of)
+
+
+def _expectation(entry: Any, place: Place) -> Expectation:
+    if not isinstance(entry, dict) or len(entry) != 1:
+        raise KflabError("an expectation is one metric with its bounds", place)
+    metric, bounds = next(iter(entry.items()))
+    if metric not in METRICS:
+        raise KflabError(f"unknown metric {metric!r}; expected one of {', '.join(METRICS)}", place)
+    if metric == "trafficMovedWithin":
+        return Expectation(metric, None, duration_ns(bounds, place) / 1e9)
+    if not isinstance(bounds, dict):
+        raise KflabError(f"{metric} needs bounds: equals, min or max", place)
+    for key in bounds:
+        if key not in ("equals", "min", "max", "workload"):
+            raise KflabError(f"unknown bound {key!r}; expected equals, min, max", place)
+    low, high = bounds.get("equals", bounds.get("min")), bounds.get("equals", bounds.get("max"))
+    return Expectation(
+        metric,
+        None if low is None else float(low),
+        None if high is None else float(high),
+        str(bounds.get("workload", "")),
+    )
