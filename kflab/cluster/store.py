@@ -8,6 +8,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from kflab.cluster.checkpoint import Mutable
 from kflab.manifest.objects import Key, KubeObject
 
 RULE_KINDS = frozenset({"Service", "EndpointSlice"})
@@ -27,7 +28,7 @@ class Change:
     """Who wrote it: "user", "endpointslice-controller", "kubelet node-a", …"""
 
 
-class Store:
+class Store(Mutable):
     """All objects by key, with history. Objects are immutable; the store only swaps them.
 
     `at` arguments are revisions: what a watcher that has seen exactly that revision knows.
@@ -41,6 +42,7 @@ class Store:
         self._log_start = 0
         self._rule_changes: list[int] = []
         self.revision = 0
+        """Of the newest write; 0 while empty."""
 
     def put(self, obj: KubeObject, t_ns: int, by: str) -> Change | None:
         """Create or replace an object. Returns None when nothing differs."""
@@ -89,6 +91,10 @@ class Store:
             if namespace is None or key.namespace == namespace:
                 yield self._now[key]
 
+    def count(self, kind: str) -> int:
+        """How many objects of a kind there are."""
+        return len(self._kinds.get(kind, ()))
+
     def kinds(self) -> Sequence[str]:
         """Kinds that have objects, in order of first appearance."""
         return tuple(kind for kind, keys in self._kinds.items() if keys)
@@ -100,6 +106,16 @@ class Store:
     def rules_revision(self, at: int | None = None) -> int:
         """How many changes to rule-making objects there were up to a revision (what the screen calls "rev")."""
         return bisect_right(self._rule_changes, self.revision if at is None else at)
+
+    @property
+    def last_rule_change(self) -> int:
+        """Revision of the newest change to a rule-making object; 0 before the first."""
+        return self._rule_changes[-1] if self._rule_changes else 0
+
+    @property
+    def last_rule_change(self) -> int:
+        """Revision of the newest change to a rule-making object; 0 before the first."""
+        return self._rule_changes[-1] if self._rule_changes else 0
 
     def forget_before(self, revision: int) -> None:
         """Drop history that no observer at or after `revision` can ask for."""

@@ -3,9 +3,11 @@
 from bisect import bisect_right
 from dataclasses import dataclass, field
 
+from kflab.cluster.checkpoint import Mutable
+
 
 @dataclass(slots=True)
-class Observer:
+class Observer(Mutable):
     """One row of knowledge: a kube-proxy, an ingress controller pod, CoreDNS or a load balancer.
 
     Its rules are a pure function of the store at `revision`; `versions` keeps (effective_from_ns, revision),
@@ -38,3 +40,9 @@ class Observer:
         """(effective_from_ns, revision) in force at `t_ns`; None before the first sync."""
         i = bisect_right(self.versions, t_ns, key=lambda version: version[0])
         return self.versions[i - 1] if i else None
+
+    def forget_before(self, t_ns: int) -> None:
+        """Drop versions that were replaced before `t_ns`; the one in force at `t_ns` stays."""
+        i = bisect_right(self.versions, t_ns, key=lambda version: version[0])
+        if i > 1:
+            del self.versions[: i - 1]

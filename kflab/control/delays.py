@@ -1,0 +1,187 @@
+"""Every delay of the control plane, by name, in seconds, with its source.
+
+"lifecycle N" is a section of the project's fact sheet; S, D, I and M there mean source, documentation, issue, own
+modelling choice. A value (low, high) is drawn uniformly, each time anew; a number is fixed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+
+from kflab.errors import KflabError
+
+Range = tuple[float, float]
+
+SECOND_NS = 1_000_000_000
+
+
+def ns(seconds: float) -> int:
+    """Seconds to whole nanoseconds."""
+    return round(seconds * SECOND_NS)
+
+
+@dataclass(frozen=True, slots=True)
+class Delays:
+    """Seconds unless a name ends otherwise. Defaults are those of Kubernetes 1.33."""
+
+    # --- API server and watches (lifecycle 2, suggested latency model, M) ---
+    watch_s: Range = (0.001, 0.02)
+    """A write until a controller's informer has it."""
+    api_write_s: Range = (0.005, 0.02)
+    """One write to the API server."""
+    controller_s: Range = (0.002, 0.02)
+    """A controller's sync of one object, write included."""
+    scheduler_s: Range = (0.003, 0.015)
+    """Scheduling and binding of one pod on an idle scheduler (lifecycle 1.6, M)."""
+    reflector_backoff_s: float = 0.8
+    """First wait of a watch that lost the API server; doubles (client-go tools/cache/reflector.go)."""
+    reflector_backoff_max_s: float = 30.0
+    """Longest wait of that series; every wait is drawn from 1 to 2 times its value (same file)."""
+
+    # --- kubelet: start ---
+    kubelet_watch_s: Range = (0.005, 0.03)
+    """A write until the kubelet acts on it (lifecycle 4C.2a)."""
+    sandbox_s: Range = (0.3, 1.0)
+    """Pod sandbox and CNI (lifecycle 2 and 4F)."""
+    image_pull_s: float = 0.0
+    """Image pull; 0: cached, imagePullPolicy IfNotPresent (lifecycle 4F)."""
+    init_container_s: Range = (0.3, 1.0)
+    """One init container from start to successful end (M)."""
+    container_start_s: Range = (0.1, 0.5)
+    """Create and start of a new pod's containers (lifecycle 2)."""
+    container_restart_s: Range = (0.3, 1.5)
+    """Re-creation of a crashed container (lifecycle 4A.6)."""
+    app_listen_s: float = 0.0
+    """From container start until the application listens (M)."""
+
+    # --- kubelet: noticing ---
+    pleg_relist_s: float = 1.0
+    """genericPlegRelistPeriod: from the end of one relist to the start of the next (lifecycle 1.1)."""
+    pleg_takes_s: float = 0.06
+    """One relist of a small node (M)."""
+    pod_status_write_s: Range = (0.01, 0.05)
+    """Pod sync and status PATCH (lifecycle 4A.3)."""
+    probe_answer_s: float = 0.002
+    """A successful probe's answer inside a node (M)."""
+    crash_backoff_s: float = 10.0
+    """First CrashLoopBackOff; doubles (lifecycle 1.1)."""
+    crash_backoff_max_s: float = 300.0
+    """Longest CrashLoopBackOff (lifecycle 1.1)."""
+    crash_backoff_reset_s: float = 600.0
+    """A container that ran this long after its last restart starts the series again (lifecycle 1.1)."""
+    first_restart_s: float = 0.0
+    """Back-off before the first restart: none, as no entry exists yet (lifecycle 1.1, k/k #133472)."""
+    sync_retry_s: Range = (10.0, 15.0)
+    """Pod worker's retry of a failed sync, backOffPeriod 10 s × (1 + U(0, 0.5)) (lifecycle 1.1, up to 1.34)."""
+    status_retry_s: float = 10.0
+    """Status manager's own tick, at which it retries writes that failed (kubelet status_manager.go syncPeriod)."""
+
+    # --- kubelet: ending ---
+    sigterm_s: Range = (0.01, 0.03)
+    """From acting on the delete (after preStop) to SIGTERM (lifecycle 4C.3a: T + about 0.05 s in all)."""
+    app_stop_listening_s: float = 0.0
+    """From SIGTERM until the application closes its listener: c of lifecycle 4C.4 (M)."""
+    app_exit_s: float = 0.5
+    """From SIGTERM until the application has finished its requests and exits (M)."""
+    minimum_grace_s: float = 2.0
+    """SIGTERM to SIGKILL is never shorter (lifecycle 1.2)."""
+    sandbox_gone_s: Range = (0.05, 0.3)
+    """Sandbox and its address torn down after the last container's exit (M)."""
+    pod_removal_s: Range = (0.1, 0.6)
+    """From there until the kubelet has deleted the object (M)."""
+
+    # --- endpoints and those who read them ---
+    endpointslice_s: Range = (0.005, 0.05)
+    """Pod or Service write until the slice is written (lifecycle 4A.4)."""
+    proxy_watch_s: Range = (0.005, 0.03)
+    """Slice or Service write until a kube-proxy has the event (lifecycle 4A.5)."""
+    proxy_min_sync_s: float = 1.0
+    """iptables.minSyncPeriod; a KubeProxyConfiguration overrides it (lifecycle 1.4)."""
+    proxy_burst: float = 2.0
+    """Runs in a row without waiting; 2 up to 1.33, 1 from 1.34 (lifecycle 1.4). A count, not seconds."""
+    proxy_sync_s: Range = (0.02, 0.1)
+    """One sync with up to 100 Services (lifecycle 2)."""
+    proxy_sync_large_s: Range = (0.3, 1.0)
+    """One sync with 5,000 Services; in between in proportion (lifecycle 2)."""
+    proxy_start_s: Range = (0.2, 0.5)
+    """Start of the kube-proxy process until its caches are filled (M)."""
+    ingress_watch_s: Range = (0.001, 0.02)
+    """Write until the ingress controller's informer has it (lifecycle 1.8)."""
+    ingress_sync_interval_s: float = 1 / 0.3
+    """--sync-rate-limit 0.3 with burst 1 (lifecycle 1.8)."""
+    ingress_post_s: Range = (0.005, 0.03)
+    """Building the model and POST of endpoints to NGINX (lifecycle 1.8: ms)."""
+    ingress_lua_s: float = 1.0
+    """BACKENDS_SYNC_INTERVAL: NGINX workers look for new endpoints this often, each at its own phase (lifecycle 1.8)."""
+    ingress_reload_s: Range = (0.2, 0.6)
+    """Reload after a change of routes or certificates: new workers serve (M)."""
+    ingress_status_s: Range = (0.0, 60.0)
+    """The leader writes addresses into Ingress status once a minute (ingress-nginx internal/ingress/status)."""
+    coredns_watch_s: Range = (0.005, 0.03)
+    """Write until CoreDNS answers from it (lifecycle 4I)."""
+
+    # --- cloud load balancer: AWS NLB with instance targets by the AWS Load Balancer Controller (lifecycle 1.9) ---
+    cloud_lb_s: Range = (60.0, 180.0)
+    """Service created until the cloud has made its load balancer (M)."""
+    lb_interval_s: float = 10.0
+    """Health check interval, externalTrafficPolicy Cluster."""
+    lb_timeout_s: float = 10.0
+    """Health check timeout, Cluster."""
+    lb_healthy_count: float = 3.0
+    """Good checks in a row until a target gets traffic, Cluster. A count."""
+    lb_unhealthy_count: float = 3.0
+    """Bad checks in a row until it gets none, Cluster. A count."""
+    lb_local_interval_s: float = 10.0
+    """Health check interval, Local policy (healthCheckNodePort)."""
+    lb_local_timeout_s: float = 6.0
+    """Health check timeout, Local."""
+    lb_local_healthy_count: float = 2.0
+    """Good checks in a row, Local. A count."""
+    lb_local_unhealthy_count: float = 2.0
+    """Bad checks in a row, Local. A count."""
+
+    # --- opening ---
+    settle_s: float = 600.0
+    """How long before t = 0 the controllers start on a new cluster (M: past every usual start-up delay)."""
+
+    def with_overrides(self, overrides: Mapping[str, object]) -> "Delays":
+        """These delays with some replaced, as a scenario gives them.
+
+        Raises:
+            KflabError: For an unknown name (with the nearest known one) or a value that is no non-negative number
+                or [low, high] pair.
+        """
+        names = {f.name for f in fields(self)}
+        values: dict[str, object] = {}
+        for name, given in overrides.items():
+            if name not in names:
+                raise KflabError(f"unknown delay {name!r}{_nearest(name, names)}")
+            values[name] = _read(name, given, isinstance(getattr(self, name), tuple))
+        return replace(self, **values)  # type: ignore[arg-type]  # names and types were checked just above
+
+    def spans_ns(self) -> dict[str, tuple[int, int]]:
+        """Every delay as (low, high) in ns."""
+        spans: dict[str, tuple[int, int]] = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            low, high = value if isinstance(value, tuple) else (value, value)
+            spans[f.name] = (ns(low), ns(high))
+        return spans
+
+
+def _read(name: str, given: object, is_range: bool) -> float | Range:
+    numbers = list(given) if isinstance(given, list | tuple) else [given]
+    good = [float(n) for n in numbers if isinstance(n, int | float) and not isinstance(n, bool) and 0 <= n < 1e7]
+    if len(good) != len(numbers) or len(numbers) not in (1, 2) or good != sorted(good):
+        raise KflabError(f"delay {name} must be a number of seconds or [low, high], not {given!r}")
+    if is_range:
+        return (good[0], good[-1])
+    if len(good) == 2:
+        raise KflabError(f"delay {name} takes one number, not a range")
+    return good[0]
+
+
+def _nearest(name: str, names: set[str]) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, sorted(names), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,91 @@
+"""Names and ids that controllers give, in upstream's form.
+
+Sources: k8s.io/apimachinery pkg/util/rand (alphabet, SafeEncodeString); k8s.io/apiserver pkg/storage/names
+(generateName); k8s.io/kubernetes pkg/controller/controller_utils.go ComputeHash (FNV-32a).
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from hashlib import blake2b
+from typing import Any
+
+from kflab.manifest.objects import Deployment, KubeObject, PodTemplate
+
+ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+"""No vowels and no look-alikes, so that no word appears by chance."""
+
+SUFFIX = 5
+"""Length of a generated suffix."""
+
+MAX_GENERATED = 58
+"""A generateName prefix is cut here, so that prefix and suffix fit a DNS label."""
+
+
+def suffix(bits: int) -> str:
+    """Five characters of the alphabet from a random number."""
+    letters = []
+    for _ in range(SUFFIX):
+        bits, digit = divmod(bits, len(ALPHABET))
+        letters.append(ALPHABET[digit])
+    return "".join(letters)
+
+
+def generated(prefix: str, bits: int) -> str:
+    """generateName `prefix` with a suffix."""
+    return prefix[:MAX_GENERATED] + suffix(bits)
+
+
+def fnv32a(data: bytes) -> int:
+    """The 32-bit FNV-1a hash."""
+    value = 0x811C9DC5
+    for byte in data:
+        value = ((value ^ byte) * 0x01000193) & 0xFFFFFFFF
+    return value
+
+
+def safe_encode(text: str) -> str:
+    """Upstream's SafeEncodeString: every character through the alphabet."""
+    return "".join(ALPHABET[ord(char) % len(ALPHABET)] for char in text)
+
+
+def template_hash(workload: KubeObject, template: PodTemplate) -> str:
+    """pod-template-hash of a workload's template.
+
+    FNV-32a as upstream, but over a canonical text of our own (upstream hashes Go's dump of the struct), so the
+    hashes are of the same shape, not the same. The tree as written is used where there is one: a change in a field
+    without type in the lab rolls the pods as well.
+    """
+    return safe_encode(str(fnv32a(canonical_template(workload, template).encode())))
+
+
+def canonical_template(workload: KubeObject, template: PodTemplate) -> str:
+    """One text per template, whatever the order of its fields."""
+    raw = workload.raw
+    if isinstance(workload, Deployment) and raw is not None:
+        spec = raw.get("spec")
+        tree = spec.get("template") if isinstance(spec, Mapping) else None
+        if isinstance(tree, Mapping):
+            # The typed form is hashed too: it carries what defaulting and patches made of the tree.
+            return _canonical(tree) + _canonical(template)
+    return _canonical(template)
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), default=str)
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def uid(kind: str, namespace: str, name: str, n: int) -> str:
+    """A uid in UUID form: of the n-th object with this name. Not random, so it is the same in every run."""
+    digest = blake2b(f"{kind}/{namespace}/{name}/{n}".encode(), digest_size=16).hexdigest()
+    return f"{digest[:8]}-{digest[8:12]}-4{digest[13:16]}-a{digest[17:20]}-{digest[20:]}"

@@ -1,0 +1,75 @@
+"""Ground truth on the nodes: which containers run, what listens, which sandboxes have an address.
+
+Kept apart from what the API says: the API has what the kubelet last reported.
+"""
+
+from dataclasses import dataclass, field, replace
+
+from kflab.manifest.objects import Key
+
+Ports = tuple[tuple[str, int], ...]
+"""(protocol, port) pairs, sorted."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerRun:
+    """One container on its node."""
+
+    name: str
+    ports: Ports = ()
+    """What it listens on while it accepts connections."""
+    up: bool = False
+    accepting: bool = False
+    """It runs and has its listeners open."""
+    since_ns: int = 0
+    """Since when it is up or down."""
+    starts: int = 0
+    exit_code: int | None = None
+    """Of the last exit."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodRuntime:
+    """One pod on its node, as it is."""
+
+    key: Key
+    uid: str
+    node: str
+    ips: tuple[str, ...]
+    sandbox: bool
+    """Packets to its addresses find a network namespace."""
+    containers: tuple[ContainerRun, ...] = ()
+    listening: Ports = ()
+    """Every (protocol, port) that answers now; anything else refuses."""
+    assumed: bool = False
+    """Ports come from the Services that select the pod, for want of any declaration."""
+    started_ns: int | None = None
+    """When the last container start happened."""
+    exited_ns: int | None = None
+    """When the last container exit happened."""
+    names: dict[str, int] = field(default_factory=dict, compare=False)
+    """Position of each container by name; shared, never changed."""
+
+    @property
+    def up(self) -> bool:
+        """Whether any container runs."""
+        return any(run.up for run in self.containers)
+
+    def container(self, name: str) -> ContainerRun:
+        """A container by name."""
+        return self.containers[self.names[name]]
+
+    def with_runs(self, *changed: ContainerRun, **others: int | None) -> "PodRuntime":
+        """The same pod with some containers replaced; `others` are started_ns or exited_ns."""
+        runs = list(self.containers)
+        for run in changed:
+            runs[self.names[run.name]] = run
+        containers = tuple(runs)
+        return replace(self, containers=containers, listening=open_ports(containers), **others)  # type: ignore[arg-type]  # only the two named int fields come here
+
+
+def open_ports(runs: tuple[ContainerRun, ...]) -> Ports:
+    """What answers on a pod: the ports of its accepting containers."""
+    if len(runs) == 1:
+        return runs[0].ports if runs[0].accepting else ()
+    return tuple(sorted({port for run in runs if run.accepting for port in run.ports}))
