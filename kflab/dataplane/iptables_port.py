@@ -6,7 +6,7 @@ pkg/proxy/topology.go for the endpoint lists.
 
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from kflab.dataplane import iptables_names as names
 from kflab.dataplane.addresses import IPV4
@@ -37,7 +37,12 @@ from kflab.dataplane.service_ports import PortRules, ranges_hold
 _MARK = Target(names.MARK_MASQ)
 
 
-@dataclass(frozen=True)
+@lru_cache(maxsize=8192)
+def _share(n: int) -> Statistic:
+    return Statistic(Fraction(1, n))
+
+
+@dataclass(frozen=True, eq=False)
 class PortOnNode:
     """A Service port as one node's kube-proxy writes it. Rules and chains are made when asked for."""
 
@@ -260,7 +265,7 @@ class PortOnNode:
             )
         n, start = len(endpoints), len(rules)
         for i, (note, sep) in enumerate(zip(notes, seps, strict=True)):
-            matches = (*note, Statistic(Fraction(1, n - i))) if i < n - 1 else note
+            matches = (*note, _share(n - i)) if i < n - 1 else note
             rules.append(Rule(matches, Target(sep)))
         return Chain(name, tuple(rules), shares=(start, n))
 

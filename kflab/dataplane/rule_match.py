@@ -42,8 +42,9 @@ class Flow:
     def copy(self) -> "Flow":
         """An independent flow in the same state."""
         twin = Flow.__new__(Flow)
-        for name in Flow.__slots__:
-            setattr(twin, name, getattr(self, name))
+        twin.packet, twin.protocol, twin.mark, twin.rewritten = self.packet, self.protocol, self.mark, self.rewritten
+        twin.src_number, twin.dst_number = self.src_number, self.dst_number
+        twin.src_local, twin.dst_local = self.src_local, self.dst_local
         return twin
 
     def set_mark(self, argument: str) -> None:
@@ -136,4 +137,7 @@ _JUDGES: Mapping[type, Callable[[Any, Flow], bool]] = {
 
 def hits(matches: tuple[Match, ...], flow: Flow) -> bool:
     """Whether every match holds that neither chance nor memory decides. A match of unknown kind never holds."""
-    return all(_JUDGES[type(match)](match, flow) for match in matches)
+    for match in matches:
+        if not _JUDGES[type(match)](match, flow):
+            return False
+    return True

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from kflab.dataplane.addresses import IPV4, canonical_cidr, network
@@ -151,8 +152,7 @@ class Statistic(NamedTuple):
 
     def saved(self, family: str) -> str:
         # The kernel keeps 31 bits (libxt_statistic.c: lround(0x80000000 * p), printed with %.11f).
-        kept = math.floor(Fraction(probability_text(self.probability)) * (1 << 31) + Fraction(1, 2))
-        return f"-m statistic --mode random --probability {kept / (1 << 31):.11f}"
+        return f"-m statistic --mode random --probability {_kept_probability(self.probability)}"
 
 
 class RecentCheck(NamedTuple):
@@ -330,6 +330,12 @@ Tables = Mapping[str, tuple[Chain, ...]]
 def probability_text(probability: Fraction) -> str:
     """Go's `%0.10f` of the nearest float64 (proxier.go, computeProbability)."""
     return f"{probability.numerator / probability.denominator:.10f}"
+
+
+@lru_cache(maxsize=8192)
+def _kept_probability(probability: Fraction) -> str:
+    kept = math.floor(Fraction(probability_text(probability)) * (1 << 31) + Fraction(1, 2))
+    return f"{kept / (1 << 31):.11f}"
 
 
 def network_hit(cidr: str, number: tuple[int, int] | None) -> bool:

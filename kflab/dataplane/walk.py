@@ -26,6 +26,9 @@ Recent = Callable[[str, str, int], bool]
 
 DRAWS: Final = 1 << 32
 
+_CERTAIN: Final = Fraction(1)
+"""Compared by identity where a rule without `statistic` takes all of what comes."""
+
 _TERMINAL: Final = frozenset({"ACCEPT", "DROP", "REJECT", "DNAT", "MASQUERADE"})
 
 
@@ -298,32 +301,37 @@ class _Fanned:
         for rule in chain.rules:
             still: list[tuple[Flow, Fraction]] = []
             for inside, share in staying:
-                taken = share * self._probability(rule, inside)
-                if taken != share:
+                probability = self._probability(rule, inside)
+                if probability is None:
+                    still.append((inside, share))
+                    continue
+                taking, taken = inside, share
+                if probability is not _CERTAIN:
+                    taking, taken = inside.copy(), share * probability
                     still.append((inside, share - taken))
-                if taken:
-                    for branch in self._take(table, rule, inside.copy(), taken):
-                        if branch.end:
-                            yield branch if branch.end != "RETURN" else branch._replace(end="")
-                        else:
-                            still.append((branch.flow, branch.width))
+                for branch in self._take(table, rule, taking, taken):
+                    if branch.end:
+                        yield branch if branch.end != "RETURN" else branch._replace(end="")
+                    else:
+                        still.append((branch.flow, branch.width))
             staying = still
             if not staying:
                 return
         for inside, share in staying:
             yield _Branch(inside, share, chain.policy if chain.policy == "DROP" else "")
 
-    def _probability(self, rule: Rule, flow: Flow) -> Fraction:
+    def _probability(self, rule: Rule, flow: Flow) -> Fraction | None:
+        """Chance that the rule takes this packet; None: never."""
         if not hits(rule.matches, flow):
-            return Fraction(0)
-        probability = Fraction(1)
+            return None
+        probability = _CERTAIN
         for match in rule.matches:
             if isinstance(match, Statistic):
-                probability *= match.probability
+                probability = match.probability
             elif isinstance(match, RecentCheck):
                 self.affinity_s = match.seconds
                 if self.recent is None or not self.recent(match.name, flow.packet.src, match.seconds):
-                    return Fraction(0)
+                    return None
         return probability
 
     def _take(self, table: str, rule: Rule, flow: Flow, width: Fraction) -> Iterator[_Branch]:
@@ -375,11 +383,11 @@ def fan(source: RuleSource, packet: Packet, *, recent: Recent | None = None) -> 
     start = Flow(packet, source.is_local(packet.src), source.is_local(packet.dst))
     chances: dict[tuple[str, int, bool], Fraction] = {}
     others: dict[Verdict, Fraction] = {}
-    for branch in fanned.run("nat", "OUTPUT" if start.src_local else "PREROUTING", start, Fraction(1)):
+    for branch in fanned.run("nat", "OUTPUT" if start.src_local else "PREROUTING", start, _CERTAIN):
         for verdict, flow, width, masquerade in fanned.settle(branch.flow, branch.width):
             if verdict is Verdict.DNAT:
                 key = (flow.packet.dst, flow.packet.dport, masquerade)
-                chances[key] = chances.get(key, Fraction(0)) + width
+                chances[key] = chances[key] + width if key in chances else width
             else:
                 others[verdict] = others.get(verdict, Fraction(0)) + width
     if not chances:
