@@ -1,0 +1,78 @@
+"""Events as `kubectl get events` lists them, told from what happened in the lab.
+
+Only what a component of a real cluster would record becomes an Event: the kubelet's, the scheduler's and the
+workload controllers'. Ground truth that nobody noticed (a container that exited this instant) does not.
+
+Source: reasons and messages of k8s.io/kubernetes pkg/kubelet/events/event.go, pkg/scheduler/schedule_one.go,
+pkg/controller/controller_utils.go, pkg/controller/deployment/sync.go.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from kflab.cluster.store import Store
+from kflab.control.facts import Fact, What
+from kflab.manifest.objects import Key, KubeObject, Meta, Pod
+
+NOBODY = Key("", "", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Event(KubeObject):
+    """v1 Event, as far as it is printed."""
+
+    t_ns: int = 0
+    type: str = "Normal"
+    reason: str = ""
+    message: str = ""
+    source: str = ""
+    about: Key = NOBODY
+
+
+def events_from(facts: Iterable[Fact], store: Store) -> Sequence[Event]:
+    """Events of everything that happened, oldest first, named `OBJECT.NUMBER` by their order."""
+    found: list[Event] = []
+    for number, fact in enumerate(facts):
+        told = _tell(fact, store)
+        if told is None:
+            continue
+        about, kind, reason, message, source = told
+        name = f"{about.name}.{number:016x}"
+        namespace = about.namespace or "default"
+        meta = Meta(name, namespace, creation_ns=fact.t_ns)
+        found.append(Event(meta, None, None, fact.t_ns, kind, reason, message, source, about))
+    return found
+
+
+def _tell(fact: Fact, store: Store) -> tuple[Key, str, str, str, str] | None:
+    """(object, type, reason, message, source) of the Event a fact leads to, if it does."""
+    about = fact.subject
+    pod = store.get(about) if about.kind == "Pod" else None
+    container = pod.spec.containers[0].name if isinstance(pod, Pod) and pod.spec.containers else ""
+    match fact.what:
+        case What.POD_SCHEDULED:
+            node = pod.spec.node_name if isinstance(pod, Pod) else ""
+            text = f"Successfully assigned {about.namespace}/{about.name} to {node}"
+            return about, "Normal", "Scheduled", text, "default-scheduler"
+        case What.CONTAINER_STARTED:
+            return about, "Normal", "Started", f"Started container {container}".rstrip(), "kubelet"
+        case What.SIGTERM_SENT:
+            return about, "Normal", "Killing", f"Stopping container {container}".rstrip(), "kubelet"
+        case What.BACK_OFF:
+            text = f"Back-off restarting failed container {container} in pod {about.name}"
+            return about, "Warning", "BackOff", text, "kubelet"
+        case What.POD_CREATED:
+            owner = pod.meta.owner if isinstance(pod, Pod) else None
+            if owner is None:
+                return None
+            return owner, "Normal", "SuccessfulCreate", f"Created pod: {about.name}", f"{owner.kind.lower()}-controller"
+        case What.POD_DELETED:
+            owner = pod.meta.owner if isinstance(pod, Pod) else None
+            if owner is None or not fact.by.endswith("controller"):
+                return None
+            return owner, "Normal", "SuccessfulDelete", f"Deleted pod: {about.name}", f"{owner.kind.lower()}-controller"
+        case What.COMPONENT_STARTED if about.name.startswith(("kubelet/", "kube-proxy/")):
+            component, _, node = about.name.partition("/")
+            return Key("Node", "", node), "Normal", "Starting", f"Starting {component}.", component
+        case _:
+            return None

@@ -1,0 +1,91 @@
+"""`-o yaml` and `-o json`: objects as the API server would send them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kflab.kubectl.ages import rfc3339
+from kflab.kubectl.endpoints import Endpoints
+from kflab.kubectl.events import Event
+from kflab.manifest.objects import EndpointPort, Key, KubeObject, Meta, Unmodelled
+
+Tree = dict[str, Any]
+
+
+def to_yaml(objects: Sequence[KubeObject], *, as_list: bool) -> str:
+    """Objects as YAML: one alone, or a `List`."""
+    from kflab.manifest.write import to_yaml as write_yaml  # here, so that tables never pay for the YAML library
+
+    texts = [write_yaml(_plain(obj)) for obj in objects]
+    if not as_list:
+        return texts[0]
+    items = "".join("- " + text.rstrip("\n").replace("\n", "\n  ") + "\n" for text in texts)
+    head = "apiVersion: v1\nitems:" + ("\n" if items else " []\n")
+    return f'{head}{items}kind: List\nmetadata:\n  resourceVersion: ""\n'
+
+
+def to_json(objects: Sequence[KubeObject], *, as_list: bool) -> str:
+    """Objects as JSON, indented by four as kubectl does."""
+    from kflab.manifest.write import to_tree
+
+    trees = [to_tree(_plain(obj)) for obj in objects]
+    whole = {"apiVersion": "v1", "items": trees, "kind": "List", "metadata": {"resourceVersion": ""}}
+    return json.dumps(whole if as_list else trees[0], indent=4, ensure_ascii=False) + "\n"
+
+
+def _plain(obj: KubeObject) -> KubeObject:
+    """Endpoints and Events exist only here; the manifest room writes them as it writes any tree."""
+    if not isinstance(obj, Endpoints | Event):
+        return obj
+    raw = _endpoints(obj) if isinstance(obj, Endpoints) else _event(obj)
+    return Unmodelled(obj.meta, raw, None, given_kind=obj.kind, api_version="v1")
+
+
+def _meta(meta: Meta) -> Tree:
+    tree: Tree = {"creationTimestamp": rfc3339(meta.creation_ns)}
+    if meta.labels:
+        tree["labels"] = {key: meta.labels[key] for key in sorted(meta.labels)}
+    return {**tree, "name": meta.name, "namespace": meta.namespace}
+
+
+def _endpoints(obj: Endpoints) -> Tree:
+    tree: Tree = {"apiVersion": "v1", "kind": "Endpoints", "metadata": _meta(obj.meta)}
+    subsets = []
+    for subset in obj.subsets:
+        part: Tree = {}
+        for name, addresses in (("addresses", subset.addresses), ("notReadyAddresses", subset.not_ready)):
+            if addresses:
+                part[name] = [_address(*address) for address in addresses]
+        if subset.ports:
+            part["ports"] = [_port(port) for port in subset.ports]
+        subsets.append(part)
+    return {**tree, "subsets": subsets} if subsets else tree
+
+
+def _address(ip: str, target: Key | None, node: str) -> Tree:
+    tree: Tree = {"ip": ip}
+    if node:
+        tree["nodeName"] = node
+    if target is not None:
+        tree["targetRef"] = {"kind": target.kind, "name": target.name, "namespace": target.namespace}
+    return tree
+
+
+def _port(port: EndpointPort) -> Mapping[str, Any]:
+    named = {"name": port.name} if port.name else {}
+    return {**named, "port": port.port, "protocol": port.protocol}
+
+
+def _event(obj: Event) -> Tree:
+    about = {"kind": obj.about.kind, "name": obj.about.name, "namespace": obj.about.namespace}
+    return {
+        "apiVersion": "v1",
+        "involvedObject": about,
+        "kind": "Event",
+        "lastTimestamp": rfc3339(obj.t_ns),
+        "message": obj.message,
+        "metadata": _meta(obj.meta),
+        "reason": obj.reason,
+        "source": {"component": obj.source},
+        "type": obj.type,
+    }
