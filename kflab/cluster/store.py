@@ -91,6 +91,12 @@ class Store(Mutable):
             if namespace is None or key.namespace == namespace:
                 yield self._now[key]
 
+    def of_kind_at(self, kind: str, revision: int) -> Iterator[KubeObject]:
+        """Objects of a kind as of a revision, in order of first creation."""
+        for key in tuple(self._past):
+            if key.kind == kind and (obj := self.get(key, at=revision)) is not None:
+                yield obj
+
     def count(self, kind: str) -> int:
         """How many objects of a kind there are."""
         return len(self._kinds.get(kind, ()))
@@ -106,11 +112,6 @@ class Store(Mutable):
     def rules_revision(self, at: int | None = None) -> int:
         """How many changes to rule-making objects there were up to a revision (what the screen calls "rev")."""
         return bisect_right(self._rule_changes, self.revision if at is None else at)
-
-    @property
-    def last_rule_change(self) -> int:
-        """Revision of the newest change to a rule-making object; 0 before the first."""
-        return self._rule_changes[-1] if self._rule_changes else 0
 
     @property
     def last_rule_change(self) -> int:
