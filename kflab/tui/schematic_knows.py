@@ -1,0 +1,195 @@
+"""Who knows what, beside the schematic: each observer, when it learned of the last change, and what its not knowing cost."""
+
+from kflab.lab.snapshot import Knower, Snapshot
+from kflab.manifest.objects import Key
+from kflab.tui import text
+from kflab.tui.glyphs import Glyphs
+from kflab.tui.row import wrap_words
+from kflab.tui.wires import Canvas, Weight, ink
+
+TEXT, STRONG, DIM, FAINT = ink("text"), ink("strong"), ink("dim"), ink("faint")
+BOLD = ink("strong", bold=True)
+RULE, SPINE, KNOWN, LATE, LOST = ink("rule"), ink("spine"), ink("known"), ink("late"), ink("lost")
+
+SPANS_NS = (600_000_000, 2_000_000_000, 10_000_000_000, 60_000_000_000, 600_000_000_000)
+"""How much time the axis covers: it opens at the event and grows (schematic.md, micro-interactions)."""
+
+LONGEST_NAME = 16
+"""Cells for an observer's name at 120 columns: "EndpointSlice", "node-b kubelet" fit."""
+
+
+def axis_span(snapshot: Snapshot) -> int:
+    """How much time the axis shows: what has passed since the change, or what it took until all knew."""
+    knowledge = snapshot.knowledge
+    if knowledge.t_ns is None:
+        return SPANS_NS[0]
+    learned = [one.learned_ns - knowledge.t_ns for one in knowledge.knowers if one.learned_ns is not None]
+    waiting = any(not one.in_step for one in knowledge.knowers)
+    needed = snapshot.t_ns - knowledge.t_ns if waiting or not learned else max(learned) * 21 // 20
+    return next((span for span in SPANS_NS if span >= needed), SPANS_NS[-1])
+
+
+def draw_knowledge(
+    canvas: Canvas, x: int, width: int, height: int, snapshot: Snapshot, glyphs: Glyphs
+) -> list[tuple[Key, int, int, int, int]]:
+    """Draw the panel into a part of the canvas.
+
+    Args:
+        canvas: To draw on.
+        x: First column.
+        width: Cells it may take.
+        height: Rows it may take.
+        snapshot: Of the lab.
+        glyphs: In force.
+
+    Returns:
+        (object, x, y, width, height) of each observer drawn.
+    """
+    knowledge = snapshot.knowledge
+    knowers = knowledge.knowers
+    count = f"{knowledge.known} of {len(knowers)}"
+    all_know = knowledge.known == len(knowers)
+    canvas.wire([(x - 1, 0), (x + width - 1, 0)], Weight.LIGHT, RULE)
+    canvas.text(x, 0, " Who knows what ", BOLD)
+    canvas.right(
+        x + width - 1,
+        0,
+        f" {count if not all_know else 'all ' + str(len(knowers)) + ' in step'} ",
+        DIM if all_know else LATE,
+    )
+    y = 1
+    for line in _headline(snapshot, width):
+        canvas.text(x, y, line, TEXT if knowledge.what else DIM, width)
+        y += 1
+    if not knowers:
+        return []
+    changed = knowledge.t_ns is not None
+    foot = _footers(snapshot, width)
+    rows_left = height - y - len(foot) - (1 if foot else 0) - (1 if changed else 0)
+    each = 2 if len(knowers) * 2 <= rows_left else 1
+    shown = knowers if len(knowers) * each <= rows_left else knowers[: max(0, rows_left - 1)]
+    name_room = min(max(len(_name(one, 40, glyphs)) for one in knowers), LONGEST_NAME + max(0, width - 40) // 2)
+    axis_at, axis_end = x + 2 + name_room + 1, x + width - 9
+    if changed:
+        _axis(canvas, axis_at, axis_end, y, snapshot)
+        y += 1
+    hits = []
+    for one in shown:
+        _knower(canvas, x, y, name_room, axis_at, axis_end, x + width, one, snapshot, glyphs, each == 2)
+        hits.append((one.key, x, y, width, each))
+        y += each
+    if len(shown) < len(knowers):
+        rest = knowers[len(shown) :]
+        behind = sum(not one.in_step for one in rest)
+        said = f"{glyphs.more_down} {len(rest)} more observers" + (f", {behind} behind" if behind else ", in step")
+        canvas.text(x, y, said, LATE if behind else DIM)
+        y += 1
+    y += 1
+    for line, tone in foot:
+        canvas.text(x, y, line, tone)
+        y += 1
+    return hits
+
+
+def _headline(snapshot: Snapshot, width: int) -> list[str]:
+    knowledge = snapshot.knowledge
+    if not knowledge.what:
+        return ["nothing has changed: everybody knows", "the same. k on a pod changes that"]
+    what = knowledge.what.removeprefix("that ")
+    subject = knowledge.subject
+    if subject is not None and len(what) > width:
+        what = what.replace(subject.name, text.shorten(subject.name, 17))
+    return wrap_words(what.replace(" · ", ", "), width)[:2]
+
+
+def _footers(snapshot: Snapshot, width: int) -> list[tuple[str, int]]:
+    """What it cost, in words."""
+    said: list[tuple[str, int]] = []
+    for band in snapshot.bands:
+        if band.footer:
+            said.extend(
+                (line, LOST if snapshot.failures.rate_rps > 0 else TEXT) for line in wrap_words(band.footer, width)
+            )
+    if snapshot.failures.text:
+        tone = LOST if snapshot.failures.rate_rps > 0 else DIM
+        said.extend((line, tone) for line in wrap_words(f"requests failed: {snapshot.failures.text}", width))
+    return said[:6]
+
+
+def _name(one: Knower, room: int, glyphs: Glyphs) -> str:
+    """An observer's name in `room` cells; of an ingress pod the unique tail stays."""
+    if len(one.name) <= room:
+        return one.name
+    first, _, rest = one.name.rpartition(" ")
+    return (
+        f"{text.shorten(first, max(3, room - len(rest) - 1), glyphs.ellipsis)} {rest}"
+        if first
+        else (text.shorten(one.name, room, glyphs.ellipsis))
+    )
+
+
+def _axis(canvas: Canvas, start: int, end: int, y: int, snapshot: Snapshot) -> None:
+    """Ticks over the bars: 0 s, now and the end of the span."""
+    t0 = snapshot.knowledge.t_ns or 0
+    span = axis_span(snapshot)
+    canvas.text(start, y, "0 s", FAINT)
+    last = f"{span / text.S:g} s"
+    elapsed = snapshot.t_ns - t0
+    now = start + elapsed * (end - start - 1) // span if elapsed <= span else -1
+    if now < 0 or now + 2 < end - len(last):
+        canvas.right(end, y, last, FAINT)
+    if now >= start + 4:
+        canvas.text(min(now - 1, end - 3), y, "now", STRONG)
+
+
+def _knower(
+    canvas: Canvas,
+    x: int,
+    y: int,
+    name_room: int,
+    start: int,
+    end: int,
+    edge: int,
+    one: Knower,
+    snapshot: Snapshot,
+    glyphs: Glyphs,
+    reasons: bool,
+) -> None:
+    """One observer: state, name, its bar of not knowing, when it learned; below, why that matters."""
+    t0 = snapshot.knowledge.t_ns
+    pays = one.callers == "callers here"
+    tone = KNOWN if one.in_step else LATE
+    canvas.text(x, y, glyphs.knows if one.in_step else glyphs.stale, tone)
+    canvas.text(x + 2, y, _name(one, name_room, glyphs), BOLD if pays and not one.in_step else TEXT)
+    if t0 is not None:
+        span = axis_span(snapshot)
+        until = one.learned_ns if one.learned_ns is not None else snapshot.t_ns
+        cells = max(0, min(end - start - 1, (until - t0) * (end - start - 1) // span))
+        if one.learned_ns is not None or not one.in_step:
+            dash = glyphs.past_heavy if pays else glyphs.past
+            canvas.text(start, y, dash * cells, LOST if pays and one.refused else LATE)
+            if one.in_step:
+                canvas.text(start + cells, y, glyphs.knows, KNOWN)
+                if canvas.width > start + cells + 1:
+                    canvas.wire([(start + cells + 1, y), (end - 1, y)], Weight.LIGHT, RULE)
+    if not one.running:
+        said, said_ink = "stopped", LATE
+    elif one.in_step and one.learned_ns is not None and t0 is not None:
+        said, said_ink = text.after(one.learned_ns - t0), KNOWN
+    elif one.in_step:
+        said, said_ink = one.revision if t0 is None else "in step", DIM
+    else:
+        said, said_ink = "not yet", LATE
+    canvas.right(edge, y, said, said_ink)
+    if not reasons:
+        return
+    words = [
+        one.word if one.word and one.word != said else "",
+        one.revision if said != one.revision else "",
+        one.callers,
+    ]
+    end_at = canvas.text(x + 2, y + 1, f" {glyphs.dot} ".join(word for word in words if word), DIM)
+    if one.refused:
+        cost = f"{one.refused:,} refused"
+        if end_at + len(cost) + 1 <= edge:
+            canvas.right(edge, y + 1, cost, LOST)
