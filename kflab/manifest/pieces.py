@@ -1,0 +1,122 @@
+"""Documents → single objects: lists flattened, each with its own span."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kflab.errors import KflabError
+from kflab.manifest.marks import Marks
+from kflab.manifest.reading import Parsed, Reader, Span
+from kflab.manifest.sources import SourceText
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One object's tree and text."""
+
+    tree: dict[str, Any]
+    marks: Marks
+    source: SourceText
+    alone: bool
+    """Its span can be read by itself."""
+    extra: tuple[tuple[str, str], ...] = ()
+    """Fields that the list around it gave it."""
+
+    def kept(self, lazy: bool) -> Mapping[str, Any]:
+        """The tree, or something that makes it again from the text when asked."""
+        return WrittenTree(self.source, self.marks.span, self.extra) if lazy and self.alone else self.tree
+
+
+class WrittenTree(Mapping[str, Any]):
+    """A tree that is still text: read when asked, not remembered."""
+
+    __slots__ = ("_extra", "_source", "_span")
+
+    def __init__(self, source: SourceText, span: Span, extra: tuple[tuple[str, str], ...] = ()) -> None:
+        self._source = source
+        self._span = span
+        self._extra = extra
+
+    def read(self) -> dict[str, Any]:
+        """The tree, made anew."""
+        span = self._span
+        text = " " * span.column + self._source.text[span.start : span.end]
+        tree = Reader(text, self._source.name).first_node()
+        return {**dict(self._extra), **tree}
+
+    def __getitem__(self, name: str) -> Any:
+        return self.read()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.read())
+
+    def __len__(self) -> int:
+        return len(self.read())
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self.read().get(name, default)
+
+
+def pieces_of(source: SourceText) -> Iterator[Piece]:
+    """Every object of a text, entries of `List` and `…List` kinds one by one.
+
+    Raises:
+        KflabError: If the text is not YAML or JSON, or a document is no object.
+    """
+    text = source.text
+    if text.startswith("\ufeff"):
+        source = SourceText(source.name, text[1:], source.path)
+        text = source.text
+    try:
+        for parsed in Reader(text, source.name).documents():
+            yield from _objects(parsed, source)
+    except KflabError:
+        tree = _as_json(text)
+        if tree is None:
+            raise
+        yield from _objects(Parsed(tree, Span(0, len(text), 0, 0), (), True), source)
+
+
+def _objects(parsed: Parsed, source: SourceText) -> Iterator[Piece]:
+    tree = parsed.tree
+    marks = Marks(source, parsed.span)
+    if not isinstance(tree, dict):
+        what = "a list" if isinstance(tree, list) else "a single value"
+        raise KflabError(f"an object (apiVersion, kind, metadata) was expected, here is {what}", marks.place(()))
+    kind = tree.get("kind")
+    if not (isinstance(kind, str) and kind.endswith("List") and ("items" in tree or kind == "List")):
+        yield Piece(tree, marks, source, not parsed.anchored)
+        return
+    items = tree.get("items") or []
+    if not isinstance(items, list):
+        raise KflabError(f"items: must be a list, got {type(items).__name__}", marks.place(("items",)))
+    spans = parsed.items if len(parsed.items) == len(items) else ()
+    for position, item in enumerate(items):
+        span = spans[position] if spans else parsed.span
+        item_marks = Marks(source, span)
+        if not isinstance(item, dict):
+            raise KflabError(f"items[{position}]: must be an object", item_marks.place(()))
+        extra: tuple[tuple[str, str], ...] = ()
+        if kind != "List" and "kind" not in item:
+            # The API's own lists name the kind once (PodList); kubectl's List names it per object.
+            extra = (("apiVersion", str(tree.get("apiVersion") or "")), ("kind", kind.removesuffix("List")))
+        yield Piece({**dict(extra), **item}, item_marks, source, bool(spans) and not parsed.anchored, extra)
+        items[position] = None  # so that a long list is not held twice
+
+
+def _as_json(text: str) -> Any:
+    """JSON that YAML 1.1 does not take, such as escaped surrogate pairs; None if it is none."""
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        return json.loads(text, object_pairs_hook=_unique)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    tree = dict(pairs)
+    if len(tree) != len(pairs):
+        raise ValueError("a key is set twice")
+    return tree

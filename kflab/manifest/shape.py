@@ -1,0 +1,114 @@
+"""Is every field known and of its type? The first look at a tree, before values are judged.
+
+An unknown field is what the API server warns of (`Warning: unknown field "spec.replica"`, apimachinery strict
+decoding) and then drops; a wrong type makes decoding fail.
+"""
+
+from typing import Any
+
+from kflab.manifest.findings import Path, Report, Severity, dotted, quoted
+from kflab.manifest.schema import FieldType, did_you_mean, fields_of
+
+_FORMS: dict[str, tuple[type, ...]] = {
+    "text": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "int_or_text": (int, str),
+    "quantity": (int, float, str),
+}
+_WANTED = {
+    "text": "a string",
+    "integer": "an integer",
+    "number": "a number",
+    "boolean": "true or false",
+    "int_or_text": "an integer or a string",
+    "quantity": "a quantity",
+    "struct": "a mapping",
+    "map": "a mapping",
+    "list": "a list",
+}
+
+LENIENT_STRUCTS = {"ServiceBackendPort"}
+"""Structs whose wrong type is judged later: a bare number as `backend.service.port` is taken for its number."""
+
+OLD_FIELDS = {
+    "IngressSpec": {"backend"},
+    "IngressBackend": {"serviceName", "servicePort"},
+}
+"""Fields of versions that are no longer served and that typed.py still reads; known only in those versions."""
+
+
+def check_shape(tree: dict[str, Any], struct: str, report: Report, old_version: bool = False) -> None:
+    """Report unknown fields as warnings and wrong types as errors, below the whole tree."""
+    _Shape(report, old_version).struct(tree, struct, ())
+
+
+class _Shape:
+    def __init__(self, report: Report, old_version: bool) -> None:
+        self.report = report
+        self.old_version = old_version
+
+    def struct(self, tree: dict[str, Any], struct: str, path: Path) -> None:
+        fields = fields_of(struct)
+        for name, value in tree.items():
+            known = fields.get(name)
+            if known is None:
+                if not (self.old_version and name in OLD_FIELDS.get(struct, ())):
+                    self._unknown(name, list(fields), (*path, name))
+            elif value is not None:
+                self.value(value, known, path, name)
+
+    def value(self, value: Any, known: FieldType, path: Path, step: str | int) -> None:
+        form = known.form
+        plain = _FORMS.get(form)
+        if plain is not None:
+            kind = value.__class__
+            if kind in plain:
+                return
+            if form == "integer" and kind is float and value.is_integer():
+                return
+            self._wrong(value, form, (*path, step))
+        elif form == "struct":
+            if isinstance(value, dict):
+                self.struct(value, known.struct, (*path, step))
+            elif known.struct not in LENIENT_STRUCTS or isinstance(value, list):
+                self._wrong(value, form, (*path, step))
+        elif form == "map":
+            if not isinstance(value, dict):
+                self._wrong(value, form, (*path, step))
+                return
+            assert known.of is not None
+            for name, entry in value.items():
+                if entry is not None:
+                    self.value(entry, known.of, (*path, step), name)
+        elif form == "list":
+            if not isinstance(value, list):
+                self._wrong(value, form, (*path, step))
+                return
+            assert known.of is not None
+            here = (*path, step)
+            for position, entry in enumerate(value):
+                if entry is not None:
+                    self.value(entry, known.of, here, position)
+                elif known.of.form == "struct":
+                    self._wrong(entry, "struct", (*here, position))
+
+    def _unknown(self, name: str, known: list[str], path: Path) -> None:
+        report = self.report
+        message = f"unknown field {quoted(dotted(path))}{did_you_mean(name, known)}"
+        report.add(Severity.WARNING, path, message, at_key=True)
+
+    def _wrong(self, value: Any, form: str, path: Path) -> None:
+        if isinstance(value, dict | list):
+            got = "a mapping" if isinstance(value, dict) else "a list"
+        elif isinstance(value, bool):
+            got = f"the boolean {quoted(value)}"
+        elif isinstance(value, int | float):
+            got = f"the number {value}"
+        else:
+            got = f"the string {quoted(value)}" if value is not None else "nothing"
+        hint = ""
+        if form == "text" and isinstance(value, bool | int | float):
+            hint = "; put it in quotes"
+        self.report.error(path, f"must be {_WANTED[form]}, got {got}{hint}")

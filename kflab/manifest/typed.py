@@ -1,0 +1,220 @@
+"""A tree → a typed object, with the API server's defaults and the lab's assumptions filled in.
+
+Trees have passed shape.py: every known field has its type or is null, and null means absent (as for Go's decoder).
+What the API server would refuse is said by the validate_*.py modules; here the assumption stated there is made.
+"""
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from hashlib import blake2b
+from typing import Any
+
+from kflab.manifest.findings import PlaceOf
+from kflab.manifest.objects import (
+    CLUSTER_SCOPED,
+    KINDS,
+    ConfigMap,
+    IngressClass,
+    Key,
+    KubeObject,
+    KubeProxyConfiguration,
+    Meta,
+    Namespace,
+    Node,
+    Secret,
+    Taint,
+    Unmodelled,
+)
+from kflab.manifest.schema import group_of, modelled_kind
+from kflab.manifest.typed_common import Given, Tree, text_map, when_ns
+from kflab.manifest.typed_network import endpoint_slice, ingress, service
+from kflab.manifest.typed_pods import pod
+from kflab.manifest.typed_workloads import daemon_set, deployment, replica_set, stateful_set
+
+_ALPHANUMS = "bcdfghjklmnpqrstvwxz2456789"
+"""Letters of generated names (apimachinery pkg/util/rand)."""
+
+
+def to_object(
+    tree: Tree,
+    place_of: PlaceOf | None = None,
+    *,
+    default_namespace: str = "default",
+    now: datetime | None = None,
+    raw: Tree | None = None,
+) -> KubeObject:
+    """Make the typed object of a tree.
+
+    Args:
+        tree: An object with kind and metadata.name, of the right shape.
+        place_of: Finds places; gives the object's own.
+        default_namespace: For namespaced kinds that name none.
+        now: The moment that becomes t = 0; timestamps are in ns relative to it.
+        raw: What the object keeps as its raw tree, if not `tree` itself.
+
+    Returns:
+        The object; `Unmodelled` for kinds without behaviour.
+    """
+    kind = str(tree.get("kind") or "")
+    api_version = str(tree.get("apiVersion") or "")
+    meta = read_meta(tree, default_namespace, now)
+    given = Given(meta, tree if raw is None else raw, place_of(()) if place_of else None, now)
+    if modelled_kind(kind, api_version) is None:
+        return Unmodelled(meta, given.raw, given.place, given_kind=key_kind(kind, api_version), api_version=api_version)
+    return _CONVERTERS[kind](tree, given)
+
+
+def key_kind(kind: str, api_version: str) -> str:
+    """The kind as keys use it: with its group where a kind of that name is modelled.
+
+    So a Knative Service is `Service.serving.knative.dev`, as kubectl qualifies it.
+    """
+    if kind in KINDS and modelled_kind(kind, api_version) is None:
+        return f"{kind}.{group_of(api_version) or api_version}"
+    return kind
+
+
+def key_of(tree: Tree, default_namespace: str = "default") -> Key:
+    """The key of a tree; kind or name may be "" where the tree has none."""
+    kind = tree.get("kind")
+    kind = kind if isinstance(kind, str) else ""
+    version = tree.get("apiVersion")
+    version = version if isinstance(version, str) else ""
+    metadata = tree.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    name, namespace = name_of(tree), metadata.get("namespace")
+    if kind in CLUSTER_SCOPED:
+        namespace = ""
+    elif not isinstance(namespace, str) or not namespace:
+        namespace = default_namespace
+    return Key(key_kind(kind, version), namespace, name)
+
+
+def name_of(tree: Tree) -> str:
+    """metadata.name, or the one made from generateName; "" without either."""
+    if tree.get("kind") == "KubeProxyConfiguration":
+        return "kube-proxy"
+    metadata = tree.get("metadata")
+    if not isinstance(metadata, dict):
+        return ""
+    name, prefix = metadata.get("name"), metadata.get("generateName")
+    if isinstance(name, str) and name:
+        return name
+    if isinstance(prefix, str) and prefix:
+        digest = blake2b(f"{tree.get('kind')}/{metadata.get('namespace')}/{prefix}".encode(), digest_size=5).digest()
+        return prefix + "".join(_ALPHANUMS[byte % len(_ALPHANUMS)] for byte in digest)
+    return ""
+
+
+def read_meta(tree: Tree, default_namespace: str, now: datetime | None) -> Meta:
+    """ObjectMeta; times are relative to `now`, or 0 without it."""
+    key = key_of(tree, default_namespace)
+    metadata = tree.get("metadata") or {}
+    owner = None
+    for reference in metadata.get("ownerReferences") or ():
+        if reference.get("controller"):
+            owner = Key(str(reference.get("kind") or ""), key.namespace, str(reference.get("name") or ""))
+    grace = metadata.get("deletionGracePeriodSeconds")
+    deletion = when_ns(metadata.get("deletionTimestamp"), now)
+    return Meta(
+        name=key.name,
+        namespace=key.namespace,
+        labels=text_map(metadata.get("labels")),
+        annotations=text_map(metadata.get("annotations")),
+        uid=metadata.get("uid") or "",
+        creation_ns=when_ns(metadata.get("creationTimestamp"), now) or 0,
+        deletion_ns=None if deletion is None else deletion - int(grace or 0) * 1_000_000_000,
+        grace_s=None if deletion is None else int(grace or 0),
+        owner=owner,
+        generation=int(metadata.get("generation") or 1),
+    )
+
+
+def _namespace(tree: Tree, given: Given) -> Namespace:
+    return Namespace(given.meta, given.raw, given.place)
+
+
+def _node(tree: Tree, given: Given) -> Node:
+    spec, status = tree.get("spec") or {}, tree.get("status") or {}
+    addresses = status.get("addresses") or ()
+    ready = [str(c.get("status")) for c in status.get("conditions") or () if c.get("type") == "Ready"]
+    cidrs = spec.get("podCIDRs") or ([spec["podCIDR"]] if spec.get("podCIDR") else [])
+    return Node(
+        given.meta,
+        given.raw,
+        given.place,
+        pod_cidrs=tuple(cidrs),
+        internal_ips=tuple(a["address"] for a in addresses if a.get("type") == "InternalIP" and a.get("address")),
+        external_ips=tuple(a["address"] for a in addresses if a.get("type") == "ExternalIP" and a.get("address")),
+        ready=ready[0] if ready else "True",
+        unschedulable=bool(spec.get("unschedulable")),
+        taints=tuple(
+            Taint(t.get("key") or "", t.get("effect") or "", t.get("value") or "") for t in spec.get("taints") or ()
+        ),
+        provider_id=spec.get("providerID") or "",
+    )
+
+
+def _ingress_class(tree: Tree, given: Given) -> IngressClass:
+    controller = (tree.get("spec") or {}).get("controller") or ""
+    return IngressClass(given.meta, given.raw, given.place, controller=controller)
+
+
+def _config_map(tree: Tree, given: Given) -> ConfigMap:
+    return ConfigMap(given.meta, given.raw, given.place, data=text_map(tree.get("data")))
+
+
+def _secret(tree: Tree, given: Given) -> Secret:
+    return Secret(given.meta, given.raw, given.place, type=tree.get("type") or "Opaque")
+
+
+_UNIT_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"([0-9]*\.?[0-9]+)(ns|us|µs|ms|s|m|h)")
+
+
+def duration_s(text: Any, default: float) -> float:
+    """A Go duration (`1m30s`) in seconds; `default` when absent, zero or no duration."""
+    if not isinstance(text, str) or not re.fullmatch(f"(?:{_DURATION.pattern})+", text):
+        return default
+    return sum(float(number) * _UNIT_S[unit] for number, unit in _DURATION.findall(text)) or default
+
+
+def _kube_proxy(tree: Tree, given: Given) -> KubeProxyConfiguration:
+    """Defaults: pkg/proxy/apis/config/v1alpha1/defaults.go."""
+    mode = tree.get("mode") or "iptables"
+    rules = tree.get("nftables" if mode == "nftables" else "ipvs" if mode == "ipvs" else "iptables") or {}
+    iptables = tree.get("iptables") or {}
+    local = iptables.get("localhostNodePorts")
+    return KubeProxyConfiguration(
+        given.meta,
+        given.raw,
+        given.place,
+        mode=mode,
+        cluster_cidrs=tuple(part.strip() for part in (tree.get("clusterCIDR") or "").split(",") if part.strip()),
+        detect_local_mode=tree.get("detectLocalMode") or "ClusterCIDR",
+        node_port_addresses=tuple(tree.get("nodePortAddresses") or ()),
+        masquerade_all=bool(rules.get("masqueradeAll") or iptables.get("masqueradeAll")),
+        localhost_node_ports=True if local is None else bool(local),
+        min_sync_s=duration_s(rules.get("minSyncPeriod"), 1.0),
+        sync_s=duration_s(rules.get("syncPeriod"), 30.0),
+        feature_gates=dict(tree.get("featureGates") or {}),
+    )
+
+
+_CONVERTERS: dict[str, Callable[[Tree, Any], KubeObject]] = {
+    "Namespace": _namespace,
+    "Node": _node,
+    "Pod": pod,
+    "Deployment": deployment,
+    "ReplicaSet": replica_set,
+    "StatefulSet": stateful_set,
+    "DaemonSet": daemon_set,
+    "Service": service,
+    "EndpointSlice": endpoint_slice,
+    "Ingress": ingress,
+    "IngressClass": _ingress_class,
+    "ConfigMap": _config_map,
+    "Secret": _secret,
+    "KubeProxyConfiguration": _kube_proxy,
+}

@@ -1,0 +1,180 @@
+"""Pods and pod templates.
+
+Defaults: k8s.io/kubernetes pkg/apis/core/v1/defaults.go and zz_generated.defaults.go.
+"""
+
+import re
+from typing import Any
+
+from kflab.manifest.addresses import as_written_or_usual
+from kflab.manifest.objects import (
+    Container,
+    ContainerPort,
+    ContainerStatus,
+    Pod,
+    PodSpec,
+    PodStatus,
+    PodTemplate,
+    Probe,
+    Toleration,
+)
+from kflab.manifest.typed_common import Given, Tree, text_map, when_ns
+
+_NO_CONTAINER = (Container("app"),)
+"""Stands in where a pod names no container, which the API server would refuse."""
+_SLEEP = re.compile(r"(?:/\S*/)?sleep\s+(\d+)s?\s*;?\s*\Z")
+
+
+def pod(tree: Tree, given: Given) -> Pod:
+    """v1 Pod."""
+    spec = pod_spec(tree.get("spec") or {})
+    return Pod(given.meta, given.raw, given.place, spec=spec, status=_status(tree.get("status") or {}, given))
+
+
+def pod_template(tree: Tree | None) -> PodTemplate:
+    """PodTemplateSpec."""
+    tree = tree or {}
+    metadata = tree.get("metadata") or {}
+    return PodTemplate(
+        text_map(metadata.get("labels")), text_map(metadata.get("annotations")), pod_spec(tree.get("spec") or {})
+    )
+
+
+def pod_spec(spec: Tree) -> PodSpec:
+    """v1 PodSpec."""
+    host_network = bool(spec.get("hostNetwork"))
+    containers = tuple(_container(c, i, host_network) for i, c in enumerate(spec.get("containers") or ()))
+    grace = spec.get("terminationGracePeriodSeconds")
+    return PodSpec(
+        containers=containers or _NO_CONTAINER,
+        init_containers=tuple(_container(c, i, host_network) for i, c in enumerate(spec.get("initContainers") or ())),
+        node_name=spec.get("nodeName") or "",
+        node_selector=text_map(spec.get("nodeSelector")),
+        host_network=host_network,
+        restart_policy=spec.get("restartPolicy") or "Always",
+        grace_s=30 if grace is None else int(grace),
+        tolerations=tuple(_toleration(t) for t in spec.get("tolerations") or ()),
+        dns_policy=spec.get("dnsPolicy") or "ClusterFirst",
+        hostname=spec.get("hostname") or "",
+        subdomain=spec.get("subdomain") or "",
+        service_account=spec.get("serviceAccountName") or spec.get("serviceAccount") or "default",
+        affinity=spec.get("affinity") or None,
+        readiness_gates=tuple(g.get("conditionType") or "" for g in spec.get("readinessGates") or ()),
+    )
+
+
+def _toleration(tree: Tree) -> Toleration:
+    seconds = tree.get("tolerationSeconds")
+    return Toleration(
+        tree.get("key") or "",
+        tree.get("operator") or "Equal",
+        tree.get("value") or "",
+        tree.get("effect") or "",
+        None if seconds is None else int(seconds),
+    )
+
+
+def _container(tree: Tree, position: int, host_network: bool) -> Container:
+    return Container(
+        name=tree.get("name") or f"container-{position + 1}",
+        image=tree.get("image") or "",
+        ports=tuple(
+            ContainerPort(
+                int(p["containerPort"]),
+                p.get("name") or "",
+                p.get("protocol") or "TCP",
+                # On the host's network every port is a host port (SetDefaults_HostNetwork).
+                int(p.get("hostPort") or (p["containerPort"] if host_network else 0)),
+            )
+            for p in tree.get("ports") or ()
+            if p.get("containerPort")
+        ),
+        args=tuple(str(a) for a in tree.get("args") or ()),
+        command=tuple(str(a) for a in tree.get("command") or ()),
+        env=tuple((e.get("name") or "", e.get("value") or "") for e in tree.get("env") or () if not e.get("valueFrom")),
+        readiness=_probe(tree.get("readinessProbe")),
+        liveness=_probe(tree.get("livenessProbe")),
+        startup=_probe(tree.get("startupProbe")),
+        pre_stop_sleep_s=_pre_stop_sleep(tree),
+        restart_policy=tree.get("restartPolicy") or "",
+        requests={name: str(q) for name, q in ((tree.get("resources") or {}).get("requests") or {}).items()},
+    )
+
+
+def _probe(tree: Any) -> Probe | None:
+    if not tree:
+        return None
+    for action in ("httpGet", "tcpSocket", "grpc", "exec"):
+        if tree.get(action) is not None:
+            break
+    else:
+        return None
+    handler = tree[action]
+    return Probe(
+        action,
+        handler.get("port"),
+        handler.get("path") or "/" if action == "httpGet" else "/",
+        int(tree.get("initialDelaySeconds") or 0),
+        int(tree.get("periodSeconds") or 10),
+        int(tree.get("timeoutSeconds") or 1),
+        int(tree.get("successThreshold") or 1),
+        int(tree.get("failureThreshold") or 3),
+    )
+
+
+def _pre_stop_sleep(tree: Tree) -> int | None:
+    hook = ((tree.get("lifecycle") or {}).get("preStop")) or {}
+    if hook.get("sleep"):
+        return int(hook["sleep"].get("seconds") or 0)
+    command = (hook.get("exec") or {}).get("command") or []
+    if not command:
+        return None
+    # Either the words themselves, or a shell that is given them as one.
+    text = str(command[-1]) if len(command) == 3 and command[1] == "-c" else " ".join(str(word) for word in command)
+    found = _SLEEP.match(text)
+    return int(found[1]) if found else None
+
+
+def _status(status: Tree, given: Given) -> PodStatus:
+    if not status:
+        return PodStatus()
+    ips = [entry["ip"] for entry in status.get("podIPs") or () if entry.get("ip")]
+    if not ips and status.get("podIP"):
+        ips = [status["podIP"]]
+    host_ips = [entry["ip"] for entry in status.get("hostIPs") or () if entry.get("ip")]
+    if not host_ips and status.get("hostIP"):
+        host_ips = [status["hostIP"]]
+    conditions = {c.get("type"): c for c in status.get("conditions") or ()}
+    ready = conditions.get("Ready") or {}
+    scheduled = conditions.get("PodScheduled") or {}
+    is_ready = ready.get("status") == "True"
+    return PodStatus(
+        phase=status.get("phase") or "Pending",
+        pod_ips=tuple(as_written_or_usual(ip) for ip in ips),
+        host_ips=tuple(host_ips),
+        ready=is_ready,
+        ready_since_ns=when_ns(ready.get("lastTransitionTime"), given.now) if is_ready else None,
+        scheduled_ns=when_ns(scheduled.get("lastTransitionTime"), given.now),
+        start_ns=when_ns(status.get("startTime"), given.now),
+        reason=status.get("reason") or "",
+        containers=tuple(_container_status(c, given) for c in status.get("containerStatuses") or ()),
+    )
+
+
+def _container_status(tree: Tree, given: Given) -> ContainerStatus:
+    state = tree.get("state") or {}
+    name = next((n for n in ("running", "terminated", "waiting") if state.get(n) is not None), "waiting")
+    now_state = state.get(name) or {}
+    last = (tree.get("lastState") or {}).get("terminated") or {}
+    ended = now_state if name == "terminated" else last
+    exit_code = ended.get("exitCode")
+    return ContainerStatus(
+        name=tree.get("name") or "",
+        state=name,
+        reason=now_state.get("reason") or ("ContainerCreating" if name == "waiting" else ""),
+        ready=bool(tree.get("ready")),
+        restarts=int(tree.get("restartCount") or 0),
+        started_ns=when_ns(now_state.get("startedAt"), given.now),
+        finished_ns=when_ns(ended.get("finishedAt"), given.now),
+        exit_code=None if exit_code is None else int(exit_code),
+    )

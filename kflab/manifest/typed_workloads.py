@@ -1,0 +1,127 @@
+"""Workloads. Defaults: k8s.io/kubernetes pkg/apis/apps/v1/defaults.go."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, TypeGuard
+
+from kflab.manifest.objects import (
+    DaemonSet,
+    Deployment,
+    LabelSelector,
+    PodTemplate,
+    ReplicaSet,
+    Requirement,
+    RollingUpdate,
+    StatefulSet,
+)
+from kflab.manifest.typed_common import Given, Tree, text_map
+from kflab.manifest.typed_pods import pod_template
+
+
+def deployment(tree: Tree, given: Given) -> Deployment:
+    """apps/v1 Deployment."""
+    spec = tree.get("spec") or {}
+    selector, template = selector_and_template(spec, given.meta.name)
+    strategy = spec.get("strategy") or {}
+    rolling = strategy.get("rollingUpdate") or {}
+    surge, unavailable = rolling.get("maxSurge"), rolling.get("maxUnavailable")
+    kind = strategy.get("type")
+    return Deployment(
+        given.meta,
+        given.raw,
+        given.place,
+        replicas=_count(spec.get("replicas"), 1),
+        selector=selector,
+        template=template,
+        strategy=RollingUpdate(
+            kind if kind in ("RollingUpdate", "Recreate") else "RollingUpdate",
+            "25%" if surge is None else surge,
+            "25%" if unavailable is None else unavailable,
+        ),
+        min_ready_s=_count(spec.get("minReadySeconds"), 0),
+        paused=bool(spec.get("paused")),
+        revision_history_limit=_count(spec.get("revisionHistoryLimit"), 10),
+        progress_deadline_s=_count(spec.get("progressDeadlineSeconds"), 600),
+        observed=_observed(tree),
+    )
+
+
+def replica_set(tree: Tree, given: Given) -> ReplicaSet:
+    """apps/v1 ReplicaSet."""
+    spec = tree.get("spec") or {}
+    selector, template = selector_and_template(spec, given.meta.name)
+    return ReplicaSet(
+        given.meta,
+        given.raw,
+        given.place,
+        replicas=_count(spec.get("replicas"), 1),
+        selector=selector,
+        template=template,
+        min_ready_s=_count(spec.get("minReadySeconds"), 0),
+        observed=_observed(tree),
+    )
+
+
+def stateful_set(tree: Tree, given: Given) -> StatefulSet:
+    """apps/v1 StatefulSet."""
+    spec = tree.get("spec") or {}
+    selector, template = selector_and_template(spec, given.meta.name)
+    return StatefulSet(
+        given.meta,
+        given.raw,
+        given.place,
+        replicas=_count(spec.get("replicas"), 1),
+        selector=selector,
+        template=template,
+        service_name=spec.get("serviceName") or "",
+        pod_management=spec.get("podManagementPolicy") or "OrderedReady",
+        observed=_observed(tree),
+    )
+
+
+def daemon_set(tree: Tree, given: Given) -> DaemonSet:
+    """apps/v1 DaemonSet."""
+    selector, template = selector_and_template(tree.get("spec") or {}, given.meta.name)
+    return DaemonSet(given.meta, given.raw, given.place, selector=selector, template=template, observed=_observed(tree))
+
+
+def label_selector(tree: Tree) -> LabelSelector:
+    """metav1.LabelSelector."""
+    return LabelSelector(
+        text_map(tree.get("matchLabels")),
+        tuple(
+            Requirement(e.get("key") or "", e.get("operator") or "In", tuple(e.get("values") or ()))
+            for e in tree.get("matchExpressions") or ()
+        ),
+    )
+
+
+def selector_and_template(spec: Tree, name: str) -> tuple[LabelSelector, PodTemplate]:
+    """A workload's selector and template.
+
+    Where the API server would refuse, the lab's assumption: no selector means the template's labels, or `app: NAME`
+    when it has none; a selector that the template does not match adds its labels to the template.
+    """
+    template = pod_template(spec.get("template"))
+    given = spec.get("selector")
+    if not selects_something(given):
+        labels = template.labels or {"app": name}
+        return LabelSelector(labels), replace(template, labels=labels)
+    selector = label_selector(given)
+    if not selector.matches(template.labels):
+        template = replace(template, labels={**template.labels, **selector.match_labels})
+    return selector, template
+
+
+def selects_something(selector: Any) -> TypeGuard[Tree]:
+    """Whether a selector has any requirement (apps/v1 refuses an empty one like a missing one)."""
+    return bool(selector and (selector.get("matchLabels") or selector.get("matchExpressions")))
+
+
+def _count(value: Any, default: int) -> int:
+    return default if value is None else max(0, int(value))
+
+
+def _observed(tree: Tree) -> Mapping[str, int]:
+    status = tree.get("status") or {}
+    return {name: value for name, value in status.items() if isinstance(value, int) and not isinstance(value, bool)}

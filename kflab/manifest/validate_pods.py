@@ -1,0 +1,185 @@
+"""What the API server would say about pods and workloads.
+
+Source: k8s.io/kubernetes pkg/apis/core/validation/validation.go (ValidatePodSpec and below) and
+pkg/apis/apps/validation/validation.go.
+"""
+
+from typing import Any
+
+from kflab.manifest.findings import Path, Report, quoted
+from kflab.manifest.schema import API_VERSIONS
+from kflab.manifest.typed_common import Tree, text_map
+from kflab.manifest.typed_workloads import label_selector, selects_something
+from kflab.manifest.values import (
+    PORT_RANGE,
+    duplicate,
+    go_map,
+    invalid,
+    label_problem,
+    label_value_problem,
+    port_name_problem,
+    unsupported,
+)
+
+_PROTOCOLS = ("SCTP", "TCP", "UDP")
+_HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc")
+_LEFT_OUT = "this entry is left out"
+
+
+def check_pod(tree: Tree, report: Report) -> None:
+    """v1 Pod."""
+    if not tree.get("spec"):
+        report.refused(("spec",), "Required value", "a pod with one container that listens nowhere")
+        return
+    check_pod_spec(tree["spec"], ("spec",), report, workload=False)
+
+
+def check_workload(tree: Tree, report: Report) -> None:
+    """Deployment, ReplicaSet, StatefulSet and DaemonSet."""
+    spec = tree.get("spec") or {}
+    path: Path = ("spec",)
+    replicas = spec.get("replicas")
+    if replicas is not None and replicas < 0:
+        report.refused((*path, "replicas"), invalid(replicas, "must be greater than or equal to 0"), "replicas 0")
+    _check_selector(tree, spec, report)
+    strategy = spec.get("strategy") or {}
+    kind = strategy.get("type")
+    if kind and kind not in ("Recreate", "RollingUpdate"):
+        words = unsupported(kind, ("Recreate", "RollingUpdate"))
+        report.refused((*path, "strategy", "type"), words, "RollingUpdate")
+    elif kind == "Recreate" and strategy.get("rollingUpdate"):
+        words = "Forbidden: may not be specified when strategy `type` is 'Recreate'"
+        report.refused((*path, "strategy", "rollingUpdate"), words, "it is ignored")
+    template = spec.get("template") or {}
+    pod_path: Path = (*path, "template", "spec")
+    pod_spec = template.get("spec")
+    if not pod_spec:
+        report.refused((*pod_path, "containers"), "Required value", "pods with one container that listens nowhere")
+        return
+    check_pod_spec(pod_spec, pod_path, report, workload=True)
+
+
+def _check_selector(tree: Tree, spec: Tree, report: Report) -> None:
+    template = text_map(((spec.get("template") or {}).get("metadata") or {}).get("labels"))
+    for name, value in template.items():
+        if value and (problem := label_value_problem(value)):
+            path: Path = ("spec", "template", "metadata", "labels", name)
+            report.refused(path, invalid(value, problem), "the label is kept as written")
+    given = spec.get("selector")
+    path = ("spec", "selector")
+    if not selects_something(given):
+        old = tree.get("apiVersion") not in (None, API_VERSIONS[str(tree["kind"])])
+        labels = template or {"app": report.key.name if report.key else ""}
+        if not (old and template):  # before apps/v1 the selector defaulted to the template's labels
+            words = "Required value" if not given else "Invalid value: {}: empty selector is invalid for deployment"
+            report.refused(path, words, "selector " + ", ".join(f"{name}: {value}" for name, value in labels.items()))
+        return
+    if not label_selector(given).matches(template):
+        labels_path: Path = ("spec", "template", "metadata", "labels")
+        words = f"Invalid value: {go_map(template)}: `selector` does not match template `labels`"
+        report.refused(labels_path, words, "the pods get the selector's labels as well")
+
+
+def check_pod_spec(spec: Tree, path: Path, report: Report, workload: bool) -> None:
+    """PodSpec."""
+    containers = spec.get("containers") or []
+    if not containers:
+        report.refused((*path, "containers"), "Required value", "one container that listens nowhere")
+    restart = spec.get("restartPolicy")
+    if restart and (restart not in ("Always", "Never", "OnFailure") or (workload and restart != "Always")):
+        supported = ("Always",) if workload else ("Always", "Never", "OnFailure")
+        report.refused((*path, "restartPolicy"), unsupported(restart, supported), "Always")
+    grace = spec.get("terminationGracePeriodSeconds")
+    if grace is not None and grace < 0:
+        where = (*path, "terminationGracePeriodSeconds")
+        report.refused(where, invalid(grace, "must be greater than or equal to 0"), "1 second")
+    volumes = {volume.get("name") for volume in spec.get("volumes") or ()}
+    names: set[str] = set()
+    for field in ("initContainers", "containers"):
+        for position, container in enumerate(spec.get(field) or ()):
+            _check_container(container, (*path, field, position), report, names, volumes, field == "containers")
+
+
+def _check_container(tree: Tree, path: Path, report: Report, names: set[str], volumes: set[Any], probed: bool) -> None:
+    name = tree.get("name")
+    if not name:
+        report.refused((*path, "name"), "Required value", f"its name is container-{int(path[-1]) + 1}")
+    elif problem := label_problem(name):
+        report.refused((*path, "name"), invalid(name, problem), "the name is kept")
+    elif name in names:
+        report.refused((*path, "name"), duplicate(name), "both containers run")
+    names.add(name or "")
+    if not tree.get("image"):
+        report.refused((*path, "image"), "Required value", "an image that listens on the declared ports")
+    _check_container_ports(tree.get("ports") or (), (*path, "ports"), report)
+    for position, variable in enumerate(tree.get("env") or ()):
+        if not variable.get("name"):
+            report.refused((*path, "env", position, "name"), "Required value", _LEFT_OUT)
+        elif variable.get("value") and variable.get("valueFrom"):
+            words = invalid("", "may not be specified when `value` is not empty")
+            report.refused((*path, "env", position, "valueFrom"), words, "the value counts")
+    for position, mount in enumerate(tree.get("volumeMounts") or ()):
+        here = (*path, "volumeMounts", position)
+        if not mount.get("name"):
+            report.refused((*here, "name"), "Required value", _LEFT_OUT)
+        elif mount["name"] not in volumes and probed is not None and not _claimed(mount["name"], report):
+            report.refused((*here, "name"), f"Not found: {quoted(mount['name'])}", "nothing is mounted")
+        if not mount.get("mountPath"):
+            report.refused((*here, "mountPath"), "Required value", _LEFT_OUT)
+    for field in ("livenessProbe", "readinessProbe", "startupProbe"):
+        if tree.get(field) is not None:
+            _check_probe(tree[field], (*path, field), report)
+
+
+def _claimed(name: str, report: Report) -> bool:
+    """A StatefulSet's claim templates are volumes too; the API server looks only when it makes the pods."""
+    return report.key is not None and report.key.kind == "StatefulSet"
+
+
+def _check_container_ports(ports: Any, path: Path, report: Report) -> None:
+    names: set[str] = set()
+    for position, port in enumerate(ports):
+        here = (*path, position)
+        number = port.get("containerPort")
+        if not number:
+            report.refused((*here, "containerPort"), "Required value", _LEFT_OUT)
+        elif not 1 <= number <= 65535:
+            report.error((*here, "containerPort"), invalid(number, PORT_RANGE))
+        host_port = port.get("hostPort")
+        if host_port and not 1 <= host_port <= 65535:
+            report.error((*here, "hostPort"), invalid(host_port, PORT_RANGE))
+        protocol = port.get("protocol")
+        if protocol and protocol not in _PROTOCOLS:
+            report.refused((*here, "protocol"), unsupported(protocol, _PROTOCOLS), "the protocol is kept as written")
+        name = port.get("name")
+        if name and (problem := port_name_problem(name)):
+            report.refused((*here, "name"), invalid(name, problem), "the name is kept")
+        elif name and name in names:
+            report.refused((*here, "name"), duplicate(name), "the first one counts")
+        names.add(name or "")
+
+
+def _check_probe(tree: Tree, path: Path, report: Report) -> None:
+    handlers = [name for name in _HANDLERS if tree.get(name) is not None]
+    if not handlers:
+        report.refused(path, "Required value: must specify a handler type", "there is no such probe")
+        return
+    for extra in handlers[1:]:
+        words = "Forbidden: may not specify more than 1 handler type"
+        report.refused((*path, extra), words, f"{handlers[0]} counts")
+    port = tree[handlers[0]].get("port")
+    if handlers[0] != "exec":
+        where: Path = (*path, handlers[0], "port")
+        if port is None:
+            report.refused(where, "Required value", "the probe passes while the container is up")
+        elif isinstance(port, int) and not 1 <= port <= 65535:
+            report.error(where, invalid(port, PORT_RANGE))
+        elif isinstance(port, str) and (problem := port_name_problem(port)):
+            report.refused(where, invalid(port, problem), "the probe passes while the container is up")
+    for field in ("initialDelaySeconds", "periodSeconds", "timeoutSeconds", "successThreshold", "failureThreshold"):
+        value = tree.get(field)
+        if value is not None and value < 0:
+            report.refused((*path, field), invalid(value, "must be greater than or equal to 0"), "its default")
+    success = tree.get("successThreshold")
+    if path[-1] in ("livenessProbe", "startupProbe") and success not in (None, 0, 1):
+        report.refused((*path, "successThreshold"), invalid(success, "must be 1"), "1")
