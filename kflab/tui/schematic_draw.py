@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from kflab.lab.snapshot import Band, Candidate, NodeRow, Snapshot
 from kflab.manifest.objects import Key
 from kflab.tui import text
+from kflab.tui.canvas_view import Hit
 from kflab.tui.glyphs import ASCII, Glyphs, of_state, state_token
 from kflab.tui.schematic_layout import (
     MORE_NODES,
@@ -36,20 +37,6 @@ BOLD = ink("strong", bold=True)
 SPINE, FLOW, BACK, LOST, LATE = ink("spine"), ink("traffic"), ink("wave"), ink("lost"), ink("late")
 LOST_BOLD = ink("lost", bold=True)
 BEAD = ink("strong", bold=True, reverse=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A rectangle of the drawing that stands for an object."""
-
-    key: Key
-    x: int
-    y: int
-    width: int
-    height: int
-
-    def holds(self, x: int, y: int) -> bool:
-        return self.x <= x < self.x + self.width and self.y <= y < self.y + self.height
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ glyphs by one `bytes.translate`-like lookup. Two wires that meet share the cell'
 glyph that has exactly these arms is drawn: lines meet by construction. A cell that holds text hides its arms.
 """
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -214,7 +215,7 @@ class Canvas:
         """
         if not weight:
             return
-        for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+        for (x0, y0), (x1, y1) in itertools.pairwise(points):
             if x0 != x1 and y0 != y1:
                 raise ValueError(f"a wire turns only at points: {(x0, y0)} to {(x1, y1)} is neither straight way")
             if y0 == y1:
