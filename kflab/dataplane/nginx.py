@@ -1,7 +1,8 @@
 """What NGINX does with one request: server by host, location by path, then answer or upstream.
 
 Profile: ingress-nginx v1.15.1; see `nginx_config` for how its configuration is made. Sources: nginx documentation
-(`server_name`, `location`), ingress-nginx documentation (path matching, rewrite, TLS), Kubernetes documentation, Ingress.
+(`server_name`, `location`), ingress-nginx documentation (path matching, rewrite, TLS), Kubernetes documentation:
+Ingress.
 """
 
 import re

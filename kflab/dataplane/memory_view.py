@@ -1,0 +1,54 @@
+"""What the walker may ask of the memory that traffic left behind (idea 5 of the architecture): read-only."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from kflab.manifest.objects import Key
+
+
+@dataclass(frozen=True, slots=True)
+class KeptConnection:
+    """An upstream connection that NGINX had open already."""
+
+    address: str
+    """Pod ip:port that it is connected to; after DNAT where it was opened to a ClusterIP."""
+    source_port: int = 0
+    """0: not in the record."""
+    opened_ns: int | None = None
+
+
+class MemoryView(Protocol):
+    """Implemented on the engine's memory or on a finished request's record; a test fakes it."""
+
+    def round_robin(self, ingress: Key, upstream: str, try_number: int) -> int:
+        """Position of the round robin used by this try: index into the upstream's peers."""
+        ...
+
+    def kept_connection(self, ingress: Key, upstream: str, try_number: int) -> KeptConnection | None:
+        """The open connection that this try went over; None: a new one."""
+        ...
+
+    def seen(self, node: str, chain: str, client: str, seconds: int, t_ns: int) -> bool:
+        """Whether session affinity remembers the client at a KUBE-SEP chain of a node."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BlankMemory:
+    """Nothing happened before: every connection is new."""
+
+    positions: tuple[int, ...] = ()
+    """Round-robin position per try; the try's number where not given."""
+
+    def round_robin(self, ingress: Key, upstream: str, try_number: int) -> int:
+        """The given position, else one step per try."""
+        index = try_number - 1
+        return self.positions[index] if index < len(self.positions) else index
+
+    def kept_connection(self, ingress: Key, upstream: str, try_number: int) -> KeptConnection | None:
+        """Never."""
+        return None
+
+    def seen(self, node: str, chain: str, client: str, seconds: int, t_ns: int) -> bool:
+        """Never."""
+        return False

@@ -1,0 +1,79 @@
+"""Words of a request's hops: short chain paths, times, who wrote a rule."""
+
+from kflab.dataplane import iptables_names as names
+from kflab.dataplane.packets import Verdict
+from kflab.dataplane.walk import Walk
+from kflab.dataplane.world import ConfigInForce, Fate, LbInForce, RulesInForce
+from kflab.manifest.objects import Key
+
+_SECOND = 1_000_000_000
+
+
+def seconds(duration_ns: int) -> str:
+    """A duration in words: "0.2 ms", "0.13 s", "57.3 s"."""
+    if abs(duration_ns) < _SECOND // 10:
+        return f"{duration_ns / 1_000_000:.1f} ms"
+    return f"{duration_ns / _SECOND:.2f} s" if abs(duration_ns) < 10 * _SECOND else f"{duration_ns / _SECOND:.1f} s"
+
+
+def when(t_ns: int) -> str:
+    """When something was written: "57.3 s before the start" or "at 12.40 s"."""
+    return f"{seconds(-t_ns)} before the start" if t_ns < 0 else f"at {t_ns / _SECOND:.2f} s"
+
+
+def rules_writer(node: str, known: RulesInForce) -> str:
+    """Who wrote a node's rules."""
+    return f"kube-proxy on {node}, rules rev {known.revision}, written {when(known.written_ns)}"
+
+
+def config_writer(pod: Key, known: ConfigInForce) -> str:
+    """Who wrote NGINX's configuration."""
+    return f"ingress controller in {pod.name}, from rev {known.revision}, in force {_since(known.since_ns)}"
+
+
+def lb_writer(known: LbInForce) -> str:
+    """Who registered the load balancer's targets."""
+    key = known.service.key
+    return f"cloud controller, from Service {key.namespace}/{key.name}; targets as of {when(known.since_ns)}"
+
+
+def _since(t_ns: int) -> str:
+    return f"since {when(t_ns)}"
+
+
+def chain_path(walk: Walk) -> str:
+    """The chains of a walk, short: "KUBE-SERVICES → NODEPORTS → EXT → SVL → SEP"."""
+    short = []
+    for chain in walk.chains:
+        prefix = names.prefix_of(chain)
+        short.append((prefix[:-1] if prefix else chain).removeprefix("KUBE-"))
+    return " → ".join([f"KUBE-{short[0]}", *short[1:]]) if short else ""
+
+
+def short_pod(pod: Key) -> str:
+    """The last part of a made pod name: m4dd8."""
+    return pod.name.rpartition("-")[2] if pod.name.count("-") >= 2 else pod.name
+
+
+def of_rule(walk: Walk) -> str:
+    """Why a packet was refused or dropped by the rules."""
+    comment = walk.taken[-1].rule.comment if walk.taken else ""
+    if walk.verdict is Verdict.REJECT:
+        return f"REJECT ({comment}): ICMP port unreachable, the caller sees connection refused"
+    return f"DROP ({comment}): no answer, the caller times out"
+
+
+def ordinal(number: int) -> str:
+    """1st, 2nd, 3rd, 4th."""
+    suffix = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{suffix}"
+
+
+def fate_words(fate: Fate | None, t_ns: int, node: str, known: RulesInForce | None) -> str:
+    """Why a listed pod did not answer: "crashed 0.13 s before; node-a does not know"."""
+    if fate is None:
+        return ""
+    ago = f"{fate.word} {seconds(t_ns - fate.t_ns)} before"
+    if node and known is not None and known.written_ns < fate.t_ns:
+        return f"{ago}; {node} does not know"
+    return ago

@@ -1,0 +1,254 @@
+"""What the request walker asks about the cluster: who knew what, and what answered, at a time.
+
+`lab` implements `World` on its observers' revisions; `StaticWorld` is a cluster in which everybody knows everything.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from kflab.dataplane.addresses import IPV4, IPV6, canonical, family_of
+from kflab.dataplane.cni import BRIDGE, CniProfile, gateway
+from kflab.dataplane.dns import ClusterDns
+from kflab.dataplane.iptables import RuleSet, ServiceTable, compile_service
+from kflab.dataplane.lb import LbTarget, answers_health_check, target_nodes
+from kflab.dataplane.nginx_config import IngressConfig
+from kflab.dataplane.node_facts import NodeFacts
+from kflab.dataplane.packets import Packet, Verdict
+from kflab.dataplane.proxy_config import ProxyConfig
+from kflab.dataplane.walk import fan
+from kflab.manifest.objects import EndpointSlice, Key, KubeObject, KubeProxyConfiguration, Node, Pod, Service
+
+LISTENS = "listens"
+REFUSES = "refuses"
+SILENT = "silent"
+
+
+@dataclass(frozen=True, slots=True)
+class RulesInForce:
+    """A node's rules at some time."""
+
+    rules: RuleSet
+    revision: int
+    """As the screen counts them ("rules rev 41")."""
+    written_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigInForce:
+    """An ingress controller's configuration at some time."""
+
+    config: IngressConfig
+    revision: int = 0
+    since_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LbInForce:
+    """A load balancer at some time."""
+
+    service: Service
+    targets: tuple[LbTarget, ...]
+    since_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What became of a pod."""
+
+    word: str
+    """crashed, deleted, terminating, starting…: "it … 0.13 s before"."""
+    t_ns: int
+
+
+class World(Protocol):
+    """The cluster as of any time up to now."""
+
+    @property
+    def cni(self) -> CniProfile:
+        """Profile of the pod network."""
+        ...
+
+    def ruleset_at(self, node: str, t_ns: int) -> RulesInForce | None:
+        """Rules in force on a node; None before its first sync."""
+        ...
+
+    def ingress_config_at(self, pod: Key, t_ns: int) -> ConfigInForce | None:
+        """Configuration of an ingress controller's pod; None for any other pod."""
+        ...
+
+    def lb_at(self, address: str, t_ns: int) -> LbInForce | None:
+        """The load balancer with this address; None where there is none."""
+        ...
+
+    def dns_at(self, t_ns: int) -> ClusterDns:
+        """What CoreDNS and the public DNS answer."""
+        ...
+
+    def behaviour_at(self, address: str, port: int, t_ns: int) -> str:
+        """What a SYN meets: "listens", "refuses" or "silent"."""
+        ...
+
+    def pod_at(self, address: str, t_ns: int) -> Key | None:
+        """The pod that has (or last had) an address."""
+        ...
+
+    def node_of(self, address: str) -> str:
+        """Name of the node that holds a pod's or its own address; "" outside the cluster."""
+        ...
+
+    def facts_of(self, node: str) -> NodeFacts | None:
+        """A node's addresses."""
+        ...
+
+    def fate_of(self, pod: Key, t_ns: int) -> Fate | None:
+        """Why a pod does not answer at `t_ns`; None where it does, or nobody knows."""
+        ...
+
+
+@dataclass(frozen=True)
+class StaticWorld:
+    """A cluster at rest: every observer knows the objects as they are."""
+
+    nodes: Mapping[str, NodeFacts]
+    rules: Mapping[str, RuleSet]
+    pods: Mapping[str, Pod]
+    """By address."""
+    cluster_dns: ClusterDns
+    load_balancers: Mapping[str, LbInForce] = field(default_factory=dict)
+    ingress: Mapping[Key, IngressConfig] = field(default_factory=dict)
+    """By controller pod."""
+    revision: int = 0
+    written_ns: int = 0
+    silent: frozenset[str] = frozenset()
+    """Addresses that do not answer."""
+    cni: CniProfile = BRIDGE
+
+    @classmethod
+    def of(
+        cls,
+        objects: Iterable[KubeObject],
+        *,
+        load_balancers: Mapping[str, Key] | None = None,
+        public: Mapping[str, tuple[str, ...]] | None = None,
+        ingress: Mapping[Key, IngressConfig] | None = None,
+        revision: int = 0,
+        written_ns: int = 0,
+        cni: CniProfile = BRIDGE,
+    ) -> "StaticWorld":
+        """Build from plain objects.
+
+        Args:
+            objects: The cluster.
+            load_balancers: Address → Service.
+            public: Public names → addresses.
+            ingress: Controller pod → its configuration.
+            revision: Shown as the revision of all rules.
+            written_ns: When all rules were written.
+            cni: Profile of the pod network.
+        """
+        items = tuple(objects)
+        services = {item.key: item for item in items if isinstance(item, Service)}
+        slices: dict[Key, list[EndpointSlice]] = {}
+        for item in items:
+            if isinstance(item, EndpointSlice):
+                slices.setdefault(item.service, []).append(item)
+        config = ProxyConfig.from_object(
+            next((item for item in items if isinstance(item, KubeProxyConfiguration)), None)
+        )
+        table = ServiceTable(compile_service(service, slices.get(key, ())) for key, service in services.items())
+        node_objects = [item for item in items if isinstance(item, Node)]
+        nodes = {node.meta.name: node_facts(node, cni) for node in node_objects}
+        rules = {name: RuleSet(facts, config, table) for name, facts in nodes.items()}
+        balancers = {}
+        for address, key in (load_balancers or {}).items():
+            service = services[key]
+            balancers[address] = LbInForce(service, _targets(service, node_objects, rules))
+        pods = {ip: item for item in items if isinstance(item, Pod) for ip in item.status.pod_ips}
+        every_slice = [piece for pieces in slices.values() for piece in pieces]
+        return cls(
+            nodes,
+            rules,
+            pods,
+            ClusterDns.of(services.values(), every_slice, public),
+            balancers,
+            dict(ingress or {}),
+            revision,
+            written_ns,
+            cni=cni,
+        )
+
+    def ruleset_at(self, node: str, t_ns: int) -> RulesInForce | None:
+        """The same at any time."""
+        rules = self.rules.get(node)
+        return RulesInForce(rules, self.revision, self.written_ns) if rules else None
+
+    def ingress_config_at(self, pod: Key, t_ns: int) -> ConfigInForce | None:
+        """The same at any time."""
+        config = self.ingress.get(pod)
+        return ConfigInForce(config, self.revision, self.written_ns) if config else None
+
+    def lb_at(self, address: str, t_ns: int) -> LbInForce | None:
+        """The same at any time."""
+        return self.load_balancers.get(address)
+
+    def dns_at(self, t_ns: int) -> ClusterDns:
+        """The same at any time."""
+        return self.cluster_dns
+
+    def behaviour_at(self, address: str, port: int, t_ns: int) -> str:
+        """A pod listens on the ports it declares (on all, declaring none) while it is ready; nodes refuse."""
+        pod = self.pods.get(address)
+        if address in self.silent or (pod is None and not self.node_of(address)):
+            return SILENT
+        if pod is None:
+            return REFUSES
+        ports = {item.port for container in pod.spec.containers for item in container.ports}
+        return LISTENS if pod.status.ready and (not ports or port in ports) else REFUSES
+
+    def pod_at(self, address: str, t_ns: int) -> Key | None:
+        """The pod with this address."""
+        pod = self.pods.get(address)
+        return pod.key if pod and not pod.spec.host_network else None
+
+    def node_of(self, address: str) -> str:
+        """The pod's node, or the node with this address."""
+        pod = self.pods.get(address)
+        if pod is not None:
+            return pod.spec.node_name
+        return next((name for name, facts in self.nodes.items() if address in facts.ips), "")
+
+    def facts_of(self, node: str) -> NodeFacts | None:
+        """A node's addresses."""
+        return self.nodes.get(node)
+
+    def fate_of(self, pod: Key, t_ns: int) -> Fate | None:
+        """Nothing happens in a cluster at rest."""
+        return None
+
+
+def node_facts(node: Node, cni: CniProfile = BRIDGE) -> NodeFacts:
+    """A node's facts with the addresses its pod network gives it (the bridge's are of type LOCAL too)."""
+    extra = (gateway(node.pod_cidrs, family) for family in (IPV4, IPV6)) if cni.bridge else ()
+    return NodeFacts.from_node(node, tuple(filter(None, extra)))
+
+
+def _targets(service: Service, nodes: Iterable[Node], rules: Mapping[str, RuleSet]) -> tuple[LbTarget, ...]:
+    targets = []
+    for node in target_nodes(nodes):
+        rule_set = rules[node.meta.name]
+        address = rule_set.facts.primary_ip(IPV4)
+
+        def reaches(port: int, address: str = address, rule_set: RuleSet = rule_set) -> bool:
+            return fan(rule_set, Packet("192.0.2.1", 40000, address, port)).verdict is Verdict.DNAT
+
+        healthy = answers_health_check(rule_set, service, reaches=reaches)
+        note = "" if healthy else f"no ready pod of {service.meta.name} there"
+        targets.append(LbTarget(node.key, address, healthy, note))
+    return tuple(targets)
+
+
+def same_family(address: str, candidates: Iterable[str]) -> str:
+    """The first candidate of the address's family; "" without any."""
+    family = family_of(address)
+    return next((canonical(ip) for ip in candidates if family_of(ip) == family), "")
