@@ -236,6 +236,7 @@ def describe_deployment(out: Writer, obj: Deployment, store: Store, now_ns: int)
         bounds = f"{obj.strategy.max_unavailable} max unavailable, {obj.strategy.max_surge} max surge"
         out.line(0, "RollingUpdateStrategy:", bounds)
     _template(out, obj.template)
+    _progress(out, obj)
     sets = [rs for rs in store.of_kind("ReplicaSet", obj.meta.namespace) if isinstance(rs, ReplicaSet)]
     mine = [rs for rs in sets if rs.meta.owner == obj.key]
     new = [rs for rs in mine if _made_from(rs, obj)][-1:]
@@ -243,6 +244,26 @@ def describe_deployment(out: Writer, obj: Deployment, store: Store, now_ns: int)
     if mine:
         out.line(0, "OldReplicaSets:", _replica_sets(old))
         out.line(0, "NewReplicaSet:", _replica_sets(new))
+
+
+def _progress(out: Writer, obj: Deployment) -> None:
+    """Write the conditions Available and Progressing, as the controller would have set them from the same counts.
+
+    Source: k8s.io/kubernetes pkg/controller/deployment/progress.go, util/deployment_util.go (MaxUnavailable rounds
+    percentages down).
+    """
+    allowed = 0
+    if obj.strategy.type == "RollingUpdate":
+        given = str(obj.strategy.max_unavailable)
+        allowed = obj.replicas * int(given[:-1]) // 100 if given.endswith("%") else int(given)
+    available, updated = seen(obj, "availableReplicas"), seen(obj, "updatedReplicas")
+    enough = available >= obj.replicas - allowed
+    complete = updated == obj.replicas == available == seen(obj, "replicas")
+    out.line(0, "Conditions:")
+    out.line(1, "Type", "Status", "Reason")
+    out.line(1, "----", "------", "------")
+    out.line(1, "Available ", str(enough), "MinimumReplicasAvailable" if enough else "MinimumReplicasUnavailable")
+    out.line(1, "Progressing ", "True", "NewReplicaSetAvailable" if complete else "ReplicaSetUpdated")
 
 
 def _made_from(replica_set: ReplicaSet, deployment: Deployment) -> bool:
