@@ -1,4 +1,4 @@
-"""Write a file so that a crash, a full disk or a dropped connection leaves the old text or the new, never half of one."""
+"""Write a file so that a crash, a full disk or a dropped line leaves the old text or the new, never half of one."""
 
 import os
 import stat
