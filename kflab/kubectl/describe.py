@@ -7,6 +7,7 @@ describeEndpointSliceV1, describeNode, DescribeEvents), pkg/cmd/describe/describ
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from kflab import KUBERNETES_RELEASE
 from kflab.cluster.store import Store
 from kflab.kubectl.ages import human_duration, rfc1123z
 from kflab.kubectl.commands import Describe
@@ -273,9 +274,8 @@ def _node(out: Writer, obj: Node, store: Store, now_ns: int) -> None:
     for address in obj.external_ips:
         out.line(1, "ExternalIP:", address)
     out.line(1, "Hostname:", obj.meta.labels.get("kubernetes.io/hostname", obj.meta.name))
-    if node_info(obj, "kubeletVersion"):
-        out.line(0, "System Info:")
-        out.line(1, "Kubelet Version:", node_info(obj, "kubeletVersion"))
+    out.line(0, "System Info:")
+    out.line(1, "Kubelet Version:", node_info(obj, "kubeletVersion") or f"v{KUBERNETES_RELEASE}.0")
     if obj.pod_cidrs:
         out.line(0, "PodCIDR:", obj.pod_cidrs[0])
         out.line(0, "PodCIDRs:", ",".join(obj.pod_cidrs))

@@ -4,10 +4,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kflab.kubectl.ages import rfc3339
+from kflab.kubectl.ages import EPOCH, rfc3339
 from kflab.kubectl.endpoints import Endpoints
 from kflab.kubectl.events import Event
-from kflab.manifest.objects import EndpointPort, Key, KubeObject, Meta, Unmodelled
+from kflab.kubectl.sheet import LAST_APPLIED
+from kflab.manifest.objects import EndpointPort, Key, KubeObject, Meta, Secret, Unmodelled
 
 Tree = dict[str, Any]
 
@@ -16,7 +17,7 @@ def to_yaml(objects: Sequence[KubeObject], *, as_list: bool) -> str:
     """Objects as YAML: one alone, or a `List`."""
     from kflab.manifest.write import to_yaml as write_yaml  # here, so that tables never pay for the YAML library
 
-    texts = [write_yaml(_plain(obj)) for obj in objects]
+    texts = [write_yaml(_plain(obj), EPOCH) for obj in objects]
     if not as_list:
         return texts[0]
     items = "".join("- " + text.rstrip("\n").replace("\n", "\n  ") + "\n" for text in texts)
@@ -28,9 +29,19 @@ def to_json(objects: Sequence[KubeObject], *, as_list: bool) -> str:
     """Objects as JSON, indented by four as kubectl does."""
     from kflab.manifest.write import to_tree
 
-    trees = [to_tree(_plain(obj)) for obj in objects]
+    trees = [_without_values(obj, to_tree(_plain(obj), EPOCH)) for obj in objects]
     whole = {"apiVersion": "v1", "items": trees, "kind": "List", "metadata": {"resourceVersion": ""}}
     return json.dumps(whole if as_list else trees[0], indent=4, ensure_ascii=False) + "\n"
+
+
+def _without_values(obj: KubeObject, tree: Tree) -> Tree:
+    """Values of Secrets are never shown, as in `to_yaml`; nor the copy of them in last-applied."""
+    if isinstance(obj, Secret):
+        for field in ("data", "stringData"):
+            if isinstance(tree.get(field), dict):
+                tree[field] = dict.fromkeys(tree[field], "(hidden)")
+        tree["metadata"].get("annotations", {}).pop(LAST_APPLIED, None)
+    return tree
 
 
 def _plain(obj: KubeObject) -> KubeObject:

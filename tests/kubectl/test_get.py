@@ -19,6 +19,7 @@ from kflab.manifest.objects import (
     IngressRule,
     Key,
     Meta,
+    Secret,
     Service,
     ServicePort,
 )
@@ -167,6 +168,18 @@ def test_yaml_of_several_objects_is_a_list_that_loads_again(store: Store, lab: F
     assert {(obj.kind, obj.meta.name) for obj in loaded.objects} >= {("Service", "product-service"), ("Pod", NAMES[0])}
 
 
+def test_values_of_secrets_are_never_printed(lab: FakeLab) -> None:
+    store = Store()
+    annotations = {"kubectl.kubernetes.io/last-applied-configuration": '{"data":{"key":"aHVzaA=="}}'}
+    raw = {"data": {"key": "aHVzaA=="}, "metadata": {"annotations": annotations}}
+    store.put(Secret(Meta("s", "default", annotations=annotations), raw), 0, "test")
+    for line in ("get secret s -o yaml", "get secret s -o json", "get secrets -A -o yaml", "describe secret s"):
+        text = run_line(line, store, lab)
+        assert "aHVzaA" not in text
+        assert "name: s" in text.lower() or '"name": "s"' in text or "Name:" in text
+    assert run_line("get secrets", store, lab).splitlines()[1].split() == ["s", "Opaque", "1", "0s"]
+
+
 def test_nodes_deployments_config_maps(store: Store, lab: FakeLab) -> None:
     assert run_line("get no", store, lab).splitlines()[1].split() == ["node-a", "Ready", "<none>", "5m", "v1.33.0"]
     assert run_line("get deploy", store, lab).splitlines()[1].split() == ["product", "3/3", "3", "3", "5m"]
@@ -209,8 +222,8 @@ def test_stopped_api_server_refuses(store: Store, lab: FakeLab) -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (-5, "<invalid>"), (-1, "0s"), (0, "0s"), (119, "119s"), (120, "2m"), (125, "2m5s"), (599, "9m59s"), (600, "10m"),
-        (10799, "179m"), (10800, "3h"), (11100, "3h5m"), (28799, "7h59m"), (28800, "8h"), (172799, "47h"),
+        (-5, "<invalid>"), (-1, "0s"), (0, "0s"), (119, "119s"), (120, "2m"), (125, "2m5s"), (599, "9m59s"),
+        (600, "10m"), (10799, "179m"), (10800, "3h"), (11100, "3h5m"), (28799, "7h59m"), (28800, "8h"), (172799, "47h"),
         (172800, "2d"), (180000, "2d2h"), (691199, "7d23h"), (691200, "8d"), (63071999, "729d"), (63072000, "2y"),
         (63158400, "2y1d"), (252288000, "8y"),
     ],
