@@ -66,13 +66,14 @@ class Choice(IntEnum):
     """Which of the four 64-bit words of a request's draw block serves what."""
 
     ARRIVAL = 0
-    """Attempt 0: gap to the next request; attempts ≥ 1 do not use it."""
+    """Attempt 0 (the first try): the 16 high bits give the gap before this request, the 32 low bits pick for a load
+    balancer that picks at random; attempts ≥ 1 do not use it."""
     ENTRY = 1
-    """Attempt 0: high 32 bits pick the ingress pod or first DNAT, low 32 bits give source port and flow hash."""
+    """Attempt 0: high 32 bits pick the ingress pod or first DNAT, bits 16-31 give the source port (see addresses.py)."""
     BACKEND = 2
-    """High 32 bits pick the endpoint of this try; low 32 bits pick the worker of the pod and the upstream port."""
+    """High 32 bits pick the endpoint of this try; bits 16-31 give the upstream port, bits 0-15 the pod's worker."""
     SERVICE = 3
-    """Service time of this try."""
+    """The 16 high bits give the service time of this try."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +167,12 @@ class Timing:
     service_p50_ns: int = 2_300_000
     service_p99_ns: int = 11_000_000
     """The default service time is log-normal with this median and 99th percentile."""
+    service_tables: tuple[tuple[str, int, int], ...] = ()
+    """(name, p50_ns, p99_ns) of further service times, named by `Server.service`; unknown names use the default."""
+    keepalive_idle_ns: int = 60_000_000_000
+    """ingress-nginx upstream-keepalive-timeout (lifecycle.md 1.8)."""
+    keepalive_connections: int = 320
+    """ingress-nginx upstream-keepalive-connections: idle connections an ingress keeps at most (lifecycle.md 1.8)."""
 
 
 @dataclass(slots=True)

@@ -1,0 +1,76 @@
+"""A server stops answering: what becomes of the requests that are there (lifecycle.md 3).
+
+REFUSES: the process died, its node's kernel resets the connections; the other end knows one way later. SILENT: the
+address or the whole node is gone and nobody says so; the other end waits out its read timeout (60 s in ingress-nginx,
+and taken for plain clients too, whose patience nobody knows), counted from the start of the try.
+
+An ingress server that dies takes its clients' connections with it. What its upstream tries had queued at pods is
+still worked off there; a SYN still under way is dropped.
+"""
+
+import numpy as np
+
+from kflab.engine.memory import Col, Stage
+from kflab.engine.steps import Rows, Steps
+from kflab.engine.types import Answer, Behaviour
+
+
+def end_requests_at(steps: Steps, server: int, behaviour: Behaviour, t_ns: int) -> None:
+    """Rewrite the ending of every request that a dying server had accepted and not yet answered.
+
+    Args:
+        steps: The engine's steps; every step before `t_ns` has been taken.
+        server: Who dies; upstream or ingress.
+        behaviour: REFUSES or SILENT.
+        t_ns: When.
+    """
+    memory = steps.memory
+    m, used = memory.flights.m, memory.flights.used
+    live = memory.flights.due_before((1 << 63) - 1)
+    if used:
+        last = np.maximum(m[Col.TRIES, live] - 1, 0)
+        _end_tries(steps, live[(m[Col.SERVER0 + last, live] == server) & (m[Col.SERVED, live] > t_ns)], behaviour, t_ns)
+        held = live[(m[Col.INGRESS, live] == server) & (m[Col.OUT, live] > t_ns)]
+        _end_held(steps, held, behaviour, t_ns)
+    memory.clear_backlog(server, t_ns)
+    memory.pools.drop_ingress(server)
+    if behaviour == Behaviour.REFUSES:
+        memory.pools.drop_server(server)
+
+
+def _end_tries(steps: Steps, rows: Rows, behaviour: Behaviour, t_ns: int) -> None:
+    """Reset (or leave hanging) the tries that a server was working on."""
+    m, paths = steps.memory.flights.m, steps.paths
+    streams, last = m[Col.STREAM, rows], m[Col.TRIES, rows] - 1
+    idempotent = paths.idempotent[streams]
+    if behaviour == Behaviour.SILENT:
+        ends = np.maximum(t_ns, m[Col.TRY_START0 + last, rows] + steps.timing.read_timeout_ns)
+        steps.failed(rows, Answer.TIMEOUT, ends, idempotent)
+        return
+    way = np.where(paths.is_l7[streams], m[Col.HOP, rows], m[Col.BACK, rows])
+    # nginx does not count an error on a kept connection as a try (ngx_http_upstream.c: peer.cached gives it back).
+    kept = (m[Col.KEPT, rows] >> last & 1 == 1) & idempotent
+    m[Col.LOST, rows[kept]] += 1
+    m[Col.TRIES, rows[kept]] -= 1
+    steps.retry_free(rows[kept], (t_ns + way)[kept])
+    steps.failed(rows[~kept], Answer.RESET, (t_ns + way)[~kept], idempotent[~kept])
+
+
+def _end_held(steps: Steps, rows: Rows, behaviour: Behaviour, t_ns: int) -> None:
+    """End the client's connection to a dying ingress server."""
+    m = steps.memory.flights.m
+    tries = m[Col.TRIES, rows]
+    last = np.maximum(tries - 1, 0)
+    # The caller of the try is gone before it knew: nobody learned how the try ended.
+    unknown = (tries > 0) & ((m[Col.STAGE, rows] == Stage.SERVER) | (m[Col.TRY_END0 + last, rows] > t_ns))
+    m[Col.ANSWER0 + last[unknown], rows[unknown]] = Answer.NONE
+    m[Col.TRY_END0 + last[unknown], rows[unknown]] = t_ns
+    m[Col.SERVED, rows] = 0
+    m[Col.QUEUE, rows] = 0
+    m[Col.SERVICE, rows] = 0
+    m[Col.OUT, rows] = t_ns
+    if behaviour == Behaviour.SILENT:
+        finish = np.maximum(t_ns, m[Col.START, rows] + steps.timing.read_timeout_ns)
+        steps.end(rows, -Answer.TIMEOUT, finish)
+    else:
+        steps.end(rows, -Answer.RESET, t_ns + m[Col.BACK, rows])

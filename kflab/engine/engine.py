@@ -1,0 +1,263 @@
+"""The engine: traffic in slabs of simulated time.
+
+Slabs end at `advance` bounds, at changes of behaviour, rate or pick, and after `slab_ns`; results are the same for any
+slab length. What an observer learns does not cut a slab: every step compares its own time with the versions.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from kflab.draws import Draws
+from kflab.engine.arrivals import Arrivals
+from kflab.engine.bins import Bins, Count
+from kflab.engine.choosers import Choosers
+from kflab.engine.crashes import end_requests_at
+from kflab.engine.eventwise import take_tries
+from kflab.engine.finished import FinishedRows, Window
+from kflab.engine.memory import Col, Memory
+from kflab.engine.paths import Paths
+from kflab.engine.steps import Steps
+from kflab.engine.types import Behaviour, Fan, Finished, Pick, Server, Stream, Timing
+from kflab.errors import KflabError
+
+MAX_SLAB_ROWS = 1 << 17
+"""A slab is cut shorter when more requests than this would start in it: arrays stay near the caches."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """Something that will cut a slab."""
+
+    t_ns: int
+    order: int
+    server: int = -1
+    behaviour: Behaviour = Behaviour.LISTENS
+    drain: bool = False
+    stream: int = -1
+    rate_rps: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The engine's whole state at one instant; opaque, may be restored any number of times."""
+
+    state: dict[str, object]
+
+
+class Engine:
+    """Flows through choosers, queues and tries.
+
+    Args:
+        draws: Addressed random numbers.
+        timing: Delays and timeouts.
+        streams: Kinds of request; `Stream.index` is the position.
+        servers: Addresses that may answer, listening from the start.
+        n_places: Number of nodes.
+        slab_ns: Longest slab.
+        kept_rows: Finished rows kept for `take_finished` at most; the oldest go first (`dropped_rows` counts them).
+        hashing: Keep `digest` (costs some 50 ns a row).
+
+    Raises:
+        KflabError: If a stream makes no sense; the message says which.
+    """
+
+    def __init__(
+        self,
+        draws: Draws,
+        timing: Timing,
+        streams: Sequence[Stream],
+        servers: Sequence[Server],
+        n_places: int,
+        slab_ns: int = 100_000_000,
+        kept_rows: int = 1 << 18,
+        hashing: bool = True,
+    ) -> None:
+        self.timing = timing
+        self.n_places = n_places
+        self.slab_ns = slab_ns
+        self.now_ns = 0
+        self.memory = Memory()
+        self.bins = Bins()
+        self.choosers = Choosers(draws)
+        self.steps = Steps(draws, timing, self.choosers, self.memory, self.bins)
+        self.arrivals = Arrivals(draws)
+        self.finished = FinishedRows(kept_rows, hashing)
+        self._changes: list[_Change] = []
+        self._n_changes = 0
+        for server in servers:
+            self.add_server(server)
+        self._set_paths(list(streams))
+        for stream in streams:
+            self.arrivals.add(stream.rate_rps, 0)
+
+    # What the lab tells ---------------------------------------------------------------------------------------------
+
+    def _set_paths(self, streams: list[Stream]) -> None:
+        self.steps.paths = Paths(self.timing, streams)
+        self.bins.ensure(Count.STREAM_SENT, len(streams))
+        self.bins.ensure(Count.STREAM_OK, len(streams))
+        self.bins.ensure(Count.STREAM_FAILED, len(streams))
+        for chooser in self.steps.paths.choosers:
+            self._ensure_chooser(chooser)
+
+    def _ensure_chooser(self, chooser: int) -> None:
+        self.choosers.ensure(chooser)
+        self.bins.ensure(Count.CHOOSER, self.choosers.n_choosers)
+
+    @property
+    def streams(self) -> tuple[Stream, ...]:
+        return tuple(self.steps.paths.streams)
+
+    def add_stream(self, stream: Stream) -> None:
+        """Add a stream that starts now; its index must be the next one."""
+        self._set_paths([*self.steps.paths.streams, stream])
+        self.arrivals.add(stream.rate_rps, self.now_ns)
+
+    def replace_stream(self, stream: Stream) -> None:
+        """Change a stream from now on: new entries, upstreams, route, rate…; steps still to come go the new way."""
+        streams = list(self.steps.paths.streams)
+        streams[stream.index] = stream
+        self._set_paths(streams)
+        self.arrivals.set_rate(stream.index, stream.rate_rps, self.now_ns)
+
+    def add_server(self, server: Server) -> int:
+        """Add a server that listens from now on; return its index."""
+        index = self.memory.add_server(server)
+        table = self.steps.table_names.get(server.service, 0)
+        self.steps.server_table = np.append(self.steps.server_table, table)
+        self.bins.ensure(Count.SERVER_OK, index + 1)
+        self.bins.ensure(Count.SERVER_BAD, index + 1)
+        return index
+
+    def learn(self, chooser: int, from_ns: int, fan: Fan) -> None:
+        """Give a chooser new candidates for every pick at or after `from_ns` (now or later).
+
+        Raises:
+            KflabError: If `from_ns` is in the past, or the fan's weights make no sense.
+        """
+        self._ensure_chooser(chooser)
+        self.choosers.learn(chooser, from_ns, fan, self.now_ns)
+
+    def set_pick(self, chooser: int, pick: Pick) -> None:
+        """Say how a chooser picks, from now on. Load balancers: FLOW_HASH or RANDOM; ROUND_ROBIN is for upstreams."""
+        self._ensure_chooser(chooser)
+        self.choosers.set_pick(chooser, pick)
+
+    def behave(self, server: int, behaviour: Behaviour, t_ns: int, drain: bool = False) -> None:
+        """Change what a server does with a SYN, from `t_ns` (now or later) on.
+
+        Requests that it had accepted and not yet answered end first (see `crashes`), unless `drain`: then the process
+        only stopped listening and finishes its work, as after SIGTERM.
+        """
+        self._change(_Change(t_ns, 0, server=server, behaviour=behaviour, drain=drain))
+
+    def set_rate(self, stream: int, rate_rps: float, t_ns: int) -> None:
+        """Change a stream's mean rate from `t_ns` (now or later) on."""
+        self._change(_Change(t_ns, 0, stream=stream, rate_rps=rate_rps))
+
+    def _change(self, change: _Change) -> None:
+        if change.t_ns < self.now_ns:
+            raise KflabError(f"a change at {change.t_ns} ns comes too late: it is {self.now_ns} ns")
+        self._n_changes += 1
+        self._changes.append(replace(change, order=self._n_changes))
+        self._changes.sort(key=lambda each: (each.t_ns, each.order))
+        self._apply_changes()
+
+    def _apply_changes(self) -> None:
+        while self._changes and self._changes[0].t_ns <= self.now_ns:
+            change = self._changes.pop(0)
+            if change.stream >= 0:
+                stream = replace(self.steps.paths.streams[change.stream], rate_rps=change.rate_rps)
+                self.steps.paths.streams[change.stream] = stream
+                self.arrivals.set_rate(change.stream, change.rate_rps, self.now_ns)
+                continue
+            self.memory.behaviour[change.server] = change.behaviour
+            if change.behaviour != Behaviour.LISTENS:
+                if change.drain:
+                    self.memory.pools.drop_server(change.server)
+                else:
+                    end_requests_at(self.steps, change.server, change.behaviour, self.now_ns)
+
+    # Time -----------------------------------------------------------------------------------------------------------
+
+    def advance(self, to_ns: int) -> None:
+        """Run until `to_ns`: afterwards every step before it has been taken, none at or after it."""
+        while self.now_ns < to_ns:
+            end_ns = min(to_ns, self.now_ns + self._slab_length())
+            if self._changes:
+                end_ns = min(end_ns, self._changes[0].t_ns)
+            self._slab(end_ns)
+            self.now_ns = end_ns
+            self._apply_changes()
+
+    def _slab_length(self) -> int:
+        per_ns = self.arrivals.rows_per_ns()
+        return self.slab_ns if per_ns * self.slab_ns < MAX_SLAB_ROWS else max(1, int(MAX_SLAB_ROWS / per_ns))
+
+    def _slab(self, end_ns: int) -> None:
+        memory, steps = self.memory, self.steps
+        self.choosers.begin(self.now_ns, end_ns)
+        for batch in self.arrivals.take(end_ns):
+            self.bins.add(Count.STREAM_SENT, np.full(len(batch.starts), batch.stream), batch.starts)
+            steps.start(batch)
+        done = steps.run(end_ns, partial(take_tries, steps) if self._needs_order() else None)
+        if len(done):
+            steps.count_tries(done)
+            rows = memory.flights.m[:, done]
+            memory.flights.remove(done)
+            good = (rows[Col.STATUS] >= 200) & (rows[Col.STATUS] < 400)
+            self.bins.add(Count.STREAM_OK, rows[Col.STREAM, good], rows[Col.DUE, good])
+            self.bins.add(Count.STREAM_FAILED, rows[Col.STREAM, ~good], rows[Col.DUE, ~good])
+            self.finished.add(rows)
+        memory.flights.compact()
+        self.choosers.end(end_ns)
+
+    def _needs_order(self) -> bool:
+        """Whether tries must be taken one event after the other (see `eventwise`)."""
+        if self.steps.paths.any_keepalive:
+            return True
+        if not self.choosers.n_round_robin:
+            return False
+        servers, failing = self.choosers.turn_servers()
+        return failing or bool(self.memory.behaviour[servers].any())
+
+    # What came of it ------------------------------------------------------------------------------------------------
+
+    def take_finished(self) -> Finished:
+        """Take the requests finished since the last call, in order of (finish, stream, number)."""
+        return self.finished.take()
+
+    @property
+    def dropped_rows(self) -> int:
+        """Finished rows that were given up because nobody took them."""
+        return self.finished.dropped
+
+    def window(self, start_ns: int, end_ns: int) -> Window:
+        """Count and rank the requests that finished in [start, end)."""
+        return self.finished.window(start_ns, end_ns)
+
+    def digest(self) -> str:
+        """Return the golden hash over all finished rows.
+
+        Raises:
+            KflabError: If the engine was made without hashing.
+        """
+        if not self.finished.hashing:
+            raise KflabError("this engine keeps no digest: it was made with hashing=False")
+        return self.finished.digest()
+
+    def connections(self, chooser: int) -> tuple[tuple[int, int], ...]:
+        """Return (candidate, connections it was given) under the version in force, in the fan's order."""
+        return self.choosers.connections(chooser)
+
+    def checkpoint(self) -> Checkpoint:
+        """Copy the whole state."""
+        return Checkpoint(copy.deepcopy(self.__dict__))
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go back to a checkpoint."""
+        self.__dict__.update(copy.deepcopy(checkpoint.state))

@@ -1,0 +1,218 @@
+"""Tries one event after the other, in order of time: exact where one request's outcome changes another's pick.
+
+Two cases need it: streams with kept connections (which connection is idle depends on when earlier answers came), and
+round robin while some candidate does not answer (a failed try takes the next turn before requests that start later).
+Some 10 µs an event, against some 0.1 µs a row in `steps`, so the engine comes here only for slabs that need it. The
+outcome is the same as that of `steps` where both apply; a test holds them together.
+
+Kept connections: see `pools`. A request on a kept connection needs no SYN, so only the server's process matters: gone
+means reset (nginx then does not count the try), silence means the read timeout, after which only idempotent requests
+are tried again.
+"""
+
+from heapq import heapify, heappop, heappush
+
+import numpy as np
+
+from kflab.engine.bins import Count
+from kflab.engine.memory import Col, Stage
+from kflab.engine.pools import Connection
+from kflab.engine.steps import STATUS_OF, Rows, Steps
+from kflab.engine.types import Answer, Behaviour, Pick
+
+_RANK = {Stage.RELEASE: 0, Stage.TRY: 1, Stage.SERVER: 2}
+"""At one instant connections become idle before tries start."""
+
+_MASK = (1 << 64) - 1
+
+Event = tuple[int, int, int, int, int]
+"""(time, rank of the stage, stream, number, place in the list of rows)."""
+
+
+class Eventwise:
+    """One slab's tries."""
+
+    def __init__(self, steps: Steps, rows: Rows, end_ns: int) -> None:
+        self.steps, self.end_ns = steps, end_ns
+        m = steps.memory.flights.m
+        self.flights = m[:, rows].T.tolist()
+        self.heap: list[Event] = []
+        for place, flight in enumerate(self.flights):
+            self._push(flight, place)
+        heapify(self.heap)
+        self.picked_choosers: list[int] = []
+        self.picked_times: list[int] = []
+        self.picked_slots: list[int] = []
+        self.bad: list[tuple[int, int]] = []
+
+    def _push(self, flight: list[int], place: int) -> None:
+        rank = _RANK.get(Stage(flight[Col.STAGE]))
+        if rank is not None and flight[Col.DUE] < self.end_ns:
+            heappush(self.heap, (flight[Col.DUE], rank, flight[Col.STREAM], flight[Col.NUMBER], place))
+
+    def run(self) -> None:
+        while self.heap:
+            _, rank, _, _, place = heappop(self.heap)
+            flight = self.flights[place]
+            (self._release, self._try, self._arrive)[rank](flight)
+            self._push(flight, place)
+
+    def _try(self, flight: list[int]) -> None:
+        steps, t, tries = self.steps, flight[Col.DUE], flight[Col.TRIES]
+        if tries:
+            self._count_bad(flight)
+        if tries or flight[Col.LOST]:
+            number = np.array([flight[Col.NUMBER]], dtype=np.int64)
+            # The words of a try are those of its place among all tries made, also those not counted.
+            words = steps.draws.rows(flight[Col.STREAM], number, tries + flight[Col.LOST])[0]
+            flight[Col.BACKEND_WORD], flight[Col.SERVICE_WORD] = words[2:].view(np.int64).tolist()
+        ingress = flight[Col.INGRESS]
+        chooser = steps.paths.upstream_of.get((flight[Col.STREAM], ingress), -1)
+        server, worker, answer = self._choose(flight, chooser, ingress, t)
+        flight[Col.SERVER0 + tries] = server
+        flight[Col.WORKER0 + tries] = worker
+        flight[Col.TRY_START0 + tries] = t
+        flight[Col.TRIES] = tries + 1
+        if server < 0:
+            wait = {Answer.NO_UPSTREAM: 0, Answer.TIMEOUT: steps.timing.connect_timeout_ns}
+            delay = wait.get(answer, 2 * steps.timing.same_node_ns)
+            self._fail(flight, answer, t + delay, answer != Answer.NO_UPSTREAM)
+            return
+        place = steps.memory.place
+        same = place[ingress] == place[server]
+        flight[Col.HOP] = steps.timing.same_node_ns if same else steps.timing.cross_node_ns
+        flight[Col.STAGE] = Stage.SERVER
+        flight[Col.DUE] = t + flight[Col.HOP]
+
+    def _choose(self, flight: list[int], chooser: int, ingress: int, t: int) -> tuple[int, int, Answer]:
+        """Return (server or -1, worker of a kept connection or -1, the empty fan's answer)."""
+        steps, choosers = self.steps, self.steps.choosers
+        if chooser < 0:
+            self.picked_slots.append(0)
+            return -1, -1, Answer.NO_UPSTREAM
+        keeps = bool(steps.paths.keepalive[flight[Col.STREAM]])
+        in_turn = choosers.pick[chooser] == Pick.ROUND_ROBIN
+        if keeps and not in_turn:
+            kept = self._kept(flight, ingress, ("chooser", chooser), t)
+            if kept is not None:
+                return kept.server, kept.worker, Answer.NONE
+        version = choosers.version_at(chooser, t)
+        slot, size = int(choosers.offset[version]), int(choosers.size[version])
+        if in_turn:
+            slot += int(choosers.turn[version])
+            choosers.turn[version] = (choosers.turn[version] + 1) % size
+        else:
+            slot += ((flight[Col.BACKEND_WORD] & _MASK) >> 32) * size >> 32
+        self.picked_choosers.append(chooser)
+        self.picked_times.append(t)
+        self.picked_slots.append(slot)
+        server = int(choosers.flat[slot])
+        if keeps and in_turn and server >= 0:
+            kept = self._kept(flight, ingress, ("server", server), t)
+            if kept is not None:
+                return server, kept.worker, Answer.NONE
+        return server, -1, Answer(int(choosers.answer[version]))
+
+    def _kept(self, flight: list[int], ingress: int, key: tuple[str, int], t: int) -> Connection | None:
+        memory, timing = self.steps.memory, self.steps.timing
+        kept = memory.pools.take(ingress, key, t, timing.keepalive_idle_ns)
+        if kept is not None:
+            flight[Col.KEPT] |= 1 << flight[Col.TRIES]
+        return kept
+
+    def _arrive(self, flight: list[int]) -> None:
+        steps, memory, t = self.steps, self.steps.memory, flight[Col.DUE]
+        last = flight[Col.TRIES] - 1
+        server, kept = flight[Col.SERVER0 + last], flight[Col.KEPT] >> last & 1
+        behaviour = memory.behaviour[server]
+        if behaviour == Behaviour.LISTENS:
+            self._serve(flight, server, last)
+        elif behaviour == Behaviour.SILENT:
+            timeout = steps.timing.read_timeout_ns if kept else steps.timing.connect_timeout_ns
+            idempotent = bool(steps.paths.idempotent[flight[Col.STREAM]])
+            self._fail(flight, Answer.TIMEOUT, flight[Col.TRY_START0 + last] + timeout, idempotent or not kept)
+        elif not kept:
+            self._fail(flight, Answer.REFUSED, t + flight[Col.HOP], True)
+        elif steps.paths.idempotent[flight[Col.STREAM]]:
+            self._fail_kept(flight, t + flight[Col.HOP])
+        else:
+            self._fail(flight, Answer.RESET, t + flight[Col.HOP], False)
+
+    def _serve(self, flight: list[int], server: int, last: int) -> None:
+        steps, memory, t = self.steps, self.steps.memory, flight[Col.DUE]
+        worker = flight[Col.WORKER0 + last]
+        if worker < 0:
+            worker = (flight[Col.BACKEND_WORD] & 0xFFFF) * int(memory.n_workers[server]) >> 16
+            flight[Col.WORKER0 + last] = worker
+        table = steps.tables[int(steps.server_table[server])]
+        service = int(table[(flight[Col.SERVICE_WORD] & _MASK) >> 48])
+        index = int(memory.first_worker[server]) + worker
+        begin = max(t, int(memory.busy_until[index]))
+        done = begin + service
+        memory.busy_until[index] = done
+        flight[Col.QUEUE], flight[Col.SERVICE], flight[Col.SERVED] = begin - t, service, done
+        l7 = bool(steps.paths.is_l7[flight[Col.STREAM]])
+        end = done + flight[Col.HOP if l7 else Col.BACK]
+        flight[Col.ANSWER0 + last], flight[Col.TRY_END0 + last] = Answer.OK, end
+        flight[Col.OUT] = end if l7 else 0
+        flight[Col.STATUS] = 200
+        if steps.paths.keepalive[flight[Col.STREAM]]:
+            flight[Col.STAGE], flight[Col.DUE] = Stage.RELEASE, end
+        else:
+            flight[Col.STAGE], flight[Col.DUE] = Stage.ANSWER, end + (flight[Col.BACK] if l7 else 0)
+
+    def _release(self, flight: list[int]) -> None:
+        memory, steps, t = self.steps.memory, self.steps, flight[Col.DUE]
+        last = flight[Col.TRIES] - 1
+        server, ingress = flight[Col.SERVER0 + last], flight[Col.INGRESS]
+        if memory.behaviour[server] == Behaviour.LISTENS:
+            chooser = steps.paths.upstream_of.get((flight[Col.STREAM], ingress), -1)
+            in_turn = chooser < 0 or steps.choosers.pick[chooser] == Pick.ROUND_ROBIN
+            key = ("server", server) if in_turn else ("chooser", chooser)
+            connection = Connection(key, server, flight[Col.WORKER0 + last], t)
+            memory.pools.keep(ingress, connection, steps.timing.keepalive_connections)
+        flight[Col.STAGE], flight[Col.DUE] = Stage.ANSWER, t + flight[Col.BACK]
+
+    def _fail(self, flight: list[int], answer: Answer, end: int, may_retry: bool) -> None:
+        steps, tries, stream = self.steps, flight[Col.TRIES], flight[Col.STREAM]
+        flight[Col.ANSWER0 + tries - 1], flight[Col.TRY_END0 + tries - 1] = answer, end
+        if not steps.paths.is_l7[stream]:
+            flight[Col.STAGE], flight[Col.DUE], flight[Col.STATUS] = Stage.ANSWER, end, -answer
+        elif may_retry and tries < steps.paths.tries[stream]:
+            flight[Col.STAGE], flight[Col.DUE] = Stage.TRY, end
+        else:
+            flight[Col.STAGE], flight[Col.DUE] = Stage.ANSWER, end + flight[Col.BACK]
+            flight[Col.STATUS], flight[Col.OUT] = int(STATUS_OF[answer]), end
+
+    def _fail_kept(self, flight: list[int], end: int) -> None:
+        """Forget a try that failed on a kept connection; the next one starts at once."""
+        last = flight[Col.TRIES] - 1
+        self.bad.append((flight[Col.SERVER0 + last], end))
+        flight[Col.TRIES], flight[Col.LOST] = last, flight[Col.LOST] + 1
+        flight[Col.KEPT] &= ~(1 << last)
+        flight[Col.SERVER0 + last] = flight[Col.WORKER0 + last] = -1
+        flight[Col.TRY_START0 + last] = 0
+        flight[Col.STAGE], flight[Col.DUE] = Stage.TRY, end
+
+    def _count_bad(self, flight: list[int]) -> None:
+        last = flight[Col.TRIES] - 1
+        if flight[Col.SERVER0 + last] >= 0:
+            self.bad.append((flight[Col.SERVER0 + last], flight[Col.TRY_END0 + last]))
+
+
+def take_tries(steps: Steps, active: Rows, end_ns: int) -> None:
+    """Take every try, arrival and release before `end_ns`, in order of time."""
+    m = steps.memory.flights.m
+    stages = m[Col.STAGE, active]
+    ours = (stages == Stage.TRY) | (stages == Stage.SERVER) | (stages == Stage.RELEASE)
+    rows = active[ours & (m[Col.DUE, active] < end_ns)]
+    if not len(rows):
+        return
+    slab = Eventwise(steps, rows, end_ns)
+    slab.run()
+    flights = np.array(slab.flights, dtype=np.int64)
+    m[:, rows] = flights.T
+    steps.bins.add(Count.CHOOSER, np.array(slab.picked_choosers, dtype=np.int64), np.array(slab.picked_times))
+    steps.choosers.count(np.array(slab.picked_slots, dtype=np.int64))
+    bad = np.array(slab.bad, dtype=np.int64).reshape(-1, 2)
+    steps.bins.add(Count.SERVER_BAD, bad[:, 0], bad[:, 1])

@@ -1,0 +1,143 @@
+"""Finished requests: kept for whoever takes them, hashed, and their latencies ranked."""
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from kflab.engine.memory import Col
+from kflab.engine.types import MAX_TRIES, Finished, Int64Array
+
+KEPT_ROWS = 1 << 18
+"""Rows kept for `take` when nobody takes them, at most (about 75 MB); then the oldest batch goes."""
+
+KEPT_LATENCIES = 1 << 19
+"""Latencies kept for percentiles."""
+
+_HASHED = [
+    Col.STREAM, Col.NUMBER, Col.START, Col.DUE, Col.STATUS, Col.TRIES, Col.NODE, Col.INGRESS, Col.QUEUE, Col.SERVICE,
+    Col.KEPT, Col.LOST, *range(Col.SERVER0, Col.WORKER0 + MAX_TRIES),
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What finished in a window of simulated time. Percentiles are nearest-rank, over the latencies still kept."""
+
+    n: int
+    ok: int
+    p50_ns: int | None
+    p99_ns: int | None
+
+    @property
+    def failed(self) -> int:
+        return self.n - self.ok
+
+
+def mix(x: "np.ndarray[tuple[int, ...], np.dtype[np.uint64]]") -> "np.ndarray[tuple[int, ...], np.dtype[np.uint64]]":
+    """Scramble 64-bit words (the finaliser of splitmix64)."""
+    x = (x ^ x >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ x >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return x ^ x >> np.uint64(31)
+
+
+class FinishedRows:
+    """A bounded store of finished rows.
+
+    Args:
+        kept_rows: Most rows kept for `take`.
+        hashing: Whether to keep the digest.
+    """
+
+    def __init__(self, kept_rows: int = KEPT_ROWS, hashing: bool = True) -> None:
+        self.kept_rows = kept_rows
+        self.hashing = hashing
+        self.total = 0
+        self.dropped = 0
+        """Rows that nobody took in time."""
+        self._batches: deque[Int64Array] = deque()
+        self._kept = 0
+        self._latencies: deque[tuple[Int64Array, Int64Array]] = deque()
+        self._n_latencies = 0
+        self._sum = 0
+        self._sum2 = 0
+
+    def add(self, rows: Int64Array) -> None:
+        """Add rows as columns of the flights' matrix; DUE is their finish."""
+        count = rows.shape[1]
+        if not count:
+            return
+        self.total += count
+        self._batches.append(rows)
+        self._kept += count
+        while self._kept > self.kept_rows and len(self._batches) > 1:
+            gone = self._batches.popleft().shape[1]
+            self._kept -= gone
+            self.dropped += gone
+        latency = rows[Col.DUE] - rows[Col.START]
+        good = (rows[Col.STATUS] >= 200) & (rows[Col.STATUS] < 400)
+        self._latencies.append((rows[Col.DUE], np.where(good, latency, ~latency)))
+        self._n_latencies += count
+        while self._n_latencies > KEPT_LATENCIES and len(self._latencies) > 1:
+            self._n_latencies -= len(self._latencies.popleft()[0])
+        if self.hashing:
+            self._hash(rows)
+
+    def _hash(self, rows: Int64Array) -> None:
+        """Add every row's own hash: a sum does not depend on how rows came in batches."""
+        state = np.zeros(rows.shape[1], dtype=np.uint64)
+        for col in _HASHED:
+            state = mix(state + rows[col].view(np.uint64) + np.uint64(0x9E3779B97F4A7C15))
+        mask = (1 << 64) - 1
+        self._sum = (self._sum + int(state.sum())) & mask
+        self._sum2 = (self._sum2 + int(mix(state ^ np.uint64(mask)).sum())) & mask
+
+    def digest(self) -> str:
+        """Return 128 bits over the set of all rows finished so far, hexadecimal."""
+        return f"{self._sum:016x}{self._sum2:016x}"
+
+    def window(self, start_ns: int, end_ns: int) -> Window:
+        """Rank the latencies of requests that finished in [start, end)."""
+        parts: list[Int64Array] = []
+        for finishes, latencies in reversed(self._latencies):
+            inside = (finishes >= start_ns) & (finishes < end_ns)
+            if not inside.any() and int(finishes.max()) < start_ns:
+                break
+            parts.append(latencies[inside])
+        coded = np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+        n = len(coded)
+        if not n:
+            return Window(0, 0, None, None)
+        good = int(np.count_nonzero(coded >= 0))
+        latencies = np.where(coded >= 0, coded, ~coded)
+        places = ((n * 50 + 99) // 100 - 1, (n * 99 + 99) // 100 - 1)
+        ranked = np.partition(latencies, places)
+        return Window(n, good, int(ranked[places[0]]), int(ranked[places[1]]))
+
+    def take(self) -> Finished:
+        """Hand out the rows kept, in order of (finish, stream, number), and forget them."""
+        batches, self._batches, self._kept = self._batches, deque(), 0
+        rows = np.concatenate(batches, axis=1) if batches else np.zeros((Col.WORKER0 + MAX_TRIES, 0), dtype=np.int64)
+        rows = rows[:, np.lexsort((rows[Col.NUMBER], rows[Col.STREAM], rows[Col.DUE]))]
+
+        def three(col: Col) -> Int64Array:
+            return np.ascontiguousarray(rows[col : col + MAX_TRIES].T)
+
+        return Finished(
+            stream=rows[Col.STREAM].astype(np.int32),
+            number=rows[Col.NUMBER].copy(),
+            start_ns=rows[Col.START].copy(),
+            finish_ns=rows[Col.DUE].copy(),
+            status=rows[Col.STATUS].astype(np.int32),
+            tries=rows[Col.TRIES].astype(np.int8),
+            node=rows[Col.NODE].astype(np.int32),
+            ingress=rows[Col.INGRESS].astype(np.int32),
+            try_server=three(Col.SERVER0).astype(np.int32),
+            try_answer=three(Col.ANSWER0).astype(np.int8),
+            try_start_ns=three(Col.TRY_START0),
+            try_end_ns=three(Col.TRY_END0),
+            try_worker=three(Col.WORKER0).astype(np.int32),
+            queue_ns=rows[Col.QUEUE].copy(),
+            service_ns=rows[Col.SERVICE].copy(),
+            extra={"kept": rows[Col.KEPT].copy(), "lost": rows[Col.LOST].copy()},
+        )

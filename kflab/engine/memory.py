@@ -1,0 +1,171 @@
+"""What traffic leaves behind: requests in flight, workers' backlogs, kept connections. One owner: the engine.
+
+Requests in flight are columns of one int64 matrix, one column of it per request, so that moving a set of requests is
+one numpy call. Round-robin positions are `Choosers.turn`.
+"""
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+
+from kflab.engine.pools import Pools
+from kflab.engine.types import MAX_TRIES, Behaviour, Int64Array, Server, UInt64Array
+
+NEVER = (1 << 63) - 1
+"""A time that does not come: the due time of a free row."""
+
+
+class Stage(IntEnum):
+    """What happens to a request in flight when its due time comes."""
+
+    LB = 0
+    """The SYN reaches the load balancer, which picks a node."""
+    NODE = 1
+    """The SYN reaches the node whose rules pick the ingress server or pod."""
+    INGRESS = 2
+    """The request reaches the ingress server."""
+    TRY = 3
+    """The ingress starts a try."""
+    SERVER = 4
+    """A try's SYN reaches the server."""
+    RELEASE = 5
+    """Keep-alive: the ingress has the whole answer and keeps the connection."""
+    ANSWER = 6
+    """The client knows how it ended."""
+
+
+class Col(IntEnum):
+    """Rows of the matrix of requests in flight. Times are ns; -1 means none."""
+
+    STREAM = 0
+    NUMBER = 1
+    START = 2
+    STAGE = 3
+    DUE = 4
+    NODE = 5
+    INGRESS = 6
+    OUT = 7
+    """When the ingress is rid of it; NEVER while it holds it, 0 where no ingress ever held it."""
+    TRIES = 8
+    BACK = 9
+    """One way: ingress to client (l7), server to client (others)."""
+    HOP = 10
+    """One way: caller of the try to its server."""
+    SERVED = 11
+    """When the server has done its work; 0 while it has not accepted it (or never will)."""
+    QUEUE = 12
+    SERVICE = 13
+    STATUS = 14
+    KEPT = 15
+    """Bit k: try k went over a kept connection."""
+    LOST = 16
+    """Errors on kept connections that did not use up a try."""
+    ARRIVAL_WORD = 17
+    ENTRY_WORD = 18
+    BACKEND_WORD = 19
+    SERVICE_WORD = 20
+    SERVER0 = 21
+    ANSWER0 = 24
+    TRY_START0 = 27
+    TRY_END0 = 30
+    WORKER0 = 33
+
+
+N_COLS = Col.WORKER0 + MAX_TRIES
+
+_COMPACT_ABOVE = 1024
+
+
+class Flights:
+    """Requests in flight, and slots of the matrix for them."""
+
+    def __init__(self) -> None:
+        self.m: Int64Array = np.zeros((N_COLS, 256), dtype=np.int64)
+        self.m[Col.DUE] = NEVER
+        self.used = 0
+        """Columns ever used; those above are free."""
+        self.live = 0
+
+    def add(self, count: int) -> Int64Array:
+        """Make `count` fresh columns, blank but for what every new request has."""
+        while self.used + count > self.m.shape[1]:
+            spare = np.zeros_like(self.m)
+            spare[Col.DUE] = NEVER
+            self.m = np.concatenate((self.m, spare), axis=1)
+        first, self.used = self.used, self.used + count
+        self.live += count
+        block = self.m[:, first : self.used]
+        block[:] = 0
+        block[[Col.NODE, Col.INGRESS]] = -1
+        block[Col.SERVER0 : Col.SERVER0 + MAX_TRIES] = -1
+        block[Col.WORKER0 : Col.WORKER0 + MAX_TRIES] = -1
+        return np.arange(first, self.used)
+
+    def due_before(self, end_ns: int) -> Int64Array:
+        """List the columns whose due time is before `end_ns`."""
+        return np.flatnonzero(self.m[Col.DUE, : self.used] < end_ns)
+
+    def remove(self, rows: Int64Array) -> None:
+        """Free columns. Indices of the others stay until `compact`."""
+        self.m[Col.DUE, rows] = NEVER
+        self.live -= len(rows)
+
+    def compact(self) -> None:
+        """Close the gaps when most of the matrix is free; only between slabs."""
+        if self.used - self.live <= max(_COMPACT_ABOVE, self.live):
+            return
+        rows = np.flatnonzero(self.m[Col.DUE, : self.used] != NEVER)
+        self.m[:, : len(rows)] = self.m[:, rows]
+        self.m[Col.DUE, len(rows) : self.used] = NEVER
+        self.used = len(rows)
+
+    def words(self, col: Col, rows: Int64Array) -> UInt64Array:
+        """Return a column of draw words as they were drawn."""
+        return self.m[col, rows].view(np.uint64)
+
+
+@dataclass(slots=True)
+class Memory:
+    """Everything that one slab hands to the next, but for the streams' arrivals and the choosers."""
+
+    flights: Flights = field(default_factory=Flights)
+    pools: Pools = field(default_factory=Pools)
+    servers: list[Server] = field(default_factory=list)
+    behaviour: Int64Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """[servers] -> Behaviour."""
+    place: Int64Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """[servers] -> place."""
+    n_workers: Int64Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """[servers] -> how many workers."""
+    first_worker: Int64Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """[servers] -> index of its first worker in `busy_until`."""
+    busy_until: Int64Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """[workers of all servers] -> when the last request accepted so far will be done."""
+
+    def add_server(self, server: Server) -> int:
+        """Add a server that listens; its workers are idle."""
+        index = len(self.servers)
+        self.servers.append(server)
+        self.behaviour = np.append(self.behaviour, int(Behaviour.LISTENS))
+        self.place = np.append(self.place, server.place)
+        self.n_workers = np.append(self.n_workers, max(1, server.workers))
+        self.first_worker = np.append(self.first_worker, len(self.busy_until))
+        self.busy_until = np.append(self.busy_until, np.zeros(max(1, server.workers), dtype=np.int64))
+        return index
+
+    def clear_backlog(self, server: int, t_ns: int) -> None:
+        """Forget the work queued at a server: its process is gone."""
+        first = int(self.first_worker[server])
+        workers = self.busy_until[first : first + int(self.n_workers[server])]
+        np.minimum(workers, t_ns, out=workers)
+
+    def backlog_ns(self, server: int, t_ns: int) -> int:
+        """Return the work still queued at a server's workers, summed."""
+        first = int(self.first_worker[server])
+        workers = self.busy_until[first : first + int(self.n_workers[server])]
+        return int(np.maximum(workers - t_ns, 0).sum())
+
+    def in_flight(self) -> int:
+        """Return how many requests have started and not finished."""
+        return self.flights.live

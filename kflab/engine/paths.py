@@ -1,0 +1,83 @@
+"""Streams compiled to arrays: which chooser a request meets where, and the fixed delays on its way."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from kflab.engine.addresses import flow_salt
+from kflab.engine.types import MAX_TRIES, Int64Array, Stream, Timing, UInt64Array
+from kflab.errors import KflabError
+
+KINDS = ("l7", "l4", "node", "pod")
+
+
+class PairMap:
+    """A sparse table (a, b) → value as sorted keys; b may be -1."""
+
+    def __init__(self, rows: Iterable[tuple[int, int, int]]) -> None:
+        table = sorted({(a, b): value for a, b, value in rows}.items())
+        self._width = max((b for (_, b), _ in table), default=0) + 2
+        self._keys = np.array([a * self._width + b + 1 for (a, b), _ in table] or [-1], dtype=np.int64)
+        self._values = np.array([value for _, value in table] or [-1], dtype=np.int64)
+
+    def get(self, a: Int64Array, b: Int64Array) -> Int64Array:
+        """Look pairs up; -1 where there is none."""
+        keys = a * self._width + b + 1
+        place = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        found = (self._keys[place] == keys) & (b + 1 < self._width)
+        return np.where(found, self._values[place], -1)
+
+    def get_one(self, a: int, b: int) -> int:
+        """Look one pair up."""
+        return int(self.get(np.array([a]), np.array([b]))[0])
+
+
+class Paths:
+    """Per-stream columns. Raises KflabError for a stream that makes no sense."""
+
+    def __init__(self, timing: Timing, streams: list[Stream]) -> None:
+        for place, stream in enumerate(streams):
+            if stream.index != place or stream.kind not in KINDS:
+                raise KflabError(
+                    f"stream {place} has index {stream.index} and kind {stream.kind!r}, not one of {KINDS}"
+                )
+            if not 1 <= stream.tries <= MAX_TRIES:
+                raise KflabError(f"stream {place} has {stream.tries} tries; 1 to {MAX_TRIES} can be recorded")
+        self.streams = streams
+        balanced = np.array([stream.kind in ("l7", "l4") for stream in streams], dtype=bool)
+        self.is_l7 = np.array([stream.kind == "l7" for stream in streams], dtype=bool)
+        self.balanced = balanced
+        """[streams] -> goes through a load balancer."""
+        self.to_lb: Int64Array = np.where(balanced, timing.client_lb_ns, 0).astype(np.int64)
+        direct = np.array([timing.client_lb_ns if stream.kind == "node" else 0 for stream in streams], dtype=np.int64)
+        self.to_node: Int64Array = np.where(balanced, timing.client_lb_ns + timing.lb_node_ns, direct).astype(np.int64)
+        """[streams] -> one way, client to the node that picks. A caller on the node itself is there at once."""
+        self.lb: Int64Array = np.array([stream.lb for stream in streams], dtype=np.int64)
+        self.place: Int64Array = np.array([stream.place for stream in streams], dtype=np.int64)
+        self.tries: Int64Array = np.array(
+            [stream.tries if stream.kind == "l7" else 1 for stream in streams], dtype=np.int64
+        )
+        self.idempotent = np.array([stream.idempotent for stream in streams], dtype=bool)
+        self.no_route = np.array([stream.no_route for stream in streams], dtype=bool)
+        self.keepalive = np.array([stream.keepalive and stream.kind == "l7" for stream in streams], dtype=bool)
+        self.any_keepalive = bool(self.keepalive.any())
+        self.salt: UInt64Array = np.array(
+            [flow_salt(stream.client, stream.destination) for stream in streams], dtype=np.uint64
+        )
+        self.entries = PairMap((s.index, place, chooser) for s in streams for place, chooser in s.entries)
+        self.upstreams = PairMap((s.index, server, chooser) for s in streams for server, chooser in s.upstreams)
+        self.upstream_of = {(s.index, server): chooser for s in streams for server, chooser in s.upstreams}
+        self.choosers = sorted(
+            {s.lb for s in streams if s.lb >= 0}
+            | {chooser for s in streams for _, chooser in (*s.entries, *s.upstreams)}
+        )
+        self.pins = [(s.index, number, port) for s in streams for number, port, _ in s.pinned_ports]
+        self.last_pin = max((number for _, number, _ in self.pins), default=-1)
+
+    def pin_ports(self, streams: Int64Array, numbers: Int64Array, ports: Int64Array) -> Int64Array:
+        """Put the scenario's own source ports where they are given."""
+        if not self.pins or not len(numbers) or int(numbers.min()) > self.last_pin:
+            return ports
+        for stream, number, port in self.pins:
+            ports[(streams == stream) & (numbers == number)] = port
+        return ports

@@ -1,0 +1,394 @@
+"""One slab of requests in flight, step by step: every step whose time lies in the slab is taken, for all rows at once.
+
+The order is that of the path (load balancer, node, ingress, then tries in rounds, then the queues), not of time: steps
+of different requests only meet in three places, and each of those puts them in order of time itself: a round-robin
+chooser (by time, stream, number), a worker's queue (by arrival, stream, number) and a pool of kept connections. Where
+the picks of one request change those of another inside a slab, `eventwise` takes over the tries.
+
+What is modelled (lifecycle.md 1.8, 1.10, 3): the SYN and the request travel together, so a handshake's round trip is
+not counted apart; nginx tries again on refused, reset and timed-out connects, on a reset or timeout after the request
+was sent only if it is idempotent (ngx_http_upstream.c, ngx_http_upstream_next); plain clients do not try again. A
+queue longer than proxy-read-timeout is waited for.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from kflab.draws import Draws, duration_table
+from kflab.engine.addresses import ephemeral_ports, flow_hashes
+from kflab.engine.arrivals import Batch
+from kflab.engine.bins import Bins, Count
+from kflab.engine.choosers import Choosers
+from kflab.engine.memory import NEVER, Col, Memory, Stage
+from kflab.engine.paths import Paths
+from kflab.engine.queues import order_by_arrival, serve
+from kflab.engine.types import Answer, Behaviour, Int64Array, Pick, Timing, UInt64Array
+
+_HALF = np.uint64(32)
+_LOW_HALF = np.uint64(0xFFFFFFFF)
+_WORKER_BITS = np.uint64(0xFFFF)
+_TOP_16 = np.uint64(48)
+
+STATUS_OF = np.zeros(16, dtype=np.int64)
+STATUS_OF[[Answer.REFUSED, Answer.REJECTED, Answer.RESET, Answer.NONE]] = 502
+STATUS_OF[Answer.TIMEOUT] = 504
+STATUS_OF[Answer.NO_UPSTREAM] = 503
+"""[Answer] -> what nginx tells its client when the last try ended so (lifecycle.md 1.8)."""
+
+Rows = Int64Array
+"""Column indices into the matrix of requests in flight."""
+
+
+class Steps:
+    """The steps of a request, on the engine's memory.
+
+    Args:
+        draws: For the words of second and third tries.
+        timing: Delays and timeouts.
+        choosers: Who picks what.
+        memory: Requests in flight and backlogs; changed in place.
+        bins: Where tries and connections are counted.
+    """
+
+    def __init__(self, draws: Draws, timing: Timing, choosers: Choosers, memory: Memory, bins: Bins) -> None:
+        self.draws, self.timing, self.choosers, self.memory, self.bins = draws, timing, choosers, memory, bins
+        self.paths = Paths(timing, [])
+        default = duration_table("lognormal", p50_ns=timing.service_p50_ns, p99_ns=timing.service_p99_ns)
+        self.table_names = {name: place + 1 for place, (name, _, _) in enumerate(timing.service_tables)}
+        self.tables = [default] + [
+            duration_table("lognormal", p50_ns=p50, p99_ns=p99) for _, p50, p99 in timing.service_tables
+        ]
+        self.server_table: Int64Array = np.zeros(0, dtype=np.int64)
+        """[servers] -> service-time table."""
+        self.end_ns = 0
+
+    # The way in ---------------------------------------------------------------------------------------------------
+
+    def start(self, batch: Batch) -> None:
+        """Put new requests in flight, on their way to the load balancer or their node."""
+        flights, paths, stream = self.memory.flights, self.paths, batch.stream
+        rows = flights.add(len(batch.starts))
+        block = flights.m[:, rows[0] : rows[-1] + 1]
+        block[Col.STREAM] = stream
+        block[Col.NUMBER] = np.arange(batch.first, batch.first + len(rows))
+        block[Col.START] = batch.starts
+        if paths.balanced[stream]:
+            block[Col.STAGE] = Stage.LB
+            block[Col.DUE] = batch.starts + paths.to_lb[stream]
+        else:
+            block[Col.STAGE] = Stage.NODE
+            block[Col.NODE] = paths.place[stream]
+            block[Col.DUE] = batch.starts + paths.to_node[stream]
+        block[Col.ARRIVAL_WORD : Col.SERVICE_WORD + 1] = batch.words.T.view(np.int64)
+
+    def hop_ns(self, place: Int64Array, other: Int64Array) -> Int64Array:
+        """Return the one-way delay between two places."""
+        return np.where(place == other, self.timing.same_node_ns, self.timing.cross_node_ns)
+
+    def _count_picks(self, choosers: Int64Array, times: Int64Array, slots: Int64Array) -> None:
+        known = choosers >= 0
+        self.bins.add(Count.CHOOSER, choosers[known], times[known])
+        self.choosers.count(slots)
+
+    def pick_by(
+        self, choosers: Int64Array, times: Int64Array, bits: UInt64Array
+    ) -> tuple[Int64Array, Int64Array, Int64Array]:
+        """Pick by 32 bits each, and count; a chooser of -1 has no rule.
+
+        Returns:
+            (candidate or -1, the empty fan's Answer or NONE, version), each (n,).
+        """
+        versions = np.where(choosers < 0, 0, self.choosers.versions_at(np.maximum(choosers, 0), times))
+        slots = self.choosers.slots_by_draw(versions, bits)
+        self._count_picks(choosers, times, slots)
+        return self.choosers.flat[slots].astype(np.int64), self.choosers.answer[versions], versions
+
+    def at_lb(self, rows: Rows) -> None:
+        """The load balancer picks a node by flow hash or at random."""
+        m, paths = self.memory.flights.m, self.paths
+        streams, times = m[Col.STREAM, rows], m[Col.DUE, rows]
+        choosers = paths.lb[streams]
+        words = self.memory.flights.words
+        ports = paths.pin_ports(streams, m[Col.NUMBER, rows], ephemeral_ports(words(Col.ENTRY_WORD, rows)))
+        hashed = flow_hashes(paths.salt[streams], ports)
+        by_hash = self.choosers.pick[np.maximum(choosers, 0)] == Pick.FLOW_HASH
+        bits = np.where(by_hash, hashed, words(Col.ARRIVAL_WORD, rows) & _LOW_HALF)
+        nodes, answers, _ = self.pick_by(choosers, times, bits)
+        self._turned_away(rows[nodes < 0], answers[nodes < 0], paths.to_lb[streams[nodes < 0]])
+        good = rows[nodes >= 0]
+        m[Col.NODE, good] = nodes[nodes >= 0]
+        m[Col.STAGE, good] = Stage.NODE
+        m[Col.DUE, good] += self.timing.lb_node_ns
+
+    def _turned_away(self, rows: Rows, answers: Int64Array, back: Int64Array) -> None:
+        """End requests that met an empty fan on their way in: rejected at once, or dropped until the client gives up."""
+        if not len(rows):
+            return
+        m = self.memory.flights.m
+        direct = rows[~self.paths.is_l7[m[Col.STREAM, rows]]]
+        m[Col.TRIES, direct] = 1
+        m[Col.TRY_START0, direct] = m[Col.START, direct]
+        silent = answers == Answer.TIMEOUT
+        finish = np.where(silent, m[Col.START, rows] + self.timing.connect_timeout_ns, m[Col.DUE, rows] + back)
+        m[Col.ANSWER0, rows] = answers
+        m[Col.TRY_END0, rows] = finish
+        l7 = self.paths.is_l7[m[Col.STREAM, rows]]
+        m[Col.ANSWER0, rows[l7]] = 0
+        m[Col.TRY_END0, rows[l7]] = 0
+        self.end(rows, -answers, finish)
+
+    def end(self, rows: Rows, status: "Int64Array | int", finish: Int64Array) -> None:
+        m = self.memory.flights.m
+        m[Col.STATUS, rows] = status
+        m[Col.STAGE, rows] = Stage.ANSWER
+        m[Col.DUE, rows] = finish
+
+    def at_node(self, rows: Rows) -> None:
+        """The node's rules pick: an ingress server (l7) or the server itself."""
+        m, paths = self.memory.flights.m, self.paths
+        streams, times, nodes = m[Col.STREAM, rows], m[Col.DUE, rows], m[Col.NODE, rows]
+        choosers = paths.entries.get(streams, nodes)
+        bits = self.memory.flights.words(Col.ENTRY_WORD, rows) >> _HALF
+        targets, answers, _ = self.pick_by(choosers, times, bits)
+        bad = targets < 0
+        self._turned_away(rows[bad], answers[bad], paths.to_node[streams[bad]])
+        good, targets, nodes, streams = rows[~bad], targets[~bad], nodes[~bad], streams[~bad]
+        hops = self.hop_ns(nodes, self.memory.place[targets])
+        m[Col.BACK, good] = paths.to_node[streams] + hops
+        m[Col.DUE, good] += hops
+        l7 = paths.is_l7[streams]
+        to_ingress, direct = good[l7], good[~l7]
+        m[Col.INGRESS, to_ingress] = targets[l7]
+        m[Col.STAGE, to_ingress] = Stage.INGRESS
+        m[Col.SERVER0, direct] = targets[~l7]
+        m[Col.STAGE, direct] = Stage.SERVER
+        m[Col.TRIES, direct] = 1
+        m[Col.HOP, direct] = m[Col.DUE, direct] - m[Col.START, direct]
+        m[Col.TRY_START0, direct] = m[Col.START, direct]
+
+    def at_ingress(self, rows: Rows) -> None:
+        """The ingress server accepts, or its node answers for it."""
+        m, timing = self.memory.flights.m, self.timing
+        times, behaviour = m[Col.DUE, rows], self.memory.behaviour[m[Col.INGRESS, rows]]
+        listens = behaviour == Behaviour.LISTENS
+        if not listens.all():
+            refused, silent = rows[behaviour == Behaviour.REFUSES], rows[behaviour == Behaviour.SILENT]
+            self.end(refused, -Answer.REFUSED, m[Col.DUE, refused] + m[Col.BACK, refused])
+            self.end(silent, -Answer.TIMEOUT, m[Col.START, silent] + timing.connect_timeout_ns)
+            rows, times = rows[listens], times[listens]
+        lost = self.paths.no_route[m[Col.STREAM, rows]]
+        m[Col.OUT, rows] = NEVER
+        m[Col.STAGE, rows] = Stage.TRY
+        m[Col.DUE, rows] = times + timing.nginx_ns
+        if lost.any():
+            rows = rows[lost]
+            m[Col.OUT, rows] = m[Col.DUE, rows]
+            self.end(rows, 404, m[Col.DUE, rows] + m[Col.BACK, rows])
+
+    # Tries --------------------------------------------------------------------------------------------------------
+
+    def at_try(self, rows: Rows) -> None:
+        """The ingress starts a try: its upstream chooser picks."""
+        m = self.memory.flights.m
+        choosers = self.begin_try(rows)
+        times = m[Col.DUE, rows]
+        turns = self.choosers.pick[np.maximum(choosers, 0)] == Pick.ROUND_ROBIN
+        if not self.choosers.n_round_robin or not turns.any():
+            bits = self.memory.flights.words(Col.BACKEND_WORD, rows) >> _HALF
+            targets, answers, _ = self.pick_by(choosers, times, bits)
+        else:
+            bits = self.memory.flights.words(Col.BACKEND_WORD, rows) >> _HALF
+            versions = np.where(choosers < 0, 0, self.choosers.versions_at(np.maximum(choosers, 0), times))
+            slots = self.choosers.slots_by_draw(versions, bits)
+            in_turn = turns & (choosers >= 0)
+            order = np.flatnonzero(in_turn)
+            part = rows[order]
+            order = order[np.lexsort((m[Col.NUMBER, part], m[Col.STREAM, part], times[order], versions[order]))]
+            slots[order] = self.choosers.slots_by_turn(versions[order])
+            self._count_picks(choosers, times, slots)
+            targets, answers = self.choosers.flat[slots].astype(np.int64), self.choosers.answer[versions]
+        answers = np.where(choosers < 0, Answer.NO_UPSTREAM, answers)
+        self.tried(rows, targets, answers)
+
+    def begin_try(self, rows: Rows) -> Int64Array:
+        """Count the try before, fetch this try's words; return the upstream choosers (-1: the ingress knows none)."""
+        m, flights = self.memory.flights.m, self.memory.flights
+        tries = m[Col.TRIES, rows]
+        again = rows[tries + m[Col.LOST, rows] > 0]
+        if len(again):
+            self.count_tries(again)
+            attempts = m[Col.TRIES, again] + m[Col.LOST, again]
+            words = self.draws.rows(m[Col.STREAM, again], m[Col.NUMBER, again], attempts)
+            flights.m[Col.BACKEND_WORD : Col.SERVICE_WORD + 1, again] = words[:, 2:].T.view(np.int64)
+        return self.paths.upstreams.get(m[Col.STREAM, rows], m[Col.INGRESS, rows])
+
+    def tried(self, rows: Rows, targets: Int64Array, answers: Int64Array) -> None:
+        """Record what was picked; send the SYN, or end the try where there was nothing to pick."""
+        m, timing = self.memory.flights.m, self.timing
+        times, tries = m[Col.DUE, rows], m[Col.TRIES, rows]
+        m[Col.SERVER0 + tries, rows] = targets
+        m[Col.TRY_START0 + tries, rows] = times
+        m[Col.TRIES, rows] = tries + 1
+        some = targets >= 0
+        if not some.all():
+            bad, answers, times = rows[~some], answers[~some], times[~some]
+            # A REJECT happens on the ingress' own node; NGINX without a peer knows it at once.
+            wait = np.where(answers == Answer.NO_UPSTREAM, 0, 2 * timing.same_node_ns)
+            wait = np.where(answers == Answer.TIMEOUT, timing.connect_timeout_ns, wait)
+            self.failed(bad, answers, times + wait, answers != Answer.NO_UPSTREAM)
+            rows, targets = rows[some], targets[some]
+        hops = self.hop_ns(self.memory.place[m[Col.INGRESS, rows]], self.memory.place[targets])
+        m[Col.HOP, rows] = hops
+        m[Col.STAGE, rows] = Stage.SERVER
+        m[Col.DUE, rows] += hops
+
+    def failed(self, rows: Rows, answers: "Int64Array | int", ends: Int64Array, may_retry: "Int64Array | bool") -> None:
+        """End a try badly; the next one starts at once, or the client hears of it."""
+        if not len(rows):
+            return
+        m, streams = self.memory.flights.m, self.memory.flights.m[Col.STREAM, rows]
+        tries = m[Col.TRIES, rows]
+        codes = np.broadcast_to(np.asarray(answers, dtype=np.int64), (len(rows),))
+        m[Col.ANSWER0 + tries - 1, rows] = codes
+        m[Col.TRY_END0 + tries - 1, rows] = ends
+        m[Col.SERVED, rows] = 0
+        m[Col.QUEUE, rows] = 0
+        m[Col.SERVICE, rows] = 0
+        l7 = self.paths.is_l7[streams]
+        more = l7 & (tries < self.paths.tries[streams]) & may_retry
+        m[Col.STAGE, rows] = np.where(more, Stage.TRY, Stage.ANSWER)
+        m[Col.DUE, rows] = np.where(more | ~l7, ends, ends + m[Col.BACK, rows])
+        last = ~more
+        m[Col.STATUS, rows[last]] = np.where(l7, STATUS_OF[codes], -codes)[last]
+        m[Col.OUT, rows[last & l7]] = ends[last & l7]
+
+    def retry_free(self, rows: Rows, ends: Int64Array) -> None:
+        """Start the next try at `ends` without counting the one that failed (an error on a kept connection)."""
+        m = self.memory.flights.m
+        tries = m[Col.TRIES, rows]
+        servers, m[Col.SERVER0 + tries, rows] = m[Col.SERVER0 + tries, rows], -1
+        self.bins.add(Count.SERVER_BAD, servers, ends)
+        for col in (Col.ANSWER0, Col.TRY_START0, Col.TRY_END0):
+            m[col + tries, rows] = 0
+        m[Col.WORKER0 + tries, rows] = -1
+        m[Col.KEPT, rows] &= ~(1 << tries)
+        for col in (Col.SERVED, Col.QUEUE, Col.SERVICE):
+            m[col, rows] = 0
+        m[Col.STAGE, rows] = Stage.TRY
+        m[Col.DUE, rows] = ends
+
+    def at_server(self, rows: Rows) -> Rows:
+        """A try's SYN arrives. Returns the rows whose connection was accepted."""
+        m = self.memory.flights.m
+        servers = m[Col.SERVER0 + m[Col.TRIES, rows] - 1, rows]
+        behaviour = self.memory.behaviour[servers]
+        listens = behaviour == Behaviour.LISTENS
+        if listens.all():
+            return rows
+        refused, silent = rows[behaviour == Behaviour.REFUSES], rows[behaviour == Behaviour.SILENT]
+        self.failed(refused, Answer.REFUSED, m[Col.DUE, refused] + m[Col.HOP, refused], True)
+        began = m[Col.TRY_START0 + m[Col.TRIES, silent] - 1, silent]
+        self.failed(silent, Answer.TIMEOUT, began + self.timing.connect_timeout_ns, True)
+        return rows[listens]
+
+    def at_workers(self, rows: Rows) -> None:
+        """Accepted connections queue at their worker, are served, and their answers set out."""
+        if not len(rows):
+            return
+        m, memory = self.memory.flights.m, self.memory
+        last = m[Col.TRIES, rows] - 1
+        servers = m[Col.SERVER0 + last, rows]
+        words = memory.flights.words(Col.BACKEND_WORD, rows) & _WORKER_BITS
+        own = (words * memory.n_workers[servers].astype(np.uint64) >> np.uint64(16)).astype(np.int64)
+        workers = memory.first_worker[servers] + own
+        services = self.service_ns(servers, memory.flights.words(Col.SERVICE_WORD, rows))
+        arrivals = m[Col.DUE, rows]
+        order = order_by_arrival(workers, arrivals, m[Col.STREAM, rows], m[Col.NUMBER, rows])
+        rows, last, own, arrivals, services = rows[order], last[order], own[order], arrivals[order], services[order]
+        done = serve(workers[order], arrivals, services, memory.busy_until)
+        m[Col.WORKER0 + last, rows] = own
+        self.answered(rows, last, arrivals, services, done)
+
+    def service_ns(self, servers: Int64Array, words: UInt64Array) -> Int64Array:
+        """Draw service times."""
+        index = (words >> _TOP_16).astype(np.int64)
+        if len(self.tables) == 1:
+            return self.tables[0][index]
+        which = self.server_table[servers]
+        return np.stack(self.tables)[which, index]
+
+    def answered(
+        self, rows: Rows, last: Int64Array, arrivals: Int64Array, services: Int64Array, done: Int64Array
+    ) -> None:
+        """Record when the server is done and when the caller and the client will know."""
+        m = self.memory.flights.m
+        m[Col.QUEUE, rows] = done - services - arrivals
+        m[Col.SERVICE, rows] = services
+        m[Col.SERVED, rows] = done
+        l7 = self.paths.is_l7[m[Col.STREAM, rows]]
+        ends = done + np.where(l7, m[Col.HOP, rows], m[Col.BACK, rows])
+        m[Col.ANSWER0 + last, rows] = Answer.OK
+        m[Col.TRY_END0 + last, rows] = ends
+        m[Col.OUT, rows] = np.where(l7, ends, 0)
+        self.end(rows, 200, ends + np.where(l7, m[Col.BACK, rows], 0))
+
+    def count_tries(self, rows: Rows) -> None:
+        """Count the last try of each row at its server, by its end."""
+        m = self.memory.flights.m
+        last = np.maximum(m[Col.TRIES, rows] - 1, 0)
+        servers, answers, ends = m[Col.SERVER0 + last, rows], m[Col.ANSWER0 + last, rows], m[Col.TRY_END0 + last, rows]
+        known = servers >= 0
+        good, bad = known & (answers == Answer.OK), known & (answers > Answer.OK)
+        self.bins.add(Count.SERVER_OK, servers[good], ends[good])
+        self.bins.add(Count.SERVER_BAD, servers[bad], ends[bad])
+
+    # A slab -------------------------------------------------------------------------------------------------------
+
+    def run(self, end_ns: int, tries: "Callable[[Rows, int], None] | None" = None) -> Rows:
+        """Take every step before `end_ns`.
+
+        Args:
+            end_ns: End of the slab.
+            tries: Takes over from the first try on, given the rows in flight that are due; None for `rounds`.
+
+        Returns:
+            The rows that finished; the caller removes them.
+        """
+        flights = self.memory.flights
+        active = flights.due_before(end_ns)
+        if not len(active):
+            return active
+        for stage, step in ((Stage.LB, self.at_lb), (Stage.NODE, self.at_node), (Stage.INGRESS, self.at_ingress)):
+            rows = self.ready(active, stage, end_ns)
+            if len(rows):
+                step(rows)
+        if tries is None:
+            self.rounds(active, end_ns)
+        else:
+            tries(active, end_ns)
+        return self.ready(active, Stage.ANSWER, end_ns)
+
+    def rounds(self, active: Rows, end_ns: int) -> None:
+        """Take tries in rounds, then serve everything that was accepted."""
+        accepted: list[Rows] = []
+        while True:
+            starting = self.ready(active, Stage.TRY, end_ns)
+            if len(starting):
+                self.at_try(starting)
+            arriving = self.ready(active, Stage.SERVER, end_ns)
+            if not len(arriving):
+                if not len(starting):
+                    break
+                continue
+            rows = self.at_server(arriving)
+            # Not due again in this loop; `answered` gives the row its real stage.
+            self.memory.flights.m[Col.STAGE, rows] = Stage.RELEASE
+            accepted.append(rows)
+        if accepted:
+            self.at_workers(np.concatenate(accepted))
+
+    def ready(self, active: Rows, stage: Stage, end_ns: int) -> Rows:
+        """Return the rows at a stage whose time has come."""
+        m = self.memory.flights.m
+        return active[(m[Col.STAGE, active] == stage) & (m[Col.DUE, active] < end_ns)]
