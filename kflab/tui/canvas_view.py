@@ -117,7 +117,7 @@ class CanvasView(ScrollView, can_focus=True):
         self.total_rows = self.total_rows or canvas.height
         for hit in self.hits:
             if hit.key == self.selected:
-                canvas.ground(hit.x, hit.y - self.first_row, hit.width, hit.height)
+                self._mark(canvas, hit)
         rows = self._rows = canvas.rows()
         if self.virtual_size != Size(width, self.total_rows) or self.first_row != before_first:
             self.virtual_size = Size(width, self.total_rows)
@@ -129,6 +129,14 @@ class CanvasView(ScrollView, can_focus=True):
             self.refresh()
         elif changed:
             self.refresh(*(Region(0, y, width, 1) for y in changed))
+
+    def _mark(self, canvas: Canvas, hit: Hit) -> None:
+        """Show that an object is chosen: by its ground or, where there is none, by its name in reverse."""
+        x, y, width, height = hit.x, hit.y - self.first_row, hit.width, hit.height
+        if look(self.app).reverse_selection and 0 <= y < canvas.height:
+            word, length = canvas.first_word(x, y, width)
+            x, width, height = (word, length, 1) if length else (x, width, 1)
+        canvas.ground(x, y, width, height)
 
     def paint(self, snapshot: Snapshot, width: int, height: int) -> Canvas:
         """Draw a snapshot; subclasses fill `hits`."""

@@ -227,6 +227,8 @@ class NodesView(CanvasView):
         room = at - end - 4
         if len(short) > room:
             short = short.rpartition(", ")[2]
+        elif len(short) + 6 <= room:
+            short = f"rules {short}"
         if room >= len(short):
             canvas.text(at - 2 - len(short) - 2, y, glyph, colour)
             canvas.text(at - 2 - len(short), y, short, colour if colour == LATE else DIM)
@@ -261,7 +263,7 @@ class NodesView(CanvasView):
         canvas.text(x, y, of_state(glyphs, pod.state), colour)
         state = pod.state + (f", restart {pod.restarts}" if pod.restarts and address else "")
         rate = text.rate(pod.rate_rps)
-        state_at = edge - 10 - max(10, len(state)) if address else edge - 32
+        state_at = edge - 10 - max(10, len(state)) if address else edge - 36
         name_end = state_at - 1 - (address + 1 if address else 0)
         matching = not self.filter or self.filter in pod.key.name
         bead = sum(len(str(number)) + 1 for number in self._numbers.get(pod.key, ())) + 2
@@ -277,7 +279,7 @@ class NodesView(CanvasView):
         else:
             canvas.text(state_at, y, state, colour if not good else DIM, 11)
             if pod.expected:
-                self._bar(canvas, state_at + 12, y, pod)
+                self._bar(canvas, state_at + 11, y, pod)
             if pod.failing:
                 canvas.right(edge - len(rate) - 1, y, "refused", LOST)
         self._rate(canvas, edge, y, pod.rate_rps, LOST_BOLD if pod.failing else TEXT)

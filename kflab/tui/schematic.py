@@ -20,7 +20,9 @@ from kflab.tui.schematic_layout import (
     plan_left,
     plan_right,
 )
+from kflab.tui.schematic_left import LeftColumn
 from kflab.tui.schematic_path import Path, find_path, holds, path_of_trace, service_bands, way_of
+from kflab.tui.schematic_right import RightColumn
 from kflab.tui.wires import Canvas, Weight, ink
 
 NARROWEST = 60
@@ -105,7 +107,9 @@ class SchematicView(CanvasView):
             right = plan_right(path, pods, order, left, height, self._unfolded, self._all_nodes)
         way = way_of(self._trace, path) if self._trace is not None else None
         circuit = Circuit(snapshot, path, Frame(drawing), left, right, self._weights, glyphs, way, self.filter)
-        canvas = circuit.draw()
+        LeftColumn(circuit).draw()
+        RightColumn(circuit).draw()
+        canvas = circuit.canvas
         self.hits = circuit.hits
         if snapshot.uncalled and left.uncalled >= 0:
             self._uncalled(canvas, snapshot, left.uncalled, drawing)

@@ -1,4 +1,4 @@
-"""Who knows what, beside the schematic: each observer, when it learned of the last change, and what its not knowing cost."""
+"""Who knows what, beside the schematic: when each observer learned of the last change, and what not knowing cost."""
 
 from kflab.lab.snapshot import Knower, Snapshot
 from kflab.manifest.objects import Key

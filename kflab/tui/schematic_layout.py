@@ -142,6 +142,8 @@ class RightPlan:
     """Rows of the right column: boxes, or one box of strips."""
 
     boxes: list[BoxPlan] = field(default_factory=list)
+    flat: bool = False
+    """One box holds the pods of all nodes, a row or two each, because boxes for all nodes would not fit."""
     density: Density = DENSITIES[0]
     strips: list[tuple[int, str, list[Candidate]]] = field(default_factory=list)
     """(row, node, its pods) where pods are grouped by node."""
@@ -260,17 +262,30 @@ def entry_apart(path: Path) -> list[Candidate]:
     return entries if path.ingress is not None and any(one.name not in inside for one in entries) else []
 
 
+LEVELS = (
+    (3, 3, 6, False),
+    (2, 3, 6, False),
+    (1, 3, 6, False),
+    (1, 3, 5, True),
+    (1, 2, 5, True),
+    (1, 2, 3, True),
+)
+"""(rows of an ingress pod, rows of the selected Service, Services shown, without air), roomiest first."""
+
+
 def plan_left(path: Path, snapshot: Snapshot, height: int, open_services: bool = False) -> LeftPlan:
     """Stack the left column, as roomy as `height` rows allow."""
     plan = LeftPlan()
-    for pod_rows, service_rows, siblings in ((3, 3, 6), (2, 3, 5), (1, 3, 4), (1, 2, 3)):
-        plan = _stack(path, snapshot, pod_rows, service_rows, 10_000 if open_services else siblings)
+    for pod_rows, service_rows, siblings, tight in LEVELS:
+        plan = _stack(path, snapshot, pod_rows, service_rows, 10_000 if open_services else siblings, tight)
         if plan.height <= height:
             break
     return plan
 
 
-def _stack(path: Path, snapshot: Snapshot, pod_rows: int, service_rows: int, siblings: int) -> LeftPlan:
+def _stack(
+    path: Path, snapshot: Snapshot, pod_rows: int, service_rows: int, siblings: int, tight: bool
+) -> LeftPlan:
     plan = LeftPlan(pod_rows=pod_rows, service_rows=service_rows)
     y = 0
     if path.client is not None:
@@ -283,10 +298,11 @@ def _stack(path: Path, snapshot: Snapshot, pod_rows: int, service_rows: int, sib
     apart = entry_apart(path)
     if apart:
         plan.entry_rows = len(apart) if len(apart) <= 2 else 1
-        plan.entry, y = y, y + 2 + plan.entry_rows + 1
+        plan.dnat = y + 1 + plan.entry_rows
+        plan.entry, y = y, y + plan.entry_rows + (3 if tight else 4)
     if path.service is not None or path.ingress is not None:
         plan.node, y = y, y + 1
-        if path.ingress is not None or path.lb is not None:
+        if plan.dnat < 0 and (path.ingress is not None or path.lb is not None):
             plan.dnat, y = y, y + 1
         if path.ingress is not None:
             count = len(path.ingress.candidates)
@@ -364,6 +380,13 @@ def plan_right(
                 heights = [density.height(len(pods[node])) for node in shown]
                 if sum(heights) <= limit - start:
                     return _stack_boxes(plan, pods, shown, density, start, left, heights)
+        everyone = [one for node in shown for one in pods[node]]
+        for density in DENSITIES[2:]:
+            if shown and density.height(len(everyone)) <= limit - top:
+                plan.flat = True
+                return _stack_boxes(
+                    plan, {"": everyone}, [""], density, top, left, [density.height(len(everyone))]
+                )
     plan.top = top
     _stack_strips(plan, pods, list(order), top, left.bottom, limit - 1, unfolded, all_nodes)
     return plan

@@ -271,6 +271,19 @@ class Canvas:
             for at in range(start, end):
                 self._inks[at] |= which
 
+    def first_word(self, x: int, y: int, width: int) -> tuple[int, int]:
+        """(column, length) of the first text of more than one cell in a stretch of a row; length 0 without any."""
+        start = -1
+        for at in range(max(0, x), min(self.width, x + width) + 1):
+            inside = at < min(self.width, x + width) and self._text[y * self.width + at] not in ("", " ")
+            if inside and start < 0:
+                start = at
+            elif not inside and start >= 0:
+                if at - start > 1:
+                    return start, at - start
+                start = -1
+        return x, 0
+
     def widened(self, width: int, height: int) -> "Canvas":
         """The same drawing at the upper left of a canvas that is at least so large."""
         larger = Canvas(max(width, self.width), max(height, self.height), ascii=self.ascii)
