@@ -1,7 +1,7 @@
 """`kubectl describe` of pods, pod templates and the workloads that make them.
 
 Source: k8s.io/kubectl pkg/describe/describe.go: describePod, DescribePodTemplate, describeContainers,
-describeDeployment, describeReplicaSet. Fields the lab does not model (container ids, volumes) are left out.
+describeDeployment, describeReplicaSet. Fields the lab does not model (container ids, limits, volumes, environment from elsewhere) are left out.
 """
 
 from collections.abc import Sequence
@@ -121,7 +121,7 @@ def _containers(
     out.line(level, f"{title}:" if containers else f"{title}: <none>")
     for container in containers:
         # kubectl indents a template's containers by one more blank, not by a level.
-        out.line(level, f"{' ' * (3 if level else 2)}{container.name}:")
+        out.line(0, f"{' ' * (3 if level else 2)}{container.name}:")
         _container(out, container, states.get(container.name), 2)
 
 
@@ -154,7 +154,6 @@ def _container(out: Writer, container: Container, state: ContainerStatus | None,
                 out.line(level + 1, "" if i else f"{name}:", line)
     else:
         out.line(level, "Environment:", "<none>")
-    out.line(level, "Mounts:", "<none>")
 
 
 def _state(out: Writer, state: ContainerStatus, level: int) -> None:

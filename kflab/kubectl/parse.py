@@ -77,7 +77,7 @@ def _command(words: Sequence[str]) -> Command:
     if name in _KNOWN_KUBECTL:
         raise KflabError(f"`kubectl {name}` is not here: {_KNOWN_KUBECTL[name]}")
     near = get_close_matches(name, sorted(_COMMANDS), n=2, cutoff=0.6)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(sorted(_COMMANDS))}"
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(COMMANDS)}"
     raise KflabError(f'unknown command "{name}"; {hint}')
 
 

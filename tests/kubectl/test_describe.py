@@ -103,6 +103,7 @@ def test_deployment_node_endpoints() -> None:
     text = run_line("describe deployment product", store, FakeLab())
     assert "Replicas:               3 desired | 3 updated | 3 total | 3 available | 0 unavailable" in text
     assert "  Available      True    MinimumReplicasAvailable" in text
+    assert "\n  Containers:\n   api:\n    Image:         product-api:v1\n" in text
     assert "NewReplicaSet:   product-7c9d8f6b5 (3/3 replicas created)" in text
     node = run_line("describe node node-b", store, FakeLab())
     assert "  InternalIP:  10.0.1.51" in node
