@@ -1,0 +1,388 @@
+"""Take ONE request through every hop and tell what moved it, by which rule, and who wrote that rule.
+
+The same walk serves `kflab trace` (draws given, nothing recorded) and an opened request of a running lab (the draws the
+batch used, and its record: picks and hops come from the walk and agree with the record, times come from the record).
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final
+from urllib.parse import urlsplit
+
+from kflab.dataplane import request_steps as steps
+from kflab.dataplane.addresses import address_number
+from kflab.dataplane.dns import resolve
+from kflab.dataplane.memory_view import BlankMemory, MemoryView
+from kflab.dataplane.nginx import Route, route
+from kflab.dataplane.packets import Hop, Packet, RequestTrace
+from kflab.dataplane.request_back import Connection, Leg, way_back
+from kflab.dataplane.request_record import (
+    OK,
+    REFUSED,
+    REJECTED,
+    RESET,
+    TIMEOUT,
+    Choices,
+    Record,
+    Request,
+    TryRecord,
+)
+from kflab.dataplane.request_words import fate_words, seconds, short_pod
+from kflab.dataplane.world import LISTENS, REFUSES, ConfigInForce, World
+from kflab.errors import KflabError
+from kflab.manifest.objects import Key
+
+__all__ = ["Choices", "Record", "Request", "TryRecord", "parse_url", "trace_request"]
+
+NOT_MODELLED: Final = ("TLS handshake time", "TCP retransmission", "bandwidth and MTU")
+"""Said with every trace; the first only where there is TLS."""
+
+_NOT_RETRIED: Final = frozenset({"POST", "LOCK", "PATCH"})
+"""Methods NGINX does not try again once they were sent (nginx documentation, proxy_next_upstream non_idempotent)."""
+
+_NOT_PROXIED: Final = frozenset({8443, 10254})
+"""Ports of a controller pod that are not NGINX's: admission webhook, metrics and health (ingress-nginx deploy.yaml)."""
+
+_WORDS: Final = {REFUSED: "refused", REJECTED: "refused", RESET: "reset", TIMEOUT: "timeout"}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A URL taken apart."""
+
+    scheme: str
+    host: str
+    """As sent in the Host header, with the port where the URL has one."""
+    name: str
+    """Name or address to resolve."""
+    port: int
+    path: str
+    """With query."""
+
+
+def parse_url(url: str) -> Target:
+    """Take a URL apart; without a scheme it is http, as curl reads it.
+
+    Raises:
+        KflabError: If it has no host, an invalid port or another scheme than http, https or tcp.
+    """
+    text = url if "://" in url else f"http://{url}"
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise KflabError(f"{url!r} is not a URL: {error}") from error
+    scheme = parts.scheme.lower()
+    if scheme not in {"http", "https", "tcp"} or not parts.hostname:
+        raise KflabError(f"{url!r} is not a URL kflab can follow: expected http://HOST/PATH or https://HOST/PATH")
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    default = 443 if scheme == "https" else 80
+    return Target(scheme, parts.netloc.rpartition("@")[2], parts.hostname, port or default, path)
+
+
+def trace_request(
+    world: World,
+    request: Request,
+    choices: Choices,
+    memory: MemoryView | None = None,
+    record: Record | None = None,
+) -> RequestTrace:
+    """Walk one request.
+
+    Args:
+        world: Who knew what, and what answered, at each time.
+        request: What was asked.
+        choices: The draws.
+        memory: Round-robin positions, kept connections, affinity; None: nothing happened before.
+        record: How it went, for a request that happened; None: outcomes follow from `world`, times stay open.
+
+    Raises:
+        KflabError: If the URL cannot be followed.
+    """
+    return _Walker(world, request, choices, memory or BlankMemory(), record).trace()
+
+
+class _Walker:
+    """State of one walk: hops so far, connections opened, how it ended."""
+
+    def __init__(
+        self, world: World, request: Request, choices: Choices, memory: MemoryView, record: Record | None
+    ) -> None:
+        self.world, self.request, self.choices, self.memory = world, request, choices, memory
+        self.record = record
+        self.target = parse_url(request.url)
+        self.hops: list[Hop] = []
+        self.connections: list[Connection] = []
+        self.tries = 0
+        self.status = ""
+
+    def trace(self) -> RequestTrace:
+        """Walk, and put everything together."""
+        self._go()
+        record, request = self.record, self.request
+        finish = record.finish_ns if record else None
+        latency = None if finish is None else finish - request.t_start_ns
+        answered = bool(self.hops) and self.status.isdigit() and bool(self.connections)
+        return RequestTrace(
+            stream=request.stream,
+            number=request.number,
+            method=request.method,
+            url=request.url,
+            source=request.shown,
+            t_start_ns=request.t_start_ns,
+            latency_ns=latency,
+            status=record.status if record and record.status else self.status,
+            tries=len(record.tries) if record else self.tries,
+            hops=tuple(self.hops),
+            back=way_back(self.connections) if answered else (),
+            parts=_parts(record, latency),
+            not_modelled=NOT_MODELLED if self.target.scheme == "https" else NOT_MODELLED[1:],
+        )
+
+    def _add(self, hop: Hop, try_number: int = 1) -> int:
+        """Append a hop and number it from 1; a remark keeps number 0."""
+        number = 0 if hop.number == 0 else 1 + sum(item.number > 0 for item in self.hops)
+        self.hops.append(replace(hop, number=number, try_number=try_number))
+        return number
+
+    def _mismatch(self, text: str) -> None:
+        """The walk must equal the record; where it does not, the trace says so instead of hiding it."""
+        self._add(Hop(0, "kflab", why=f"this walk differs from the record: {text}", outcome="mismatch"))
+
+    # --- to the first node ---------------------------------------------------------------------------------------
+
+    def _go(self) -> None:
+        request, t = self.request, self.request.t_start_ns
+        address, words = self._resolve(t)
+        if not address:
+            self.status = "no such host"
+            return
+        port = request.connect_to[1] if request.connect_to else self.target.port
+        packet: Packet | None = Packet(request.source, request.source_port, address, port, request.protocol)
+        assert packet is not None
+        self._add(steps.call(self.world, request, packet, words, t))
+        self.connections.append(Connection(packet, []))
+        if request.node:
+            packet = self._node_rules(request.node, packet, self.choices.entry, self._entry_ns(), passing=True)
+        if packet is not None and self.world.lb_at(packet.dst, t) is not None:
+            packet = self._balance(packet)
+        if packet is not None and self._enters_a_node(packet):
+            node = self.world.node_of(packet.dst)
+            packet = self._node_rules(node, packet, self.choices.entry, self._entry_ns())
+        if packet is not None:
+            self._arrive(packet)
+
+    def _entry_ns(self) -> int:
+        record = self.record
+        return record.entry_ns if record is not None and record.entry_ns is not None else self.request.t_start_ns
+
+    def _enters_a_node(self, packet: Packet) -> bool:
+        """Whether the packet now comes to a node's address from elsewhere: that node's rules decide."""
+        node = self.world.node_of(packet.dst)
+        facts = self.world.facts_of(node) if node else None
+        return facts is not None and packet.dst in facts.ips and node != self.request.node
+
+    def _resolve(self, t: int) -> tuple[str, str]:
+        """The address to dial ("" where the name does not exist), and the words; adds a pod's DNS hop."""
+        request, name = self.request, self.target.name
+        if request.connect_to:
+            return request.connect_to[0], "the address was given; DNS is not asked"
+        if address_number(name) is not None:
+            return name, ""
+        dns = self.world.dns_at(t)
+        found = resolve(dns, name, request.pod.namespace if request.pod else None)
+        if request.pod is not None:
+            self._add(steps.ask_coredns(self.world, request, found, dns, self.choices.entry, t))
+        if not found.addresses:
+            self._add(Hop(0, "DNS", why=f"no such host: {found.words}", outcome="no such host", t_ns=t))
+            return "", ""
+        choice = "only choice" if len(found.addresses) == 1 else f"the first of {len(found.addresses)}"
+        return found.addresses[0], f"DNS answered {found.addresses[0]}; {choice}"
+
+    def _balance(self, packet: Packet) -> Packet | None:
+        record = self.record
+        t = record.lb_ns if record is not None and record.lb_ns is not None else self.request.t_start_ns
+        balancer = self.world.lb_at(packet.dst, t)
+        if balancer is None:
+            self.status = "timeout"
+            return None
+        step = steps.balance(balancer, packet, self.choices.flow_hash, t)
+        number = self._add(step.hop)
+        if step.after is None:
+            self.status = step.ending
+            return None
+        self.connections[-1].legs.append(Leg(step.hop.where, "", packet, step.after, number))
+        node = self.world.node_of(step.after.dst)
+        if record is not None and record.node and record.node != node:
+            self._mismatch(f"it has node {record.node}")
+        return step.after
+
+    def _node_rules(
+        self, node: str, packet: Packet, draw: int, t: int, *, try_number: int = 1, passing: bool = False
+    ) -> Packet | None:
+        """Apply a node's rules; None where the packet ends there (`status` says how).
+
+        `passing`: a packet that no rule takes goes on, as one that a pod sends to another pod.
+        """
+        earlier = (hop for hop in reversed(self.hops) if hop.node == node and hop.mover == steps.KERNEL)
+        before = next((hop for hop in earlier if hop.try_number == try_number - 1), None)
+        step = steps.node_rules(self.world, self.memory, node, packet, draw, t, before)
+        if passing and step.untouched:
+            return packet
+        number = self._add(step.hop, try_number)
+        if step.after is None:
+            self.status = step.ending
+            return None
+        self.connections[-1].legs.append(Leg(step.hop.where, node, packet, step.after, number))
+        return step.after
+
+    def _arrive(self, packet: Packet) -> None:
+        """At the address after the first rules: an ingress controller, or the pod that answers."""
+        t = self._entry_ns()
+        record = self.record
+        pod = self.world.pod_at(packet.dst, t)
+        config = self.world.ingress_config_at(pod, t) if pod is not None and packet.dport not in _NOT_PROXIED else None
+        if pod is not None and config is not None:
+            if record is not None and record.ingress and record.ingress != packet.destination:
+                self._mismatch(f"it has ingress {record.ingress}")
+            listens = self.world.behaviour_at(packet.dst, packet.dport, t) == LISTENS
+            if record.status.isdigit() if record is not None else listens:
+                self.connections[-1].acceptor = "ingress, NGINX"
+                self.connections[-1].acceptor_node = self.world.node_of(packet.dst)
+                self._ingress(packet, pod, config)
+                return
+        self.tries = 1
+        tried = record.tries[0] if record is not None and record.tries else None
+        answer = self._end_try(packet, tried, 1, t)
+        self.status = "200" if answer == OK else _WORDS.get(answer, answer)
+
+    # --- through NGINX ---------------------------------------------------------------------------------------------
+
+    def _ingress(self, packet: Packet, pod: Key, known: ConfigInForce) -> None:
+        target, t = self.target, self._entry_ns()
+        node = self.world.node_of(packet.dst)
+        found = route(known.config, target.scheme, target.host, target.path)
+        if found.kind != "proxy":
+            self._add(steps.nginx_answers(pod, node, packet, found, known, t))
+            self.status = str(found.status)
+            return
+        allowed = len(self.record.tries) if self.record else known.config.tries
+        answer = ""
+        for number in range(1, allowed + 1):
+            self.tries = number
+            tried = self.record.tries[number - 1] if self.record else None
+            answer = self._try(packet, pod, known, found, number, tried)
+            if answer == OK:
+                self.status = "200"
+                return
+            if self.record is None and answer == RESET and self.request.method in _NOT_RETRIED:
+                break
+        self.status = "504" if answer == TIMEOUT else "502"
+        shown = self.record.status if self.record else self.status
+        count = f"{self.tries} tries" if self.tries != 1 else "1 try"
+        why = f"NGINX answers {shown} itself: {count} failed"
+        self._add(Hop(0, "ingress, NGINX", node=node, why=why, outcome=shown, touches=(pod,)), self.tries)
+        del self.connections[1:]
+
+    def _try(
+        self, packet: Packet, pod: Key, known: ConfigInForce, found: Route, number: int, tried: TryRecord | None
+    ) -> str:
+        t = tried.start_ns if tried else self.request.t_start_ns
+        node = self.world.node_of(packet.dst)
+        current = (self.world.ingress_config_at(pod, t) or known) if number > 1 else known
+        if current is not known:
+            found = self._rerouted(current, found)
+        port = self.choices.port_of(number)
+        step = steps.nginx_connects(
+            pod, node, packet, found, current, number, port, self.memory, t, self._last_ending()
+        )
+        number_of_hop = self._add(step.hop, number)
+        del self.connections[1:]
+        self.connections.append(Connection(step.sent, []))
+        arrived: Packet | None = step.sent
+        if step.kept is not None:
+            arrived = step.kept
+            if found.service_upstream:
+                target = self.world.pod_at(step.kept.dst, t)
+                number_of_hop = self._add(steps.conntrack_hop(node, step.sent, step.kept, target, t), number)
+            self.connections[-1].legs.append(Leg(f"{node}, kernel", node, step.sent, step.kept, number_of_hop))
+        elif found.service_upstream:
+            arrived = self._node_rules(node, step.sent, self.choices.backend_of(number), t, try_number=number)
+        if arrived is None:
+            return REFUSED if self.status == "refused" else TIMEOUT
+        return self._end_try(arrived, tried, number, t)
+
+    def _rerouted(self, known: ConfigInForce, before: Route) -> Route:
+        """The route under a newer configuration: NGINX's Lua balancer reads its peers at each try."""
+        now = route(known.config, self.target.scheme, self.target.host, self.target.path)
+        return now if now.kind == "proxy" and now.backend == before.backend else before
+
+    def _last_ending(self) -> str:
+        ending = next((hop.outcome for hop in reversed(self.hops) if hop.outcome), "")
+        return {"timeout": "a timeout", "dropped": "a timeout"}.get(ending, "an error")
+
+    # --- the end of a try ------------------------------------------------------------------------------------------
+
+    def _end_try(self, packet: Packet, tried: TryRecord | None, number: int, t: int) -> str:
+        """Mark how a try ended: on the hop that delivered it, or as a remark after it. Returns the answer."""
+        if tried is not None and tried.server and tried.server != packet.destination:
+            self._mismatch(f"it has {tried.server}")
+        answer = tried.answer if tried else self._answer(packet, t)
+        pod = self.world.pod_at(packet.dst, t)
+        name = f"pod {short_pod(pod)}" if pod else packet.destination
+        if answer == OK:
+            last = max(i for i, hop in enumerate(self.hops) if hop.number)
+            status = self.record.status if self.record else "200"
+            self.hops[last] = replace(self.hops[last], outcome=status)
+            self.connections[-1].acceptor = name
+            self.connections[-1].acceptor_node = self.world.node_of(packet.dst)
+            return OK
+        what = _WORDS.get(answer, answer)
+        end = tried.end_ns if tried else t
+        took = f" in {seconds(end - tried.start_ns)}" if tried else ""
+        by_rule = next((hop for hop in reversed(self.hops) if hop.number), None)
+        node = by_rule.node if by_rule is not None and by_rule.mover == steps.KERNEL else ""
+        known = self.world.ruleset_at(node, t) if node else None
+        fate = self.world.fate_of(pod, end) if pod else None
+        reason = fate_words(fate, t, node, known) or _plain_reason(what)
+        verb = "timed out" if what == "timeout" else what
+        self._add(
+            Hop(
+                0,
+                name,
+                node=self.world.node_of(packet.dst),
+                before=packet,
+                why=f"{verb}{took}: {reason}",
+                touches=(pod,) if pod else (),
+                t_ns=end,
+                outcome=what,
+            ),
+            number,
+        )
+        return answer
+
+    def _answer(self, packet: Packet, t: int) -> str:
+        behaviour = self.world.behaviour_at(packet.dst, packet.dport, t)
+        return {LISTENS: OK, REFUSES: REFUSED}.get(behaviour, TIMEOUT)
+
+
+def _plain_reason(what: str) -> str:
+    reasons = {
+        "refused": "nothing listens there",
+        "timeout": "nobody answers at this address",
+        "reset": "the pod went away before it answered",
+    }
+    return reasons.get(what, "no answer")
+
+
+def _parts(record: Record | None, latency: int | None) -> tuple[tuple[str, int], ...]:
+    """Latency split: what failed tries took, by how they failed; queue, service; network (with NGINX) is the rest."""
+    if record is None or latency is None:
+        return ()
+    lost = {"refused": 0, "reset": 0, "timeout": 0}
+    for tried in record.tries:
+        name = _WORDS.get(tried.answer)
+        if name is not None:
+            lost[name] += tried.end_ns - tried.start_ns
+    network = latency - sum(lost.values()) - record.queue_ns - record.service_ns
+    failed = [(name, lost[name]) for name in ("refused", "reset", "timeout") if lost[name]]
+    return (*failed, ("queue", record.queue_ns), ("service", record.service_ns), ("network", network))

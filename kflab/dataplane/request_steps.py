@@ -1,0 +1,383 @@
+"""The steps of a request, one function each: what happens to the packet, and the hop that tells it."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final
+
+from kflab.dataplane.cni import masquerade_port, masquerade_source
+from kflab.dataplane.dns import ClusterDns, Resolution
+from kflab.dataplane.lb import flow_hash as hash_of_flow
+from kflab.dataplane.lb import in_service, pick_target, profile_of, target_alternatives
+from kflab.dataplane.memory_view import KeptConnection, MemoryView
+from kflab.dataplane.nginx import Route
+from kflab.dataplane.packets import Alternative, Hop, Packet, Verdict
+from kflab.dataplane.request_record import Request
+from kflab.dataplane.request_words import (
+    chain_path,
+    config_writer,
+    lb_writer,
+    of_rule,
+    ordinal,
+    rules_writer,
+    short_pod,
+)
+from kflab.dataplane.rule_match import split_destination
+from kflab.dataplane.walk import Walk, walk
+from kflab.dataplane.world import ConfigInForce, LbInForce, RulesInForce, World, same_family
+from kflab.manifest.objects import Key
+
+KERNEL: Final = "kernel DNAT"
+ROUTE: Final = "CNI route"
+NGINX: Final = "NGINX"
+BALANCER: Final = "load balancer"
+CLIENT: Final = "client"
+
+DNS_PORT: Final = 53
+_DNS_SERVICES: Final = (Key("Service", "kube-system", "kube-dns"), Key("Service", "kube-system", "coredns"))
+"""Where a pod's resolv.conf points: the kubelet's clusterDNS, kube-dns in kubeadm clusters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a step did. `after` None: the packet ends here, and the caller sees `ending`."""
+
+    hop: Hop
+    after: Packet | None
+    ending: str = ""
+    """"refused" or "timeout"."""
+    untouched: bool = False
+    """No rule took the packet."""
+
+
+def call(world: World, request: Request, packet: Packet, dns_words: str, t_ns: int) -> Hop:
+    """The caller dials."""
+    kind = CLIENT if not request.node else f"pod {short_pod(request.pod)}" if request.pod else request.node
+    touches: tuple[Key, ...] = (request.pod,) if request.pod else ()
+    if request.node and not request.pod:
+        touches = (Key("Node", "", request.node),)
+    balancer = world.lb_at(packet.dst, t_ns)
+    if balancer is not None:
+        touches = (*touches, balancer.service.key)
+    return Hop(
+        1,
+        kind,
+        node=request.node,
+        after=packet,
+        chooser="only choice",
+        mover=CLIENT if not request.node else "socket",
+        why=dns_words or "the URL has an address: DNS is not asked",
+        touches=touches,
+        t_ns=t_ns,
+    )
+
+
+def ask_coredns(world: World, request: Request, found: Resolution, dns: ClusterDns, draw: int, t_ns: int) -> Hop:
+    """A pod's resolver asks CoreDNS through its Service: UDP, DNATed on the pod's own node."""
+    service = next((dns.services[key] for key in _DNS_SERVICES if key in dns.services), None)
+    why = f"resolv.conf search list: {found.words}"
+    pod = request.pod
+    where = f"pod {short_pod(pod)}" if pod else request.node
+    touches: tuple[Key, ...] = (pod,) if pod else ()
+    server = same_family(request.source, service.cluster_ips) if service else ""
+    if service is None or not server:
+        return Hop(1, where, node=request.node, mover="resolver", why=f"{why} (no kube-dns Service)", touches=touches)
+    query = Packet(request.source, request.source_port, server, DNS_PORT, "UDP")
+    known = world.ruleset_at(request.node, t_ns)
+    taken = walk(known.rules, query, draw) if known else None
+    return Hop(
+        1,
+        where,
+        node=request.node,
+        before=query,
+        after=taken.packet if taken else query,
+        chooser=_chooser(taken) if taken else "",
+        chance=taken.chance if taken else Fraction(1),
+        alternatives=taken.alternatives if taken else (),
+        mover="resolver",
+        chains=taken.chains if taken else (),
+        rules=taken.rules if taken else (),
+        writer=rules_writer(request.node, known) if known else "",
+        why=why,
+        touches=(*touches, service.key, *((taken.target,) if taken and taken.target else ())),
+        t_ns=t_ns,
+    )
+
+
+def balance(balancer: LbInForce, packet: Packet, value: int | None, t_ns: int) -> Step:
+    """The load balancer picks a node and rewrites the destination to its NodePort."""
+    port = next((item for item in balancer.service.ports if item.port == packet.dport), None)
+    service = balancer.service.key
+    if port is None or not port.node_port:
+        text = f"the load balancer has no listener on port {packet.dport}"
+        return Step(
+            Hop(1, BALANCER, before=packet, mover=BALANCER, why=text, outcome="refused", touches=(service,), t_ns=t_ns),
+            None,
+            "refused",
+        )
+    healthy = [target for target in balancer.targets if target.healthy]
+    candidates = in_service(balancer.targets)
+    target = pick_target(balancer.targets, hash_of_flow(packet) if value is None else value)
+    if target is None:
+        hop = Hop(
+            1, BALANCER, before=packet, mover=BALANCER, why="no target is registered", outcome="timeout", t_ns=t_ns
+        )
+        return Step(hop, None, "timeout")
+    after = Packet(packet.src, packet.sport, target.address, port.node_port, packet.protocol)
+    state = f"{len(healthy)} healthy target{'s' if len(healthy) != 1 else ''} of {len(balancer.targets)}"
+    if not healthy:
+        state = f"no healthy target of {len(balancer.targets)}: fails open, all get traffic"
+    note = profile_of(balancer.service).note
+    return Step(
+        Hop(
+            1,
+            BALANCER,
+            before=packet,
+            after=after,
+            chooser="flow hash" if len(candidates) > 1 else "only choice",
+            chance=Fraction(1, len(candidates)),
+            alternatives=target_alternatives(balancer.targets, port.node_port, target),
+            mover=BALANCER,
+            writer=lb_writer(balancer),
+            why=f"flow hash; {state}; the client's address is kept" + (f" ({note})" if note else ""),
+            touches=(service, target.node),
+            t_ns=t_ns,
+        ),
+        after,
+    )
+
+
+def _chooser(taken: Walk) -> str:
+    if taken.sticky:
+        return "session affinity"
+    return "random" if len(taken.alternatives) > 1 else "only choice"
+
+
+def node_rules(
+    world: World, memory: MemoryView, node: str, packet: Packet, draw: int, t_ns: int, before: Hop | None = None
+) -> Step:
+    """A node's kernel applies the rules kube-proxy wrote there.
+
+    Args:
+        world: The cluster.
+        memory: For session affinity.
+        node: The node.
+        packet: As it arrives.
+        draw: u32.
+        t_ns: When: the rules of that time decide.
+        before: The hop of the try before through this node's rules, to say what is the same.
+    """
+    known = world.ruleset_at(node, t_ns)
+    where = f"{node}, kernel" if node else "kernel"
+    node_key = Key("Node", "", node)
+    if known is None:
+        text = "kube-proxy has not written rules here yet: the packet goes astray"
+        hop = Hop(
+            1, where, node, packet, None, mover="kernel", why=text, outcome="timeout", touches=(node_key,), t_ns=t_ns
+        )
+        return Step(hop, None, "timeout", untouched=True)
+
+    def seen(chain: str, client: str, seconds: int) -> bool:
+        return memory.seen(node, chain, client, seconds, t_ns)
+
+    taken = walk(known.rules, packet, draw, recent=seen)
+    if taken.verdict is not Verdict.DNAT:
+        return _not_delivered(known, node, packet, taken, t_ns)
+    after, masked = _masquerade(world, node, taken, draw)
+    path = chain_path(taken)
+    same = before is not None and before.writer == rules_writer(node, known)
+    why = "DNAT · same rules, a new draw" if same else f"DNAT · {path}, rules {known.revision}"
+    touches = [node_key]
+    touches.extend(dict.fromkeys(on_node.port.service for on_node in known.rules.deciding(packet)))
+    if taken.target:
+        touches.append(taken.target)
+    hop = Hop(
+        1,
+        where,
+        node=node,
+        before=packet,
+        after=after,
+        chooser=_chooser(taken),
+        chance=taken.chance,
+        alternatives=taken.alternatives,
+        mover=KERNEL,
+        chains=taken.chains,
+        rules=taken.rules,
+        writer=rules_writer(node, known),
+        why=why + masked,
+        touches=tuple(touches),
+        t_ns=t_ns,
+    )
+    return Step(hop, after)
+
+
+def _masquerade(world: World, node: str, taken: Walk, draw: int) -> tuple[Packet, str]:
+    """The packet after POSTROUTING, and the words for it."""
+    packet = taken.packet
+    facts = world.facts_of(node)
+    if not taken.masquerade or facts is None:
+        return packet, ""
+    there = world.node_of(packet.dst)
+    node_ip = same_family(packet.dst, facts.primary_ips)
+    local = there == node and packet.dst not in facts.ips
+    source = masquerade_source(world.cni, node_ip, facts.pod_cidrs, local)
+    sport = masquerade_port(packet, draw)
+    after = Packet(source, sport, packet.dst, packet.dport, packet.protocol)
+    return after, f"; then MASQUERADE: the pod sees {source}, not {packet.src} ({world.cni.words})"
+
+
+def _not_delivered(known: RulesInForce, node: str, packet: Packet, taken: Walk, t_ns: int) -> Step:
+    ending = "timeout"
+    if taken.verdict in {Verdict.REJECT, Verdict.DROP}:
+        why = of_rule(taken)
+        ending = "refused" if taken.verdict is Verdict.REJECT else "timeout"
+    elif known.rules.is_local(packet.dst):
+        why = "no Service rule takes it and nothing on the node listens there: RST"
+        ending = "refused"
+    else:
+        why = "no Service rule takes it: routed as any other packet"
+    services = dict.fromkeys(on_node.port.service for on_node in known.rules.deciding(packet))
+    hop = Hop(
+        1,
+        f"{node}, kernel",
+        node=node,
+        before=packet,
+        mover="kernel",
+        chains=taken.chains,
+        rules=taken.rules,
+        writer=rules_writer(node, known),
+        why=why,
+        touches=(Key("Node", "", node), *services),
+        t_ns=t_ns,
+        outcome="dropped" if taken.verdict is Verdict.DROP else ending,
+    )
+    return Step(hop, None, ending, untouched=taken.verdict in {Verdict.NONE, Verdict.ACCEPT})
+
+
+def nginx_answers(pod: Key, node: str, packet: Packet, found: Route, known: ConfigInForce, t_ns: int) -> Hop:
+    """NGINX answers by itself: 404, 503 or a redirect."""
+    where = f" to {found.location}" if found.location else ""
+    return Hop(
+        1,
+        "ingress, NGINX",
+        node=node,
+        before=packet,
+        mover=NGINX,
+        writer=config_writer(pod, known),
+        why=f"NGINX itself answers {found.status}{where}: {found.why}",
+        touches=tuple(key for key in (pod, found.ingress, found.service) if key is not None),
+        t_ns=t_ns,
+        outcome=str(found.status),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """NGINX's connection towards a backend."""
+
+    hop: Hop
+    sent: Packet
+    kept: Packet | None = None
+    """Over a kept connection: the packet as it reaches the pod, by conntrack alone."""
+
+
+def nginx_connects(
+    pod: Key,
+    node: str,
+    packet: Packet,
+    found: Route,
+    known: ConfigInForce,
+    try_number: int,
+    source_port: int,
+    memory: MemoryView,
+    t_ns: int,
+    after_what: str = "",
+) -> Connected:
+    """NGINX picks a peer and connects, or reuses a connection.
+
+    Args:
+        pod: The ingress controller's pod.
+        node: Its node.
+        packet: The client's connection as NGINX accepted it.
+        found: The route.
+        known: The configuration in force.
+        try_number: From 1.
+        source_port: Of the new connection.
+        memory: Round-robin position, kept connections.
+        t_ns: When the try starts.
+        after_what: What the try before ended with, "" on the first.
+    """
+    peers = found.upstreams
+    position = memory.round_robin(pod, found.backend, try_number) % len(peers)
+    peer = peers[position]
+    kept = memory.kept_connection(pod, found.backend, try_number)
+    sport = kept.source_port if kept and kept.source_port else source_port
+    sent = Packet(packet.dst, sport, peer.address, peer.port)
+    reached = _kept(sent, kept, found) if kept else None
+    alternatives: tuple[Alternative, ...] = ()
+    if len(peers) > 1:
+        share = Fraction(1, len(peers))
+        alternatives = tuple(Alternative(item.text, share, item.target, chosen=item == peer) for item in peers)
+    touches = [key for key in (pod, found.ingress, found.service, peer.target) if key is not None]
+    return Connected(
+        Hop(
+            1,
+            "ingress, NGINX",
+            node=node,
+            before=packet,
+            after=reached if reached is not None and not found.service_upstream else sent,
+            chooser="round robin" if len(peers) > 1 else "only choice",
+            chance=Fraction(1, len(peers)),
+            alternatives=alternatives,
+            mover=NGINX,
+            writer=config_writer(pod, known),
+            why=_nginx_why(found, known, try_number, kept, after_what),
+            touches=tuple(touches),
+            t_ns=t_ns,
+        ),
+        sent,
+        reached,
+    )
+
+
+def _kept(sent: Packet, kept: KeptConnection, found: Route) -> Packet:
+    host, port = split_destination(kept.address)
+    return Packet(sent.src, sent.sport, host, port or sent.dport)
+
+
+def _nginx_why(found: Route, known: ConfigInForce, try_number: int, kept: KeptConnection | None, after: str) -> str:
+    if try_number > 1:
+        text = f"{ordinal(try_number)} try of {known.config.tries}, after {after}"
+    else:
+        ends = "TLS ends; " if found.tls_ended else ""
+        host = "any host" if found.host == "_" else "host ✓"
+        text = f"{ends}{host} and {found.path} ✓"
+    if kept is not None:
+        return f"{text}; a kept connection: conntrack keeps it on its pod, no rule is asked"
+    if try_number > 1:
+        return text
+    if found.service_upstream:
+        return (
+            f"{text}; a new connection to the ClusterIP: NGINX did not ask DNS, it read the ClusterIP from the API, "
+            "and CoreDNS would have answered the same"
+        )
+    return (
+        f"{text}; a new connection straight to a pod: NGINX did not ask DNS, it read the pod addresses from the "
+        "EndpointSlices; no Service rule is met"
+    )
+
+
+def conntrack_hop(node: str, sent: Packet, kept: Packet, target: Key | None, t_ns: int) -> Hop:
+    """A kept connection to a ClusterIP: conntrack rewrites as it did for the first packet."""
+    touches = (Key("Node", "", node), *((target,) if target else ()))
+    return Hop(
+        1,
+        f"{node}, kernel",
+        node=node,
+        before=sent,
+        after=kept,
+        chooser="only choice",
+        mover="conntrack",
+        why="conntrack: an established connection stays on its pod, whatever the rules say now",
+        touches=touches,
+        t_ns=t_ns,
+    )
