@@ -1,7 +1,8 @@
 """`kubectl describe` of pods, pod templates and the workloads that make them.
 
 Source: k8s.io/kubectl pkg/describe/describe.go: describePod, DescribePodTemplate, describeContainers,
-describeDeployment, describeReplicaSet. Fields the lab does not model (container ids, limits, volumes, environment from elsewhere) are left out.
+describeDeployment, describeReplicaSet. What the lab does not model (container ids, limits, volumes, environment taken
+from elsewhere) is left out.
 """
 
 from collections.abc import Sequence
