@@ -1,4 +1,4 @@
-"""The "Quick Troubleshooting" block on the running lab `overview`: what kubectl would print, of what really happened."""
+"""The overview's "Quick Troubleshooting" block on the running lab: what kubectl would print of what happened."""
 
 from importlib.util import find_spec
 from typing import Any
