@@ -75,6 +75,15 @@ def masquerade_source(profile: CniProfile, node_ip: str, pod_cidrs: tuple[str, .
     return node_ip
 
 
+def masquerade_words(profile: CniProfile, to_local_pod: bool) -> str:
+    """Which address it is, in a few words."""
+    if profile.bridge and to_local_pod:
+        return f"the bridge's address: CNI profile {profile.name}, the pod is on this node"
+    return f"the node's InternalIP: CNI profile {profile.name}" + (
+        "" if to_local_pod else ", the pod is on another node"
+    )
+
+
 def masquerade_port(packet: Packet, draw: int) -> int:
     """The source port after MASQUERADE --random-fully: the kernel draws any unprivileged one.
 

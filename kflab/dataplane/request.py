@@ -114,6 +114,8 @@ class _Walker:
         self.connections: list[Connection] = []
         self.tries = 0
         self.status = ""
+        self.untouched = False
+        """No Service rule of the caller's node took its packet."""
 
     def trace(self) -> RequestTrace:
         """Walk, and put everything together."""
@@ -164,12 +166,24 @@ class _Walker:
         if request.node:
             packet = self._node_rules(request.node, packet, self.choices.entry, self._entry_ns(), passing=True)
         if packet is not None and self.world.lb_at(packet.dst, t) is not None:
-            packet = self._balance(packet)
+            packet = self._balance(self._leave(packet))
         if packet is not None and self._enters_a_node(packet):
             node = self.world.node_of(packet.dst)
             packet = self._node_rules(node, packet, self.choices.entry, self._entry_ns())
         if packet is not None:
             self._arrive(packet)
+        elif self.status != "no such host":
+            self.tries = 1
+
+    def _leave(self, packet: Packet) -> Packet:
+        """Out of the cluster: a pod's source becomes its node's address."""
+        if self.request.pod is None:
+            return packet
+        step = steps.leave_cluster(self.world, self.request.node, packet, self.request.t_start_ns)
+        number = self._add(step.hop)
+        after = step.after or packet
+        self.connections[-1].legs.append(Leg(step.hop.where, self.request.node, packet, after, number))
+        return after
 
     def _entry_ns(self) -> int:
         record = self.record
@@ -227,6 +241,11 @@ class _Walker:
         before = next((hop for hop in earlier if hop.try_number == try_number - 1), None)
         step = steps.node_rules(self.world, self.memory, node, packet, draw, t, before)
         if passing and step.untouched:
+            self.untouched = True
+            if self.world.pod_at(packet.dst, t) is not None:
+                last = self.hops[-1]
+                why = f"{last.why}; a pod's own address: no Service rule takes it, the CNI's route delivers it"
+                self.hops[-1] = replace(last, why=why, mover=steps.ROUTE)
             return packet
         number = self._add(step.hop, try_number)
         if step.after is None:
@@ -344,6 +363,8 @@ class _Walker:
         known = self.world.ruleset_at(node, t) if node else None
         fate = self.world.fate_of(pod, end) if pod else None
         reason = fate_words(fate, t, node, known) or _plain_reason(what)
+        if self.untouched and pod is None and what == "timeout":
+            reason = "no Service rule takes it, so it is routed as it is, and nobody has this address"
         verb = "timed out" if what == "timeout" else what
         self._add(
             Hop(

@@ -62,6 +62,9 @@ def way_back(connections: Sequence[Connection]) -> tuple[Hop, ...]:
                 continue
             by_lb = not leg.node
             words = "the load balancer" if by_lb else "conntrack"
+            again = [f"the source is again {undone.source}"] if packet.source != undone.source else []
+            if packet.destination != undone.destination:
+                again.append(f"the destination is again {undone.destination}")
             hops.append(
                 Hop(
                     len(hops) + 1,
@@ -70,7 +73,7 @@ def way_back(connections: Sequence[Connection]) -> tuple[Hop, ...]:
                     before=packet,
                     after=undone,
                     mover="load balancer" if by_lb else "conntrack",
-                    why=f"{words} undoes {leg.number}: {undone.dst} sees {undone.source}",
+                    why=f"{words} undoes {leg.number}: {' and '.join(again)}",
                 )
             )
             packet = undone

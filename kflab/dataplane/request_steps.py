@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-from kflab.dataplane.cni import masquerade_port, masquerade_source
+from kflab.dataplane.cni import masquerade_port, masquerade_source, masquerade_words
 from kflab.dataplane.dns import ClusterDns, Resolution
 from kflab.dataplane.lb import flow_hash as hash_of_flow
 from kflab.dataplane.lb import in_service, pick_target, profile_of, target_alternatives
@@ -222,7 +222,31 @@ def _masquerade(world: World, node: str, taken: Walk, draw: int) -> tuple[Packet
     source = masquerade_source(world.cni, node_ip, facts.pod_cidrs, local)
     sport = masquerade_port(packet, draw)
     after = Packet(source, sport, packet.dst, packet.dport, packet.protocol)
-    return after, f"; then MASQUERADE: the pod sees {source}, not {packet.src} ({world.cni.words})"
+    whose = masquerade_words(world.cni, local)
+    if source == packet.src:
+        return after, f"; then MASQUERADE: the source stays {source} ({whose}), its port is drawn anew"
+    return after, f"; then MASQUERADE: the pod sees {source} ({whose}), not {packet.src}"
+
+
+def leave_cluster(world: World, node: str, packet: Packet, t_ns: int) -> Step:
+    """A pod's packet leaves the pod network: the CNI plugin's own masquerade gives it the node's address."""
+    facts = world.facts_of(node)
+    source = same_family(packet.dst, facts.primary_ips) if facts else packet.src
+    after = Packet(source or packet.src, packet.sport, packet.dst, packet.dport, packet.protocol)
+    hop = Hop(
+        1,
+        f"{node}, kernel",
+        node=node,
+        before=packet,
+        after=after,
+        chooser="only choice",
+        mover=ROUTE,
+        writer=f"CNI plugin on {node} (profile {world.cni.name})",
+        why="no Service rule takes it; it leaves the pod network, and the CNI masquerades it to the node's address",
+        touches=(Key("Node", "", node),),
+        t_ns=t_ns,
+    )
+    return Step(hop, after)
 
 
 def _not_delivered(known: RulesInForce, node: str, packet: Packet, taken: Walk, t_ns: int) -> Step:

@@ -34,17 +34,19 @@ def config_writer(pod: Key, known: ConfigInForce) -> str:
 def lb_writer(known: LbInForce) -> str:
     """Who registered the load balancer's targets."""
     key = known.service.key
-    return f"cloud controller, from Service {key.namespace}/{key.name}; targets as of {when(known.since_ns)}"
+    return f"cloud controller, from Service {key.namespace}/{key.name}; targets in force {_since(known.since_ns)}"
 
 
 def _since(t_ns: int) -> str:
-    return f"since {when(t_ns)}"
+    return f"since {when(t_ns).removeprefix('at ')}"
 
 
 def chain_path(walk: Walk) -> str:
     """The chains of a walk, short: "KUBE-SERVICES → NODEPORTS → EXT → SVL → SEP"."""
     short = []
     for chain in walk.chains:
+        if chain == names.POSTROUTING:
+            continue
         prefix = names.prefix_of(chain)
         short.append((prefix[:-1] if prefix else chain).removeprefix("KUBE-"))
     return " → ".join([f"KUBE-{short[0]}", *short[1:]]) if short else ""

@@ -163,7 +163,7 @@ class StaticWorld:
         balancers = {}
         for address, key in (load_balancers or {}).items():
             service = services[key]
-            balancers[address] = LbInForce(service, _targets(service, node_objects, rules))
+            balancers[address] = LbInForce(service, _targets(service, node_objects, rules), written_ns)
         pods = {ip: item for item in items if isinstance(item, Pod) for ip in item.status.pod_ips}
         every_slice = [piece for pieces in slices.values() for piece in pieces]
         return cls(
