@@ -136,7 +136,7 @@ class CanvasView(ScrollView, can_focus=True):
         if look(self.app).reverse_selection and 0 <= y < canvas.height:
             word, length = canvas.first_word(x, y, width)
             x, width, height = (word, length, 1) if length else (x, width, 1)
-        canvas.ground(x, y, width, height)
+        canvas.ground(x, y, width, height, REVERSE if width == height == 1 else SEL)
 
     def paint(self, snapshot: Snapshot, width: int, height: int) -> Canvas:
         """Draw a snapshot; subclasses fill `hits`."""

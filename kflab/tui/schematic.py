@@ -106,7 +106,9 @@ class SchematicView(CanvasView):
             order = self._placement.worst_first(path.service.id, pods)
             right = plan_right(path, pods, order, left, height, self._unfolded, self._all_nodes)
         way = way_of(self._trace, path) if self._trace is not None else None
-        circuit = Circuit(snapshot, path, Frame(drawing), left, right, self._weights, glyphs, way, self.filter)
+        circuit = Circuit(
+            snapshot, path, Frame(drawing), left, right, self._weights, glyphs, way, self.selected, self.filter
+        )
         LeftColumn(circuit).draw()
         RightColumn(circuit).draw()
         canvas = circuit.canvas

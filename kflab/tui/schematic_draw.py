@@ -30,6 +30,7 @@ class Circuit:
     weights: Weights
     glyphs: Glyphs
     way: Way | None = None
+    selected: Key | None = None
     wanted: str = ""
     """Text that names must hold; what does not match steps back."""
     hits: list[Hit] = field(default_factory=list)
@@ -156,10 +157,15 @@ class Circuit:
             canvas.text(edge - 2, y, "/s", LOST if how else DIM)
         if rows == 1:
             return
-        end = canvas.text(x + 2, y + 1, pod.state, tone if not good else DIM)
         share = text.share(pod.share) if pod.listed else ""
+        if x + 2 + len(pod.state) + len(pod.address) + len(share) + 2 > edge and pod.address:
+            # The address is what the rules hold: the share of a pod in trouble goes first, of a good one its word.
+            share = "" if not good else share
         share_at = edge - len(share)
-        if end + 1 + len(pod.address) < share_at:
+        end = x + 1
+        if not good or x + 2 + len(pod.state) + 1 + len(pod.address) < share_at:
+            end = canvas.text(x + 2, y + 1, pod.state, tone if not good else DIM)
+        if end + 1 + len(pod.address) <= (share_at - 1 if share else edge + 1):
             end = canvas.text(end + 1, y + 1, pod.address, TEXT if not good else DIM)
         if where and end + 1 + len(where) < share_at:
             canvas.text(end + 1, y + 1, where, DIM)
@@ -207,7 +213,7 @@ class Circuit:
         tick = max(2, room * 5 // 8 if not expected or expected < 0.999 else room - 1)
         if expected:
             cells = round((part or 0.0) / expected * tick)
-            outside = part is not None and not band[0] <= part <= band[1]
+            outside = part is not None and band[0] <= expected <= band[1] and not band[0] <= part <= band[1]
             bar = "-" if self.canvas.ascii else "▔"
             self.canvas.text(x, y, bar * max(0, min(room, cells)), LATE if outside else BACK)
             self.canvas.text(x + tick, y, "|" if self.canvas.ascii else "╵", DIM)

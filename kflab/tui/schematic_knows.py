@@ -58,7 +58,7 @@ def draw_knowledge(
         DIM if all_know else LATE,
     )
     y = 1
-    for line in _headline(snapshot, width):
+    for line in _headline(snapshot, width, glyphs):
         canvas.text(x, y, line, TEXT if knowledge.what else DIM, width)
         y += 1
     if not knowers:
@@ -66,7 +66,7 @@ def draw_knowledge(
     changed = knowledge.t_ns is not None
     foot = _footers(snapshot, width)
     rows_left = height - y - len(foot) - (1 if foot else 0) - (1 if changed else 0)
-    each = 2 if len(knowers) * 2 <= rows_left else 1
+    each = 2 if changed and len(knowers) * 2 <= rows_left else 1
     shown = knowers if len(knowers) * each <= rows_left else knowers[: max(0, rows_left - 1)]
     name_room = min(max(len(_name(one, 40, glyphs)) for one in knowers), LONGEST_NAME + max(0, width - 40) // 2)
     axis_at, axis_end = x + 2 + name_room + 1, x + width - 9
@@ -91,15 +91,17 @@ def draw_knowledge(
     return hits
 
 
-def _headline(snapshot: Snapshot, width: int) -> list[str]:
+def _headline(snapshot: Snapshot, width: int, glyphs: Glyphs) -> list[str]:
     knowledge = snapshot.knowledge
     if not knowledge.what:
         return ["nothing has changed: everybody knows", "the same. k on a pod changes that"]
     what = knowledge.what.removeprefix("that ")
     subject = knowledge.subject
     if subject is not None and len(what) > width:
-        what = what.replace(subject.name, text.shorten(subject.name, 17))
-    return wrap_words(what.replace(" · ", ", "), width)[:2]
+        what = what.replace(subject.name, text.shorten(subject.name, 17, glyphs.ellipsis))
+    if len(what) <= width:
+        return [what.replace(" · ", ", ")]
+    return [line for part in what.split(" · ") for line in wrap_words(part, width)][:2]
 
 
 def _footers(snapshot: Snapshot, width: int) -> list[tuple[str, int]]:
@@ -112,7 +114,9 @@ def _footers(snapshot: Snapshot, width: int) -> list[tuple[str, int]]:
             )
     if snapshot.failures.text:
         tone = LOST if snapshot.failures.rate_rps > 0 else DIM
-        said.extend((line, tone) for line in wrap_words(f"requests failed: {snapshot.failures.text}", width))
+        words = snapshot.failures.text
+        cost = f"no request failed{words[4:]}" if words.startswith("none") else f"failed requests: {words}"
+        said.extend((line, tone) for line in wrap_words(cost, width))
     return said[:6]
 
 
@@ -181,6 +185,8 @@ def _knower(
     else:
         said, said_ink = "not yet", LATE
     canvas.right(edge, y, said, said_ink)
+    if t0 is None and one.callers:
+        canvas.text(start, y, one.callers, DIM if pays else FAINT, end - start)
     if not reasons:
         return
     words = [

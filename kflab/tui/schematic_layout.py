@@ -283,9 +283,7 @@ def plan_left(path: Path, snapshot: Snapshot, height: int, open_services: bool =
     return plan
 
 
-def _stack(
-    path: Path, snapshot: Snapshot, pod_rows: int, service_rows: int, siblings: int, tight: bool
-) -> LeftPlan:
+def _stack(path: Path, snapshot: Snapshot, pod_rows: int, service_rows: int, siblings: int, tight: bool) -> LeftPlan:
     plan = LeftPlan(pod_rows=pod_rows, service_rows=service_rows)
     y = 0
     if path.client is not None:
@@ -384,9 +382,7 @@ def plan_right(
         for density in DENSITIES[2:]:
             if shown and density.height(len(everyone)) <= limit - top:
                 plan.flat = True
-                return _stack_boxes(
-                    plan, {"": everyone}, [""], density, top, left, [density.height(len(everyone))]
-                )
+                return _stack_boxes(plan, {"": everyone}, [""], density, top, left, [density.height(len(everyone))])
     plan.top = top
     _stack_strips(plan, pods, list(order), top, left.bottom, limit - 1, unfolded, all_nodes)
     return plan

@@ -73,6 +73,8 @@ class LeftColumn:
             said = f"{sign} {c.rate_text(failures.rate_rps)} failed, {failures.since_event:,} in all"
             if failures.rate_rps <= 0:
                 said = f"{failures.since_event:,} failed, now none"
+            elif c.frame.text + len(said) + 3 > edge:
+                said = said.removesuffix(" in all")
             c.canvas.text(c.frame.text, plan.client + 1, f" {said} ", LOST if failures.rate_rps > 0 else DIM)
         c.hit(band.key, c.frame.left_edge + 1, plan.client, edge - c.frame.left_edge, 2)
 
@@ -147,7 +149,7 @@ class LeftColumn:
             end = c.strip(c.frame.text, row, nodes, edge - 12)
             at = c.figure(edge - 1, row, sum(node.rate_rps for node in nodes))
             listed = f"{names[0]} {c.glyphs.ellipsis} {names[-1]}"
-            if end + len(listed) + 2 <= at:
+            if end + len(listed) + 2 <= at and len(title) + len(more) + len(state) + 7 > edge - c.frame.text:
                 c.canvas.text(end + 1, row, listed, DIM)
 
     def _ingress(self) -> None:
@@ -174,7 +176,8 @@ class LeftColumn:
                 and any("no ingress pod" in one.note for one in idle_targets(c.path))
             )
             if local and f"{c.glyphs.arrow} :" in port:
-                port = port.replace(f"{c.glyphs.arrow} :", f"{c.glyphs.arrow} local pods :")
+                longer = port.replace(f"{c.glyphs.arrow} :", f"{c.glyphs.arrow} local pods :")
+                port = longer if len(longer) + 6 <= edge - frame.text else port
             canvas.text(canvas.text(frame.text, plan.dnat, "DNAT ", DIM), plan.dnat, port, TEXT, edge - frame.text - 5)
         if band is None or plan.pods < 0:
             return

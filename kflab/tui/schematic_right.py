@@ -10,6 +10,9 @@ from kflab.tui.schematic_draw import BOLD, DIM, FAINT, LOST, LOST_BOLD, SPINE, S
 from kflab.tui.schematic_layout import MORE_NODES, BoxPlan, box_nodes, idle_targets
 from kflab.tui.wires import Weight, ink
 
+LEGEND_FROM = 77
+"""Columns from which the legend is not cut."""
+
 
 @dataclass(slots=True)
 class RightColumn:
@@ -31,7 +34,7 @@ class RightColumn:
     def _idle(self) -> None:
         """Targets the load balancer does not use, dotted, with the reason."""
         c, plan, frame = self.circuit, self.circuit.right, self.circuit.frame
-        if plan.out_box < 0 and plan.top >= c.left.lb + 3 > 2:
+        if plan.out_box < 0 and c.frame.width >= LEGEND_FROM and plan.top >= c.left.lb + 3 > 2:
             self._legend(c.left.lb)
         if plan.out_box < 0 and plan.out_row < 0:
             return
@@ -89,8 +92,8 @@ class RightColumn:
         if plan.out_row == box.y - 1:
             c.canvas.wire([(frame.box + 1, box.y - 1), (frame.box + 1, box.y)], Weight.DOTTED, SPINE)
         node = c.nodes.get(box.node)
-        state, tone = c.rules_words(node, 12)
         more = node.address if node is not None else ""
+        state, tone = c.rules_words(node, frame.box_width - len(box.node) - len(more) - 13)
         if box.node in box_nodes(c.path):
             more = (
                 f"{more} (also left)"
@@ -129,7 +132,7 @@ class RightColumn:
         for one in everyone:
             if one.state not in ("ready", "healthy"):
                 counts[one.state] = counts.get(one.state, 0) + 1
-        c.title(frame.box + 4, plan.top, edge - 4 * len(counts), f"{len(everyone)} pods", f"{ready} ready", "", DIM)
+        c.title(frame.box + 4, plan.top, edge - 5 * len(counts), f"{len(everyone)} pods", f"{ready} ready", "", DIM)
         x = edge - 1
         for state, count in reversed(counts.items()):
             said = f" {of_state(c.glyphs, state)} {count}"
@@ -167,10 +170,16 @@ class RightColumn:
         for y, pod in plan.unfolded:
             c.pod(pod.key, frame.box_text + 1, y, frame.box_end, 1, pod, c.trouble_word(pod))
             c.hit(pod.key, frame.box + 1, y, frame.box_width - 2, 1)
+        chosen = next((one for one in everyone if one.key == c.selected), None)
+        if chosen is not None:
+            said = f" {text.shorten(chosen.name, frame.box_width - 16, c.glyphs.ellipsis)} {chosen.state} "
+            canvas.text(frame.box + 4, plan.bottom, said, BOLD)
         if plan.more is not None:
             y, hidden, members = plan.more
             rate = sum(one.rate_rps for one in members)
             said = f"{c.glyphs.more_down} {len(hidden)} more node{'s' if len(hidden) != 1 else ''}, {len(members)}"
+            if frame.box_text + len(said) + 9 > frame.box_end:
+                said = said.partition(" node")[0]
             canvas.text(frame.box_text, y, said, DIM)
             c.figure(frame.box_end, y, rate)
             c.hit(MORE_NODES, frame.box_text - 1, y, frame.box_end - frame.box_text + 1, 1)

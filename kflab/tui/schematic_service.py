@@ -46,7 +46,8 @@ class ServiceRules:
         opening, closing = ("[", "]") if canvas.ascii else ("┫", "┣")
         if band is None:
             hidden = len(c.path.services) - sum(one is not None for _, one in c.left.services)
-            canvas.text(frame.text, y, f"{c.glyphs.more_down} {hidden} more Services", DIM)
+            said = f"{c.glyphs.more_down} {hidden} more"
+            canvas.text(frame.text, y, f"{said} Services" if frame.width >= 70 else said, DIM)
             c.figure(edge, y, rate)
             c.hit(MORE_SERVICES, frame.text - 1, y, edge - frame.text + 1, 1)
             return
@@ -57,7 +58,7 @@ class ServiceRules:
         room = frame.left_right - frame.text - 3
         said = f"{kind} {label}"
         if not mine:
-            said = text.shorten(label, room - 16, c.glyphs.ellipsis)
+            said = text.shorten(label, room - 9, c.glyphs.ellipsis)
         elif len(said) > room:
             said = label if len(label) <= room else text.shorten(label, room, c.glyphs.ellipsis)
         canvas.text(frame.trunk + 1, y, opening, tone)
@@ -68,7 +69,10 @@ class ServiceRules:
         canvas.text(end + 1, y, closing, tone)
         c.hit(band.key, frame.trunk + 2, y, edge - frame.trunk - 1, c.left.service_rows if mine else 1)
         if not mine:
-            end = canvas.text(end + 3, y, f"{ready} ready", DIM if ready else LOST)
+            if end + 3 + len(f"{ready} ready") < edge - 7:
+                end = canvas.text(end + 3, y, f"{ready} ready", DIM if ready else LOST)
+            elif not ready:
+                end = canvas.text(end + 3, y, c.glyphs.crashed, LOST)
             bad = sum(one.failing for one in band.candidates)
             if bad and end + 4 < edge - 7:
                 canvas.text(end, y, f" {c.glyphs.crashed}{bad}", LOST)
@@ -84,10 +88,15 @@ class ServiceRules:
         edge = frame.left_right - 1
         upstream = is_upstream(band)
         address = service_address(band)
-        end = canvas.text(frame.text, y + 1, "straight to pods" if upstream else "DNAT ", DIM)
-        if not upstream:
+        figure_at = edge - len(text.rate(band.rate_rps))
+        room = figure_at - frame.text - 1
+        if upstream:
+            canvas.text(frame.text, y + 1, "straight to pods" if room > 15 else "no NAT", DIM)
+        else:
+            end = frame.text if len(address) + 5 > room else canvas.text(frame.text, y + 1, "DNAT ", DIM)
             canvas.text(end, y + 1, address, TEXT)
-        c.figure(edge, y + 1, band.rate_rps)
+        if upstream or len(address) <= room:
+            c.figure(edge, y + 1, band.rate_rps)
         stale = [one for one in listed if one.state not in ("ready", "healthy")]
         count = len(listed)
         if not count:

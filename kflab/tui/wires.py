@@ -13,6 +13,7 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import Final
 
+from kflab.tui.glyphs import to_ascii
 from kflab.tui.text import safe
 
 
@@ -150,6 +151,15 @@ UNICODE_JOINTS: Final = _unicode_table()
 """Glyph of each of the 256 arm bytes."""
 ASCII_JOINTS: Final = _ascii_table()
 
+
+@lru_cache(64)
+def _merger(arms: int) -> bytes:
+    """Table from an arm byte to the same joined with other arms, arm by arm the heavier."""
+    return bytes(
+        sum(max(cell >> way & 3, arms >> way & 3) << way for way in (UP, RIGHT, DOWN, LEFT)) for cell in range(256)
+    )
+
+
 _INK_RUNS: Final = re.compile(rb"(.)\1*", re.DOTALL)
 
 
@@ -184,23 +194,17 @@ class Canvas:
         """Whether text hides the cell's arms."""
         return self._text[y * self.width + x] != ""
 
-    def _join(self, x: int, y: int, arms: int, colour: int) -> None:
-        """Give a cell arms, the heavier of old and new for each."""
-        if not (0 <= x < self.width and 0 <= y < self.height):
-            return
-        at = y * self.width + x
-        old = self._arms[at]
-        if not old:
-            self._arms[at] = arms
-        elif old != arms:
-            self._arms[at] = (
-                max(old & 0x03, arms & 0x03)
-                | max(old & 0x0C, arms & 0x0C)
-                | max(old & 0x30, arms & 0x30)
-                | max(old & 0xC0, arms & 0xC0)
-            )
-        if not self._text[at]:
-            self._inks[at] = colour
+    def _run(self, first: int, stop: int, step: int, arms: int, colour: int) -> None:
+        """Give every `step`-th cell from `first` before `stop` arms, the heavier of old and new for each."""
+        cells = slice(first, stop, step)
+        self._arms[cells] = self._arms[cells].translate(_merger(arms))
+        hidden = self._text[cells]
+        if not any(hidden):
+            self._inks[cells] = bytes((colour,)) * len(hidden)
+        else:
+            for at, text in zip(range(first, stop, step), hidden, strict=True):
+                if not text:
+                    self._inks[at] = colour
 
     def wire(self, points: Sequence[tuple[int, int]], weight: Weight, colour: int) -> None:
         """Draw a wire through the centres of the cells between the points.
@@ -218,16 +222,19 @@ class Canvas:
         for (x0, y0), (x1, y1) in itertools.pairwise(points):
             if x0 != x1 and y0 != y1:
                 raise ValueError(f"a wire turns only at points: {(x0, y0)} to {(x1, y1)} is neither straight way")
-            if y0 == y1:
-                low, high = sorted((x0, x1))
-                ahead, behind = weight << RIGHT, weight << LEFT
-            else:
-                low, high = sorted((y0, y1))
-                ahead, behind = weight << DOWN, weight << UP
-            for step in range(low, high + 1):
-                arms = (ahead if step < high else 0) | (behind if step > low else 0)
-                x, y = (step, y0) if y0 == y1 else (x0, step)
-                self._join(x, y, arms, colour)
+            across = y0 == y1
+            low, high = sorted((x0, x1) if across else (y0, y1))
+            ahead, behind = (weight << RIGHT, weight << LEFT) if across else (weight << DOWN, weight << UP)
+            limit, fixed, bound = (self.width, y0, self.height) if across else (self.height, x0, self.width)
+            if low == high or not 0 <= fixed < bound:
+                continue
+            for start, stop, arms in ((low, low + 1, ahead), (low + 1, high, ahead | behind), (high, high + 1, behind)):
+                start, stop = max(0, start), min(limit, stop)
+                if start < stop and across:
+                    self._run(fixed * self.width + start, fixed * self.width + stop, 1, arms, colour)
+                elif start < stop:
+                    step = self.width
+                    self._run(start * step + fixed, (stop - 1) * step + fixed + 1, step, arms, colour)
 
     def box(self, x: int, y: int, width: int, height: int, colour: int, weight: Weight = Weight.LIGHT) -> None:
         """Draw a frame; wires drawn across it make a visible contact."""
@@ -247,15 +254,14 @@ class Canvas:
         Returns:
             The column after its last character.
         """
-        text = cells(text)
+        text = cells(to_ascii(text) if self.ascii and not text.isascii() else text)
         if room is not None and len(text) > room:
             text = "" if room <= 0 else text[: room - 1].rstrip() + ("~" if self.ascii else "…")
-        if 0 <= y < self.height:
-            row = y * self.width
-            for at, char in enumerate(text, x):
-                if 0 <= at < self.width:
-                    self._text[row + at] = char
-                    self._inks[row + at] = colour
+        start, end = max(0, x), min(self.width, x + len(text))
+        if 0 <= y < self.height and start < end:
+            cells_here = slice(y * self.width + start, y * self.width + end)
+            self._text[cells_here] = text[start - x : end - x]
+            self._inks[cells_here] = bytes((colour,)) * (end - start)
         return x + len(text)
 
     def right(self, edge: int, y: int, text: str, colour: int) -> int:
