@@ -18,7 +18,6 @@ from kflab.manifest.objects import (
     EndpointSlice,
     IngressClass,
     KubeObject,
-    LabelSelector,
     Node,
     Pod,
     PodSpec,
@@ -28,7 +27,7 @@ from kflab.manifest.objects import (
     StatefulSet,
 )
 from kflab.manifest.validate import validate
-from kflab.manifest.values import go_map, invalid
+from kflab.manifest.values import go_selector, invalid
 
 _IMMUTABLE: Final = "field is immutable"
 _SET_ONCE: Final = "may not change once set"
@@ -87,22 +86,8 @@ def _service(old: Service, new: Service, report: Report) -> None:
 
 def _selector(old: Any, new: Any, report: Report) -> None:
     if old.selector != new.selector:
-        shown = _go_selector(new.selector)
+        shown = go_selector(new.selector)
         _refuse(report, ("spec", "selector"), f"Invalid value: {shown}: {_IMMUTABLE}")
-
-
-def _go_selector(selector: LabelSelector) -> str:
-    """As Go prints a v1.LabelSelector in `kubectl apply`'s answer."""
-    expressions = "[]v1.LabelSelectorRequirement(nil)"
-    if selector.match_expressions:
-        rows = (
-            f'v1.LabelSelectorRequirement{{Key:"{e.key}", Operator:"{e.operator}", Values:[]string{{'
-            + ", ".join(f'"{value}"' for value in e.values)
-            + "}}"
-            for e in selector.match_expressions
-        )
-        expressions = "[]v1.LabelSelectorRequirement{" + ", ".join(rows) + "}"
-    return f"v1.LabelSelector{{MatchLabels:{go_map(dict(selector.match_labels))}, MatchExpressions:{expressions}}}"
 
 
 def _stateful_set(old: StatefulSet, new: StatefulSet, report: Report) -> None:

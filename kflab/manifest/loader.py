@@ -15,6 +15,7 @@ from kflab.manifest.objects import Key, KubeObject, Unmodelled
 from kflab.manifest.patch import merge_traced
 from kflab.manifest.pieces import Piece, pieces_of
 from kflab.manifest.schema import modelled_kind
+from kflab.manifest.shape import described, quotes_hint
 from kflab.manifest.sources import SourceText
 from kflab.manifest.typed import key_of, to_object
 from kflab.manifest.typed_common import Tree, moment_of
@@ -177,8 +178,15 @@ class _Loading:
     def _named(self, piece: Piece, key: Key) -> bool:
         """Whether a piece says what it is; else an ERROR is noted."""
         tree = piece.tree
+        metadata = tree.get("metadata")
+        name = metadata.get("name") if isinstance(metadata, dict) else None
         if not isinstance(tree.get("kind"), str) or not tree["kind"]:
             self._error(piece.marks.place(("kind",)), "kind: Required value: an object needs kind and metadata.name")
+        elif metadata is not None and not isinstance(metadata, dict):
+            self._error(piece.marks.place(("metadata",)), f"metadata: must be a mapping, got {described(metadata)}")
+        elif name is not None and not isinstance(name, str):
+            message = f"metadata.name: must be a string, got {described(name)}"
+            self._error(piece.marks.place(("metadata", "name")), message + quotes_hint(name))
         elif not key.name:
             message = "metadata.name: Required value: name or generateName is required"
             self._error(piece.marks.place(("metadata", "name")), message)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kflab.errors import KflabError
+from kflab.manifest.limits import MAX_DEPTH
 from kflab.manifest.marks import Marks
 from kflab.manifest.reading import Parsed, Reader, Span
 from kflab.manifest.sources import SourceText
@@ -110,9 +111,24 @@ def _as_json(text: str) -> Any:
     if not text.lstrip().startswith("{"):
         return None
     try:
-        return json.loads(text, object_pairs_hook=_unique)
+        tree = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError):
         return None
+    return tree if _depth_is_bounded(tree) else None
+
+
+def _depth_is_bounded(tree: Any) -> bool:
+    level = [tree]
+    for _ in range(MAX_DEPTH):
+        level = [
+            entry
+            for node in level
+            if isinstance(node, dict | list)
+            for entry in (node.values() if isinstance(node, dict) else node)
+        ]
+        if not level:
+            return True
+    return False
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -100,15 +100,23 @@ class _Shape:
         report.add(Severity.WARNING, path, message, at_key=True)
 
     def _wrong(self, value: Any, form: str, path: Path) -> None:
-        if isinstance(value, dict | list):
-            got = "a mapping" if isinstance(value, dict) else "a list"
-        elif isinstance(value, bool):
-            got = f"the boolean {quoted(value)}"
-        elif isinstance(value, int | float):
-            got = f"the number {value}"
-        else:
-            got = f"the string {quoted(value)}" if value is not None else "nothing"
-        hint = ""
-        if form == "text" and isinstance(value, bool | int | float):
-            hint = "; put it in quotes"
-        self.report.error(path, f"must be {_WANTED[form]}, got {got}{hint}")
+        hint = quotes_hint(value) if form == "text" else ""
+        self.report.error(path, f"must be {_WANTED[form]}, got {described(value)}{hint}")
+
+
+def quotes_hint(value: Any) -> str:
+    """What to do where a text was meant."""
+    if isinstance(value, bool):
+        return "; put it in quotes (y, n, yes, no, on and off are booleans)"
+    return "; put it in quotes" if isinstance(value, int | float) else ""
+
+
+def described(value: Any) -> str:
+    """What a value is, for a sentence."""
+    if isinstance(value, dict | list):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    if isinstance(value, bool):
+        return f"the boolean {quoted(value)}"
+    if isinstance(value, int | float):
+        return f"the number {value}"
+    return "nothing" if value is None else f"the string {quoted(value)}"

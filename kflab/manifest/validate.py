@@ -5,7 +5,7 @@ from typing import Any
 from kflab.manifest.findings import Path, Report, Severity
 from kflab.manifest.objects import CLUSTER_SCOPED
 from kflab.manifest.schema import API_VERSIONS, modelled_kind
-from kflab.manifest.shape import check_shape
+from kflab.manifest.shape import check_shape, quotes_hint
 from kflab.manifest.typed_common import Tree
 from kflab.manifest.validate_network import check_endpoint_slice, check_ingress, check_ingress_class, check_service
 from kflab.manifest.validate_pods import check_pod, check_workload
@@ -132,7 +132,7 @@ def _check_loose_metadata(tree: Tree, report: Report) -> None:
     metadata = metadata or {}
     for field in ("name", "namespace", "uid", "resourceVersion"):
         if metadata.get(field) is not None and not isinstance(metadata[field], str):
-            report.error(("metadata", field), "must be a string; put it in quotes")
+            report.error(("metadata", field), f"must be a string{quotes_hint(metadata[field])}")
     for field in ("labels", "annotations"):
         texts = metadata.get(field)
         if texts is None:
@@ -142,7 +142,7 @@ def _check_loose_metadata(tree: Tree, report: Report) -> None:
             continue
         for name, value in texts.items():
             if value is not None and not isinstance(value, str):
-                report.error(("metadata", field, name), "must be a string; put it in quotes")
+                report.error(("metadata", field, name), f"must be a string{quotes_hint(value)}")
     owners = metadata.get("ownerReferences")
     if owners is not None and not (isinstance(owners, list) and all(isinstance(o, dict) for o in owners)):
         report.error(("metadata", "ownerReferences"), "must be a list of mappings")

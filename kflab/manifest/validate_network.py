@@ -30,6 +30,10 @@ _NOT_AN_IP = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
 _LEFT_OUT = "this entry is left out"
 _LENIENT = "kube-proxy reads it leniently, as"
 _MAX_AFFINITY_S = 86400
+_BACKEND_PORT = (
+    "cannot unmarshal {} into Go struct field IngressServiceBackend.spec.rules.http.paths.backend.service.port of type "
+    "v1.ServiceBackendPort"
+)
 
 
 def check_service(tree: Tree, report: Report) -> None:
@@ -277,10 +281,10 @@ def _check_backend(tree: Tree, path: Path, report: Report) -> None:
         if not 1 <= port <= 65535:
             report.error(where, invalid(port, PORT_RANGE))
         else:
-            words = f"must be a mapping with `number` or `name`, got the number {port}"
+            words = f"{_BACKEND_PORT.format('number')}; write port: {{number: {port}}}"
             report.refused(where, words, f"port {{number: {port}}}")
     elif isinstance(port, str):
-        words = f"must be a mapping with `number` or `name`, got the string {quoted(port)}"
+        words = f"{_BACKEND_PORT.format('string')}; write port: {{name: {port}}}"
         report.refused(where, words, f"port {{name: {port}}}")
     elif isinstance(port, bool):
         report.error(where, "must be a mapping with `number` or `name`, got a boolean")

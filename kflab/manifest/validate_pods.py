@@ -7,6 +7,7 @@ pkg/apis/apps/validation/validation.go.
 from typing import Any
 
 from kflab.manifest.findings import Path, Report, quoted
+from kflab.manifest.objects import LabelSelector
 from kflab.manifest.schema import API_VERSIONS
 from kflab.manifest.typed_common import Tree, text_map
 from kflab.manifest.typed_workloads import label_selector, selects_something
@@ -14,6 +15,7 @@ from kflab.manifest.values import (
     PORT_RANGE,
     duplicate,
     go_map,
+    go_selector,
     invalid,
     label_problem,
     label_value_problem,
@@ -23,6 +25,8 @@ from kflab.manifest.values import (
 
 _PROTOCOLS = ("SCTP", "TCP", "UDP")
 _HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc")
+_EMPTY_FOR = {"StatefulSet": "statefulset", "DaemonSet": "daemonset"}
+"""Upstream says "deployment" for ReplicaSets too."""
 _LEFT_OUT = "this entry is left out"
 
 
@@ -71,7 +75,10 @@ def _check_selector(tree: Tree, spec: Tree, report: Report) -> None:
         old = tree.get("apiVersion") not in (None, API_VERSIONS[str(tree["kind"])])
         labels = template or {"app": report.key.name if report.key else ""}
         if not (old and template):  # before apps/v1 the selector defaulted to the template's labels
-            words = "Required value" if not given else "Invalid value: {}: empty selector is invalid for deployment"
+            words = "Required value"
+            if given is not None:
+                what = _EMPTY_FOR.get(str(tree["kind"]), "deployment")
+                words = f"Invalid value: {go_selector(LabelSelector())}: empty selector is invalid for {what}"
             report.refused(path, words, "selector " + ", ".join(f"{name}: {value}" for name, value in labels.items()))
         return
     if not label_selector(given).matches(template):

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 
 from kflab.manifest.findings import quoted
+from kflab.manifest.objects import Labels, LabelSelector
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
 _LABEL_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?\Z")
@@ -109,7 +110,21 @@ def duplicate(value: object) -> str:
     return f"Duplicate value: {quoted(value)}"
 
 
-def go_map(labels: dict[str, str]) -> str:
+def go_map(labels: Labels) -> str:
     """A map[string]string as Go prints it in messages."""
     inner = ", ".join(f"{quoted(name)}:{quoted(value)}" for name, value in sorted(labels.items()))
     return f"map[string]string{{{inner}}}" if labels else "map[string]string(nil)"
+
+
+def go_selector(selector: LabelSelector) -> str:
+    """A v1.LabelSelector as Go prints it in messages."""
+    expressions = "[]v1.LabelSelectorRequirement(nil)"
+    if selector.match_expressions:
+        rows = (
+            f'v1.LabelSelectorRequirement{{Key:"{e.key}", Operator:"{e.operator}", Values:[]string{{'
+            + ", ".join(quoted(value) for value in e.values)
+            + "}}"
+            for e in selector.match_expressions
+        )
+        expressions = "[]v1.LabelSelectorRequirement{" + ", ".join(rows) + "}"
+    return f"v1.LabelSelector{{MatchLabels:{go_map(selector.match_labels)}, MatchExpressions:{expressions}}}"

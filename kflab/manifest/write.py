@@ -11,10 +11,10 @@ from typing import Any, Final
 import yaml
 from yaml.nodes import ScalarNode
 
-from kflab.manifest.objects import Key, KubeObject, Meta, Unmodelled
+from kflab.manifest.objects import KINDS, Key, KubeObject, Meta, Unmodelled
 from kflab.manifest.scalars import resolve
-from kflab.manifest.schema import API_VERSIONS
-from kflab.manifest.write_kinds import WRITERS, Env, Whole, written
+from kflab.manifest.schema import ANY, API_VERSIONS, FieldType, fields_of
+from kflab.manifest.write_kinds import WRITERS, IfAbsent, Whole, written
 
 _OWNER_VERSIONS: Final = {**API_VERSIONS, "Job": "batch/v1", "Node": "v1"}
 _HIDDEN: Final = "(hidden)"
@@ -30,7 +30,7 @@ def to_tree(obj: KubeObject, start: datetime | None = None) -> dict[str, Any]:
     Returns:
         A new tree; changing it changes nothing else.
     """
-    tree = _copy(obj.raw) if obj.raw is not None else {}
+    tree = _copy(obj.raw, FieldType("struct", obj.kind) if obj.kind in KINDS else ANY) if obj.raw is not None else {}
     if not isinstance(obj, Unmodelled):
         tree["apiVersion"] = API_VERSIONS[obj.kind]
         tree["kind"] = obj.kind
@@ -60,9 +60,9 @@ def to_yaml(obj: KubeObject, start: datetime | None = None) -> str:
     return tree_to_yaml(tree)
 
 
-def tree_to_yaml(tree: Any) -> str:
-    """Any tree in kubectl's style."""
-    return yaml.dump(tree, Dumper=_Dumper, allow_unicode=True, sort_keys=True, width=2**31 - 1)
+def tree_to_yaml(tree: Any, sort_keys: bool = True) -> str:
+    """Any tree in kubectl's style; unsorted keys keep the tree's order (scenario files)."""
+    return yaml.dump(tree, Dumper=_Dumper, allow_unicode=True, sort_keys=sort_keys, width=2**31 - 1)
 
 
 def _metadata(meta: Meta, start: datetime | None) -> dict[str, Any]:
@@ -90,11 +90,15 @@ def _owner(owner: Key) -> dict[str, Any]:
     }
 
 
-def _copy(value: Any) -> Any:
+def _copy(value: Any, known: FieldType) -> Any:
+    """A copy without nulls and, below known structs, without unknown fields, which the API server drops."""
     if isinstance(value, Mapping):
-        return {name: _copy(entry) for name, entry in value.items()}
+        if known.form == "struct":
+            fields = fields_of(known.struct)
+            return {name: _copy(v, fields[name]) for name, v in value.items() if name in fields and v is not None}
+        return {name: _copy(entry, known.of or ANY) for name, entry in value.items()}
     if isinstance(value, list):
-        return [_copy(entry) for entry in value]
+        return [_copy(entry, known.of or ANY) for entry in value]
     return value
 
 
@@ -102,8 +106,9 @@ def _overlay(tree: dict[str, Any], typed: Mapping[str, Any]) -> None:
     """Write `typed` over `tree`. Lists of the same length meet entry by entry, other lists are replaced."""
     for name, value in typed.items():
         kept = tree.get(name)
-        if isinstance(value, Env):
-            tree.setdefault(name, _plain(value))
+        if isinstance(value, IfAbsent):
+            if tree.get(name) is None:
+                tree[name] = _plain(value.value)
         elif isinstance(value, Whole):
             tree[name] = dict(value)
         elif isinstance(value, dict):
@@ -121,6 +126,8 @@ def _overlay(tree: dict[str, Any], typed: Mapping[str, Any]) -> None:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, IfAbsent):
+        value = value.value
     if isinstance(value, dict):
         return {name: _plain(entry) for name, entry in value.items()}
     if isinstance(value, list):

@@ -1,6 +1,7 @@
 """What each kind writes: the typed fields as the API has them, defaults included."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -35,6 +36,13 @@ Start = datetime | None
 
 class Whole(dict[str, Any]):
     """A map that replaces the one in the raw tree instead of being merged into it."""
+
+
+@dataclass(frozen=True, slots=True)
+class IfAbsent:
+    """Typed in part only (literal variables, the seconds of a sleep): written just where the raw tree has nothing."""
+
+    value: Any
 
 
 def written(t_ns: int | None, start: Start) -> str | None:
@@ -142,12 +150,13 @@ def _pod_spec(spec: PodSpec) -> Tree:
 
 
 def _container(container: Container) -> Tree:
-    requests = dict(container.requests)
+    requests, sleep = dict(container.requests), container.pre_stop_sleep_s
     return _some(
         args=list(container.args),
         command=list(container.command),
-        env=_env(container),
+        env=IfAbsent([{"name": name, "value": value} for name, value in container.env]) if container.env else None,
         image=container.image,
+        lifecycle=IfAbsent({"preStop": {"sleep": {"seconds": sleep}}}) if sleep is not None else None,
         livenessProbe=_probe(container.liveness),
         name=container.name,
         ports=[
@@ -159,17 +168,6 @@ def _container(container: Container) -> Tree:
         restartPolicy=container.restart_policy,
         startupProbe=_probe(container.startup),
     )
-
-
-def _env(container: Container) -> "Env | None":
-    return Env({"name": name, "value": value} for name, value in container.env) if container.env else None
-
-
-class Env(list[Tree]):
-    """Literal variables only: written just where the raw tree has none, as it also has the references."""
-
-    def __init__(self, entries: Iterable[Tree]) -> None:
-        super().__init__(entries)
 
 
 def _probe(probe: Probe | None) -> Tree | None:
