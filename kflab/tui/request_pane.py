@@ -34,6 +34,7 @@ class RequestPane(LinePane):
     def build(self, width: int, height: int) -> Sequence[Row]:
         if self.trace is None:
             return [Row().put(1, line, "faint") for line in wrap_words(EMPTY, max(10, width - 2))]
+        self.subtitle = title_words(self.trace, self.glyphs, width - 26)
         self._page = request_page(self.trace, width, self.hop, self.glyphs)
         return self._page.rows
 

@@ -85,9 +85,18 @@ def request_page(trace: RequestTrace, width: int, selected: int, glyphs: Glyphs)
     return RequestPage(tuple(rows), row_of_hop)
 
 
-def title_words(trace: RequestTrace, glyphs: Glyphs) -> str:
-    """What stands in the pane's title: ``GET https://… · 200 · 2 tries · 4.1 ms · at 12.53 s``."""
-    parts = [f"{trace.method} {trace.url}", trace.status]
+def title_words(trace: RequestTrace, glyphs: Glyphs, width: int = 120) -> str:
+    """What stands in the pane's title: ``GET https://… · 200 · 2 tries · 4.1 ms · at 12.53 s``.
+
+    Where that does not fit into `width` the URL's scheme and host go first.
+    """
+    words = _title(trace, trace.url, glyphs)
+    path = trace.url.partition("://")[2]
+    return words if cell_len(words) <= width else _title(trace, "/" + path.partition("/")[2], glyphs)
+
+
+def _title(trace: RequestTrace, url: str, glyphs: Glyphs) -> str:
+    parts = [f"{trace.method} {url}", trace.status]
     if trace.tries > 1:
         parts.append(text.plural(trace.tries, "try", "tries"))
     parts.append(f"{text.ms(trace.latency_ns)} ms" if trace.latency_ns is not None else "in flight")
@@ -155,10 +164,10 @@ def _same_source(hop: Hop) -> bool:
 
 
 def _same_destination(hop: Hop) -> bool:
-    changed = not _same_source(hop)
-    return (
-        changed and hop.before is not None and hop.after is not None and hop.before.destination == hop.after.destination
-    )
+    """Whether only the source was rewritten (SNAT). A proxy's new connection is printed in full."""
+    if "kernel" not in hop.mover or hop.before is None or hop.after is None:
+        return False
+    return hop.before.destination == hop.after.destination and hop.before.source != hop.after.source
 
 
 def _conntrack_rows(trace: RequestTrace, columns: _Columns, glyphs: Glyphs) -> list[Row]:
@@ -203,7 +212,7 @@ def _writers(trace: RequestTrace) -> list[str]:
 def _time_rows(trace: RequestTrace, columns: _Columns, glyphs: Glyphs) -> list[Row]:
     """The latency as one bar with its legend."""
     if trace.latency_ns is None:
-        return [Row().put(NAME, "still in flight", "late")]
+        return [] if trace.status else [Row().put(NAME, "still in flight", "late")]
     parts = [(name, ns) for name, ns in trace.parts if ns > 0]
     figure = f"{text.ms(trace.latency_ns)} ms"
     row = Row().put(NAME, figure, "strong", bold=True)

@@ -60,7 +60,7 @@ class TraceLayout:
         bar_width = min(34, width // 4) if split else 8 if width >= 60 else 0
         bar = width - bar_width - 1
         ms_edge = bar - 1 if bar_width else width - 1
-        status = ms_edge - (13 if split else 12)
+        status = ms_edge - (13 if split else 11)
         room = status - request
         request_width = min(request_width, max(8, room // (4 if split else 3)))
         client = request + request_width + 2 if split else 0
@@ -105,12 +105,17 @@ def draw(row: TraceRow, layout: TraceLayout, glyphs: Glyphs, full_ns: int, chose
         line.right(layout.status + 3, status, token, bold=not row.ok)
     else:
         line.put(layout.status, status, token, bold=not row.ok)
-    line.right(layout.ms_edge, f"{text.ms(row.latency_ns)} ms", "text")
+    line.right(layout.ms_edge, latency_words(row.latency_ns), "text")
     if layout.bar_width:
         line.put(layout.bar, "")
         for piece, token in bar(row, layout, glyphs, full_ns):
             line.put(max(layout.bar, line.x), piece, token)
     return line
+
+
+def latency_words(ns: int) -> str:
+    """``3.4 ms``; from one second ``1.23 s``."""
+    return f"{text.ms(ns)} ms" if ns < text.S else f"{ns / text.S:.2f} s"
 
 
 def _cut_middle(value: str, width: int, ellipsis: str) -> str:

@@ -1,0 +1,298 @@
+"""The rules of one node, as iptables-save prints them; those the open request took carry a heavy bar."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.message import Message
+from textual.widgets import Input
+
+from kflab.dataplane.packets import RequestTrace
+from kflab.lab.handle import LabHandle
+from kflab.lab.snapshot import Snapshot
+from kflab.tui import text
+from kflab.tui.line_pane import LinePane
+from kflab.tui.messages import HopSelected, ObjectSelected, RequestClosed, RequestLoaded
+from kflab.tui.row import Row
+from kflab.tui.rules_lines import RuleLine, rule_lines, same_rule, short
+
+
+class RulesArrived(Message):
+    """The lab has printed a node's rules."""
+
+    def __init__(self, node: str, revision: str, words: str, error: str) -> None:
+        super().__init__()
+        self.node = node
+        self.revision = revision
+        self.words = words
+        self.error = error
+
+
+class RulesPane(LinePane):
+    """Rules of a node. `w` shows them whole, `/` searches, `,` and `.`-free keys choose the node."""
+
+    title = "Rules"
+
+    DEFAULT_CSS = """
+    RulesPane Input { dock: bottom; height: 1; border: none; padding: 0 1; background: $tok-sel; display: none; }
+    RulesPane Input:focus { border: none; }
+    RulesPane.-typing Input { display: block; }
+    """
+
+    BINDINGS = [
+        Binding("shift+left", "node(-1)", "node before", id="rules.node-before", tooltip="Rules of the node before"),
+        Binding("shift+right", "node(1)", "next node", id="rules.node-after", tooltip="Rules of the next node"),
+        Binding("slash", "search", "search", id="rules.search", tooltip="Search: address, chain, Service, any text"),
+        Binding("N", "match(-1)", "match before", id="rules.match-before", show=False, tooltip="The match before"),
+        Binding("enter", "match(1)", "next match", id="rules.match", show=False, tooltip="The next match"),
+        Binding("w", "whole", "whole lines", id="rules.whole", tooltip="Whole lines as printed, or shortened"),
+    ]
+
+    def __init__(self, lab: LabHandle, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name for it
+        super().__init__(lab, id=id)
+        self.node = ""
+        self.whole = False
+        self.pattern = ""
+        self.lines: tuple[RuleLine, ...] = ()
+        self.trace: RequestTrace | None = None
+        self.hop = 0
+        self._revisions: Mapping[str, str] = {}
+        self._asked: tuple[str, str] | None = None
+        self._error = ""
+        self._row_of_line: dict[int, int] = {}
+        self._matches: list[int] = []
+
+    def compose(self) -> ComposeResult:
+        yield Input(placeholder="address, chain, Service, any text", id="rules-search")
+
+    # --- what is shown ------------------------------------------------------------------------------------------
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Fetch the rules again when the node's kube-proxy wrote new ones."""
+        self._revisions = {node.key.name: node.rules for node in snapshot.nodes}
+        if self.node not in self._revisions and self._revisions:
+            calling = [node.key.name for node in snapshot.nodes if node.callers]
+            self.node = calling[0] if calling else next(iter(self._revisions))
+        self._fetch()
+
+    def _fetch(self) -> None:
+        """Ask the lab, once for each node and revision."""
+        wanted = (self.node, self._revisions.get(self.node, ""))
+        if not self.node or wanted == self._asked:
+            return
+        self._asked = wanted
+        node, revision = wanted
+
+        def arrived(answer: "Future[str]") -> None:
+            error = answer.exception()
+            words = "" if error else answer.result()
+            self.post_message(RulesArrived(node, revision, words, str(error) if error else ""))
+
+        self.lab.rules_text(node).add_done_callback(arrived)
+        self._say()
+
+    def on_rules_arrived(self, message: RulesArrived) -> None:
+        """Show them, unless another node was chosen meanwhile."""
+        message.stop()
+        if (message.node, message.revision) != self._asked:
+            return
+        self.lines, self._error = rule_lines(message.words), message.error
+        self._say()
+        self.rebuild()
+        self._lines()
+        self._to_hop()
+
+    def _say(self) -> None:
+        dot = self.glyphs.dot
+        revision = self._revisions.get(self.node, "")
+        parts = [self.node, revision, "as iptables-save prints them"] if self.node else []
+        if self.pattern:
+            parts[2:] = [f"/{self.pattern}: {text.plural(len(self._matches), 'match', 'matches')}"]
+        self.subtitle = f" {dot} ".join(part for part in parts if part)
+        names = list(self._revisions)
+        self.note = f"{names.index(self.node) + 1} of {len(names)} nodes" if self.node in names else ""
+
+    # --- drawing ------------------------------------------------------------------------------------------------
+
+    def _taken(self) -> dict[str, list[int]]:
+        """Hops of the open request by the rules they took, on this node."""
+        taken: dict[str, list[int]] = {}
+        for hop in self.trace.hops if self.trace is not None else ():
+            if hop.number and hop.node in ("", self.node):
+                for rule in hop.rules:
+                    taken.setdefault(same_rule(rule), []).append(hop.number)
+        return taken
+
+    def build(self, width: int, height: int) -> Sequence[Row]:
+        if self._error:
+            return [Row().put(1, text.fit(text.safe(self._error), width - 2), "lost")]
+        if not self.lines:
+            return [Row().put(1, "no rules yet" if self.node else "no node yet", "faint")]
+        taken = self._taken()
+        failing = self._failing_addresses()
+        self._row_of_line, self._matches, rows = {}, [], []
+        for line in self.lines:
+            self._row_of_line[line.number] = len(rows)
+            hops = taken.get(same_rule(line.full), []) if taken and line.full.startswith("-A") else []
+            found = bool(self.pattern) and self.pattern.lower() in line.full.lower()
+            if found:
+                self._matches.append(line.number)
+            rows += self._rows(line, width, hops, found, failing)
+        self._say()
+        return rows
+
+    def _failing_addresses(self) -> frozenset[str]:
+        """Addresses at which a try of the open request failed."""
+        if self.trace is None:
+            return frozenset()
+        failed = set()
+        for hop, after in zip(self.trace.hops, (*self.trace.hops[1:], None), strict=True):
+            if hop.after and after is not None and not after.number and after.outcome not in ("", "200"):
+                failed.add(hop.after.destination)
+        return frozenset(failed)
+
+    def _rows(self, line: RuleLine, width: int, hops: list[int], found: bool, failing: frozenset[str]) -> list[Row]:
+        ellipsis = self.glyphs.ellipsis
+        selected = self.hop in hops
+        ink = "text" if hops or found else "dim" if line.full.startswith("-A") else "faint"
+        leads = line.target
+        bad = bool(hops) and any(address in f"{leads} {line.full} ".split(" ") for address in failing)
+        jump_ink = "lost" if bad else ink
+        rows = []
+        if self.whole:
+            pieces = [line.full[at : at + max(20, width - 4)] for at in range(0, max(1, len(line.full)), width - 4)]
+            rows = [self._row(hops, selected, found).put(2, piece, jump_ink) for piece in pieces]
+        elif line.folded or (line.jump and len(line.full) > width - 6):
+            rows.append(self._row(hops, selected, found).put(2, short(line.match, ellipsis), ink, bold=selected))
+            second = self._row(hops, selected, found).put(6, short(line.jump, ellipsis), jump_ink)
+            rows.append(second)
+        else:
+            rows.append(self._row(hops, selected, found).put(2, short(line.full, ellipsis), jump_ink))
+        if leads and leads not in line.full and not self.whole:
+            rows[-1].put(max(31, rows[-1].x + 2), leads, jump_ink if hops else "faint")
+        if hops:
+            which = "hop" if len(set(hops)) == 1 else "hops"
+            rows[0].right(width - 2, f"{which} {', '.join(str(hop) for hop in dict.fromkeys(hops))}", "strong")
+        return rows
+
+    def _row(self, hops: list[int], selected: bool, found: bool) -> Row:
+        """A new line with its mark: a heavy bar where the open request went, a thin one at a match."""
+        row = Row("sel" if selected else "bg")
+        if hops:
+            return row.put(0, self.glyphs.lit, "strong")
+        return row.put(0, self.glyphs.spine, "dim") if found else row
+
+    # --- moving -------------------------------------------------------------------------------------------------
+
+    def _to_hop(self) -> None:
+        """Go to the first rule of the selected hop."""
+        if self.trace is None:
+            return
+        wanted = {same_rule(rule) for hop in self.trace.hops if hop.number == self.hop for rule in hop.rules}
+        wanted = wanted or set(self._taken())
+        for line in self.lines:
+            if line.full.startswith("-A") and same_rule(line.full) in wanted:
+                self.scroll_to_row(self._row_of_line.get(line.number, 0), 3)
+                return
+
+    def choose_node(self, node: str) -> None:
+        """Show another node's rules."""
+        if node and node != self.node and (node in self._revisions or not self._revisions):
+            self.node, self.top, self.lines = node, 0, ()
+            self.rebuild()
+            self._fetch()
+
+    def action_node(self, direction: int) -> None:
+        names = list(self._revisions)
+        if names:
+            at = names.index(self.node) if self.node in names else 0
+            self.choose_node(names[(at + direction) % len(names)])
+
+    def action_whole(self) -> None:
+        self.whole = not self.whole
+        self.rebuild()
+
+    def action_search(self) -> None:
+        self.add_class("-typing")
+        box = self.query_one("#rules-search", Input)
+        box.value = self.pattern
+        box.focus()
+
+    def action_match(self, direction: int) -> None:
+        """Go to the next or previous match, around the ends."""
+        self._lines()
+        if not self._matches:
+            return
+        rows = [self._row_of_line[number] for number in self._matches]
+        here = self.top + 3
+        if direction > 0:
+            row = next((row for row in rows if row > here), rows[0])
+        else:
+            row = next((row for row in reversed(rows) if row < here), rows[-1])
+        self._set_top(row - 3)
+
+    @on(Input.Changed)
+    def _typed(self, event: Input.Changed) -> None:
+        event.stop()
+        if not self.has_class("-typing"):
+            return
+        self.pattern = event.value
+        self.rebuild()
+        self._lines()
+        if self._matches:
+            self.scroll_to_row(self._row_of_line[self._matches[0]], 3)
+
+    @on(Input.Submitted)
+    def _entered(self, event: Input.Submitted) -> None:
+        event.stop()
+        self.remove_class("-typing")
+        self.focus()
+
+    def key_escape(self) -> None:
+        """Leave the search; without one the key is the shell's."""
+        if self.has_class("-typing") or self.pattern:
+            self.pattern = ""
+            self.remove_class("-typing")
+            self.focus()
+            self.rebuild()
+        else:
+            self.app.call_later(self.screen.run_action, "back")
+
+    def copy_text(self) -> tuple[str, str]:
+        """What `y` copies: the rules of the selected hop, else the matches, else all of them."""
+        rules = [
+            rule for hop in (self.trace.hops if self.trace else ()) if hop.number == self.hop for rule in hop.rules
+        ]
+        if rules:
+            return "\n".join(rules), "rule"
+        numbers = set(self._matches)
+        return "\n".join(line.full for line in self.lines if not numbers or line.number in numbers), "rules"
+
+    # --- what happened elsewhere --------------------------------------------------------------------------------
+
+    def on_request_loaded(self, message: RequestLoaded) -> None:
+        self.trace, self.hop = message.trace, 0
+        first = next((hop.node for hop in message.trace.hops if hop.rules and hop.node), "")
+        self._follow(first)
+
+    def on_request_closed(self, message: RequestClosed) -> None:
+        self.trace, self.hop = None, 0
+        self.rebuild()
+
+    def on_hop_selected(self, message: HopSelected) -> None:
+        self.hop = message.number
+        hops = self.trace.hops if self.trace is not None else ()
+        self._follow(next((hop.node for hop in hops if hop.number == self.hop and hop.rules), ""))
+
+    def _follow(self, node: str) -> None:
+        """Go where the request went."""
+        self.choose_node(node)
+        self.rebuild()
+        self._lines()
+        self._to_hop()
+
+    def on_object_selected(self, message: ObjectSelected) -> None:
+        if message.key is not None and message.key.kind == "Node":
+            self.choose_node(message.key.name)
