@@ -1,0 +1,99 @@
+"""The app: themes, glyphs, the one screen, and how often it asks the lab."""
+
+import os
+from collections.abc import Mapping
+
+from textual.app import App
+from textual.binding import Binding
+
+from kflab.lab.handle import LabHandle
+from kflab.tui.glyphs import choose
+from kflab.tui.lab_screen import LabScreen
+from kflab.tui.tokens import THEMES
+
+FRAMES_LOCAL = 20
+"""Frames per second on this machine's own terminal. A lens cell is 0.1 s, so more would show nothing new at ×1."""
+
+FRAMES_SSH = 10
+"""Frames per second over SSH: the link is the budget."""
+
+
+class KflabApp(App[int]):
+    """The lab's face. Returns the exit code.
+
+    Args:
+        lab: What to show.
+        theme: slate, paper or ansi.
+        glyphs: "ascii" or "unicode"; "" asks the locale.
+        environment: Where SSH_CONNECTION and NO_COLOR are looked up; the process environment by default.
+    """
+
+    CSS_PATH = "kflab.tcss"
+    TITLE = "kflab"
+    COMMAND_PALETTE_BINDING = "ctrl+p"
+    ENABLE_COMMAND_PALETTE = True
+    NOTIFICATION_TIMEOUT = 4
+    BINDINGS = [
+        Binding(
+            "ctrl+q",
+            "quit_lab",
+            "quit",
+            id="app.quit",
+            show=False,
+            priority=True,
+            tooltip="Leave kflab; unwritten edits are asked about",
+        ),
+        Binding(
+            "ctrl+c",
+            "interrupt",
+            "copy, or how to quit",
+            id="app.interrupt",
+            show=False,
+            tooltip="Copies a selection; without one says how to quit; twice quits",
+        ),
+    ]
+
+    def __init__(
+        self,
+        lab: LabHandle,
+        *,
+        theme: str = "slate",
+        glyphs: str = "",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        environ = os.environ if environment is None else environment
+        no_color = environ.get("NO_COLOR") is not None
+        # Without ansi_color Textual still sends greys as 24-bit colour under NO_COLOR.
+        super().__init__(ansi_color=True if no_color else None)
+        if no_color and not self.no_color:
+            self.no_color = True
+        self.lab = lab
+        self.glyphs = choose(glyphs)
+        self.over_ssh = bool(environ.get("SSH_CONNECTION"))
+        self.frames = FRAMES_SSH if self.over_ssh else FRAMES_LOCAL
+        if self.over_ssh:
+            self.animation_level = "none"
+        for each in THEMES:
+            self.register_theme(each)
+        self.theme = theme if theme in ("slate", "paper", "ansi") else "slate"
+        self.main = LabScreen(lab)
+
+    def get_default_screen(self) -> LabScreen:
+        """The one screen."""
+        return self.main
+
+    def action_quit_lab(self) -> None:
+        """Leave; the screen asks the editor first."""
+        self.main.leave()
+
+    def action_interrupt(self) -> None:
+        """ctrl+c: copy what is selected, else say how to quit, and quit on the second press."""
+        self.main.interrupted()
+
+    def output_waits(self) -> bool:
+        """Whether the terminal has not yet taken what was painted before: then a frame is skipped.
+
+        Textual's writer blocks the event loop when the link is slow; its queue length is the only sign of it.
+        """
+        queue = getattr(getattr(self._driver, "_writer_thread", None), "_queue", None)
+        return queue is not None and queue.qsize() > 1
