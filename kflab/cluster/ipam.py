@@ -119,9 +119,7 @@ class Allocator(Mutable):
         low, high = NODE_PORTS
         self.node_ports = Band(low, high - low + 1, min(max(16, (high - low + 1) // 32), 128))
         self.pod_ranges: dict[str, list[PodRange]] = {}
-        self.reserved_pod_ips: set[int] = {
-            int(ip_address(ip)) for pinned in pins.pod_ips.values() for ip in pinned
-        }
+        self.reserved_pod_ips: set[int] = {int(ip_address(ip)) for pinned in pins.pod_ips.values() for ip in pinned}
         self._pod_network = ip_network(pod_cidr)
         self._pod_subnets: set[str] = set()
         self._next_subnet = 0
@@ -136,6 +134,10 @@ class Allocator(Mutable):
             self.pod_ranges[node] = [PodRange(cidr) for cidr in pod_cidrs]
         except ValueError as problem:
             raise KflabError(f"node {node}: podCIDR {problem}") from problem
+        self._pod_subnets.update(pod_cidrs)
+
+    def reserve_pod_cidrs(self, pod_cidrs: tuple[str, ...]) -> None:
+        """Keep written-down ranges out of what is handed out."""
         self._pod_subnets.update(pod_cidrs)
 
     def free_pod_cidr(self) -> str:
@@ -215,3 +217,7 @@ class Allocator(Mutable):
             if ip not in self._lb_taken:
                 self._lb_taken.add(ip)
                 return ip
+
+    def restore(self, saved: "Allocator") -> None:
+        """Go back to a copy made before: a write that was refused has allocated nothing."""
+        vars(self).update(vars(saved))

@@ -72,8 +72,6 @@ class Delays:
     """Back-off before the first restart: none, as no entry exists yet (lifecycle 1.1, k/k #133472)."""
     sync_retry_s: Range = (10.0, 15.0)
     """Pod worker's retry of a failed sync, backOffPeriod 10 s × (1 + U(0, 0.5)) (lifecycle 1.1, up to 1.34)."""
-    status_retry_s: float = 10.0
-    """Status manager's own tick, at which it retries writes that failed (kubelet status_manager.go syncPeriod)."""
 
     # --- kubelet: ending ---
     sigterm_s: Range = (0.01, 0.03)

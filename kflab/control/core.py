@@ -1,0 +1,248 @@
+"""What all controllers share: clock, event heap, store, indexes, ground truth, facts and draws."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import ClassVar, Protocol
+
+from kflab.cluster.checkpoint import Mutable
+from kflab.cluster.ipam import Allocator, Pins
+from kflab.cluster.store import Change, Store
+from kflab.control.delays import Delays, ns
+from kflab.control.facts import Fact, What
+from kflab.control.heap import Event, EventHeap
+from kflab.control.index import Index
+from kflab.control.names import uid
+from kflab.control.observers import Observer
+from kflab.control.runtime import PodRuntime
+from kflab.control.signals import Signals
+from kflab.manifest.objects import Key, KubeObject
+
+API_SERVER = "apiserver"
+
+
+class ControlDraws(Protocol):
+    """What control needs of `kflab.draws.Draws`."""
+
+    def control_u64(self, purpose: str, obj: str, n: int = 0) -> int:
+        """64 random bits at an address."""
+        ...
+
+    def control_between(self, purpose: str, obj: str, n: int, low: int, high: int) -> int:
+        """A number low ≤ x < high at an address."""
+        ...
+
+
+class Controller(Mutable):
+    """Base of all controllers: acts on its own events, hears of writes to its kinds."""
+
+    room: ClassVar[str] = ""
+    kinds: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, core: "Core") -> None:
+        self.core = core
+
+    def changed(self, change: Change) -> None:
+        """A write to one of `kinds` happened now; push an event for when this controller will know."""
+
+    def ground_changed(self, key: Key) -> None:
+        """What runs or listens on a pod changed now: seen by nobody, felt by packets."""
+
+    def handle(self, event: Event) -> None:
+        """An event of this controller's room is due now."""
+
+
+class Core(Mutable):
+    """The shared state of one cluster's control plane."""
+
+    def __init__(self, store: Store, draws: ControlDraws, delays: Delays, pins: Pins, signals: Signals | None) -> None:
+        self.store = store
+        self.draws = draws
+        self.delays = delays
+        self.signals = signals
+        self.spans = delays.spans_ns()
+        self.pins = pins
+        self.now_ns = 0
+        self.quiet = True
+        """Before t = 0: middle values instead of draws, no facts, observers learn all at once at the end."""
+        self.heap = EventHeap()
+        self.index = Index()
+        self.addresses = Allocator(pins, self._draw_number)
+        self.pinned_ips: dict[Key, str] = {}
+        """Pods that will get a pinned address when their sandbox is made."""
+        self.runtime: dict[Key, PodRuntime] = {}
+        self.observers: dict[str, Observer] = {}
+        self.assumptions: list[tuple[str, str]] = []
+        self.facts: list[Fact] = []
+        self.controllers: dict[str, Controller] = {}
+        self._hears: dict[str, list[Controller]] = {}
+        self._feels: list[Controller] = []
+        self.stopped: dict[str, int] = {}
+        """Stopped components and since when."""
+        self._held: list[Event] = []
+        self._held_kubelet: dict[str, list[Event]] = {}
+        self._outages: list[tuple[int, int]] = []
+        self._drawn: dict[str, dict[str, int]] = {}
+        self._uids: dict[Key, int] = {}
+
+    def install(self, controllers: Iterable[Controller]) -> None:
+        """Know the controllers; writes are told in this order."""
+        for controller in controllers:
+            if type(controller).ground_changed is not Controller.ground_changed:
+                self._feels.append(controller)
+            self.controllers[controller.room] = controller
+            for kind in controller.kinds:
+                self._hears.setdefault(kind, []).append(controller)
+
+    # --- writes ---------------------------------------------------------------------------------------------
+
+    def put(self, obj: KubeObject, by: str) -> Change | None:
+        """Write an object at this instant."""
+        return self._tell(self.store.put(obj, self.now_ns, by))
+
+    def create(self, obj: KubeObject, by: str) -> Change | None:
+        """Write a new object: the API server adds uid and creation time."""
+        key = obj.key
+        n = self._uids.get(key, 0)
+        self._uids[key] = n + 1
+        given = obj.meta
+        meta = replace(
+            given,
+            uid=given.uid or uid(key.kind, key.namespace, key.name, n),
+            creation_ns=given.creation_ns or self.now_ns,
+        )
+        return self.put(replace(obj, meta=meta), by)
+
+    def remove(self, key: Key, by: str) -> Change | None:
+        """Take an object out of the store at this instant."""
+        return self._tell(self.store.delete(key, self.now_ns, by))
+
+    def _tell(self, change: Change | None) -> Change | None:
+        if change is not None:
+            self.index.take(change)
+            for controller in self._hears.get(change.key.kind, ()):
+                controller.changed(change)
+        return change
+
+    def set_ground(self, key: Key, ground: PodRuntime | None) -> None:
+        """Change what is so on a node; None: nothing of the pod is left there."""
+        if ground is None:
+            self.runtime.pop(key, None)
+        else:
+            self.runtime[key] = ground
+        for controller in self._feels:
+            controller.ground_changed(key)
+
+    # --- time -----------------------------------------------------------------------------------------------
+
+    def push(self, delay_ns: int, event: Event) -> None:
+        """Let an event be due `delay_ns` from now."""
+        self.heap.push(self.now_ns + delay_ns, event)
+
+    def push_at(self, t_ns: int, event: Event) -> None:
+        """Let an event be due at `t_ns`, or now when that is past."""
+        self.heap.push(max(t_ns, self.now_ns), event)
+
+    def run_next(self) -> None:
+        """Run the next event, unless what it needs is stopped: then it waits."""
+        t_ns = self.heap.next_ns()
+        assert t_ns is not None
+        self.now_ns = t_ns
+        event = self.heap.pop()
+        if event.needs_api and API_SERVER in self.stopped:
+            self._held.append(event)
+        elif event.of_kubelet and self.stopped and f"kubelet/{event.node}" in self.stopped:  # type: ignore[attr-defined]  # events of kubelets have `node`
+            self._held_kubelet.setdefault(event.node, []).append(event)  # type: ignore[attr-defined]  # as above
+        else:
+            self.controllers[event.room].handle(event)
+
+    def api_up(self) -> bool:
+        """Whether the API server answers."""
+        return API_SERVER not in self.stopped
+
+    def release_api(self) -> None:
+        """The API server is back: what waited for it goes on when its component has reconnected."""
+        self._outages.append((self.stopped.pop(API_SERVER), self.now_ns))
+        held, self._held = self._held, []
+        for event in held:
+            self.push_at(self.reconnected_ns(event.actor), event)
+
+    def release_kubelet(self, node: str) -> None:
+        """A kubelet is back: it goes on with what it had in hand."""
+        for event in self._held_kubelet.pop(node, ()):
+            self.push(0, event)
+
+    @property
+    def has_reconnects(self) -> bool:
+        """Whether the API server was ever away, so that watches may still be coming back."""
+        return bool(self._outages)
+
+    def reconnected_ns(self, actor: str) -> int:
+        """When a component's watch came back after the last outage of the API server.
+
+        A reflector retries after 0.8, 1.6, 3.2 … s, each times 1 + U(0, 1), at most 30 s (client-go
+        tools/cache/reflector.go, backoff manager); its first retry after the API server's return succeeds.
+        """
+        if not self._outages:
+            return self.now_ns
+        down, up = self._outages[-1]
+        wait, longest = self.spans["reflector_backoff_s"][0], self.spans["reflector_backoff_max_s"][0]
+        t_ns, n = down, 1000 * len(self._outages)
+        while t_ns < up:
+            if wait <= 0:
+                return up
+            t_ns += self.draws.control_between("reconnect", actor, n, wait, 2 * wait + 1)
+            wait, n = min(2 * wait, longest), n + 1
+        return t_ns
+
+    # --- draws ----------------------------------------------------------------------------------------------
+
+    def delay(self, name: str, obj: str) -> int:
+        """A delay in ns: drawn for this object, anew each time; the middle of its range while settling."""
+        low, high = self.spans[name]
+        if self.quiet or high <= low:
+            return (low + high) // 2
+        return self.draws.control_between(name, obj, self._next_draw(name, obj), low, high + 1)
+
+    def bits(self, purpose: str, obj: str) -> int:
+        """64 random bits for this object, anew each time."""
+        return self.draws.control_u64(purpose, obj, self._next_draw(purpose, obj))
+
+    def _next_draw(self, purpose: str, obj: str) -> int:
+        drawn = self._drawn.setdefault(obj, {})
+        n = drawn.get(purpose, 0)
+        drawn[purpose] = n + 1
+        return n
+
+    def forget_draws(self, obj: str) -> None:
+        """An object with a name of its own is gone for good: its counters are not needed again."""
+        self._drawn.pop(obj, None)
+
+    def _draw_number(self, obj: str, n: int, low: int, high: int) -> int:
+        return self.draws.control_between("address", obj, n, low, high)
+
+    # --- facts ----------------------------------------------------------------------------------------------
+
+    def fact(
+        self,
+        what: What,
+        subject: Key,
+        by: str,
+        text: str,
+        revision: int = 0,
+        ports: tuple[tuple[str, int], ...] = (),
+    ) -> None:
+        """Record what happened now; before t = 0 nobody looks."""
+        if not self.quiet:
+            self.facts.append(Fact(self.now_ns, what, subject, by, text, revision, ports))
+
+    def assume(self, text: str, override: str) -> None:
+        """Record something the lab had to assume, once."""
+        if (text, override) not in self.assumptions:
+            self.assumptions.append((text, override))
+
+    def names_of(self, kind: str) -> Mapping[str, Key]:
+        """Names of a cluster-scoped kind."""
+        return {key.name: key for key in self.store.keys(kind)}
+
+
+__all__ = ["API_SERVER", "Controller", "ControlDraws", "Core", "ns"]

@@ -1,0 +1,216 @@
+"""Deployment controller: a ReplicaSet per template, rolled over within surge and unavailability.
+
+Source: k8s.io/kubernetes pkg/controller/deployment (deployment_controller.go, rolling.go, recreate.go, sync.go).
+One step per sync, as there: growing the new ReplicaSet and shrinking old ones are different syncs.
+"""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from kflab.cluster.store import Change
+from kflab.control.core import Controller, Core
+from kflab.control.facts import What
+from kflab.control.heap import Event
+from kflab.control.names import template_hash
+from kflab.control.pods import owned_pods
+from kflab.control.rollout import available, new_replicas, old_sizes, scaled
+from kflab.manifest.objects import Deployment, Key, LabelSelector, Meta, PodTemplate, ReplicaSet
+
+BY = "deployment-controller"
+
+HASH = "pod-template-hash"
+
+DESIRED = "deployment.kubernetes.io/desired-replicas"
+"""Annotation by which a change of `replicas` is told from a rollout (isScalingEvent)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncDeployment(Event):
+    """A Deployment is taken from the work queue."""
+
+    room: ClassVar[str] = "deployment"
+    needs_api: ClassVar[bool] = True
+    key: Key
+
+
+class DeploymentController(Controller):
+    """Makes, grows and shrinks ReplicaSets."""
+
+    room = "deployment"
+    kinds = ("Deployment", "ReplicaSet", "Pod")
+
+    def __init__(self, core: Core) -> None:
+        super().__init__(core)
+        self._queued: dict[Key, None] = {}
+        self.adopted: dict[tuple[Key, str], Key] = {}
+        """(Deployment, our hash of its template) → the given ReplicaSet that has this template."""
+
+    def changed(self, change: Change) -> None:
+        """Queue the Deployment or the owner of the ReplicaSet; a gone pod may let Recreate go on."""
+        match change.key.kind:
+            case "Deployment":
+                if change.new is None:
+                    for key in self.core.index.owned_by(change.key):
+                        self.core.remove(key, "garbage-collector")
+                else:
+                    self._enqueue(change.key)
+            case "ReplicaSet":
+                obj = change.new or change.old
+                if obj is not None and obj.meta.owner is not None and obj.meta.owner.kind == "Deployment":
+                    self._enqueue(obj.meta.owner)
+            case _ if change.new is None and change.old is not None and change.old.meta.owner is not None:
+                rs = self.core.store.get(change.old.meta.owner)
+                if rs is not None and rs.meta.owner is not None:
+                    self._enqueue(rs.meta.owner)
+
+    def _enqueue(self, key: Key) -> None:
+        if key.kind == "Deployment" and key not in self._queued:
+            self._queued[key] = None
+            wait = self.core.delay("watch_s", key.name) + self.core.delay("controller_s", key.name)
+            self.core.push(wait, SyncDeployment(key))
+
+    def handle(self, event: Event) -> None:
+        """Take one step for one Deployment."""
+        assert isinstance(event, SyncDeployment)
+        self._queued.pop(event.key, None)
+        deployment = self.core.store.get(event.key)
+        if isinstance(deployment, Deployment):
+            self._sync(deployment)
+
+    def _sync(self, deployment: Deployment) -> None:
+        sets = self.replica_sets(deployment)
+        new = self._new_of(deployment, sets)
+        if self._scaling(deployment, sets) or deployment.paused:
+            self._scale(deployment, sets, new)
+        elif deployment.strategy.type == "Recreate":
+            self._recreate(deployment, new, sets)
+        else:
+            self._roll(deployment, new, sets)
+        self._write_status(deployment.key)
+
+    def replica_sets(self, deployment: Deployment) -> list[ReplicaSet]:
+        """Its ReplicaSets in order of creation."""
+        found = [self.core.store.get(key) for key in self.core.index.owned_by(deployment.key)]
+        return sorted((rs for rs in found if isinstance(rs, ReplicaSet)), key=lambda rs: (rs.meta.creation_ns, rs.key))
+
+    def _new_of(self, deployment: Deployment, sets: list[ReplicaSet]) -> ReplicaSet | None:
+        code = template_hash(deployment, deployment.template)
+        adopted = self.adopted.get((deployment.key, code))
+        for rs in sets:
+            if rs.key == adopted or rs.meta.labels.get(HASH) == code:
+                return rs
+        return None
+
+    def _roll(self, deployment: Deployment, new: ReplicaSet | None, sets: list[ReplicaSet]) -> None:
+        if new is None:
+            self._make(deployment, sets)
+            return
+        old = [rs for rs in sets if rs.key != new.key]
+        size = new_replicas(deployment, new.replicas, sum(rs.replicas for rs in sets))
+        if new.replicas > deployment.replicas:
+            size = deployment.replicas
+        if size != new.replicas:
+            self._resize(deployment, new, size)
+            return
+        for key, wanted in old_sizes(deployment, new, old).items():
+            rs = self.core.store.get(key)
+            if isinstance(rs, ReplicaSet):
+                self._resize(deployment, rs, wanted)
+        self._clean_up(deployment, new, old)
+
+    def _recreate(self, deployment: Deployment, new: ReplicaSet | None, sets: list[ReplicaSet]) -> None:
+        old = [rs for rs in sets if new is None or rs.key != new.key]
+        running = [rs for rs in old if rs.replicas > 0]
+        for rs in running:
+            self._resize(deployment, rs, 0)
+        if running or any(owned_pods(self.core, rs.key) for rs in old):
+            return
+        if new is None:
+            self._make(deployment, sets)
+        elif new.replicas != deployment.replicas:
+            self._resize(deployment, new, deployment.replicas)
+
+    def _make(self, deployment: Deployment, sets: list[ReplicaSet]) -> None:
+        code = template_hash(deployment, deployment.template)
+        labels = {**deployment.template.labels, HASH: code}
+        template = replace(deployment.template, labels=labels)
+        selector = replace(
+            deployment.selector, match_labels={**deployment.selector.match_labels, HASH: code}
+        )  # fmt: skip
+        size = new_replicas(deployment, 0, sum(rs.replicas for rs in sets))
+        meta = Meta(
+            f"{deployment.meta.name}-{code}", deployment.meta.namespace, labels,
+            {DESIRED: str(deployment.replicas)}, owner=deployment.key,
+        )  # fmt: skip
+        self.core.create(ReplicaSet(meta, None, None, size, selector, template, deployment.min_ready_s), BY)
+
+    def _resize(self, deployment: Deployment, rs: ReplicaSet, size: int) -> None:
+        desired = str(deployment.replicas)
+        if rs.replicas == size and rs.meta.annotations.get(DESIRED) == desired:
+            return
+        meta = replace(
+            rs.meta, annotations={**rs.meta.annotations, DESIRED: desired},
+            generation=rs.meta.generation + (rs.replicas != size),
+        )  # fmt: skip
+        change = self.core.put(replace(rs, meta=meta, replicas=size), BY)
+        if change is not None and rs.replicas != size:
+            self.core.fact(
+                What.SCALED, rs.key, BY, f"{BY} scaled {rs.meta.name} from {rs.replicas} to {size}", change.revision
+            )
+
+    def _scaling(self, deployment: Deployment, sets: list[ReplicaSet]) -> bool:
+        """Whether `replicas` changed since the ReplicaSets were last sized."""
+        desired = str(deployment.replicas)
+        return any(rs.replicas > 0 and rs.meta.annotations.get(DESIRED, desired) != desired for rs in sets)
+
+    def _scale(self, deployment: Deployment, sets: list[ReplicaSet], new: ReplicaSet | None) -> None:
+        running = [rs for rs in sets if rs.replicas > 0]
+        if len(running) <= 1:
+            target = running[0] if running else (new or (sets[-1] if sets else None))
+            if target is not None:
+                self._resize(deployment, target, deployment.replicas)
+            return
+        if new is not None and available(new) >= deployment.replicas and new.replicas == deployment.replicas:
+            for rs in running:
+                self._resize(deployment, rs, rs.replicas if rs.key == new.key else 0)
+            return
+        sizes = scaled(deployment, running)
+        for rs in running:
+            self._resize(deployment, rs, sizes.get(rs.key, rs.replicas))
+
+    def _clean_up(self, deployment: Deployment, new: ReplicaSet, old: list[ReplicaSet]) -> None:
+        """Old empty ReplicaSets beyond revisionHistoryLimit go, once the rollout is complete."""
+        if new.replicas != deployment.replicas or any(rs.replicas > 0 for rs in old):
+            return
+        empty = [rs for rs in old if rs.observed.get("replicas", 0) == 0]
+        for rs in empty[: max(0, len(empty) - deployment.revision_history_limit)]:
+            self.core.remove(rs.key, BY)
+
+    def _write_status(self, key: Key) -> None:
+        deployment = self.core.store.get(key)
+        if not isinstance(deployment, Deployment):
+            return
+        sets = self.replica_sets(deployment)
+        new = self._new_of(deployment, sets)
+        replicas = sum(rs.observed.get("replicas", 0) for rs in sets)
+        good = sum(available(rs) for rs in sets)
+        observed = {
+            "replicas": replicas,
+            "updatedReplicas": new.observed.get("replicas", 0) if new is not None else 0,
+            "readyReplicas": sum(rs.observed.get("readyReplicas", 0) for rs in sets),
+            "availableReplicas": good,
+            "unavailableReplicas": max(0, sum(rs.replicas for rs in sets) - good),
+        }
+        if deployment.observed != observed:
+            self.core.put(replace(deployment, observed=observed), BY)
+
+
+def made_replica_set(deployment: Deployment, name: str, labels: dict[str, str], replicas: int) -> ReplicaSet:
+    """The ReplicaSet that given pods name as their owner, when the input lacks it."""
+    extra = {HASH: labels[HASH]} if HASH in labels else {}
+    template: PodTemplate = replace(deployment.template, labels={**deployment.template.labels, **extra})
+    selector: LabelSelector = replace(deployment.selector, match_labels={**deployment.selector.match_labels, **extra})
+    meta = Meta(
+        name, deployment.meta.namespace, dict(template.labels), {DESIRED: str(deployment.replicas)}, owner=deployment.key
+    )  # fmt: skip
+    return ReplicaSet(meta, None, None, replicas, selector, template, deployment.min_ready_s)

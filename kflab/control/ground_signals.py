@@ -1,0 +1,64 @@
+"""Signals answered from ground truth alone: what a cluster without traffic would answer.
+
+Used until a lab puts its own in place (`control.settle` without traffic, tests). Probes succeed while their port
+listens and the container is up; exec probes while the container is up.
+"""
+
+from typing import TYPE_CHECKING
+
+from kflab.cluster.checkpoint import Mutable
+from kflab.control.listening import probe_port
+from kflab.manifest.objects import Container, EndpointSlice, Key, Pod, Probe, Service
+
+if TYPE_CHECKING:
+    from kflab.control.core import Core
+
+
+class GroundSignals(Mutable):
+    """The default `Signals`."""
+
+    def __init__(self, core: "Core") -> None:
+        self._core = core
+
+    def answer_to_probe(self, pod: Key, container: str, probe: Probe, t_ns: int) -> bool:
+        """Whether the container runs and its probed port listens."""
+        del t_ns
+        ground = self._core.runtime.get(pod)
+        if ground is None or container not in ground.names or not ground.container(container).up:
+            return False
+        if probe.action == "exec":
+            return True
+        spec = self._container(pod, container)
+        port = probe_port(spec, probe) if spec is not None else None
+        return port is not None and ("TCP", port) in ground.listening
+
+    def _container(self, key: Key, name: str) -> Container | None:
+        pod = self._core.store.get(key)
+        if not isinstance(pod, Pod):
+            return None
+        return next((c for c in (*pod.spec.containers, *pod.spec.init_containers) if c.name == name), None)
+
+    def answer_to_health_check(self, node: str, service: Key, t_ns: int) -> bool:
+        """What a load balancer's check of a node finds.
+
+        Under Local kube-proxy answers on healthCheckNodePort: 200 while its rules have a ready endpoint on the node.
+        Under Cluster the check is a connection to the NodePort: it goes through to one of the endpoints that the
+        node's rules list (lifecycle 1.4, 1.9; k8s.io/kubernetes pkg/proxy/healthcheck/service_health.go).
+        """
+        balanced = self._core.store.get(service)
+        proxy = self._core.observers.get(f"kube-proxy/{node}")
+        if not isinstance(balanced, Service) or proxy is None:
+            return False
+        known = proxy.at(t_ns)
+        revision = known[1] if known is not None else 0
+        slices = [self._core.store.get(key, revision) for key in self._core.index.slices_of(service)]
+        entries = [entry for piece in slices if isinstance(piece, EndpointSlice) for entry in piece.endpoints]
+        ready = [entry for entry in entries if entry.ready is not False]
+        if balanced.external_traffic_policy == "Local":
+            return proxy.running and any(entry.node_name == node for entry in ready)
+        usable = ready or [entry for entry in entries if entry.serving is not False and entry.terminating]
+        return any(self._alive(entry.target) for entry in usable)
+
+    def _alive(self, pod: Key | None) -> bool:
+        ground = self._core.runtime.get(pod) if pod is not None else None
+        return pod is None or (ground is not None and bool(ground.listening))

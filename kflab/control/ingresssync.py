@@ -1,0 +1,223 @@
+"""Ingress controllers: when NGINX acts on what the controller saw.
+
+A change reaches the informer, waits for the sync rate limiter (0.3/s, burst 1), is posted to NGINX and picked up at
+the Lua timer's next tick; a change of routes or certificates reloads NGINX instead. Source: kubernetes/ingress-nginx
+internal/ingress/controller/nginx.go, controller.go syncIngress, rootfs/etc/nginx/lua/balancer.lua; lifecycle 1.8.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+from kflab.cluster.checkpoint import Mutable
+from kflab.cluster.store import Change
+from kflab.control.core import Controller, Core
+from kflab.control.facts import What
+from kflab.control.heap import Event
+from kflab.control.ingressclass import ControllerIdentity, recognise, serves
+from kflab.control.observers import Observer
+from kflab.manifest.objects import ConfigMap, Ingress, IngressClass, Key, Pod, Service
+
+FAR_PAST = -(10**18)
+
+RELOADING = frozenset({"Ingress", "IngressClass", "Secret", "ConfigMap"})
+"""Kinds whose change makes a new nginx.conf or certificate; endpoints and Services go through Lua."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncIngress(Event):
+    """The rate limiter lets a sync run."""
+
+    room: ClassVar[str] = "ingresssync"
+    pod: Key
+    life: int
+
+
+@dataclass(frozen=True, slots=True)
+class NginxLearned(Event):
+    """NGINX routes by a new revision from now on."""
+
+    room: ClassVar[str] = "ingresssync"
+    pod: Key
+    life: int
+    revision: int
+    reloaded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WriteIngressStatus(Event):
+    """The leader writes addresses into the status of its Ingresses."""
+
+    room: ClassVar[str] = "ingresssync"
+    needs_api: ClassVar[bool] = True
+
+
+@dataclass(slots=True)
+class IngressPod(Mutable):
+    """One controller pod."""
+
+    observer: Observer
+    identity: ControllerIdentity
+    starts: int = 0
+    life: int = 0
+    inbox: list[tuple[int, int, bool]] = field(default_factory=list)
+    """(when the informer has it, revision, whether it needs a reload), ascending."""
+    last_arrival: int = FAR_PAST
+    planned: int = FAR_PAST
+    next_token: int = FAR_PAST
+    effective: int = FAR_PAST
+
+
+class IngressSync(Controller):
+    """All ingress controller pods."""
+
+    room = "ingresssync"
+    kinds = ("Service", "EndpointSlice", "Ingress", "IngressClass", "ConfigMap", "Secret")
+
+    def __init__(self, core: Core) -> None:
+        super().__init__(core)
+        self.pods: dict[Key, IngressPod] = {}
+        self._status_due = False
+
+    # --- who is there ---------------------------------------------------------------------------------------
+
+    def ground_changed(self, key: Key) -> None:
+        """A controller's process started or ended."""
+        pod = self.core.store.get(key)
+        known = self.pods.get(key)
+        if known is None:
+            identity = recognise(pod.spec, key.namespace) if isinstance(pod, Pod) else None
+            if identity is None or not isinstance(pod, Pod):
+                return
+            name = f"ingress/{key.namespace}/{key.name}"
+            known = IngressPod(Observer(name, "ingress", pod.spec.node_name, running=False), identity)
+            self.core.observers[name] = known.observer
+            self.pods[key] = known
+        ground = self.core.runtime.get(key)
+        up = ground is not None and ground.up
+        starts = sum(run.starts for run in ground.containers) if ground is not None else 0
+        if up and (not known.observer.running or starts != known.starts):
+            known.starts = starts
+            self._begin(known)
+        elif not up and known.observer.running:
+            known.observer.running = False
+            known.life += 1
+            known.inbox.clear()
+        if ground is None:
+            del self.pods[key]
+
+    def _begin(self, known: IngressPod) -> None:
+        """A started controller reads everything before NGINX serves."""
+        known.observer.running = True
+        known.life += 1
+        known.inbox.clear()
+        known.last_arrival = known.planned = known.next_token = known.effective = FAR_PAST
+        if not self.core.quiet:
+            known.observer.learn(self.core.now_ns, self.core.store.revision)
+
+    def finish_settling(self) -> None:
+        """All controllers know the newest revision."""
+        now = self.core.now_ns
+        for key, known in self.pods.items():
+            if known.observer.running:
+                t_ns = self.core.draws.control_between("nginx-learned", str(key), 0, now - 30_000_000_000, now)
+                known.observer.learn(t_ns, self.core.store.revision)
+        self._write_statuses()
+
+    # --- changes --------------------------------------------------------------------------------------------
+
+    def changed(self, change: Change) -> None:
+        """Every controller's informers hear of it."""
+        if self.core.quiet:
+            return
+        if change.key.kind in ("Service", "Ingress") and not self._status_due:
+            self._status_due = True
+            self.core.push(self.core.delay("ingress_status_s", "ingress-status"), WriteIngressStatus())
+        reloads = change.key.kind in RELOADING and not _only_status(change)
+        for key, known in self.pods.items():
+            if not known.observer.running or not self._concerned(known, change):
+                continue
+            arrival = self.core.now_ns + self.core.delay("ingress_watch_s", f"ingress/{key.name}")
+            if self.core.has_reconnects:
+                arrival = max(arrival, self.core.reconnected_ns(known.observer.name))
+            known.last_arrival = max(arrival, known.last_arrival)
+            known.inbox.append((known.last_arrival, change.revision, reloads))
+            if known.last_arrival > known.planned:
+                self._plan(key, known, known.last_arrival)
+
+    @staticmethod
+    def _concerned(known: IngressPod, change: Change) -> bool:
+        space = known.identity.watch_namespace
+        if space and change.key.namespace not in ("", space):
+            return False
+        if isinstance(change.new or change.old, ConfigMap):
+            return change.key == known.identity.config_map
+        return True
+
+    def _plan(self, key: Key, known: IngressPod, asked_ns: int) -> None:
+        interval = self.core.spans["ingress_sync_interval_s"][0]
+        known.planned = max(asked_ns, known.next_token)
+        known.next_token = known.planned + interval
+        self.core.push_at(known.planned, SyncIngress(key, known.life))
+
+    def handle(self, event: Event) -> None:
+        """A sync starts, NGINX has learned, or statuses are written."""
+        match event:
+            case SyncIngress(pod, life):
+                known = self.pods.get(pod)
+                if known is not None and known.life == life:
+                    self._run(pod, known)
+            case NginxLearned(pod, life, revision, reloaded):
+                known = self.pods.get(pod)
+                if known is not None and known.life == life:
+                    known.observer.learn(self.core.now_ns, revision)
+                    how = "reloaded with new routes" if reloaded else "picked up new endpoints"
+                    name = known.observer.name
+                    self.core.fact(
+                        What.RULES_SYNCED, Key("Observer", "", name), name, f"NGINX in {pod.name} {how}", revision
+                    )
+            case WriteIngressStatus():
+                self._status_due = False
+                self._write_statuses()
+
+    def _run(self, pod: Key, known: IngressPod) -> None:
+        now = self.core.now_ns
+        carried = [entry for entry in known.inbox if entry[0] <= now]
+        known.inbox = [entry for entry in known.inbox if entry[0] > now]
+        if not carried:
+            return
+        reloads = any(entry[2] for entry in carried)
+        done = now + self.core.delay("ingress_post_s", f"ingress/{pod.name}")
+        if reloads:
+            done += self.core.delay("ingress_reload_s", f"ingress/{pod.name}")
+        else:
+            done = self._next_poll(pod, done)
+        known.effective = max(done, known.effective)
+        self.core.push_at(known.effective, NginxLearned(pod, known.life, carried[-1][1], reloads))
+        if known.inbox:
+            self._plan(pod, known, known.inbox[0][0])
+
+    def _next_poll(self, pod: Key, t_ns: int) -> int:
+        """The Lua timer's first tick at or after `t_ns`; each pod has its own phase."""
+        period = max(1, self.core.spans["ingress_lua_s"][0])
+        phase = self.core.draws.control_between("lua-phase", str(pod), 0, 0, period)
+        return phase - ((phase - t_ns) // period) * period
+
+    # --- status ---------------------------------------------------------------------------------------------
+
+    def _write_statuses(self) -> None:
+        classes = [c for c in self.core.store.of_kind("IngressClass") if isinstance(c, IngressClass)]
+        identities = list(dict.fromkeys(known.identity for known in self.pods.values() if known.observer.running))
+        for identity in identities:
+            service = self.core.store.get(identity.publish_service) if identity.publish_service else None
+            if not isinstance(service, Service):
+                continue
+            for ingress in self.core.store.of_kind("Ingress"):
+                if isinstance(ingress, Ingress) and serves(identity, ingress, classes):
+                    self.core.put(replace(ingress, load_balancer=service.load_balancer), "ingress-controller")
+
+
+def _only_status(change: Change) -> bool:
+    old, new = change.old, change.new
+    return (
+        isinstance(old, Ingress) and isinstance(new, Ingress) and replace(old, load_balancer=new.load_balancer) == new
+    )  # fmt: skip

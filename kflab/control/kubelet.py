@@ -1,0 +1,350 @@
+"""Kubelet: starts pods, notices what happened to their containers, restarts them.
+
+Source: k8s.io/kubernetes pkg/kubelet (kubelet.go syncPod, kuberuntime/kuberuntime_manager.go SyncPod and doBackOff,
+pod_workers.go completeWork). Delays: lifecycle 1.1, 4A, 4F.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from kflab.cluster.store import Change
+from kflab.control.core import Controller, Core
+from kflab.control.facts import What
+from kflab.control.heap import Event
+from kflab.control.listening import container_ports, has_silent_container, running_containers
+from kflab.control.pleg import Pleg, Relist
+from kflab.control.probes import Probes
+from kflab.control.runtime import ContainerRun, PodRuntime
+from kflab.control.status import PodWorker, StatusManager
+from kflab.manifest.objects import ContainerStatus, Key, Node, Pod, Service
+
+
+@dataclass(frozen=True, slots=True)
+class PodSeen(Event):
+    """A pod bound to the node reached its kubelet."""
+
+    room: ClassVar[str] = "kubelet"
+    of_kubelet: ClassVar[bool] = True
+    needs_api: ClassVar[bool] = True
+    node: str
+    key: Key
+    uid: str
+
+    @property
+    def actor(self) -> str:
+        """The kubelet."""
+        return f"kubelet/{self.node}"
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxReady(Event):
+    """Pod sandbox and network are there."""
+
+    room: ClassVar[str] = "kubelet"
+    of_kubelet: ClassVar[bool] = True
+    node: str
+    key: Key
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class ContainersStarted(Event):
+    """Containers of a pod run from now on."""
+
+    room: ClassVar[str] = "kubelet"
+    of_kubelet: ClassVar[bool] = True
+    node: str
+    key: Key
+    uid: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StartsListening(Event):
+    """An application that takes a while opens its ports."""
+
+    room: ClassVar[str] = "kubelet"
+    key: Key
+    uid: str
+    starts: int
+
+
+@dataclass(frozen=True, slots=True)
+class RetrySync(Event):
+    """The pod worker tries again after a sync that failed because a container is in back-off."""
+
+    room: ClassVar[str] = "kubelet"
+    of_kubelet: ClassVar[bool] = True
+    node: str
+    key: Key
+    uid: str
+    container: str
+    starts: int
+
+
+class Kubelet(Controller):
+    """All nodes' kubelets."""
+
+    room = "kubelet"
+    kinds = ("Pod", "Service")
+
+    def __init__(self, core: Core, status: StatusManager, probes: Probes) -> None:
+        super().__init__(core)
+        self.status = status
+        self.probes = probes
+        self.pleg = Pleg(core)
+        self._waiting: dict[Key, str] = {}
+        """Pods whose namesake is still being stopped → their uid."""
+
+    # --- what the kubelet hears -----------------------------------------------------------------------------
+
+    def changed(self, change: Change) -> None:
+        """A pod was bound to a node; or a Service gives silent containers ports."""
+        new = change.new
+        if isinstance(new, Service):
+            self._service_changed(new)
+        elif isinstance(new, Pod) and new.spec.node_name:
+            old = change.old
+            bound = not (isinstance(old, Pod) and old.spec.node_name)
+            if bound and self.status.worker(new.key, new.meta.uid) is None:
+                wait = self.core.delay("kubelet_watch_s", new.meta.name)
+                self.core.push(wait, PodSeen(new.spec.node_name, new.key, new.meta.uid))
+
+    def handle(self, event: Event) -> None:
+        """Whatever a kubelet does at an instant of its own."""
+        match event:
+            case Relist():
+                for key in self.pleg.found(event):
+                    worker = self.status.workers.get(key)
+                    if worker is not None:
+                        self._sync(worker)
+            case PodSeen(_, key, uid):
+                self._seen(key, uid)
+            case SandboxReady(_, key, uid):
+                self._sandbox(key, uid)
+            case ContainersStarted(_, key, uid, names):
+                self._started(key, uid, names)
+            case StartsListening(key, uid, starts):
+                self._listens(key, uid, starts)
+            case RetrySync(_, key, uid, container, starts):
+                worker = self.status.worker(key, uid)
+                if worker is not None and worker.containers[container].restarts + 1 == starts and not worker.kill:
+                    self._restart_or_wait(worker, container, retry=True)
+
+    # --- start ----------------------------------------------------------------------------------------------
+
+    def _seen(self, key: Key, uid: str) -> None:
+        pod = self.core.store.get(key)
+        if not isinstance(pod, Pod) or pod.meta.uid != uid:
+            return
+        if key in self.status.workers:
+            self._waiting[key] = uid
+            return
+        self.new_worker(pod, self.core.now_ns)
+        wait = self.core.delay("image_pull_s", key.name) + self.core.delay("sandbox_s", key.name)
+        self.core.push(wait, SandboxReady(pod.spec.node_name, key, uid))
+
+    def new_worker(self, pod: Pod, seen_ns: int) -> PodWorker:
+        """Know a pod from now on; nothing of it runs yet."""
+        node = self.core.store.get(Key("Node", "", pod.spec.node_name))
+        host_ips = node.internal_ips if isinstance(node, Node) else ()
+        worker = PodWorker(pod.key, pod.meta.uid, pod.spec.node_name, pod.spec, seen_ns, host_ips=host_ips)
+        worker.containers = {c.name: ContainerStatus(c.name) for c in pod.spec.containers}
+        self.status.workers[pod.key] = worker
+        return worker
+
+    def _sandbox(self, key: Key, uid: str) -> None:
+        worker = self.status.worker(key, uid)
+        pod = self.core.store.get(key)
+        if worker is None or worker.kill or not isinstance(pod, Pod):
+            return
+        if worker.spec.host_network:
+            ips = worker.host_ips
+        else:
+            ips = self.core.addresses.allocate_pod_ips(worker.node, self.core.pinned_ips.pop(key, ""))
+        if not ips:
+            # The CNI plugin has no address left: the sync fails and is tried again.
+            self.core.push(self.core.delay("sync_retry_s", key.name), SandboxReady(worker.node, key, uid))
+            return
+        worker.pod_ips = ips
+        self.core.set_ground(key, self.ground(pod, worker, ips))
+        inits = sum(c.restart_policy != "Always" for c in worker.spec.init_containers)
+        wait = self.core.delay("container_start_s", key.name)
+        for _ in range(inits):
+            wait += self.core.delay("init_container_s", key.name)
+        names = tuple(c.name for c in running_containers(worker.spec))
+        self.core.push(wait, ContainersStarted(worker.node, key, uid, names))
+
+    def ground(self, pod: Pod, worker: PodWorker, ips: tuple[str, ...]) -> PodRuntime:
+        """A sandbox in which nothing runs yet."""
+        ports, assumed = container_ports(pod, self._selecting(pod))
+        containers = running_containers(pod.spec)
+        runs = tuple(ContainerRun(c.name, own) for c, own in zip(containers, ports, strict=True))
+        names = {c.name: i for i, c in enumerate(containers)}
+        return PodRuntime(pod.key, worker.uid, worker.node, ips, True, runs, assumed=assumed, names=names)
+
+    def _selecting(self, pod: Pod) -> list[Service]:
+        keys = self.core.index.services_selecting(pod.meta.namespace, pod.meta.labels)
+        found = [self.core.store.get(key) for key in keys]
+        return [service for service in found if isinstance(service, Service)]
+
+    def _started(self, key: Key, uid: str, names: tuple[str, ...]) -> None:
+        worker = self.status.worker(key, uid)
+        ground = self.core.runtime.get(key)
+        if worker is None or worker.kill or ground is None or not ground.sandbox:
+            return
+        now = self.core.now_ns
+        wait = self.core.delay("app_listen_s", key.name)
+        runs = []
+        for name in names:
+            run = ground.container(name)
+            if not run.up:
+                runs.append(replace(run, up=True, accepting=wait == 0, since_ns=now, starts=run.starts + 1))
+        if not runs:
+            return
+        ground = ground.with_runs(*runs, started_ns=now)
+        self.core.set_ground(key, ground)
+        if not self.core.quiet:
+            what = " and ".join(run.name for run in runs)
+            text = f"{what} of {key.name} started on {worker.node}"
+            self.core.fact(What.CONTAINER_STARTED, key, f"kubelet {worker.node}", text)
+        if wait:
+            self.core.push(wait, StartsListening(key, uid, runs[0].starts))
+        else:
+            self._tell_listeners(ground)
+        self.pleg.pod_changed(worker.node, key)
+
+    def _listens(self, key: Key, uid: str, starts: int) -> None:
+        ground = self.core.runtime.get(key)
+        if ground is None or ground.uid != uid:
+            return
+        late = [
+            replace(r, accepting=True) for r in ground.containers if r.up and not r.accepting and r.starts == starts
+        ]
+        worker = self.status.worker(key, uid)
+        if late and (worker is None or not worker.kill):
+            after = ground.with_runs(*late)
+            self.core.set_ground(key, after)
+            self.listeners_changed(after)
+
+    # --- listeners ------------------------------------------------------------------------------------------
+
+    def listeners_changed(self, ground: PodRuntime) -> None:
+        """What answers on a pod changed now: tell, and let probes look again."""
+        self._tell_listeners(ground)
+        worker = self.status.worker(ground.key, ground.uid)
+        if worker is not None:
+            self.probes.recheck(worker)
+
+    def _tell_listeners(self, ground: PodRuntime) -> None:
+        if not self.core.quiet:
+            ports = ", ".join(f"{port}/{protocol}" for protocol, port in ground.listening) or "nothing"
+            text = f"{ground.key.name} listens on {ports}"
+            self.core.fact(What.LISTENERS_CHANGED, ground.key, f"kubelet {ground.node}", text, ports=ground.listening)
+
+    def _service_changed(self, service: Service) -> None:
+        for key in self.core.index.pods_selected(service.meta.namespace, service.selector):
+            pod, ground = self.core.store.get(key), self.core.runtime.get(key)
+            if not isinstance(pod, Pod) or ground is None or not has_silent_container(pod):
+                continue
+            ports, assumed = container_ports(pod, self._selecting(pod))
+            runs = [replace(run, ports=own) for run, own in zip(ground.containers, ports, strict=True)]
+            after = replace(ground.with_runs(*runs), assumed=assumed)
+            self.core.set_ground(key, after)
+            if after.listening != ground.listening:
+                self.listeners_changed(after)
+
+    # --- noticing and restarting ----------------------------------------------------------------------------
+
+    def _sync(self, worker: PodWorker) -> None:
+        """A relist found something about this pod: bring the kubelet's view up to the ground truth."""
+        ground = self.core.runtime.get(worker.key)
+        if ground is None:
+            return
+        for container in worker.spec.containers:
+            run = ground.container(container.name)
+            status = worker.containers[container.name]
+            fresh = run.starts > 0 and status.restarts != run.starts - 1
+            if run.up and (fresh or status.state != "running"):
+                worker.containers[container.name] = replace(
+                    status, state="running", reason="", restarts=run.starts - 1, started_ns=run.since_ns, ready=False
+                )
+                self.probes.container_running(worker, container)
+            elif not run.up and run.starts > 0 and (fresh or status.state == "running"):
+                self._container_died(worker, run)
+
+    def _container_died(self, worker: PodWorker, run: ContainerRun) -> None:
+        status = worker.containers[run.name]
+        reason = "Completed" if run.exit_code == 0 else "Error"
+        by = f"kubelet {worker.node}"
+        text = f"kubelet on {worker.node} noticed that {run.name} of {worker.key.name} exited ({run.exit_code})"
+        self.core.fact(What.KUBELET_NOTICED, worker.key, by, text)
+        dead = replace(
+            status, state="terminated", reason=reason, ready=False, restarts=run.starts - 1, finished_ns=run.since_ns,
+            exit_code=run.exit_code,
+        )  # fmt: skip
+        self.status.update(worker, run.name, dead)
+        if not worker.kill:
+            self._restart_or_wait(worker, run.name, retry=False)
+
+    def _restart_or_wait(self, worker: PodWorker, name: str, *, retry: bool) -> None:
+        """Restart a dead container now, or fail the sync because it is in back-off (doBackOff)."""
+        status = worker.containers[name]
+        policy = worker.spec.restart_policy
+        if policy == "Never" or (policy == "OnFailure" and status.exit_code == 0):
+            return
+        now, finished = self.core.now_ns, status.finished_ns or self.core.now_ns
+        entry = worker.back_off.get(name)
+        fresh = entry is None or finished - entry[1] > self.core.spans["crash_backoff_reset_s"][0]
+        waits = self.core.spans["first_restart_s"][0] if fresh or entry is None else entry[0]
+        if now - finished < waits:
+            self._back_off(worker, name, waits, retry)
+            return
+        first = self.core.spans["crash_backoff_s"][0]
+        longest = self.core.spans["crash_backoff_max_s"][0]
+        worker.back_off[name] = (first if fresh or entry is None else min(2 * entry[0], longest), now)
+        wait = self.core.delay("container_restart_s", worker.key.name)
+        self.core.push(wait, ContainersStarted(worker.node, worker.key, worker.uid, (name,)))
+
+    def _back_off(self, worker: PodWorker, name: str, waits: int, retry: bool) -> None:
+        status = worker.containers[name]
+        if retry and status.state != "waiting":
+            # The reason of a failed sync shows in the status that the next sync writes.
+            self.status.update(worker, name, replace(status, state="waiting", reason="CrashLoopBackOff"))
+        if not retry:
+            text = f"kubelet on {worker.node} waits {waits / 1e9:g} s before it restarts {name} of {worker.key.name}"
+            self.core.fact(What.BACK_OFF, worker.key, f"kubelet {worker.node}", text)
+        wait = self.core.delay("sync_retry_s", worker.key.name)
+        self.core.push(wait, RetrySync(worker.node, worker.key, worker.uid, name, status.restarts + 1))
+
+    # --- ground truth changes -------------------------------------------------------------------------------
+
+    def containers_exited(self, key: Key, names: Sequence[str], exit_code: int, why: str) -> None:
+        """Containers stop running now, whether or not anybody notices."""
+        ground = self.core.runtime.get(key)
+        if ground is None:
+            return
+        now = self.core.now_ns
+        dead = [
+            replace(run, up=False, accepting=False, since_ns=now, exit_code=exit_code)
+            for run in ground.containers
+            if run.name in names and run.up
+        ]
+        if not dead:
+            return
+        after = ground.with_runs(*dead, exited_ns=now)
+        self.core.set_ground(key, after)
+        what = " and ".join(run.name for run in dead)
+        text = f"{what} of {key.name} exited with code {exit_code}{why}"
+        self.core.fact(What.CONTAINER_EXITED, key, f"node {ground.node}", text)
+        if after.listening != ground.listening:
+            self._tell_listeners(after)
+        self.pleg.pod_changed(ground.node, key)
+
+    def worker_gone(self, key: Key) -> None:
+        """A pod is completely stopped; a namesake that waited for that can start."""
+        worker = self.status.workers.pop(key, None)
+        uid = self._waiting.pop(key, "")
+        if worker is not None and uid:
+            self.core.push(0, PodSeen(worker.node, key, uid))

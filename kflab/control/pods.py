@@ -1,0 +1,75 @@
+"""Small things every workload controller does with pods: making, marking, deleting, counting."""
+
+from dataclasses import replace
+
+from kflab.cluster.ipam import Pins
+from kflab.control.core import Core
+from kflab.control.facts import What
+from kflab.manifest.objects import Key, Pod
+
+
+def active(pod: Pod) -> bool:
+    """Neither finished nor being deleted (k8s.io/kubernetes pkg/controller/controller_utils.go IsPodActive)."""
+    return pod.meta.deletion_ns is None and pod.status.phase not in ("Succeeded", "Failed")
+
+
+def available(pod: Pod, min_ready_ns: int, now_ns: int) -> bool:
+    """Ready for minReadySeconds (pkg/api/v1/pod IsPodAvailable)."""
+    if not pod.status.ready:
+        return False
+    since = pod.status.ready_since_ns
+    return min_ready_ns == 0 or since is None or since + min_ready_ns <= now_ns
+
+
+def owned_pods(core: Core, owner: Key) -> list[Pod]:
+    """Pods whose controlling owner is `owner`, in order of creation."""
+    found = []
+    for key in core.index.owned_by(owner):
+        pod = core.store.get(key)
+        if isinstance(pod, Pod):
+            found.append(pod)
+    return found
+
+
+def create_pod(core: Core, owner: Key, pod: Pod, by: str, pin: tuple[Key, int]) -> None:
+    """Make one pod of a workload.
+
+    Args:
+        core: The shared state.
+        owner: Its controlling owner.
+        pod: Name, labels and spec; the owner is filled in here.
+        by: The controller.
+        pin: The workload that a user wrote, and which of its pods this is: pinned addresses go by it.
+    """
+    workload, ordinal = pin
+    pinned = Pins.nth(core.pins.pod_ips, workload.namespace, workload.kind, workload.name, ordinal)
+    if pinned:
+        core.pinned_ips[pod.key] = pinned
+    change = core.create(replace(pod, meta=replace(pod.meta, owner=owner)), by)
+    if change is not None and not core.quiet:
+        core.fact(What.POD_CREATED, change.key, by, f"{by} created {pod.meta.name}", change.revision)
+
+
+def mark_deleted(core: Core, pod: Pod, grace_s: int | None, by: str) -> None:
+    """A graceful delete: deletionTimestamp, or removal at once where nobody has to stop anything.
+
+    A pod that no kubelet has, or one deleted with grace 0, goes at once (k8s.io/kubernetes
+    pkg/registry/core/pod/strategy.go CheckGracefulDelete).
+    """
+    grace = pod.spec.grace_s if grace_s is None else grace_s
+    if not pod.spec.node_name or pod.status.phase in ("Succeeded", "Failed"):
+        grace = 0
+    if grace == 0:
+        core.fact(What.POD_DELETED, pod.key, by, f"{by} deleted {pod.meta.name} without waiting")
+        change = core.remove(pod.key, by)
+        if change is not None:
+            core.fact(What.POD_REMOVED, pod.key, by, f"{pod.meta.name} was removed from the API", change.revision)
+        return
+    if pod.meta.deletion_ns is not None and (pod.meta.grace_s or 0) <= grace:
+        return
+    since = core.now_ns if pod.meta.deletion_ns is None else pod.meta.deletion_ns
+    change = core.put(replace(pod, meta=replace(pod.meta, deletion_ns=since, grace_s=grace)), by)
+    if change is not None:
+        core.fact(
+            What.POD_DELETED, pod.key, by, f"{by} deleted {pod.meta.name} with {grace} s of grace", change.revision
+        )

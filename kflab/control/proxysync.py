@@ -1,0 +1,247 @@
+"""kube-proxy on every node: when it syncs, and which revision its rules are then made from.
+
+Changes go through the bounded-frequency runner: at once when the last run is a second ago (or one of two tokens is
+left), else a second after the last run ended; never a debounce. Source: k8s.io/kubernetes
+pkg/util/async/bounded_frequency_runner.go as of 1.33, pkg/proxy/iptables/proxier.go; lifecycle 1.4.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+from kflab.cluster.checkpoint import Mutable
+from kflab.cluster.store import Change
+from kflab.control.core import Controller, Core
+from kflab.control.facts import What
+from kflab.control.heap import Event
+from kflab.control.lbsync import LbSync
+from kflab.control.observers import Observer
+from kflab.manifest.objects import EndpointSlice, Key, KubeObject, KubeProxyConfiguration, LoadBalancerIngress, Service
+
+FAR_PAST = -(10**18)
+
+SMALL, LARGE = 100, 5000
+"""Numbers of Services for which sync times are given."""
+
+PLAUSIBLE_NS = 60_000_000_000
+"""Rules of a settled cluster were last written within the last minute before t = 0 (M)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProxySynced(Event):
+    """A sync run has ended: the rules are in the kernel."""
+
+    room: ClassVar[str] = "proxysync"
+    node: str
+    started_ns: int
+    life: int
+    full: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyReady(Event):
+    """A started kube-proxy has filled its caches."""
+
+    room: ClassVar[str] = "proxysync"
+    needs_api: ClassVar[bool] = True
+    node: str
+    life: int
+
+    @property
+    def actor(self) -> str:
+        """The kube-proxy."""
+        return f"kube-proxy/{self.node}"
+
+
+@dataclass(slots=True)
+class Proxy(Mutable):
+    """One kube-proxy process."""
+
+    observer: Observer
+    inbox: list[tuple[int, int]] = field(default_factory=list)
+    """(when it has the event, revision), ascending: changes not yet in rules."""
+    last_arrival: int = FAR_PAST
+    run_start: int = FAR_PAST
+    run_end: int = FAR_PAST
+    bucket: int = FAR_PAST
+    """Token bucket as a theoretical arrival time (GCRA): full when it lies in the past."""
+    life: int = 0
+    """Grows with every stop: events of an earlier process mean nothing."""
+
+
+class ProxySync(Controller):
+    """All kube-proxies."""
+
+    room = "proxysync"
+    kinds = ("Service", "EndpointSlice", "KubeProxyConfiguration")
+
+    def __init__(self, core: Core, lb: LbSync) -> None:
+        super().__init__(core)
+        self.lb = lb
+        self.proxies: dict[str, Proxy] = {}
+        self.relevant = 0
+        """Revision of the newest change that kube-proxies sync for."""
+        self.relevant_ns = FAR_PAST
+        self._interval = core.spans["proxy_min_sync_s"][0]
+
+    def configure(self, config: KubeProxyConfiguration | None) -> None:
+        """Take minSyncPeriod from the cluster's configuration, unless a scenario overrides it."""
+        if config is not None and self.core.delays.proxy_min_sync_s == 1.0:
+            self._interval = round(config.min_sync_s * 1e9)
+
+    def add_node(self, node: str) -> None:
+        """A node has a kube-proxy; after t = 0 it starts now."""
+        if node in self.proxies:
+            return
+        observer = Observer(f"kube-proxy/{node}", "kube-proxy", node)
+        self.core.observers[observer.name] = observer
+        self.proxies[node] = Proxy(observer)
+        if not self.core.quiet:
+            self._begin(self.proxies[node])
+
+    def remove_node(self, node: str) -> None:
+        """The node is gone."""
+        proxy = self.proxies.pop(node, None)
+        if proxy is not None:
+            proxy.observer.running = False
+            self.core.observers.pop(proxy.observer.name, None)
+
+    # --- changes --------------------------------------------------------------------------------------------
+
+    def changed(self, change: Change) -> None:
+        """Wake every kube-proxy for a change that its trackers do not ignore."""
+        if isinstance(change.new, KubeProxyConfiguration):
+            self.configure(change.new)
+            return
+        if not matters(change.old, change.new):
+            return
+        self.relevant, self.relevant_ns = change.revision, self.core.now_ns
+        if self.core.quiet:
+            return
+        core, now = self.core, self.core.now_ns
+        watch_low, watch_high = core.spans["proxy_watch_s"]
+        sync_low, sync_high = self._sync_span()
+        watch_span, sync_span = watch_high - watch_low + 1, sync_high - sync_low + 1
+        for node, proxy in self.proxies.items():
+            if not proxy.observer.running:
+                continue
+            bits = core.bits("kube-proxy", node)
+            arrival = now + watch_low + ((bits >> 32) * watch_span >> 32)
+            if core.has_reconnects:
+                arrival = max(arrival, core.reconnected_ns(proxy.observer.name))
+            if arrival < proxy.last_arrival:
+                arrival = proxy.last_arrival
+            proxy.last_arrival = arrival
+            proxy.inbox.append((arrival, change.revision))
+            if arrival > proxy.run_start:
+                self._plan(node, proxy, arrival, sync_low + ((bits & 0xFFFFFFFF) * sync_span >> 32))
+
+    def _sync_span(self) -> tuple[int, int]:
+        """Length of a sync for the present number of Services, as (low, high) in ns."""
+        small, large = self.core.spans["proxy_sync_s"], self.core.spans["proxy_sync_large_s"]
+        above = max(0, self.core.store.count("Service") - SMALL)
+        low, high = (s + (g - s) * above // (LARGE - SMALL) for s, g in zip(small, large, strict=True))
+        return low, high
+
+    def _plan(self, node: str, proxy: Proxy, asked_ns: int, takes_ns: int, *, full: bool = False) -> None:
+        """Plan the run that carries a change which no planned run carries yet."""
+        burst = max(1, int(self.core.delays.proxy_burst))
+        earliest = max(asked_ns, proxy.run_end)
+        token_ns = proxy.bucket - (burst - 1) * self._interval
+        if earliest < token_ns:
+            # No token: the runner's timer fires one interval after the last run ended.
+            earliest = max(token_ns, proxy.run_end + self._interval)
+        proxy.run_start, proxy.run_end = earliest, earliest + takes_ns
+        proxy.bucket = max(proxy.bucket, earliest) + self._interval
+        self.core.push_at(proxy.run_end, ProxySynced(node, earliest, proxy.life, full))
+
+    def handle(self, event: Event) -> None:
+        """Rules are written, or a process is ready for its first sync."""
+        if isinstance(event, ProxySynced):
+            proxy = self.proxies.get(event.node)
+            if proxy is not None and proxy.life == event.life:
+                self._synced(event, proxy)
+        elif isinstance(event, ProxyReady):
+            proxy = self.proxies.get(event.node)
+            if proxy is not None and proxy.life == event.life:
+                now = self.core.now_ns
+                proxy.inbox = [(now, max(self.relevant, 1))]
+                proxy.last_arrival = now
+                takes = self._sync_span()[1]
+                self._plan(event.node, proxy, now, takes, full=True)
+
+    def _synced(self, event: ProxySynced, proxy: Proxy) -> None:
+        carried = 0
+        while carried < len(proxy.inbox) and proxy.inbox[carried][0] <= event.started_ns:
+            carried += 1
+        if not carried:
+            return
+        revision = proxy.inbox[carried - 1][1]
+        del proxy.inbox[:carried]
+        observer = proxy.observer
+        before = observer.revision
+        observer.learn(self.core.now_ns, revision)
+        how = "wrote all rules anew" if event.full else "wrote new rules"
+        self.core.fact(
+            What.RULES_SYNCED, Key("Observer", "", observer.name), observer.name,
+            f"kube-proxy on {event.node} {how}", revision,
+        )  # fmt: skip
+        self.lb.proxy_synced(event.node, before, revision)
+
+    # --- stop and start -------------------------------------------------------------------------------------
+
+    def stop(self, node: str) -> None:
+        """The process ends; its rules stay in the kernel."""
+        proxy = self.proxies[node]
+        proxy.observer.running = False
+        proxy.life += 1
+        proxy.inbox.clear()
+        proxy.run_start = proxy.run_end = proxy.bucket = proxy.last_arrival = FAR_PAST
+        self.lb.proxy_changed(node)
+
+    def start(self, node: str) -> None:
+        """A new process: fills its caches, then a full sync."""
+        self._begin(self.proxies[node])
+
+    def _begin(self, proxy: Proxy) -> None:
+        proxy.observer.running = True
+        node = proxy.observer.node
+        self.core.push(self.core.delay("proxy_start_s", f"kube-proxy/{node}"), ProxyReady(node, proxy.life))
+        self.lb.proxy_changed(node)
+
+    def finish_settling(self) -> None:
+        """Bring all kube-proxies to the newest revision; nobody saw what they did before t = 0."""
+        now = self.core.now_ns
+        earliest = max(now - PLAUSIBLE_NS, min(self.relevant_ns, now - 1_000_000_000))
+        for node, proxy in self.proxies.items():
+            if proxy.observer.running:
+                t_ns = self.core.draws.control_between("rules-written", node, 0, earliest, now)
+                proxy.observer.learn(t_ns, self.relevant)
+
+
+def matters(old: KubeObject | None, new: KubeObject | None) -> bool:
+    """Whether kube-proxy's change trackers see a difference (pkg/proxy servicechangetracker, endpointschangetracker)."""
+    obj = new or old
+    if isinstance(obj, EndpointSlice):
+        # The informer leaves out slices of headless Services (cmd/kube-proxy/app/server.go).
+        if "service.kubernetes.io/headless" in obj.meta.labels:
+            return False
+        if isinstance(old, EndpointSlice) and isinstance(new, EndpointSlice):
+            return (old.endpoints, old.ports, old.service) != (new.endpoints, new.ports, new.service)
+        return bool(obj.endpoints)
+    if isinstance(obj, Service):
+        return _rules_of(old) != _rules_of(new)
+    return False
+
+
+def _rules_of(service: KubeObject | None) -> Service | None:
+    """A Service reduced to what rules are made from; None when it has none."""
+    if (
+        not isinstance(service, Service)
+        or service.headless
+        or service.type == "ExternalName"
+        or not service.cluster_ips
+    ):
+        return None
+    ips = tuple(LoadBalancerIngress(e.ip, "", e.ip_mode) for e in service.load_balancer if e.ip)
+    meta = replace(service.meta, labels={}, annotations={}, generation=0, uid="", creation_ns=0)
+    return replace(service, meta=meta, load_balancer=ips, selector={}, place=None, raw=None)

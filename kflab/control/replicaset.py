@@ -1,0 +1,204 @@
+"""ReplicaSet controller: as many active pods as asked for, and which one goes first.
+
+Source: k8s.io/kubernetes pkg/controller/replicaset/replica_set.go (manageReplicas, slowStartBatch),
+pkg/controller/controller_utils.go (ActivePodsWithRanks).
+"""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from kflab.cluster.ipam import Pins
+from kflab.cluster.store import Change
+from kflab.control.core import Controller, Core
+from kflab.control.delays import ns
+from kflab.control.heap import Event
+from kflab.control.names import generated
+from kflab.control.pods import active, available, create_pod, mark_deleted, owned_pods
+from kflab.manifest.objects import Key, Meta, Pod, ReplicaSet
+
+BY = "replicaset-controller"
+
+BURST = 500
+"""At most so many creations or deletions per sync."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncReplicaSet(Event):
+    """A ReplicaSet is taken from the work queue."""
+
+    room: ClassVar[str] = "replicaset"
+    needs_api: ClassVar[bool] = True
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class CreatePods(Event):
+    """One batch of the slow start is sent."""
+
+    room: ClassVar[str] = "replicaset"
+    needs_api: ClassVar[bool] = True
+    key: Key
+    count: int
+
+
+class ReplicaSetController(Controller):
+    """Makes and deletes pods of ReplicaSets and writes their status."""
+
+    room = "replicaset"
+    kinds = ("ReplicaSet", "Pod")
+
+    def __init__(self, core: Core) -> None:
+        super().__init__(core)
+        self._queued: dict[Key, None] = {}
+        self._expected: dict[Key, int] = {}
+        """Creations under way: not seen as pods yet, so not asked for again."""
+        self._created: dict[Key, int] = {}
+        """Pods created so far, by pin owner: the ordinals of pins."""
+
+    def changed(self, change: Change) -> None:
+        """Queue the ReplicaSet, or the owner of the pod."""
+        if change.key.kind == "ReplicaSet":
+            if change.new is None:
+                for pod in owned_pods(self.core, change.key):
+                    mark_deleted(self.core, pod, None, "garbage-collector")
+            else:
+                self._enqueue(change.key)
+            return
+        for obj in (change.old, change.new):
+            if isinstance(obj, Pod) and obj.meta.owner is not None and obj.meta.owner.kind == "ReplicaSet":
+                self._enqueue(obj.meta.owner)
+            elif isinstance(obj, Pod) and obj.meta.owner is None and change.old is None:
+                self._enqueue_adopters(obj)
+
+    def _enqueue_adopters(self, pod: Pod) -> None:
+        for obj in self.core.store.of_kind("ReplicaSet", pod.meta.namespace):
+            if isinstance(obj, ReplicaSet) and obj.selector.matches(pod.meta.labels):
+                self._enqueue(obj.key)
+
+    def _enqueue(self, key: Key) -> None:
+        if key not in self._queued:
+            self._queued[key] = None
+            wait = self.core.delay("watch_s", key.name) + self.core.delay("controller_s", key.name)
+            self.core.push(wait, SyncReplicaSet(key))
+
+    def handle(self, event: Event) -> None:
+        """Bring one ReplicaSet in order."""
+        match event:
+            case SyncReplicaSet(key):
+                self._queued.pop(key, None)
+                rs = self.core.store.get(key)
+                if isinstance(rs, ReplicaSet):
+                    self._sync(rs)
+            case CreatePods(key, count):
+                rs = self.core.store.get(key)
+                self._expected[key] = max(0, self._expected.get(key, 0) - count)
+                if isinstance(rs, ReplicaSet):
+                    for _ in range(count):
+                        self._create(rs)
+
+    def _sync(self, rs: ReplicaSet) -> None:
+        self._adopt(rs)
+        pods = [pod for pod in owned_pods(self.core, rs.key) if active(pod)]
+        missing = rs.replicas - len(pods) - self._expected.get(rs.key, 0)
+        if missing > 0:
+            self._slow_start(rs, min(missing, BURST))
+        elif missing < 0:
+            for pod in victims(self.core, rs, pods)[: min(-missing, BURST)]:
+                mark_deleted(self.core, pod, None, BY)
+        self._write_status(rs)
+
+    def _adopt(self, rs: ReplicaSet) -> None:
+        """Pods that match and have no owner become the ReplicaSet's (controller_ref_manager.go)."""
+        for key in self.core.index.pods_matching(rs.meta.namespace, rs.selector):
+            pod = self.core.store.get(key)
+            if isinstance(pod, Pod) and pod.meta.owner is None and active(pod) and rs.selector.matches(pod.meta.labels):
+                self.core.put(replace(pod, meta=replace(pod.meta, owner=rs.key)), BY)
+
+    def _slow_start(self, rs: ReplicaSet, count: int) -> None:
+        """Batches of 1, 2, 4, 8 …, each sent when the one before has succeeded."""
+        self._expected[rs.key] = self._expected.get(rs.key, 0) + count
+        wait, batch = 0, 1
+        while count > 0:
+            size = min(batch, count)
+            wait += self.core.delay("api_write_s", rs.meta.name)
+            self.core.push(wait, CreatePods(rs.key, size))
+            count, batch = count - size, 2 * batch
+
+    def _create(self, rs: ReplicaSet) -> None:
+        owner = rs.meta.owner or rs.key
+        ordinal = self._created.get(owner, 0)
+        self._created[owner] = ordinal + 1
+        name = Pins.nth(self.core.pins.pod_names, owner.namespace, owner.kind, owner.name, ordinal)
+        while not name or self.core.store.get(Key("Pod", rs.meta.namespace, name)) is not None:
+            name = generated(f"{rs.meta.name}-", self.core.bits("pod-name", rs.meta.name))
+        meta = Meta(name, rs.meta.namespace, rs.template.labels, rs.template.annotations)
+        create_pod(self.core, rs.key, Pod(meta, spec=rs.template.spec), BY, (owner, ordinal))
+
+    def note_given(self, owner: Key, count: int) -> None:
+        """Pods that came with the input count as created: pins are for those made later."""
+        self._created[owner] = self._created.get(owner, 0) + count
+
+    def _write_status(self, rs: ReplicaSet) -> None:
+        pods = [pod for pod in owned_pods(self.core, rs.key) if active(pod)]
+        min_ready = ns(rs.min_ready_s)
+        now = self.core.now_ns
+        ready = [pod for pod in pods if pod.status.ready]
+        good = [pod for pod in ready if available(pod, min_ready, now)]
+        labels = rs.template.labels
+        observed = {
+            "replicas": len(pods),
+            "fullyLabeledReplicas": sum(labels.items() <= pod.meta.labels.items() for pod in pods),
+            "readyReplicas": len(ready),
+            "availableReplicas": len(good),
+        }
+        current = self.core.store.get(rs.key)
+        if isinstance(current, ReplicaSet) and current.observed != observed:
+            self.core.put(replace(current, observed=observed), BY)
+        if len(good) < len(ready):
+            # Upstream asks for one more sync when the first pod's minReadySeconds are over.
+            first = min(p.status.ready_since_ns or 0 for p in ready if p not in good)
+            self.core.push_at(first + min_ready, SyncReplicaSet(rs.key))
+
+
+def victims(core: Core, rs: ReplicaSet, pods: list[Pod]) -> list[Pod]:
+    """Pods in the order in which scaling down deletes them (ActivePodsWithRanks; lifecycle 1.6)."""
+    related = _co_located(core, rs, pods)
+
+    def rank(pod: Pod) -> tuple[object, ...]:
+        phases = {"Pending": 0, "Unknown": 1}
+        ready_since = pod.status.ready_since_ns if pod.status.ready_since_ns is not None else pod.meta.creation_ns
+        return (
+            bool(pod.spec.node_name),
+            phases.get(pod.status.phase, 2),
+            pod.status.ready,
+            _deletion_cost(pod),
+            -related.get(pod.spec.node_name, 0),
+            _log2_bucket(core.now_ns - ready_since) if pod.status.ready else 0,
+            -pod.status.restarts,
+            _log2_bucket(core.now_ns - pod.meta.creation_ns),
+            pod.meta.uid,
+        )
+
+    return sorted(pods, key=rank)
+
+
+def _co_located(core: Core, rs: ReplicaSet, pods: list[Pod]) -> dict[str, int]:
+    """Active pods per node of all ReplicaSets with the same owner (getPodsRankedByRelatedPodsOnSameNode)."""
+    counts: dict[str, int] = {}
+    family = core.index.owned_by(rs.meta.owner) if rs.meta.owner is not None else [rs.key]
+    for key in family:
+        for pod in owned_pods(core, key) if key.kind == "ReplicaSet" else ():
+            if active(pod) and pod.spec.node_name:
+                counts[pod.spec.node_name] = counts.get(pod.spec.node_name, 0) + 1
+    return counts
+
+
+def _deletion_cost(pod: Pod) -> int:
+    text = pod.meta.annotations.get("controller.kubernetes.io/pod-deletion-cost", "0")
+    return int(text) if text.lstrip("-").isdigit() else 0
+
+
+def _log2_bucket(age_ns: int) -> int:
+    """Ages are compared by their logarithm, so that pods of about one age go in arbitrary order (by uid)."""
+    seconds = max(0, age_ns) // 1_000_000_000
+    return seconds.bit_length()

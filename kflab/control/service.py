@@ -1,0 +1,76 @@
+"""Service controller of the cloud provider, and the API server's clean-up: LoadBalancer status, released addresses.
+
+Source: k8s.io/cloud-provider controllers/service/controller.go; names as the AWS Load Balancer Controller gives
+them (docs/guide/service/nlb.md, pkg/service/model_build_load_balancer.go buildLoadBalancerName).
+"""
+
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import ClassVar
+
+from kflab.cluster.store import Change
+from kflab.control.admission import release_service
+from kflab.control.core import Controller, Core
+from kflab.control.facts import What
+from kflab.control.heap import Event
+from kflab.manifest.objects import Key, LoadBalancerIngress, Service
+
+BY = "cloud-controller"
+
+
+@dataclass(frozen=True, slots=True)
+class CloudMade(Event):
+    """The cloud has made a Service's load balancer and its controller writes the status."""
+
+    room: ClassVar[str] = "service"
+    needs_api: ClassVar[bool] = True
+    key: Key
+
+
+class ServiceController(Controller):
+    """Orders load balancers."""
+
+    room = "service"
+    kinds = ("Service",)
+
+    def __init__(self, core: Core) -> None:
+        super().__init__(core)
+        self._ordered: dict[Key, None] = {}
+
+    def changed(self, change: Change) -> None:
+        """A Service wants a load balancer, or is gone."""
+        new = change.new
+        if isinstance(new, Service):
+            if new.type == "LoadBalancer" and not new.load_balancer and new.key not in self._ordered:
+                self._ordered[new.key] = None
+                self.core.push(self.core.delay("cloud_lb_s", new.meta.name), CloudMade(new.key))
+        elif isinstance(change.old, Service):
+            release_service(self.core, change.old)
+
+    def handle(self, event: Event) -> None:
+        """Publish the load balancer's name."""
+        assert isinstance(event, CloudMade)
+        self._ordered.pop(event.key, None)
+        service = self.core.store.get(event.key)
+        if not isinstance(service, Service) or service.type != "LoadBalancer" or service.load_balancer:
+            return
+        hostname = published_name(self.core, service)
+        change = self.core.put(replace(service, load_balancer=(LoadBalancerIngress(hostname=hostname),)), BY)
+        if change is not None:
+            text = f"the cloud made the load balancer of {service.meta.name}: {hostname}"
+            self.core.fact(What.APPLIED, event.key, BY, text, change.revision)
+
+
+def published_name(core: Core, service: Service) -> str:
+    """The DNS name of a Service's NLB: its pin, else k8s-NAMESPACE-NAME-HASH-ID.elb.REGION.amazonaws.com."""
+    name = f"{service.meta.namespace}/{service.meta.name}"
+    pinned = core.pins.lb_hostnames.get(name, "")
+    if pinned:
+        return pinned
+    digest = blake2b(name.encode(), digest_size=13).hexdigest()
+    parts = (_short(service.meta.namespace), _short(service.meta.name), digest[:10])
+    return f"k8s-{'-'.join(parts)}-{digest[10:26]}.elb.us-east-1.amazonaws.com"
+
+
+def _short(text: str) -> str:
+    return "".join(char for char in text if char.isalnum())[:8]

@@ -1,0 +1,145 @@
+"""What each kubelet knows of its pods, and the status it writes to the API.
+
+Stands for the pod workers' state and k8s.io/kubernetes pkg/kubelet/status/status_manager.go. Between a change on
+the node and the write of a status lie the relist that notices it and the PATCH.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+from kflab.cluster.checkpoint import Mutable
+from kflab.control.core import Controller, Core
+from kflab.control.facts import What
+from kflab.control.heap import Event
+from kflab.manifest.objects import ContainerStatus, Key, Pod, PodSpec, PodStatus
+
+
+@dataclass(slots=True)
+class PodWorker(Mutable):
+    """One pod as its kubelet knows it."""
+
+    key: Key
+    uid: str
+    node: str
+    spec: PodSpec
+    seen_ns: int
+    """When the kubelet first synced the pod: phase of its probes."""
+    pod_ips: tuple[str, ...] = ()
+    host_ips: tuple[str, ...] = ()
+    containers: dict[str, ContainerStatus] = field(default_factory=dict)
+    """By name, in the order of the spec."""
+    ready: bool = False
+    ready_since_ns: int | None = None
+    back_off: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Container → (back-off in ns, when it was last raised), as client-go's flowcontrol.Backoff keeps it."""
+    startup_passed: set[str] = field(default_factory=set)
+    probe_runs: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    """(container, kind) → (good answers in a row, bad answers in a row)."""
+    probe_due: set[tuple[str, str]] = field(default_factory=set)
+    kill: int = 0
+    """Number of the current termination; 0 while it is to live."""
+    writing: bool = False
+    """A status write is on its way."""
+
+    def phase(self) -> str:
+        """status.phase (pkg/kubelet/kubelet_pods.go getPhase)."""
+        states = list(self.containers.values())
+        if any(st.state == "waiting" and st.exit_code is None for st in states):
+            return "Pending"
+        if any(st.state == "running" for st in states) or self.spec.restart_policy == "Always":
+            return "Running"
+        if any(st.state == "waiting" for st in states):
+            return "Running"
+        failed = any(st.exit_code for st in states)
+        return "Failed" if failed else ("Succeeded" if states else "Running")
+
+
+@dataclass(frozen=True, slots=True)
+class WriteStatus(Event):
+    """A kubelet's status PATCH arrives at the API server."""
+
+    room: ClassVar[str] = "status"
+    needs_api: ClassVar[bool] = True
+    of_kubelet: ClassVar[bool] = True
+    node: str
+    key: Key
+    uid: str
+
+    @property
+    def actor(self) -> str:
+        """The kubelet."""
+        return f"kubelet/{self.node}"
+
+
+class StatusManager(Controller):
+    """Keeps the workers and writes their statuses."""
+
+    room = "status"
+
+    def __init__(self, core: Core) -> None:
+        super().__init__(core)
+        self.workers: dict[Key, PodWorker] = {}
+
+    def worker(self, key: Key, uid: str) -> PodWorker | None:
+        """The worker of exactly this pod, not of a later one with its name."""
+        worker = self.workers.get(key)
+        return worker if worker is not None and worker.uid == uid else None
+
+    def update(self, worker: PodWorker, name: str, status: ContainerStatus) -> None:
+        """A container's status changed in the kubelet's eyes: work out readiness and write."""
+        worker.containers[name] = status
+        ready = all(st.ready for st in worker.containers.values())
+        if ready != worker.ready:
+            worker.ready, worker.ready_since_ns = ready, self.core.now_ns
+        self.write_soon(worker)
+
+    def write_soon(self, worker: PodWorker) -> None:
+        """Send a PATCH, unless one that will carry this change is on its way."""
+        if not worker.writing:
+            worker.writing = True
+            wait = self.core.delay("pod_status_write_s", worker.key.name)
+            self.core.push(wait, WriteStatus(worker.node, worker.key, worker.uid))
+
+    def handle(self, event: Event) -> None:
+        """Write what the kubelet knows now."""
+        assert isinstance(event, WriteStatus)
+        worker = self.worker(event.key, event.uid)
+        if worker is None:
+            return
+        worker.writing = False
+        self.write(worker)
+
+    def write(self, worker: PodWorker) -> None:
+        """Put the worker's status into the API."""
+        pod = self.core.store.get(worker.key)
+        if not isinstance(pod, Pod) or pod.meta.uid != worker.uid:
+            return
+        status = PodStatus(
+            phase=worker.phase(),
+            pod_ips=worker.pod_ips,
+            host_ips=worker.host_ips,
+            ready=worker.ready,
+            ready_since_ns=worker.ready_since_ns,
+            scheduled_ns=pod.status.scheduled_ns,
+            start_ns=worker.seen_ns,
+            containers=tuple(worker.containers.values()),
+        )
+        by = f"kubelet {worker.node}"
+        change = self.core.put(replace(pod, status=status), by)
+        if change is not None and not self.core.quiet:
+            text = f"kubelet on {worker.node} wrote that {pod.meta.name} is {_describe(pod.status, status)}"
+            self.core.fact(What.POD_STATUS_WRITTEN, worker.key, by, text, change.revision)
+
+
+def _describe(old: PodStatus, new: PodStatus) -> str:
+    state = "ready" if new.ready else "not ready"
+    for container in new.containers:
+        if container.state == "waiting" and container.reason not in ("ContainerCreating", "PodInitializing"):
+            return f"{state} ({container.reason})"
+        if container.state == "terminated":
+            return f"{state} (exited {container.exit_code})"
+    if new.phase == "Pending":
+        return "pending"
+    if not new.ready and new.phase == "Running" and not old.ready:
+        return "running, not ready"
+    return state

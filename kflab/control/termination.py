@@ -1,0 +1,290 @@
+"""The end of a pod: preStop, SIGTERM, the application's exit or SIGKILL, the address gone, the object removed.
+
+Source: k8s.io/kubernetes pkg/kubelet/kuberuntime/kuberuntime_container.go killContainer, pod_workers.go,
+website docs/concepts/workloads/pods/pod-lifecycle (lifecycle 1.2, 4C).
+"""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from kflab.cluster.store import Change
+from kflab.control.core import Controller, Core
+from kflab.control.delays import SECOND_NS
+from kflab.control.facts import What
+from kflab.control.heap import Event
+from kflab.control.kubelet import Kubelet
+from kflab.control.probes import KillContainer
+from kflab.control.status import PodWorker
+from kflab.manifest.objects import Key, Pod
+
+
+@dataclass(frozen=True, slots=True)
+class KillPod(Event):
+    """The kubelet starts to stop a pod."""
+
+    room: ClassVar[str] = "termination"
+    of_kubelet: ClassVar[bool] = True
+    needs_api: ClassVar[bool] = True
+    node: str
+    key: Key
+    uid: str
+    grace_s: int
+
+    @property
+    def actor(self) -> str:
+        """The kubelet."""
+        return f"kubelet/{self.node}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sigterm(Event):
+    """SIGTERM reaches a container."""
+
+    room: ClassVar[str] = "termination"
+    of_kubelet: ClassVar[bool] = True
+    node: str
+    key: Key
+    uid: str
+    container: str
+    kill: int
+    deadline_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sigkill(Event):
+    """The grace period is over."""
+
+    room: ClassVar[str] = "termination"
+    of_kubelet: ClassVar[bool] = True
+    node: str
+    key: Key
+    uid: str
+    container: str
+    kill: int
+    starts: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopListening(Event):
+    """The application closes its listeners after SIGTERM."""
+
+    room: ClassVar[str] = "termination"
+    key: Key
+    uid: str
+    container: str
+    starts: int
+
+
+@dataclass(frozen=True, slots=True)
+class AppExit(Event):
+    """The application has finished and exits."""
+
+    room: ClassVar[str] = "termination"
+    key: Key
+    uid: str
+    container: str
+    starts: int
+
+
+@dataclass(frozen=True, slots=True)
+class TearDown(Event):
+    """Sandbox and address go."""
+
+    room: ClassVar[str] = "termination"
+    of_kubelet: ClassVar[bool] = True
+    node: str
+    key: Key
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemovePod(Event):
+    """The kubelet deletes the pod object for good."""
+
+    room: ClassVar[str] = "termination"
+    of_kubelet: ClassVar[bool] = True
+    needs_api: ClassVar[bool] = True
+    node: str
+    key: Key
+    uid: str
+
+    @property
+    def actor(self) -> str:
+        """The kubelet."""
+        return f"kubelet/{self.node}"
+
+
+class Termination(Controller):
+    """Stops containers and pods."""
+
+    room = "termination"
+    kinds = ("Pod",)
+
+    def __init__(self, core: Core, kubelet: Kubelet) -> None:
+        super().__init__(core)
+        self.kubelet = kubelet
+        self.status = kubelet.status
+
+    def changed(self, change: Change) -> None:
+        """A deletion timestamp was set or shortened, or the object of a running pod is gone."""
+        old, new = change.old, change.new
+        if not isinstance(old, Pod) or self.status.worker(change.key, old.meta.uid) is None:
+            if isinstance(old, Pod) and new is None:
+                self.core.pinned_ips.pop(change.key, None)
+            return
+        if new is None:
+            self._push_kill(old, 0)
+        elif new.meta.deletion_ns is not None and (
+            old.meta.deletion_ns is None or (new.meta.grace_s or 0) < (old.meta.grace_s or 0)
+        ):
+            assert isinstance(new, Pod)
+            self._push_kill(new, new.meta.grace_s or 0)
+
+    def _push_kill(self, pod: Pod, grace_s: int) -> None:
+        wait = self.core.delay("kubelet_watch_s", pod.meta.name)
+        self.core.push(wait, KillPod(pod.spec.node_name, pod.key, pod.meta.uid, grace_s))
+
+    def handle(self, event: Event) -> None:
+        """One step of an ending."""
+        match event:
+            case KillPod(_, key, uid, grace_s):
+                worker = self.status.worker(key, uid)
+                if worker is not None:
+                    self._kill_pod(worker, grace_s)
+            case KillContainer(_, key, uid, container, _):
+                worker = self.status.worker(key, uid)
+                if worker is not None and not worker.kill:
+                    self._stop_container(worker, container, worker.spec.grace_s)
+            case Sigterm():
+                self._sigterm(event)
+            case Sigkill(_, key, uid, container, kill, starts):
+                worker = self.status.worker(key, uid)
+                if worker is not None and worker.kill == kill and self._alive(key, uid, container, starts):
+                    self.core.fact(
+                        What.SIGKILL_SENT, key, f"kubelet {worker.node}", f"kubelet killed {container} of {key.name}"
+                    )
+                    self._exited(key, uid, container, 137, " by SIGKILL")
+            case StopListening(key, uid, container, starts):
+                self._stop_listening(key, uid, container, starts)
+            case AppExit(key, uid, container, starts):
+                if self._alive(key, uid, container, starts):
+                    self._exited(key, uid, container, 0, " after SIGTERM")
+            case TearDown(_, key, uid):
+                self._tear_down(key, uid)
+            case RemovePod(_, key, uid):
+                self._remove(key, uid)
+
+    # --- stopping -------------------------------------------------------------------------------------------
+
+    def _kill_pod(self, worker: PodWorker, grace_s: int) -> None:
+        by = f"kubelet {worker.node}"
+        self.core.fact(
+            What.KUBELET_NOTICED, worker.key, by, f"kubelet on {worker.node} learned that {worker.key.name} is to go"
+        )
+        worker.kill += 1
+        ground = self.core.runtime.get(worker.key)
+        if ground is None or not ground.up:
+            self.core.push(0, TearDown(worker.node, worker.key, worker.uid))
+            return
+        for run in ground.containers:
+            if run.up:
+                self._stop_container(worker, run.name, grace_s)
+
+    def _stop_container(self, worker: PodWorker, name: str, grace_s: int) -> None:
+        """preStop, then SIGTERM, then SIGKILL when the one budget for both is used up."""
+        containers = (*worker.spec.init_containers, *worker.spec.containers)
+        sleep_s = next((c.pre_stop_sleep_s for c in containers if c.name == name), None) or 0
+        grace = grace_s * SECOND_NS
+        pre_stop = min(sleep_s * SECOND_NS, grace)
+        deadline = self.core.now_ns + grace
+        wait = pre_stop + self.core.delay("sigterm_s", worker.key.name)
+        self.core.push(wait, Sigterm(worker.node, worker.key, worker.uid, name, worker.kill, deadline))
+
+    def _sigterm(self, event: Sigterm) -> None:
+        worker = self.status.worker(event.key, event.uid)
+        ground = self.core.runtime.get(event.key)
+        if worker is None or worker.kill != event.kill or ground is None:
+            return
+        run = ground.container(event.container)
+        if not run.up:
+            return
+        key, uid, name = event.key, event.uid, event.container
+        self.core.fact(
+            What.SIGTERM_SENT, key, f"kubelet {worker.node}", f"kubelet sent SIGTERM to {name} of {key.name}"
+        )
+        exits = self.core.delay("app_exit_s", key.name)
+        stops = self.core.delay("app_stop_listening_s", key.name)
+        killed = max(event.deadline_ns, self.core.now_ns + self.core.spans["minimum_grace_s"][0])
+        if stops < exits:
+            self.core.push(stops, StopListening(key, uid, name, run.starts))
+        self.core.push(exits, AppExit(key, uid, name, run.starts))
+        if self.core.now_ns + exits > killed:
+            self.core.push_at(killed, Sigkill(worker.node, key, uid, name, event.kill, run.starts))
+
+    def _alive(self, key: Key, uid: str, name: str, starts: int) -> bool:
+        ground = self.core.runtime.get(key)
+        if ground is None or ground.uid != uid:
+            return False
+        run = ground.container(name)
+        return run.up and run.starts == starts
+
+    def _stop_listening(self, key: Key, uid: str, name: str, starts: int) -> None:
+        if self._alive(key, uid, name, starts):
+            ground = self.core.runtime[key]
+            after = ground.with_runs(replace(ground.container(name), accepting=False))
+            self.core.set_ground(key, after)
+            if after.listening != ground.listening:
+                self.kubelet.listeners_changed(after)
+
+    def _exited(self, key: Key, uid: str, name: str, exit_code: int, why: str) -> None:
+        self.kubelet.containers_exited(key, (name,), exit_code, why)
+        worker = self.status.worker(key, uid)
+        ground = self.core.runtime.get(key)
+        if worker is not None and worker.kill and ground is not None and not ground.up:
+            wait = self.core.delay("sandbox_gone_s", key.name)
+            self.core.push(wait, TearDown(worker.node, key, uid))
+
+    # --- after the last exit --------------------------------------------------------------------------------
+
+    def _tear_down(self, key: Key, uid: str) -> None:
+        worker = self.status.worker(key, uid)
+        if worker is None:
+            return
+        ground = self.core.runtime.get(key)
+        self.core.set_ground(key, None)
+        if ground is not None and not worker.spec.host_network:
+            self.core.addresses.release_pod_ips(worker.node, worker.pod_ips)
+            ips = " and ".join(ground.ips)
+            text = f"the sandbox of {key.name} is gone; nobody has {ips} now"
+            self.core.fact(What.ADDRESS_GONE, key, f"kubelet {worker.node}", text)
+        for name, status in list(worker.containers.items()):
+            if status.state == "running" and ground is not None:
+                run = ground.container(name)
+                dead = replace(
+                    status, state="terminated", reason="Completed" if run.exit_code == 0 else "Error", ready=False,
+                    finished_ns=run.since_ns, exit_code=run.exit_code,
+                )  # fmt: skip
+                self.status.update(worker, name, dead)
+        self.core.push(self.core.delay("pod_removal_s", key.name), RemovePod(worker.node, key, uid))
+
+    def _remove(self, key: Key, uid: str) -> None:
+        worker = self.status.worker(key, uid)
+        if worker is None:
+            return
+        self.kubelet.worker_gone(key)
+        pod = self.core.store.get(key)
+        by = f"kubelet {worker.node}"
+        if isinstance(pod, Pod) and pod.meta.uid == uid:
+            change = self.core.remove(key, by)
+            if change is not None:
+                self.core.fact(What.POD_REMOVED, key, by, f"{key.name} was removed from the API", change.revision)
+        self.core.forget_draws(key.name)
+
+    def kubelet_started(self, node: str) -> None:
+        """A restarted kubelet starts terminations again, with the full grace period (lifecycle 1.2)."""
+        for worker in list(self.status.workers.values()):
+            if worker.node == node and worker.kill and worker.key in self.core.runtime:
+                pod = self.core.store.get(worker.key)
+                known = isinstance(pod, Pod) and pod.meta.uid == worker.uid
+                grace = pod.meta.grace_s if known and pod is not None else 0
+                self.core.push(0, KillPod(node, worker.key, worker.uid, grace or 0))
