@@ -1,0 +1,117 @@
+"""Run vector files through the ordinary code path: what kflab says against what the real thing does.
+
+The kind of a file is told by its content: a JSON list of kube-proxy vectors (packet flows or rule texts), or an object
+with `format: kflab-ingress-vectors`. No vector is special: an altered expectation fails.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from kflab.errors import KflabError, Place
+from kflab.exits import FAILED, OK, USAGE
+from kflab.manifest.loader import load
+from kflab.manifest.objects import KubeObject
+from kflab.manifest.sources import SourceText
+
+Vector = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One checked case. It passed if `expected` equals `found`."""
+
+    name: str
+    expected: str
+    found: str
+
+    @property
+    def passed(self) -> bool:
+        return self.expected == self.found
+
+
+def objects_of(manifests: Sequence[Mapping[str, Any]], name: str) -> tuple[KubeObject, ...]:
+    """Load a vector's manifests as any others are loaded.
+
+    Raises:
+        KflabError: If a manifest is refused.
+    """
+    text = "\n---\n".join(json.dumps(manifest) for manifest in manifests)
+    loaded = load([SourceText(name, text)], require_objects=False)
+    loaded.raise_errors()
+    return loaded.objects
+
+
+def read_vectors(path: Path) -> tuple[Callable[[Vector], Iterator[Case]], Sequence[Vector]]:
+    """Read a file and choose how its vectors are run.
+
+    Raises:
+        KflabError: If it is no readable vector file.
+    """
+    from kflab.proof.ingress_vectors import run_ingress
+    from kflab.proof.kube_proxy_vectors import run_flows, run_rules
+
+    place = Place(str(path))
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise KflabError(f"cannot read: {error.strerror or error}", place) from error
+    except (ValueError, RecursionError) as error:
+        raise KflabError(f"not JSON: {error}", place) from error
+    if isinstance(content, dict) and content.get("format") == "kflab-ingress-vectors":
+        return run_ingress, _listed(content.get("vectors"), place)
+    vectors = _listed(content, place)
+    if vectors and all("flows" in vector for vector in vectors):
+        return run_flows, vectors
+    if vectors and all("kind" in vector and "expect" in vector for vector in vectors):
+        return run_rules, vectors
+    raise KflabError(
+        "not a vector file kflab knows: expected kube-proxy flow or rule vectors, or ingress vectors", place
+    )
+
+
+def _listed(value: object, place: Place) -> Sequence[Vector]:
+    if not isinstance(value, list) or not all(
+        isinstance(item, dict) and isinstance(item.get("id"), str) for item in value
+    ):
+        raise KflabError("not a vector file: expected a list of vectors, each with an id", place)
+    return value
+
+
+def conform(paths: Sequence[str], out: TextIO) -> int:
+    """Run vector files and print each failing case, then `N passed, N failed`.
+
+    Args:
+        paths: Vector files.
+        out: Where to print.
+
+    Returns:
+        0 if all passed, 1 if any failed, 2 for a malformed file.
+    """
+    passed = failed = 0
+    for name in paths:
+        try:
+            run, vectors = read_vectors(Path(name))
+            for vector in vectors:
+                for case in _cases(run, vector, name):
+                    if case.passed:
+                        passed += 1
+                        continue
+                    failed += 1
+                    out.write(f"✖ {case.name}\n    expected {case.expected}\n    found    {case.found}\n")
+        except KflabError as error:
+            out.write(f"{error}\n")
+            return USAGE
+    out.write(f"{passed} passed, {failed} failed\n")
+    return FAILED if failed else OK
+
+
+def _cases(run: Callable[[Vector], Iterator[Case]], vector: Vector, name: str) -> Iterator[Case]:
+    """Run one vector; fields that are missing or of a wrong type make the file malformed."""
+    try:
+        yield from run(vector)
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        what = f"missing field {error}" if isinstance(error, KeyError) else str(error)
+        raise KflabError(f"vector {vector['id']!r} is malformed: {what}", Place(name)) from error
