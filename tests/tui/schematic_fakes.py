@@ -1,10 +1,17 @@
 """More snapshots for the schematic and the nodes view: many pods, no NAT, black holes, other shapes of paths."""
 
 from dataclasses import replace
+from typing import Any
+
+from textual.app import App, ComposeResult
 
 from kflab.lab.snapshot import Band, Candidate, NodeRow, PodRow, Snapshot
 from kflab.manifest.objects import Key
-from tests.tui.fakes import INGRESS_1, INGRESS_2, PRODUCT_SVC, SNAPSHOTS
+from kflab.tui.canvas_view import CanvasView
+from kflab.tui.glyphs import UNICODE
+from kflab.tui.messages import ObjectSelected
+from kflab.tui.tokens import THEMES
+from tests.tui.fakes import INGRESS_1, INGRESS_2, PRODUCT_SVC, SNAPSHOTS, FakeLab
 
 LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 
@@ -175,3 +182,43 @@ CASES = {
     "load_balancer_only": load_balancer_only,
 }
 """Every shape, by name."""
+
+
+class OneView(App[None]):
+    """Nothing but the view."""
+
+    CSS = "Screen { background: $tok-bg; }"
+
+    def __init__(self, view: type[CanvasView], snapshot: Snapshot, glyphs: Any = UNICODE) -> None:
+        super().__init__()
+        for theme in THEMES:
+            self.register_theme(theme)
+        self.theme = "slate"
+        self.glyphs = glyphs
+        self.kind = view
+        self.first = snapshot
+        self.chosen: list[Key | None] = []
+
+    def compose(self) -> ComposeResult:
+        self.view = self.kind(FakeLab(self.first))
+        yield self.view
+
+    def on_mount(self) -> None:
+        self.view.focus()
+        self.view.show(self.first)
+
+    def on_object_selected(self, message: ObjectSelected) -> None:
+        if not message.relayed:
+            self.chosen.append(message.key)
+
+    def lines(self) -> list[str]:
+        """What the terminal shows."""
+        height = self.view.size.height
+        return [self.view.render_line(y).text.rstrip() for y in range(height)]
+
+    def text(self) -> str:
+        return "\n".join(self.lines())
+
+
+def row_of(lines: list[str], word: str, where: int = 0) -> int:
+    return [y for y, line in enumerate(lines) if word in line][where]
