@@ -171,7 +171,7 @@ class _Loading:
 
     def _pieces(self, source: SourceText) -> Iterator[Piece]:
         try:
-            yield from pieces_of(source)
+            yield from pieces_of(source, long=self.size > LAZY_ABOVE_BYTES)
         except KflabError as error:
             self._error(error.place, error.message)
 

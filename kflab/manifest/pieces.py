@@ -59,8 +59,12 @@ class WrittenTree(Mapping[str, Any]):
         return self.read().get(name, default)
 
 
-def pieces_of(source: SourceText) -> Iterator[Piece]:
+def pieces_of(source: SourceText, long: bool = False) -> Iterator[Piece]:
     """Every object of a text, entries of `List` and `…List` kinds one by one.
+
+    Args:
+        source: The text.
+        long: Do not hold a list whole.
 
     Raises:
         KflabError: If the text is not YAML or JSON, or a document is no object.
@@ -70,8 +74,11 @@ def pieces_of(source: SourceText) -> Iterator[Piece]:
         source = SourceText(source.name, text[1:], source.path)
         text = source.text
     try:
-        for parsed in Reader(text, source.name).documents():
-            yield from _objects(parsed, source)
+        for parsed in Reader(text, source.name).documents(entries=long):
+            if parsed.entry:
+                yield Piece(parsed.tree, Marks(source, parsed.span), source, not parsed.anchored)
+            else:
+                yield from _objects(parsed, source)
     except KflabError:
         tree = _as_json(text)
         if tree is None:

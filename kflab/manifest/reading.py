@@ -5,7 +5,7 @@ is built, and no object per mark is kept (marks.py finds positions later by read
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -57,6 +57,8 @@ class Parsed:
     """Spans of the entries of a top-level `items` list."""
     anchored: bool
     """Uses anchors: pieces of it cannot be read alone."""
+    entry: bool = False
+    """It is one entry of a document's `items` list, handed out before the document itself."""
 
 
 class Reader:
@@ -79,10 +81,14 @@ class Reader:
         self._nodes = 0
         self._aliased = 0
         self._anchored = False
-        self._item_spans: list[Span] | None = None
+        self._item_spans: list[Span] = []
 
-    def documents(self) -> Iterator[Parsed]:
+    def documents(self, entries: bool = False) -> Iterator[Parsed]:
         """Every document that is not empty.
+
+        Args:
+            entries: Hand out each object of a top-level `items` list as soon as it is read, and the document itself
+                later without them, so that a long list is never held whole.
 
         Raises:
             KflabError: With line and column, for anything that is not safe, bounded YAML.
@@ -92,9 +98,7 @@ class Reader:
                 event = self._next()
                 kind = event.__class__
                 if kind is DocumentStartEvent:
-                    parsed = self._document()
-                    if parsed is not None:
-                        yield parsed
+                    yield from self._document(entries)
                 elif kind is StreamEndEvent:
                     return
         except yaml.YAMLError as error:
@@ -115,19 +119,51 @@ class Reader:
         except yaml.YAMLError as error:
             raise _explain(error, self._text, self._name) from None
 
-    def _document(self) -> Parsed | None:
+    def _document(self, entries: bool) -> Iterator[Parsed]:
         self._anchors.clear()
         self._aliased = 0
         self._anchored = False
         self._item_spans = []
         event = self._next()
         start = event.start_mark
-        tree = self._node(event, 0)
+        if entries and event.__class__ is MappingStartEvent and event.tag is None and not event.anchor:
+            tree = yield from self._root(event)
+        else:
+            tree = self._node(event, 0)
         end = self._next().start_mark  # DocumentEnd starts after the last token, comments included
-        if tree is None:
-            return None
-        span = Span(start.index, end.index, start.line, start.column)
-        return Parsed(tree, span, tuple(self._item_spans), self._anchored)
+        if tree is not None:
+            span = Span(start.index, end.index, start.line, start.column)
+            yield Parsed(tree, span, tuple(self._item_spans), self._anchored)
+
+    def _root(self, event: Any) -> Generator[Parsed, None, dict[str, Any]]:
+        """As `_mapping` for a document's root, handing out the objects of its `items` one by one."""
+        tree: dict[str, Any] = {}
+        while True:
+            event = self._next()
+            if event.__class__ is MappingEndEvent:
+                return tree
+            key = self._key(event)
+            if key in tree:
+                raise self._error(event, f'key "{key}" is already set in this map')
+            value_event = self._next()
+            if key != "items" or value_event.__class__ is not SequenceStartEvent or value_event.anchor:
+                tree[key] = self._node(value_event, 1)
+                continue
+            kept: list[Any] = []
+            spans: list[Span] = []
+            event = self._next()
+            while event.__class__ is not SequenceEndEvent:
+                mark = event.start_mark
+                entry = self._node(event, 2)
+                event = self._next()
+                span = Span(mark.index, event.start_mark.index, mark.line, mark.column)
+                if isinstance(entry, dict) and entry.get("kind") and entry.get("apiVersion"):
+                    yield Parsed(entry, span, (), self._anchored, entry=True)
+                else:  # an API list's entry: its kind is said by the list
+                    kept.append(entry)
+                    spans.append(span)
+            tree[key] = kept
+            self._item_spans = spans
 
     def _node(self, event: Any, depth: int) -> Any:
         self._nodes += 1

@@ -43,7 +43,7 @@ PodSpec volumes:[Volume]/name initContainers:[Container]/name containers:[Contai
   readinessGates:[PodReadinessGate] runtimeClassName:s enableServiceLinks:b preemptionPolicy:s overhead:{q}
   topologySpreadConstraints:[TopologySpreadConstraint]/topologyKey setHostnameAsFQDN:b os:PodOS hostUsers:b
   schedulingGates:[PodSchedulingGate]/name resourceClaims:[PodResourceClaim]/name resources:ResourceRequirements
-  hostnameOverride:s
+  hostnameOverride:s workloadRef:any
 PodOS name:s
 PodReadinessGate conditionType:s
 PodSchedulingGate name:s
@@ -119,7 +119,7 @@ Projected sources:[any] defaultMode:i
 PodStatus phase:s conditions:[Condition]/type message:s reason:s nominatedNodeName:s hostIP:s hostIPs:[IPEntry]
   podIP:s podIPs:[IPEntry]/ip startTime:s initContainerStatuses:[ContainerStatus] containerStatuses:[ContainerStatus]
   qosClass:s ephemeralContainerStatuses:[ContainerStatus] resize:s resourceClaimStatuses:any observedGeneration:i
-  extendedResourceClaimStatus:any
+  extendedResourceClaimStatus:any allocatedResources:any resources:any
 IPEntry ip:s
 ContainerStatus name:s state:ContainerState lastState:ContainerState ready:b restartCount:i image:s imageID:s
   containerID:s started:b allocatedResources:any resources:any volumeMounts:any user:any allocatedResourcesStatus:any

@@ -100,7 +100,7 @@ def test_a_text_with_a_piece_changed(at: int, removed: int, inserted: str) -> No
 
 def values_of(known: FieldType, depth: int) -> st.SearchStrategy[Any]:
     """Mostly the right type, sometimes another."""
-    wild = st.sampled_from(
+    wild: st.SearchStrategy[Any] = st.sampled_from(
         [None, 0, -1, 70000, 1.5, True, "", "a", "A b", "None", "25%", [], {}, [None], [{}], {"a": None}]
     )
     plain: dict[str, st.SearchStrategy[Any]] = {

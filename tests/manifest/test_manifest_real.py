@@ -1,5 +1,6 @@
 """Real applications and the brief's documents load as they are."""
 
+import json
 import re
 from pathlib import Path
 
@@ -162,3 +163,14 @@ def test_the_brief_patched_is_clean_and_keeps_what_the_patches_do_not_say() -> N
     container_path = ("spec", "template", "spec", "containers", 0)
     assert str(marks.place((*container_path, "args"))).startswith("patches.yaml:21:")
     assert marks.place((*container_path, "image")).file == "brief.yaml"
+
+
+@needs_shared
+def test_the_loader_is_not_stricter_than_kube_proxy() -> None:
+    """The conformance vectors hold what the API server would refuse and kube-proxy takes."""
+    folder = SHARED / "conformance" / "kube-proxy"
+    vectors = [v for file in sorted(folder.glob("*visible.json")) for v in json.loads(file.read_text(encoding="utf-8"))]
+    assert vectors
+    for vector in vectors:
+        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": vector.get("manifests", [])})
+        assert load([SourceText(vector["id"], text)], require_objects=False).errors == ()
