@@ -7,9 +7,13 @@ from kflab.tui.text import safe
 
 _ID = re.compile(r"\b(KUBE-(?:SVC|SVL|SEP|EXT|FW|XLB)-)([A-Z0-9]{16})\b")
 _COMMENT = re.compile(r'-m comment --comment (?:"(?:[^"\\]|\\.)*"|\S+) ?')
-_NOISE = re.compile(r"-m (?:tcp|udp|sctp) ")
+_NOISE = re.compile(r"-m (?:tcp|udp|sctp)(?: |$)")
 _ADDRESS = re.compile(r"--to-destination (\S+)")
 _CHAIN = re.compile(r"^-A (\S+)")
+
+
+FOLD_FROM = 72
+"""Characters from which a rule takes two lines, match and target; about what a pane of 58 cells shows of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +40,8 @@ class RuleLine:
 
     @property
     def folded(self) -> bool:
-        """Whether it takes two screen lines."""
-        return bool(self.jump) and len(short(self.full, "…")) > 56
+        """Whether it takes two screen lines when shortened."""
+        return len(self.full) > FOLD_FROM and " -j " in self.full
 
 
 def rule_lines(text: str) -> tuple[RuleLine, ...]:
@@ -45,6 +49,8 @@ def rule_lines(text: str) -> tuple[RuleLine, ...]:
     lines = text.splitlines()
     leads: dict[str, str] = {}
     for line in lines:
+        if "--to-destination" not in line:
+            continue
         chain, address = _CHAIN.match(line), _ADDRESS.search(line)
         if chain and address:
             leads[chain[1]] = address[1]
@@ -58,7 +64,7 @@ def rule_lines(text: str) -> tuple[RuleLine, ...]:
 def short(line: str, ellipsis: str) -> str:
     """A rule with ids shortened in the middle and comments left out, the comment's place marked."""
     line = _COMMENT.sub(f"{ellipsis} ", line)
-    line = _NOISE.sub("", line)
+    line = _NOISE.sub("", line).replace("--mode random ", f"{ellipsis} ")
     return safe(_ID.sub(lambda found: f"{found[1]}{found[2][:4]}{ellipsis}{found[2][-4:]}", line))
 
 

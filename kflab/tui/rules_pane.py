@@ -1,7 +1,9 @@
 """The rules of one node, as iptables-save prints them; those the open request took carry a heavy bar."""
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from typing import overload
 
 from textual import on
 from textual.app import ComposeResult
@@ -30,8 +32,30 @@ class RulesArrived(Message):
         self.error = error
 
 
+class _LazyRows(Sequence[Row]):
+    """Rows that are drawn when asked for."""
+
+    def __init__(self, count: int, draw: Callable[[int], Row]) -> None:
+        self._count = count
+        self._draw = draw
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Row]: ...
+
+    def __getitem__(self, index: int | slice) -> Row | Sequence[Row]:
+        if isinstance(index, slice):
+            return [self._draw(at) for at in range(self._count)[index]]
+        return self._draw(range(self._count)[index])
+
+
 class RulesPane(LinePane):
-    """Rules of a node. `w` shows them whole, `/` searches, `,` and `.`-free keys choose the node."""
+    """Rules of a node. `w` shows whole lines, `/` searches, shift+arrows choose the node."""
 
     title = "Rules"
 
@@ -61,7 +85,7 @@ class RulesPane(LinePane):
         self._revisions: Mapping[str, str] = {}
         self._asked: tuple[str, str] | None = None
         self._error = ""
-        self._row_of_line: dict[int, int] = {}
+        self._starts: list[int] = []
         self._matches: list[int] = []
 
     def compose(self) -> ComposeResult:
@@ -107,7 +131,9 @@ class RulesPane(LinePane):
     def _say(self) -> None:
         dot = self.glyphs.dot
         revision = self._revisions.get(self.node, "")
-        parts = [self.node, revision, "as iptables-save prints them"] if self.node else []
+        parts = [self.node, revision] if self.node else []
+        if self.size.width >= 80:
+            parts.append("as iptables-save prints them")
         if self.pattern:
             parts[2:] = [f"/{self.pattern}: {text.plural(len(self._matches), 'match', 'matches')}"]
         self.subtitle = f" {dot} ".join(part for part in parts if part)
@@ -130,18 +156,37 @@ class RulesPane(LinePane):
             return [Row().put(1, text.fit(text.safe(self._error), width - 2), "lost")]
         if not self.lines:
             return [Row().put(1, "no rules yet" if self.node else "no node yet", "faint")]
-        taken = self._taken()
-        failing = self._failing_addresses()
-        self._row_of_line, self._matches, rows = {}, [], []
+        starts, at = [], 0
         for line in self.lines:
-            self._row_of_line[line.number] = len(rows)
-            hops = taken.get(same_rule(line.full), []) if taken and line.full.startswith("-A") else []
-            found = bool(self.pattern) and self.pattern.lower() in line.full.lower()
-            if found:
-                self._matches.append(line.number)
-            rows += self._rows(line, width, hops, found, failing)
+            starts.append(at)
+            at += self._count(line, width)
+        self._starts = starts
+        self._find()
+        return _LazyRows(at, self._drawer(width))
+
+    def _count(self, line: RuleLine, width: int) -> int:
+        """Screen lines of one rule."""
+        if self.whole:
+            return max(1, -(-len(line.full) // max(20, width - 4)))
+        return 2 if line.folded else 1
+
+    def _find(self) -> None:
+        """Look the pattern up."""
+        pattern = self.pattern.lower()
+        self._matches = [line.number for line in self.lines if pattern in line.full.lower()] if pattern else []
         self._say()
-        return rows
+
+    def _drawer(self, width: int) -> Callable[[int], Row]:
+        """What draws the line at an index; a rule set may have a hundred thousand, so only those in sight are drawn."""
+        taken, failing, found = self._taken(), self._failing_addresses(), frozenset(self._matches)
+
+        def draw(index: int) -> Row:
+            at = bisect_right(self._starts, index) - 1
+            line = self.lines[at]
+            hops = taken.get(same_rule(line.full), []) if taken and line.full.startswith("-A") else []
+            return self._rows(line, width, hops, line.number in found, failing)[index - self._starts[at]]
+
+        return draw
 
     def _failing_addresses(self) -> frozenset[str]:
         """Addresses at which a try of the open request failed."""
@@ -160,21 +205,27 @@ class RulesPane(LinePane):
         leads = line.target
         bad = bool(hops) and any(address in f"{leads} {line.full} ".split(" ") for address in failing)
         jump_ink = "lost" if bad else ink
-        rows = []
         if self.whole:
-            pieces = [line.full[at : at + max(20, width - 4)] for at in range(0, max(1, len(line.full)), width - 4)]
+            step = max(20, width - 4)
+            pieces = [line.full[at : at + step] for at in range(0, max(1, len(line.full)), step)]
             rows = [self._row(hops, selected, found).put(2, piece, jump_ink) for piece in pieces]
-        elif line.folded or (line.jump and len(line.full) > width - 6):
-            rows.append(self._row(hops, selected, found).put(2, short(line.match, ellipsis), ink, bold=selected))
-            second = self._row(hops, selected, found).put(6, short(line.jump, ellipsis), jump_ink)
-            rows.append(second)
+        elif line.folded:
+            match, jump = (text.fit(short(part, ellipsis), width - 8, ellipsis) for part in (line.match, line.jump))
+            rows = [
+                self._row(hops, selected, found).put(2, match, ink, bold=selected),
+                self._row(hops, selected, found).put(6, jump, jump_ink),
+            ]
         else:
-            rows.append(self._row(hops, selected, found).put(2, short(line.full, ellipsis), jump_ink))
-        if leads and leads not in line.full and not self.whole:
+            rows = [
+                self._row(hops, selected, found).put(
+                    2, text.fit(short(line.full, ellipsis), width - 3, ellipsis), jump_ink
+                )
+            ]
+        if leads and leads not in line.jump and not self.whole and rows[-1].x + len(leads) + 3 < width:
             rows[-1].put(max(31, rows[-1].x + 2), leads, jump_ink if hops else "faint")
         if hops:
             which = "hop" if len(set(hops)) == 1 else "hops"
-            rows[0].right(width - 2, f"{which} {', '.join(str(hop) for hop in dict.fromkeys(hops))}", "strong")
+            rows[-1].right(width - 2, f"{which} {', '.join(str(hop) for hop in dict.fromkeys(hops))}", "strong")
         return rows
 
     def _row(self, hops: list[int], selected: bool, found: bool) -> Row:
@@ -194,7 +245,7 @@ class RulesPane(LinePane):
         wanted = wanted or set(self._taken())
         for line in self.lines:
             if line.full.startswith("-A") and same_rule(line.full) in wanted:
-                self.scroll_to_row(self._row_of_line.get(line.number, 0), 3)
+                self.scroll_to_row(self._starts[line.number], 3)
                 return
 
     def choose_node(self, node: str) -> None:
@@ -225,7 +276,7 @@ class RulesPane(LinePane):
         self._lines()
         if not self._matches:
             return
-        rows = [self._row_of_line[number] for number in self._matches]
+        rows = [self._starts[number] for number in self._matches]
         here = self.top + 3
         if direction > 0:
             row = next((row for row in rows if row > here), rows[0])
@@ -242,7 +293,7 @@ class RulesPane(LinePane):
         self.rebuild()
         self._lines()
         if self._matches:
-            self.scroll_to_row(self._row_of_line[self._matches[0]], 3)
+            self.scroll_to_row(self._starts[self._matches[0]], 3)
 
     @on(Input.Submitted)
     def _entered(self, event: Input.Submitted) -> None:

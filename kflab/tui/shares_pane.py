@@ -14,7 +14,7 @@ class SharesPane(LinePane):
     """One group per chooser, one line per candidate: where its share lies on the band that luck explains."""
 
     title = "Shares"
-    subtitle = "connections, expected share with its 99 % band"
+    subtitle = "expected share, 99 % band"
 
     def __init__(self, lab: LabHandle, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name for it
         super().__init__(lab, id=id)
@@ -125,6 +125,8 @@ class SharesPane(LinePane):
             words, token = f"luck, not structure{': ' if p else ''}{p}", "dim"
         else:
             words, token = group.why or "too few to say", "dim"
+        if at + len(words) + len(right) + 4 > width:
+            at = 3
         lines = wrap_words(words, max(12, width - at - len(right) - 4))
         first = Row().put(at, lines[0], token).right(width - 1, right, "dim")
         return [first] + [Row().put(at, line, token) for line in lines[1:]]
