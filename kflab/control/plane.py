@@ -165,6 +165,7 @@ class ControlPlane(Mutable):
             cold: Start at t = 0 with nothing running; else at a negative time, for `settle`.
         """
         self.core.quiet = not cold
+        self.store.keeps_past = cold
         self.core.now_ns = 0 if cold else -self.core.spans["settle_s"][0]
         loader = Loader(self.core, self.kubelet, self.slices, self.deployments, self.replica_sets)
         loader.load(objects, frozenset(observed_keys))
@@ -181,7 +182,8 @@ class ControlPlane(Mutable):
         self.lb.finish_settling()
         self.core.quiet = False
         self.core.facts.clear()
-        self.store.forget_before(self.store.revision)
+        # The slowest observer still acts on what was before its revision.
+        self.store.forget_before(min((o.revision for o in self.observers.values()), default=self.store.revision))
 
     # --- time -----------------------------------------------------------------------------------------------
 

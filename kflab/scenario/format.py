@@ -88,13 +88,26 @@ class _Field:
     origin: Origin
 
 
-_FIELDS = ("title", "summary", "seed", "duration", "manifests", "cluster", "clients", "actions", "expect", "timing")
+_FIELDS = (
+    "title",
+    "summary",
+    "seed",
+    "duration",
+    "manifests",
+    "cluster",
+    "clients",
+    "actions",
+    "expect",
+    "timing",
+    "traffic",
+)
 
 
 def _read(origin: Origin, depth: int) -> dict[str, _Field]:
     if depth > _DEPTH:
         raise KflabError(f"scenarios extend each other more than {_DEPTH} deep", Place(origin.name))
     tree, place_of = load_plain(origin.text, origin.name)
+    whole = Place(origin.name)
     if not isinstance(tree, dict) or tree.get("kflab") != FORMAT:
         raise KflabError(f"not a scenario: expected `kflab: {FORMAT}`", Place(origin.name))
     fields: dict[str, _Field] = {}
@@ -105,13 +118,13 @@ def _read(origin: Origin, depth: int) -> dict[str, _Field]:
             continue
         if key not in _FIELDS:
             raise KflabError(f"unknown field {key!r}; expected one of {', '.join(_FIELDS)}", place_of((key,)))
-        if key in ("manifests", "cluster", "timing"):
+        if key in ("manifests", "cluster", "timing", "traffic"):
             if not isinstance(value, dict):
                 raise KflabError(f"{key} must be a mapping", place_of((key,)))
             for part, inner in value.items():
-                fields[f"{key}.{part}"] = _Field(inner, place_of((key, part)), origin)
+                fields[f"{key}.{part}"] = _Field(inner, place_of((key, part)) or whole, origin)
         else:
-            fields[key] = _Field(value, place_of((key,)), origin)
+            fields[key] = _Field(value, place_of((key,)) or whole, origin)
     return fields
 
 
@@ -122,7 +135,11 @@ def _build(origin: Origin, fields: Mapping[str, _Field]) -> Scenario:
     def place(key: str) -> Place:
         return fields[key].place if key in fields else Place(origin.name)
 
-    allowed = {"manifests": ("documents", "additions", "patches"), "cluster": ("pins", "delays", "nodes", "namespace")}
+    allowed = {
+        "manifests": ("documents", "additions", "patches"),
+        "cluster": ("pins", "delays", "nodes", "namespace"),
+        "traffic": ("rate", "url"),
+    }
     for key, field in fields.items():
         room, _, part = key.partition(".")
         if room in allowed and part not in allowed[room]:
@@ -152,6 +169,8 @@ def _build(origin: Origin, fields: Mapping[str, _Field]) -> Scenario:
         delays=dict(get("cluster.delays", {})),
         timing={key.partition(".")[2]: field.value for key, field in fields.items() if key.startswith("timing.")},
         clients=tuple(_client(entry, place("clients")) for entry in _list(fields.get("clients"))),
+        rate_rps=float(get("traffic.rate", 100.0)),
+        url=str(get("traffic.url", "")),
         nodes=int(get("cluster.nodes", 0)),
         namespace=str(get("cluster.namespace", "default")),
         actions=tuple(_action(entry, place("actions")) for entry in _list(fields.get("actions"))),

@@ -1,0 +1,7 @@
+"""`python -m kflab`."""
+
+import sys
+
+from kflab.cli import main
+
+sys.exit(main())

@@ -1,0 +1,271 @@
+"""The command line: thin. Each command imports what it needs when it runs, so that `--help` costs nothing."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TextIO
+
+from kflab import KUBERNETES_RELEASE, __version__, exits
+from kflab.errors import KflabError
+
+_EPILOG = """\
+examples:
+  kflab                                  open the lab on the built-in scenario overview
+  kflab my-manifests/ --rate 500         open it on your own manifests
+  kubectl get all,ep,ing -A -o yaml | kflab -   … or on a dump of a cluster
+  kflab replay pod-crash                 replay a scenario (plain lines without a terminal)
+  kflab trace https://api.example.com/products
+  kflab trace http://cart:8080/ --from default/client -f shop/
+  kflab rules --node node-a | grep product-service
+  kflab get svc,ep -A -o wide
+  kflab scenarios                        list what is built in
+
+exit status: 0 all well; 1 an expectation or check did not hold; 2 bad usage or input.
+"""
+
+COMMANDS = ("replay", "trace", "rules", "get", "describe", "scenarios", "bench", "conform", "screenshots")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors are one line and exit 2."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]  # argparse says NoReturn; exiting is what we do
+        self.exit(exits.USAGE, f"kflab: {message}; see {self.prog} --help\n")
+
+
+def _manifest_options(parser: argparse.ArgumentParser, files: bool) -> None:
+    if files:
+        parser.add_argument(
+            "-f", "--filename", action="append", default=[], metavar="FILE|DIR|-", help="manifests (default: overview)"
+        )
+    parser.add_argument("-R", "--recursive", action="store_true", help="also read sub-folders")
+    parser.add_argument("-n", "--namespace", default=None, help="namespace of objects that name none, and to look in")
+    parser.add_argument("--nodes", type=int, default=0, metavar="N", help="make N nodes (default: those given, else 3)")
+    parser.add_argument("--seed", type=int, default=None, help="random seed (default: the scenario's, else 7)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="kflab",
+        description="A terminal lab for the Kubernetes request path.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"kflab {__version__} (follows Kubernetes {KUBERNETES_RELEASE})"
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+
+    opened = commands.add_parser("open", help="open manifests or a scenario in the lab (the word may be left out)")
+    opened.add_argument("what", nargs="*", metavar="FILE|DIR|-|SCENARIO")
+    _manifest_options(opened, files=False)
+    opened.add_argument("--url", default="", help="send traffic from outside to this URL only")
+    opened.add_argument("--rate", type=float, default=None, help="requests per second from outside (default 100)")
+    opened.add_argument("--speed", type=float, default=1.0, help="simulated seconds per second, 0.01 to 100")
+    opened.add_argument("--cold", action="store_true", help="start from nothing instead of a settled cluster")
+    opened.add_argument("--theme", default=None, choices=("slate", "paper", "ansi"), help="colours")
+    opened.add_argument("--ascii", action="store_true", help="draw with ASCII only")
+    opened.set_defaults(run=_open)
+
+    replay = commands.add_parser("replay", help="play a scenario or manifests")
+    replay.add_argument("what", nargs="?", default="overview", metavar="NAME|FILE|DIR|-")
+    _manifest_options(replay, files=False)
+    replay.add_argument("--plain", action="store_true", help="print lines even on a terminal")
+    replay.add_argument(
+        "--speed", type=float, default=None, help="pace of the plain lines (default: as fast as it can)"
+    )
+    replay.add_argument("--duration", default=None, help="simulated time, e.g. 30s (default: the scenario's, else 60s)")
+    replay.add_argument("--rate", type=float, default=None, help="requests per second from outside, for manifests")
+    replay.add_argument("--url", default="", help="send traffic from outside to this URL only")
+    replay.add_argument("-o", "--output", default="text", choices=("text", "json"))
+    replay.add_argument("--cold", action="store_true", help="start from nothing instead of a settled cluster")
+    replay.set_defaults(run=_replay)
+
+    trace = commands.add_parser("trace", help="follow one request through every hop")
+    trace.add_argument("url", nargs="?", default="", metavar="URL")
+    _manifest_options(trace, files=True)
+    trace.add_argument("--scenario", default="", help="a scenario instead of manifests")
+    trace.add_argument("--from", dest="source", default="client", metavar="client|NS/POD|node/NAME")
+    trace.add_argument("-X", "--method", default="GET")
+    trace.add_argument("-o", "--output", default="text", choices=("text", "json"))
+    trace.set_defaults(run=_trace)
+
+    rules = commands.add_parser("rules", help="a node's rules as iptables-save prints them")
+    _manifest_options(rules, files=True)
+    rules.add_argument("--scenario", default="")
+    rules.add_argument("--node", required=True)
+    rules.set_defaults(run=_rules)
+
+    for verb, text in (("get", "list objects in kubectl's columns"), ("describe", "describe objects as kubectl does")):
+        kubectl = commands.add_parser(verb, help=text, prefix_chars="\0")
+        kubectl.add_argument("words", nargs="*", metavar="ARG")
+        kubectl.set_defaults(run=_kubectl)
+
+    scenarios = commands.add_parser("scenarios", help="list the built-in scenarios")
+    scenarios.set_defaults(run=_scenarios)
+
+    bench = commands.add_parser("bench", help="measure kflab on this machine")
+    bench.add_argument("--json", action="store_true")
+    bench.add_argument("--only", default="", help="letters of the workloads to run, e.g. abd")
+    bench.set_defaults(run=_bench)
+
+    conform = commands.add_parser("conform", help="run conformance vector files")
+    conform.add_argument("files", nargs="+", metavar="FILE")
+    conform.set_defaults(run=_conform)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run kflab. Returns the exit code; never a traceback for bad input."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] in ("get", "describe"):
+        return _guarded(lambda: _kubectl_words(words))
+    if not words or (words[0] not in (*COMMANDS, "open", "-h", "--help", "--version")):
+        words = ["open", *words]
+    args = _parser().parse_args(words)
+    run: Callable[[argparse.Namespace], int] = args.run
+    return _guarded(lambda: run(args))
+
+
+def _guarded(work: Callable[[], int]) -> int:
+    try:
+        return work()
+    except KflabError as error:
+        print(f"kflab: {error}" if error.place is None else str(error), file=sys.stderr)
+        return exits.USAGE
+    except BrokenPipeError:
+        # The reader went away (`kflab rules | head`): say nothing, and keep the interpreter from trying again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exits.OK
+    except KeyboardInterrupt:
+        return 130
+
+
+# --- what to run ----------------------------------------------------------------------------------------------
+
+
+def _scenario(what: Sequence[str], args: argparse.Namespace):  # type: ignore[no-untyped-def]  # Scenario, imported late
+    from kflab.scenario.opening import open_what
+
+    return open_what(
+        what,
+        recursive=args.recursive,
+        namespace=args.namespace or "default",
+        nodes=args.nodes,
+        seed=args.seed,
+        rate_rps=getattr(args, "rate", None),
+        url=getattr(args, "url", "") if args.command in ("open", "replay") else "",
+        cold=getattr(args, "cold", False),
+    )
+
+
+def _interactive() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "")
+
+
+def _open(args: argparse.Namespace) -> int:
+    scenario = _scenario(args.what or ["overview"], args)
+    if not _interactive():
+        from kflab.scenario.plain import play
+
+        return play(scenario, sys.stdout)
+    return _screen(scenario, args.speed, args.theme, args.ascii)
+
+
+def _screen(scenario, speed: float, theme: str | None, ascii_only: bool) -> int:  # type: ignore[no-untyped-def]
+    from kflab.lab.thread import LabThread
+    from kflab.tui.run import run
+
+    lab = LabThread(scenario.spec, speed=speed)
+    try:
+        return run(lab, theme=theme, ascii_only=ascii_only)
+    finally:
+        lab.close()
+
+
+def _replay(args: argparse.Namespace) -> int:
+    scenario = _scenario([args.what], args)
+    if args.duration is not None:
+        from dataclasses import replace
+
+        from kflab.errors import Place
+        from kflab.scenario.format import duration_ns
+
+        length = duration_ns(args.duration, Place("--duration"))
+        scenario = replace(scenario, duration_ns=length, spec=replace(scenario.spec, duration_ns=length))
+    if args.plain or args.output == "json" or not _interactive():
+        from kflab.scenario.plain import play
+
+        return play(scenario, sys.stdout, speed=args.speed, as_json=args.output == "json")
+    return _screen(scenario, args.speed or 1.0, None, False)
+
+
+def _sources(args: argparse.Namespace) -> list[str]:
+    return list(args.filename) or [args.scenario or "overview"]
+
+
+def _trace(args: argparse.Namespace) -> int:
+    from kflab.lab.running import Lab
+    from kflab.scenario.tracing import trace
+
+    scenario = _scenario(_sources(args), args)
+    return trace(Lab(scenario.spec), args.url, args.source, args.method, args.output, sys.stdout)
+
+
+def _rules(args: argparse.Namespace) -> int:
+    from kflab.lab.running import Lab
+
+    lab = Lab(_scenario(_sources(args), args).spec)
+    print(lab.rules_text(args.node), end="")
+    return exits.OK
+
+
+def _kubectl_words(words: list[str]) -> int:
+    """`kflab get …`: kubectl's own command line, plus -f and --scenario for what to look at."""
+    from kflab.lab.running import Lab
+    from kflab.scenario.opening import open_what
+
+    files: list[str] = []
+    rest: list[str] = []
+    recursive = False
+    it = iter(words)
+    for word in it:
+        if word in ("-f", "--filename", "--scenario"):
+            files.append(next(it, ""))
+        elif word in ("-R", "--recursive"):
+            recursive = True
+        else:
+            rest.append(word)
+    lab = Lab(open_what(files or ["overview"], recursive=recursive).spec)
+    result = lab.run_words(rest)
+    print(result.text, end="" if result.text.endswith("\n") else "\n", file=sys.stdout if result.ok else sys.stderr)
+    return exits.OK if result.ok else exits.FAILED
+
+
+def _kubectl(args: argparse.Namespace) -> int:
+    return _kubectl_words([args.command, *args.words])
+
+
+def _scenarios(args: argparse.Namespace) -> int:
+    from kflab.scenario.format import load
+    from kflab.scenario.library import bundled
+
+    rows = [(name, load(name).title) for name in bundled()]
+    width = max(len(name) for name, _ in rows)
+    for name, title in rows:
+        print(f"{name:<{width}}  {title}")
+    return exits.OK
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from kflab.bench.report import run
+
+    return run(args.only, args.json, sys.stdout)
+
+
+def _conform(args: argparse.Namespace) -> int:
+    from kflab.proof.vectors import conform
+
+    out: TextIO = sys.stdout
+    return conform(args.files, out)

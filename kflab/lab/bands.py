@@ -1,0 +1,400 @@
+"""The ledger's bands: from streams, choosers and counts to a chooser and its candidates, tier by tier.
+
+Rows keep their places: a pod that has been listed keeps its row until it is gone and everybody knows.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import sqrt
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kflab.engine.bins import Count
+from kflab.engine.types import Answer, Pick
+from kflab.lab.snapshot import BIN_NS, Band, Candidate, Series
+from kflab.lab.wiring import Chooser, Wired
+from kflab.manifest.objects import Key, Pod, Service
+
+if TYPE_CHECKING:
+    from kflab.lab.running import Lab
+
+WINDOW_BINS = 5
+"""Live figures cover the last 0.5 s: five whole bins."""
+
+Z99 = 2.5758293035489004
+"""Two-sided 99 % quantile of the standard normal distribution."""
+
+DNS_TTL = "TTL 60 s"
+"""Route 53's TTL of a load balancer's alias record (AWS docs, Choosing between alias and non-alias records)."""
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class Counts:
+    """Counts per bin for one frame, shape (n_bins, ids) each; the last bin is still filling."""
+
+    first_bin: int
+    n_bins: int
+    whole: slice
+    """The bins that live figures cover."""
+    server_ok: Ints
+    server_bad: Ints
+    sent: Ints
+    done: Ints
+    failed: Ints
+    chosen: Ints
+
+    @property
+    def seconds(self) -> float:
+        """How long the window is."""
+        return max(1, len(range(*self.whole.indices(self.n_bins)))) * BIN_NS / 1e9
+
+    def rate(self, columns: Ints, ids: Iterable[int]) -> float:
+        """Per second over the window, summed over ids."""
+        wanted = [i for i in ids if i < columns.shape[1]]
+        return float(columns[self.whole][:, wanted].sum()) / self.seconds if wanted else 0.0
+
+    def total(self, columns: Ints, ids: Iterable[int]) -> Ints:
+        """Sum over ids per bin, read-only."""
+        wanted = [i for i in ids if i < columns.shape[1]]
+        out: Ints = columns[:, wanted].sum(axis=1) if wanted else np.zeros(self.n_bins, dtype=np.int64)
+        out.setflags(write=False)
+        return out
+
+    def series(self, ok: Iterable[int], bad: Iterable[int] | None = None) -> Series:
+        """Of servers: what was answered and what was lost."""
+        return Series(self.total(self.server_ok, ok), self.total(self.server_bad, bad if bad is not None else ()))
+
+
+def spread(share: float, n: float) -> tuple[float, float]:
+    """The 99 % band of an observed share of `n` connections whose expected share is `share`."""
+    if n <= 0:
+        return 0.0, 1.0
+    half = Z99 * sqrt(max(share * (1 - share), 0.0) / n) + 0.5 / n
+    return max(0.0, share - half), min(1.0, share + half)
+
+
+class Bands:
+    """Builds bands; remembers the order of rows."""
+
+    def __init__(self, lab: "Lab") -> None:
+        self._lab = lab
+        self._rows: dict[str, dict[int, None]] = {}
+        """Band id → servers in the order in which they were first listed."""
+
+    def build(self, counts: Counts) -> tuple[Band, ...]:
+        """All bands in path order."""
+        wired = self._lab.wiring.wired
+        outside = [item for item in wired if item.entry.kind != "pod"]
+        inside = [item for item in wired if item.entry.kind == "pod"]
+        bands: list[Band] = []
+        if outside:
+            bands.append(self._client(outside, counts, "client/outside"))
+            bands.extend(self._dns(outside))
+            bands.extend(self._balancers(outside, counts))
+            bands.extend(self._ingresses(outside, counts))
+            bands.extend(self._routes(outside, counts))
+        if inside:
+            bands.append(self._client(inside, counts, "client/pod"))
+        bands.extend(self._services(counts))
+        return tuple(bands)
+
+    # --- clients and DNS ------------------------------------------------------------------------------------
+
+    def _client(self, wired: list[Wired], counts: Counts, band: str) -> Band:
+        entries = [item.entry for item in wired]
+        ids = [entry.index for entry in entries]
+        urls = list(dict.fromkeys(entry.url for entry in entries))
+        hosts = list(dict.fromkeys(f"{entry.scheme}://{entry.host}" for entry in entries))
+        address = entries[0].client
+        if band == "client/pod":
+            n = len(entries)
+            text = f"client pod {address} · {n} Service{'s' if n > 1 else ''} nobody else calls, 1/s each"
+            short = f"client pod · {n} Services"
+        elif len(urls) == 1:
+            text, short = f"{address} · {urls[0]}", f"{address} · {urls[0]}"
+        elif len(hosts) == 1:
+            text = f"{address} · {hosts[0]} · {len(urls)} paths"
+            short = f"{hosts[0]} · {len(urls)} paths"
+        else:
+            text, short = f"{address} · {len(urls)} URLs on {len(hosts)} hosts", f"{len(urls)} URLs"
+        sent = counts.total(counts.sent, ids)
+        return Band(
+            band, "client", "client", text, short, key=entries[0].client_pod, rate_rps=counts.rate(counts.sent, ids),
+            series=Series(sent, counts.total(counts.sent, ())),
+        )  # fmt: skip
+
+    def _dns(self, wired: list[Wired]) -> list[Band]:
+        found: dict[str, Band] = {}
+        for item in wired:
+            host = item.entry.host
+            address = self._lab.wiring.dialled(item.entry).rpartition(":")[0]
+            if not host or host == address or not any(letter.isalpha() for letter in host) or not address:
+                continue
+            text = f"{host} → {address} · only choice"
+            found.setdefault(
+                host, Band(f"dns/{host}", "dns", "DNS", text, f"{host} → {address}", figure="cached", note=DNS_TTL,
+                           parent="client/outside"),
+            )  # fmt: skip
+        return list(found.values())
+
+    # --- load balancer and ingress --------------------------------------------------------------------------
+
+    def _balancers(self, wired: list[Wired], counts: Counts) -> list[Band]:
+        bands = []
+        for band, items in self._grouped(wired, lambda item: item.lb.band if item.lb else "").items():
+            entry, lb = items[0].entry, cast(Chooser, items[0].lb)
+            nodes = [key.name for key in self._lab.store.keys("Node")]
+            service = self._lab.store.get(entry.service)
+            node_port = self._lab.wiring.node_port(entry)
+            balancer = self._lab.plane.balancers.get(entry.service) if entry.balanced else None
+            healthy = nodes if not entry.balanced else list(balancer.healthy() if balancer else ())
+            entered = {node: [item.entries[node].index for item in items if node in item.entries] for node in nodes}
+            total = sum(counts.rate(counts.chosen, ids) for ids in entered.values())
+            expected = self._weights([lb], counts)
+            rows = []
+            for node in nodes:
+                rate = counts.rate(counts.chosen, entered[node])
+                share = expected.get(self._lab.wiring.place(node), 0.0)
+                low, high = spread(share, total * counts.seconds)
+                up = node in healthy
+                obj = self._lab.store.get(Key("Node", "", node))
+                note = "" if up else self._why_unhealthy(service)
+                rows.append(
+                    Candidate(
+                        Key("Node", "", node), node, "healthy" if up else "unhealthy",
+                        next(iter(getattr(obj, "internal_ips", ())), ""), "", rate / total if total else None,
+                        share if share else (0.0 if not up else None), low, high, rate, note=note,
+                        series=Series(counts.total(counts.chosen, entered[node]), counts.total(counts.chosen, ())),
+                        listed=up,
+                    )
+                )  # fmt: skip
+            how = "NLB hash" if entry.balanced else "the client picks a node"
+            choice = f"{how}, {len(healthy)} of {len(nodes)}" if len(healthy) != 1 or len(nodes) > 1 else "only choice"
+            ids = [index for group in entered.values() for index in group]
+            front = self._lab.wiring.dialled(entry)
+            title = "load balancer" if entry.balanced else "nodes"
+            bands.append(
+                Band(
+                    band, "lb", title, f"{front} → :{node_port} · {choice}", front, key=entry.service, rate_rps=total,
+                    series=Series(counts.total(counts.chosen, ids), counts.total(counts.chosen, ())),
+                    candidates=tuple(rows), parent="client/outside",
+                )
+            )  # fmt: skip
+        return bands
+
+    def _why_unhealthy(self, service: object) -> str:
+        controllers = [key for c in self._lab.controllers.all() for key in c.services]
+        if isinstance(service, Service) and service.external_traffic_policy == "Local":
+            return "no ingress pod" if service.key in controllers else "no local pod"
+        return "check fails"
+
+    def _ingresses(self, wired: list[Wired], counts: Counts) -> list[Band]:
+        bands = []
+        l7 = [item for item in wired if item.entry.kind == "l7"]
+        for band, items in self._grouped(
+            l7, lambda item: f"{item.entry.service.namespace}/{item.entry.service.name}"
+        ).items():
+            entry = items[0].entry
+            choosers = [
+                chooser for item in items for chooser in item.entries.values() if self._lab.wiring.reached(chooser)
+            ]
+            nodes = list(dict.fromkeys(chooser.place for chooser in choosers))
+            service = cast(Service, self._lab.store.get(entry.service))
+            node_port = self._lab.wiring.node_port(entry)
+            target = self._target_port(service, entry.port.port)
+            where = f"DNAT on {nodes[0]}" if len(nodes) == 1 else f"DNAT on {len(nodes)} nodes"
+            rows = self._pods(f"ingress/{band}", choosers, counts, entry.service)
+            choice = "only choice" if len(rows) == 1 else "random"
+            bands.append(
+                Band(
+                    f"ingress/{band}", "ingress", "ingress",
+                    f"NodePort :{node_port} → :{target} · {where}, {choice}", f"{where}, {choice}", key=entry.service,
+                    rate_rps=counts.rate(counts.chosen, [c.index for c in choosers]),
+                    series=self._chosen(choosers, counts), candidates=rows,
+                    parent=items[0].lb.band if items[0].lb else "client/outside", caller_nodes=tuple(nodes),
+                )
+            )  # fmt: skip
+        return bands
+
+    def _routes(self, wired: list[Wired], counts: Counts) -> list[Band]:
+        l7 = [item for item in wired if item.entry.kind == "l7"]
+        if not l7:
+            return []
+        tls = "NGINX ends TLS" if any(item.entry.scheme == "https" for item in l7) else "NGINX"
+        routes = {}
+        for item in l7:
+            chooser = next(iter(item.upstreams.values()), None)
+            backend = f"{chooser.service.name}:{chooser.service_port}" if chooser and chooser.service else "404"
+            routes[item.entry.host, item.entry.path] = (backend, chooser, item)
+        first = l7[0]
+        parent = f"ingress/{first.entry.service.namespace}/{first.entry.service.name}"
+        if len(routes) == 1:
+            (_, path), (backend, chooser, item) = next(iter(routes.items()))
+            if chooser is not None and chooser.picker is Pick.ROUND_ROBIN and chooser.fan:
+                n = len(chooser.fan.candidates)
+                choice = "only choice" if n == 1 else f"{n} upstreams, round robin"
+            else:
+                choice = "only choice" if backend != "404" else "no rule matches"
+            text = f"{tls} · {path} → {backend} · {choice}"
+            return [Band("route/0", "route", "", text, text, key=item.entry.ingress, parent=parent)]
+        backends = list(dict.fromkeys(backend for backend, _, _ in routes.values()))
+        plural = "s, each its own band" if len(backends) > 1 else ""
+        text = f"{tls} · {len(routes)} paths → {len(backends)} Service{plural}"
+        return [Band("route/0", "route", "", text, text, key=first.entry.ingress, parent=parent)]
+
+    # --- Services -------------------------------------------------------------------------------------------
+
+    def _services(self, counts: Counts) -> list[Band]:
+        groups: dict[str, list[Chooser]] = {}
+        for chooser in self._lab.wiring.choosers:
+            if chooser.band.startswith("service/"):
+                groups.setdefault(chooser.band, []).append(chooser)
+        return [self._service(band, choosers, counts) for band, choosers in groups.items()]
+
+    def _service(self, band: str, choosers: list[Chooser], counts: Counts) -> Band:
+        first = choosers[0]
+        key = cast(Key, first.service)
+        service = self._lab.store.get(key)
+        ip = service.cluster_ip if isinstance(service, Service) else ""
+        target = self._target_port(service, first.service_port)
+        reached = [chooser for chooser in choosers if self._lab.wiring.reached(chooser)]
+        rows = self._pods(band, reached, counts, key)
+        n_listed = sum(row.listed for row in rows)
+        robin = first.picker is Pick.ROUND_ROBIN
+        empty = first.fan is not None and not first.fan.candidates
+        if empty:
+            answer = cast(object, first.fan).answer  # type: ignore[attr-defined]  # narrowed above
+            how = {Answer.REJECTED: "no endpoints: rejected", Answer.NO_UPSTREAM: "no endpoints: 503"}.get(
+                answer, "no answer"
+            )
+        else:
+            how = "only choice" if n_listed == 1 else ("round robin" if robin else "random")
+        streams = list(dict.fromkeys(chooser.entry.index for chooser in reached))
+        tries = counts.rate(counts.chosen, [chooser.index for chooser in reached])
+        sent = counts.rate(counts.sent, streams)
+        per_request = tries / sent if sent and first.kind == "upstream" else 1.0
+        if per_request >= 1.005:
+            how = f"{per_request:.2f} tries/request"
+        external = (
+            ""
+            if first.kind == "upstream" or first.entry.kind == "pod"
+            else f" · NodePort :{self._lab.wiring.node_port(first.entry)}"
+        )
+        straight = " (by pod address)" if robin else ""
+        callers = list(dict.fromkeys(chooser.place for chooser in reached if chooser.place))
+        lost, text, word = self._lab.view.lost_in(key)
+        return Band(
+            band, "service", "Service", f"{key.name} {ip}:{first.service_port} → :{target}{external}{straight} · {how}",
+            f"{key.name} {ip}:{first.service_port}", key=key, rate_rps=tries, tries_per_request=per_request,
+            series=self._chosen(reached, counts), candidates=rows, footer=text if lost else "",
+            footer_short=f"{lost:,} {word}" if lost else "", note="" if rows else "no pods",
+            parent=self._comes_from(first),
+            caller_nodes=tuple(callers),
+        )  # fmt: skip
+
+    def _comes_from(self, chooser: Chooser) -> str:
+        """Id of the band before a Service's."""
+        if chooser.kind == "upstream":
+            return "route/0"
+        if chooser.entry.kind == "pod":
+            return "client/pod"
+        wired = self._lab.wiring.wired[chooser.entry.index]
+        return wired.lb.band if wired.lb else "client/outside"
+
+    def _target_port(self, service: object, port: int) -> int | str:
+        found = next((p for p in service.ports if p.port == port), None) if isinstance(service, Service) else None
+        return found.target if found else port
+
+    def _chosen(self, choosers: list[Chooser], counts: Counts) -> Series:
+        ids = [chooser.index for chooser in choosers]
+        return Series(counts.total(counts.chosen, ids), counts.total(counts.chosen, ()))
+
+    # --- rows -----------------------------------------------------------------------------------------------
+
+    def _weights(self, choosers: list[Chooser], counts: Counts) -> dict[int, float]:
+        """Expected share by candidate: each chooser's own shares, weighted by how many connections it decided."""
+        rates = [counts.rate(counts.chosen, [chooser.index]) for chooser in choosers]
+        if not any(rates):
+            rates = [1.0] * len(choosers)
+        total = sum(rates)
+        expected: dict[int, float] = {}
+        for chooser, rate in zip(choosers, rates, strict=True):
+            if chooser.fan is None or not chooser.fan.candidates or not rate:
+                continue
+            weight = sum(chooser.fan.weights)
+            for candidate, part in zip(chooser.fan.candidates, chooser.fan.weights, strict=True):
+                expected[candidate] = expected.get(candidate, 0.0) + rate / total * part / weight
+        return expected
+
+    def _pods(self, band: str, choosers: list[Chooser], counts: Counts, service: Key) -> tuple[Candidate, ...]:
+        wiring = self._lab.wiring
+        expected = self._weights(choosers, counts)
+        rows = self._rows.setdefault(band, {})
+        rows.update(dict.fromkeys(sorted(expected)))
+        known_pods = {wiring.servers[index][3] for index in rows}
+        candidates = []
+        total = sum(counts.rate(columns, rows) for columns in (counts.server_ok, counts.server_bad))
+        for index in list(rows):
+            ip, _, _, pod = wiring.servers[index]
+            obj = self._lab.store.get(pod) if pod else None
+            listed = index in expected
+            if not listed and obj is None and not self._recently(counts, index):
+                del rows[index]
+                continue
+            bad = counts.rate(counts.server_bad, [index])
+            rate = counts.rate(counts.server_ok, [index]) + bad
+            share = expected.get(index)
+            low, high = spread(share or 0.0, total * counts.seconds)
+            state, note = self._lab.view.pod_state(pod, obj)
+            node = obj.spec.node_name if isinstance(obj, Pod) else ""
+            seen = rate / total if total else None
+            candidates.append(
+                Candidate(
+                    pod or Key("Endpoint", "", ip), pod.name if pod else ip, state, ip, node, seen, share, low, high,
+                    rate, bad > 0, obj.status.restarts if isinstance(obj, Pod) else 0, note,
+                    counts.series([index], [index]), listed,
+                )
+            )  # fmt: skip
+        for other in self._lab.view.pods_behind(service):
+            if other.key not in known_pods:
+                state, note = self._lab.view.pod_state(other.key, other)
+                seen = 0.0 if total else None
+                candidates.append(
+                    Candidate(other.key, other.meta.name, state, other.ip, other.spec.node_name, seen, None, restarts=other.status.restarts, note=note, listed=False)
+                )  # fmt: skip
+        return tuple(candidates)
+
+    def _recently(self, counts: Counts, server: int) -> bool:
+        """Whether anything went to a server within the lens (its row then stays)."""
+        recent = (
+            counts.total(counts.server_ok, [server])[-120:].sum()
+            + counts.total(counts.server_bad, [server])[-120:].sum()
+        )
+        return bool(recent)
+
+    @staticmethod
+    def _grouped(wired: list[Wired], by) -> Mapping[str, list[Wired]]:  # type: ignore[no-untyped-def]  # Callable[[Wired], str]
+        groups: dict[str, list[Wired]] = {}
+        for item in wired:
+            groups.setdefault(by(item), []).append(item)
+        groups.pop("", None)
+        return groups
+
+
+def frame(lab: "Lab", n_bins: int) -> Counts:
+    """Read the engine's bins for one frame."""
+    bins = lab.engine.bins
+    now_bin = max(0, (lab.t_ns - 1) // BIN_NS) if lab.t_ns % BIN_NS == 0 else lab.t_ns // BIN_NS
+    n = min(n_bins, now_bin + 1)
+    first = now_bin - n + 1
+    whole_end = n if lab.t_ns % BIN_NS == 0 else n - 1
+    return Counts(
+        first, n, slice(max(0, whole_end - WINDOW_BINS), max(1, whole_end)),
+        bins.series(Count.SERVER_OK, first, n), bins.series(Count.SERVER_BAD, first, n),
+        bins.series(Count.STREAM_SENT, first, n), bins.series(Count.STREAM_OK, first, n),
+        bins.series(Count.STREAM_FAILED, first, n), bins.series(Count.CHOOSER, first, n),
+    )  # fmt: skip

@@ -1,0 +1,304 @@
+"""Where traffic enters: from manifests (or a scenario's clients) to kinds of request.
+
+From outside: every Ingress host and path, every LoadBalancer and NodePort Service. From a client pod, one request a
+second: every Service that nothing of that reaches.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+from urllib.parse import urlsplit
+
+from kflab.cluster.store import Store
+from kflab.errors import KflabError
+from kflab.lab.controllers import Controller, Controllers
+from kflab.lab.spec import ClientSpec, LabSpec
+from kflab.manifest.objects import Ingress, IngressPath, Key, Node, Pod, Service, ServicePort
+
+OUTSIDE_CLIENT = "203.0.113.45"
+"""Address of the client outside (RFC 5737, TEST-NET-3)."""
+
+UNCALLED_RPS = 1.0
+"""Rate from the client pod to a Service that nobody else calls."""
+
+_SCHEME_PORTS = {"http": 80, "https": 443, "tcp": 80}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One kind of request from one kind of caller."""
+
+    index: int
+    kind: str
+    """l7, l4, node or pod, as `engine.types.Stream`."""
+    method: str
+    scheme: str
+    host: str
+    path: str
+    rate_rps: float
+    service: Key
+    """The Service that is dialled first: the controller's for l7."""
+    port: ServicePort
+    """Its port."""
+    client: str = OUTSIDE_CLIENT
+    client_pod: Key | None = None
+    controller: Controller | None = None
+    ingress: Key | None = None
+    """The Ingress whose rule made this entry, if any."""
+    source: ClientSpec | None = None
+    balanced: bool = True
+    """l7 and l4: through a cloud load balancer; False: the client dials a node's NodePort itself."""
+
+    @property
+    def url(self) -> str:
+        """As a person would type it."""
+        default = _SCHEME_PORTS.get(self.scheme)
+        port = "" if self.port.port == default or self.kind == "l7" else f":{self.port.port}"
+        return f"{self.scheme}://{self.host}{port}{self.path}"
+
+
+def sample_path(path: IngressPath) -> str:
+    """A path that the rule matches: the path itself, or of a pattern the part before its first special character."""
+    if path.path_type != "ImplementationSpecific":
+        return path.path or "/"
+    literal = re.match(r"[^\[\](){}.*+?|^$\\]*", path.path)
+    return (literal[0] if literal else "") or "/"
+
+
+def _port_for(service: Service, wanted: int) -> ServicePort | None:
+    return next((port for port in service.ports if port.port == wanted), None)
+
+
+def controller_service(store: Store, controller: Controller) -> Service | None:
+    """The Service through which an ingress controller is reached from outside: LoadBalancer before NodePort."""
+    services = [cast(Service, store.get(key)) for key in controller.services]
+    for wanted in ("LoadBalancer", "NodePort", "ClusterIP"):
+        for service in services:
+            if service is not None and service.type == wanted:
+                return service
+    return None
+
+
+class Entries:
+    """Finds the entries of a lab.
+
+    Args:
+        store: The settled cluster.
+        spec: What the lab is made from.
+        controllers: Ingress controllers.
+        client_pod: The pod that calls what nobody else calls; None without one.
+    """
+
+    def __init__(self, store: Store, spec: LabSpec, controllers: Controllers, client_pod: Key | None) -> None:
+        self._store = store
+        self._spec = spec
+        self._controllers = controllers.all()
+        self._serving = controllers.serving
+        self._client_pod = client_pod
+        self.entries: list[Entry] = []
+        self.uncalled: tuple[Key, ...] = ()
+        self.skipped: list[str] = []
+        """Why some Services get no traffic at all."""
+
+    def find(self) -> list[Entry]:
+        """All entries, in stable order.
+
+        Raises:
+            KflabError: If a scenario's client names a URL that leads nowhere.
+        """
+        if self._spec.clients:
+            for client in self._spec.clients:
+                self._add(self.resolve(client.url, client.method, client.rate_rps, client))
+            return self.entries
+        if self._spec.url:
+            self._add(self.resolve(self._spec.url, "GET", self._spec.rate_rps, None))
+            return self.entries
+        outside = [*self._of_ingresses(), *self._of_services()]
+        for entry in outside:
+            self._add(entry, self._spec.rate_rps / len(outside))
+        self._of_uncalled()
+        return self.entries
+
+    def _add(self, entry: Entry, rate: float | None = None) -> None:
+        fields = {name: getattr(entry, name) for name in Entry.__slots__}
+        fields["index"] = len(self.entries)
+        if rate is not None:
+            fields["rate_rps"] = rate
+        self.entries.append(Entry(**fields))
+
+    # --- one URL --------------------------------------------------------------------------------------------
+
+    def resolve(self, url: str, method: str, rate_rps: float, client: ClientSpec | None) -> Entry:
+        """Find out what a URL from outside leads to.
+
+        Raises:
+            KflabError: If it leads to nothing in this cluster.
+        """
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        scheme, host, path = parts.scheme or "http", parts.hostname or "", parts.path or "/"
+        if parts.query:
+            path += f"?{parts.query}"
+        try:
+            port = parts.port or _SCHEME_PORTS.get(scheme, 80)
+        except ValueError:
+            raise KflabError(f"the port of {url!r} must be from 0 to 65535") from None
+        address = client.address if client else OUTSIDE_CLIENT
+        base = {"method": method, "scheme": scheme, "host": host, "path": path, "rate_rps": rate_rps, "client": address}
+        pinned = self._spec.pins.public_names.get(host)
+        if pinned:
+            namespace, _, name = pinned.partition("/")
+            return self._to_service(Key("Service", namespace, name), port, base, client, url)
+        ingress = self._ingress_for(host)
+        if ingress is not None:
+            controller = self._controller_of(ingress)
+            service = controller_service(self._store, controller) if controller else None
+            if service is not None:
+                return self._to_service(service.key, port, base, client, url)
+        for obj in self._store.of_kind("Service"):
+            service = cast(Service, obj)
+            if any(host in (entry.ip, entry.hostname) for entry in service.load_balancer):
+                return self._to_service(service.key, port, base, client, url)
+        node = next(
+            (n for n in self._store.of_kind("Node") if host in (*cast(Node, n).internal_ips, n.meta.name)), None
+        )
+        if node is not None:
+            for obj in self._store.of_kind("Service"):
+                service = cast(Service, obj)
+                for candidate in service.ports:
+                    if candidate.node_port == port:
+                        return self._entry(service, candidate, base, client)
+        raise KflabError(f"{url!r} leads to nothing in this cluster: no Ingress host, load balancer or NodePort has it")
+
+    def _to_service(
+        self, key: Key, port: int, base: Mapping[str, object], client: ClientSpec | None, url: str
+    ) -> Entry:
+        service = self._store.get(key)
+        if not isinstance(service, Service):
+            raise KflabError(f"{url!r} leads to Service {key.namespace}/{key.name}, which does not exist")
+        found = _port_for(service, port) or (service.ports[0] if base["scheme"] == "tcp" and service.ports else None)
+        if found is None:
+            has = ", ".join(str(item.port) for item in service.ports)
+            raise KflabError(f"{url!r}: Service {key.namespace}/{key.name} has no port {port}; it has {has}")
+        return self._entry(service, found, base, client)
+
+    def _entry(
+        self, service: Service, port: ServicePort, base: Mapping[str, object], client: ClientSpec | None
+    ) -> Entry:
+        controller = next((c for c in self._controllers if service.key in c.services), None)
+        kind = "l7" if controller is not None and base["scheme"] in ("http", "https") else "l4"
+        ingress = self._ingress_for(str(base["host"])) if kind == "l7" else None
+        return Entry(
+            0, kind, service=service.key, port=port, controller=controller if kind == "l7" else None, source=client,
+            ingress=ingress.key if ingress else None, balanced=service.type == "LoadBalancer", **base,  # type: ignore[arg-type]  # base holds Entry's own fields
+        )  # fmt: skip
+
+    def _ingress_for(self, host: str) -> Ingress | None:
+        for obj in self._store.of_kind("Ingress"):
+            ingress = cast(Ingress, obj)
+            for rule in ingress.rules:
+                if rule.host == host or (rule.host.startswith("*.") and host.partition(".")[2] == rule.host[2:]):
+                    return ingress
+        return None
+
+    def _controller_of(self, ingress: Ingress) -> Controller | None:
+        return self._serving(ingress)
+
+    # --- everything there is --------------------------------------------------------------------------------
+
+    def _of_ingresses(self) -> list[Entry]:
+        found: dict[tuple[str, str, str], Entry] = {}
+        for obj in self._store.of_kind("Ingress"):
+            ingress = cast(Ingress, obj)
+            controller = self._controller_of(ingress)
+            service = controller_service(self._store, controller) if controller else None
+            if controller is None or service is None:
+                self.skipped.append(f"Ingress {ingress.meta.namespace}/{ingress.meta.name}: no controller serves it")
+                continue
+            tls_hosts = {host for tls in ingress.tls for host in tls.hosts}
+            pairs = [(rule.host, sample_path(path)) for rule in ingress.rules for path in rule.paths]
+            pairs += [(rule.host, "/") for rule in ingress.rules if not rule.paths]
+            if not ingress.rules and ingress.default_backend:
+                pairs.append(("", "/"))
+            for host, path in pairs:
+                shown = f"www{host[1:]}" if host.startswith("*.") else host
+                secure = host in tls_hosts or any(tls.hosts == () for tls in ingress.tls)
+                scheme = "https" if secure else "http"
+                port = _port_for(service, 443 if secure else 80) or (service.ports[0] if service.ports else None)
+                if port is None:
+                    continue
+                address = shown or next((entry.ip or entry.hostname for entry in service.load_balancer), "") or "node"
+                found.setdefault(
+                    (scheme, address, path),
+                    Entry(
+                        0, "l7", "GET", scheme, address, path, 0.0, service.key, port,
+                        controller=controller, ingress=ingress.key, balanced=service.type == "LoadBalancer",
+                    ),
+                )  # fmt: skip
+        return list(found.values())
+
+    def _of_services(self) -> list[Entry]:
+        of_controllers = {key for controller in self._controllers for key in controller.services}
+        found = []
+        for obj in self._store.of_kind("Service"):
+            service = cast(Service, obj)
+            if service.key in of_controllers or service.type not in ("LoadBalancer", "NodePort") or service.headless:
+                continue
+            for port in service.ports[:1]:
+                balanced = service.type == "LoadBalancer"
+                host = next((entry.ip or entry.hostname for entry in service.load_balancer), service.meta.name)
+                if not balanced:
+                    host = next((ip for n in self._store.of_kind("Node") for ip in cast(Node, n).internal_ips), "node")
+                scheme = "http" if port.protocol == "TCP" else port.protocol.lower()
+                found.append(Entry(0, "l4", "GET", scheme, host, "/", 0.0, service.key, port, balanced=balanced))
+        return found
+
+    def _of_uncalled(self) -> None:
+        reached = {entry.service for entry in self.entries}
+        for obj in self._store.of_kind("Ingress"):
+            ingress = cast(Ingress, obj)
+            backends = [path.backend for rule in ingress.rules for path in rule.paths]
+            backends += [ingress.default_backend] if ingress.default_backend else []
+            reached |= {Key("Service", ingress.meta.namespace, backend.service) for backend in backends}
+        reached |= {key for controller in self._controllers for key in controller.services}
+        uncalled = []
+        for obj in self._store.of_kind("Service"):
+            service = cast(Service, obj)
+            if service.key in reached:
+                continue
+            if service.type == "ExternalName":
+                self.skipped.append(f"Service {service.meta.namespace}/{service.meta.name}: an ExternalName, outside")
+                continue
+            if service.headless or not service.cluster_ip or not service.ports:
+                name = f"{service.meta.namespace}/{service.meta.name}"
+                self.skipped.append(f"Service {name}: headless, no address that rules are made for")
+                continue
+            uncalled.append(service.key)
+            port = service.ports[0]
+            scheme = "http" if port.protocol == "TCP" else port.protocol.lower()
+            host = f"{service.meta.name}.{service.meta.namespace}"
+            self._add(
+                Entry(
+                    0, "pod", "GET", scheme, host, "/", UNCALLED_RPS, service.key, port, client=self._client_address(),
+                    client_pod=self._client_pod,
+                )
+            )  # fmt: skip
+        self.uncalled = tuple(uncalled)
+
+    def _client_address(self) -> str:
+        pod = self._store.get(self._client_pod) if self._client_pod else None
+        return pod.ip if isinstance(pod, Pod) else ""
+
+
+def describe_traffic(entries: Sequence[Entry], uncalled: Sequence[Key]) -> list[str]:
+    """What sends requests where, one line each, for reports and the status of an opened file."""
+    lines = [
+        f"{entry.rate_rps:,.0f} requests/s from {entry.client} to {entry.url}"
+        for entry in entries
+        if entry.kind != "pod"
+    ]
+    if uncalled:
+        n = len(uncalled)
+        what = "1 Service has" if n == 1 else f"{n} Services have"
+        lines.append(f"{what} no caller in these manifests: 1 request/s each from a client pod")
+    return lines

@@ -1,0 +1,127 @@
+"""What was done since the start, written as a scenario whose replay tells the same story."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kflab.errors import KflabError
+from kflab.lab.commands import Apply, Command, Kill, Result, Scale, SetLoad, Start, Stop
+from kflab.lab.spec import Action, LabSpec
+from kflab.manifest.write import tree_to_yaml
+
+if TYPE_CHECKING:
+    from kflab.lab.running import Lab
+
+
+def seconds_text(t_ns: int) -> str:
+    """Exact seconds, as the scenario format reads them back."""
+    whole, rest = divmod(t_ns, 1_000_000_000)
+    return f"{whole}.{rest:09d}".rstrip("0").rstrip(".") + "s" if rest else f"{whole}s"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that it is the old one or the new one, never half of either.
+
+    Raises:
+        KflabError: If it cannot be written; the old file is untouched.
+    """
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, path.stat().st_mode & 0o777 if path.exists() else 0o644)
+            os.replace(temporary, path)
+        except OSError:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise KflabError(f"cannot write {path}: {error.strerror}") from None
+
+
+class Journal:
+    """The commands that changed the lab, with their instants."""
+
+    def __init__(self, spec: LabSpec) -> None:
+        self._spec = spec
+        self.actions: list[Action] = []
+
+    def add(self, t_ns: int, command: Command) -> None:
+        """Record a command that is about to be carried out."""
+        self.actions.append(Action(t_ns, command))
+
+    def as_tree(self, duration_ns: int) -> dict[str, Any]:
+        """The scenario as plain data, in the order the format is documented in."""
+        spec = self._spec
+        manifests: dict[str, list[dict[str, str]]] = {}
+        for tab in spec.tabs:
+            manifests.setdefault(tab.role, []).append({"name": tab.name, "text": tab.text})
+        tree: dict[str, Any] = {
+            "kflab": "scenario/v1",
+            "title": f"{spec.title or spec.name}, as saved",
+            "seed": spec.seed,
+            "duration": seconds_text(duration_ns),
+            "manifests": manifests,
+        }
+        pins = {
+            "podIPs": {key: list(ips) for key, ips in spec.pins.pod_ips.items()},
+            "loadBalancerIPs": dict(spec.pins.load_balancer_ips),
+            "publicNames": dict(spec.pins.public_names),
+        }
+        cluster = {
+            "pins": {key: value for key, value in pins.items() if value},
+            "delays": dict(spec.delays),
+            "nodes": spec.nodes,
+            "namespace": spec.namespace if spec.namespace != "default" else "",
+        }
+        tree["cluster"] = {key: value for key, value in cluster.items() if value}
+        tree["timing"] = dict(spec.timing)
+        tree["traffic"] = {"rate": spec.rate_rps, "url": spec.url} if not spec.clients else {}
+        tree["clients"] = [_client(client) for client in spec.clients]
+        tree["actions"] = [_action(action) for action in self.actions]
+        return {key: value for key, value in tree.items() if value or key in ("seed",)}
+
+    def save(self, name: str, lab: "Lab") -> Result:
+        """Write the scenario file; a bare name becomes ./NAME.yaml."""
+        if not name.strip():
+            return Result(False, "save needs a name")
+        path = Path(name if name.endswith((".yaml", ".yml")) else f"{name}.yaml")
+        if path.exists() and not path.read_bytes()[:64].startswith(b"kflab: scenario/"):
+            return Result(False, f"{path} exists and is no scenario; choose another name")
+        write_atomically(path, tree_to_yaml(self.as_tree(lab.t_ns), sort_keys=False))
+        return Result(True, f"{path} written: {len(self.actions)} actions in {lab.t_ns / 1e9:.1f} s")
+
+
+def _client(client: Any) -> dict[str, Any]:
+    tree = {"name": client.name, "address": client.address, "url": client.url, "rate": client.rate_rps}
+    if client.method != "GET":
+        tree["method"] = client.method
+    if client.from_pod:
+        tree["from"] = client.from_pod
+    if client.first_client_port is not None:
+        tree["firstRequest"] = {"clientPort": client.first_client_port, "upstreamPort": client.first_upstream_port}
+    return tree
+
+
+def _action(action: Action) -> dict[str, Any]:
+    tree: dict[str, Any] = {"at": seconds_text(action.t_ns)}
+    match action.command:
+        case Kill(pod, how):
+            verb = {"crash": "crash", "delete": "delete", "force": "forceDelete"}[how]
+            tree[verb] = {"pod": f"{pod.namespace}/{pod.name}"}
+        case Stop(component):
+            tree["stop"] = component
+        case Start(component):
+            tree["start"] = component
+        case Scale(workload, replicas):
+            tree["scale"] = {"workload": f"{workload.namespace}/{workload.kind}/{workload.name}", "replicas": replicas}
+        case SetLoad(factor):
+            tree["load"] = factor
+        case Apply(texts):
+            tree["apply"] = [{"name": name, "text": text} for name, text in texts]
+        case other:
+            raise KflabError(f"{type(other).__name__} cannot be saved")
+    return tree

@@ -1,0 +1,284 @@
+"""Who knows of the last change: from facts to the rows of "who knows" and the sentence above the ledger.
+
+A change opens an incident. It is *known* by an observer once its rules are made from a revision that carries the
+first effect of the change on a Service or EndpointSlice (`target`). Until that revision is written nobody can know.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from kflab.cluster.store import Store
+from kflab.control.facts import Fact, What
+from kflab.control.observers import Observer
+from kflab.lab.snapshot import Knower, Knowledge, Mark, Span
+from kflab.manifest.objects import EndpointSlice, Key, Pod, Service
+
+POD_ENDS = ("crash", "delete", "force")
+"""Kinds of change that end a pod or its containers."""
+
+HOLD_NS = 10_000_000_000
+"""How long after all know the sentence stays before the hint comes back."""
+
+LATER_NS = 5_000_000_000
+"""A consequence written this long after the change is still counted as its effect when nothing was written before."""
+
+
+@dataclass(slots=True)
+class Incident:
+    """One change and how its knowledge spread."""
+
+    t_ns: int
+    kind: str
+    subject: Key | None
+    what: str
+    """"product-… crashed"; past tense, without time."""
+    revision: int
+    """Store revision just before the change."""
+    target: int | None = None
+    """First store revision whose rules carry the change."""
+    target_ns: int | None = None
+    services: frozenset[Key] = frozenset()
+    """Services whose endpoints the target revision changed."""
+    kubelet: str = ""
+    """Node whose kubelet has to notice; "" when none has to."""
+    noticed_ns: int | None = None
+    learned: dict[str, int] = field(default_factory=dict)
+    """Observer name → when it first acted on the target revision."""
+    calling: frozenset[str] = frozenset()
+    """Observers by whose rules somebody reaches the changed Services."""
+    moved_ns: int | None = None
+    settled_ns: int | None = None
+    """When the last running observer had learned."""
+    restarts: int = 0
+
+
+class Knowing:
+    """Follows facts and keeps the last incident and the marks on the time axis."""
+
+    def __init__(self, store: Store, observers: Mapping[str, Observer]) -> None:
+        self._store = store
+        self._observers = observers
+        self.incident: Incident | None = None
+        self.marks: list[Mark] = []
+
+    def open(self, t_ns: int, kind: str, subject: Key | None, what: str, kubelet: str = "") -> None:
+        """A user or scenario changed something."""
+        self.incident = Incident(t_ns, kind, subject, what, self._store.revision, kubelet=kubelet)
+        self.marks.append(Mark(t_ns, kind, what))
+        del self.marks[:-200]
+
+    def hear(self, facts: Iterable[Fact], callers_of: Callable[[frozenset[Key]], frozenset[str]]) -> None:
+        """Take in new facts, in order. `callers_of(services)` names the observers by whose rules those are reached."""
+        incident = self.incident
+        if incident is None:
+            return
+        for fact in facts:
+            if fact.what is What.KUBELET_NOTICED and fact.subject == incident.subject:
+                incident.noticed_ns = incident.noticed_ns or fact.t_ns
+            if incident.target is None:
+                self._look_for_target(incident, callers_of)
+            if fact.what in (What.RULES_SYNCED, What.LB_TARGETS_CHANGED) and incident.target is not None:
+                self._learned(incident, fact)
+            if fact.what is What.CONTAINER_STARTED and fact.subject == incident.subject:
+                incident.restarts += 1
+
+    def _look_for_target(self, incident: Incident, callers_of: Callable[[frozenset[Key]], frozenset[str]]) -> None:
+        for change in self._store.changes(incident.revision):
+            if change.t_ns < incident.t_ns or not self._carries(incident, change.old, change.new):
+                continue
+            incident.target, incident.target_ns = change.revision, change.t_ns
+            obj = change.new or change.old
+            named = obj.service if isinstance(obj, EndpointSlice) else change.key
+            incident.services = frozenset({named})
+            incident.calling = callers_of(incident.services)
+            return
+
+    @staticmethod
+    def _carries(incident: Incident, old: object, new: object) -> bool:
+        """Whether a write is the change's first effect on rules."""
+        if isinstance(new, Service) or isinstance(old, Service):
+            return incident.kind == "apply" and old != new
+        if not (isinstance(new, EndpointSlice) or isinstance(old, EndpointSlice)):
+            return False
+        if incident.kind in POD_ENDS and incident.subject is not None:
+            return _state_of(old, incident.subject) != _state_of(new, incident.subject)
+        return old != new
+
+    def _learned(self, incident: Incident, fact: Fact) -> None:
+        observer = self._observers.get(fact.subject.name)
+        if observer is None or incident.target is None or observer.revision < incident.target:
+            return
+        incident.learned.setdefault(observer.name, fact.t_ns)
+        if incident.moved_ns is None and incident.calling and incident.calling <= set(incident.learned):
+            incident.moved_ns = fact.t_ns
+            self.marks.append(Mark(fact.t_ns, "moved", "traffic moved"))
+        if all(o.name in incident.learned for o in self._observers.values() if o.running and o.kind != "lb"):
+            incident.settled_ns = incident.settled_ns or fact.t_ns
+
+    # --- what is shown --------------------------------------------------------------------------------------
+
+    def knowledge(
+        self, running: Callable[[str], bool], calling_now: frozenset[str], refused: Mapping[str, int]
+    ) -> Knowledge:
+        """The rows of "who knows".
+
+        Args:
+            running: Whether a component ("kubelet/node-a", "kube-proxy/node-a") runs.
+            calling_now: Observers by whose rules traffic flows.
+            refused: Tries lost since the incident by observer name.
+        """
+        incident, knowers = self.incident, []
+        behind = incident is not None and incident.settled_ns is None
+        if incident is None:
+            for node in self._kubelets():
+                name = f"kubelet/{node}"
+                up = running(name)
+                state = "running" if up else "stopped"
+                word = "" if up else state
+                knowers.append(Knower(f"{node} kubelet", Key("Node", "", node), up, up, state, "", None, word))
+        elif incident.kubelet:
+            knowers.append(self._kubelet_row(incident, running))
+        knowers.append(self._slice_row(incident))
+        for observer in self._observers.values():
+            row = self._observer_row(incident, observer, running, calling_now, refused, behind)
+            if row is not None:
+                knowers.append(row)
+        if incident is None:
+            return Knowledge("", None, "", None, None, tuple(knowers))
+        seconds = f"{incident.t_ns / 1e9:.2f}"
+        text = f"that {incident.what} at {seconds}"
+        if incident.restarts and incident.kind == "crash":
+            text += f" · restart {incident.restarts}"
+        return Knowledge(text, incident.t_ns, incident.kind, incident.subject, incident.moved_ns, tuple(knowers))
+
+    def _kubelets(self) -> list[str]:
+        """Nodes whose kubelets are worth a row while nothing has happened: those with endpoints of called Services."""
+        nodes: dict[str, None] = {}
+        for obj in self._store.of_kind("EndpointSlice"):
+            assert isinstance(obj, EndpointSlice)
+            for endpoint in obj.endpoints:
+                if endpoint.node_name and obj.meta.namespace != "kube-system":
+                    nodes.setdefault(endpoint.node_name)
+        return list(nodes)[-1:]
+
+    def _kubelet_row(self, incident: Incident, running: Callable[[str], bool]) -> Knower:
+        up = running(f"kubelet/{incident.kubelet}")
+        noticed = incident.noticed_ns
+        pod = self._store.get(incident.subject) if incident.subject else None
+        code = ""
+        if isinstance(pod, Pod) and pod.status.containers and pod.status.containers[0].exit_code is not None:
+            code = f"exit {pod.status.containers[0].exit_code}"
+        if incident.kind in ("delete", "force"):
+            seen, unseen = "SIGTERM sent", "delete unseen"
+        elif incident.kind == "crash":
+            seen, unseen = code or "exit seen", "exit unseen"
+        else:
+            seen, unseen = "running", "running"
+        word = "noticed" if noticed is not None else ("stopped" if not up else "not noticed yet")
+        return Knower(
+            f"{incident.kubelet} kubelet",
+            Key("Node", "", incident.kubelet),
+            noticed is not None,
+            up,
+            seen if noticed is not None else unseen,
+            "",
+            noticed,
+            word,
+        )
+
+    def _slice_row(self, incident: Incident | None) -> Knower:
+        concerned = incident is not None and incident.kind in POD_ENDS
+        written = incident.target_ns if incident else None
+        revision = self._store.rules_revision()
+        key = Key("EndpointSlice", "", "")
+        if incident is not None and incident.services:
+            service = sorted(incident.services)[0]
+            key = next((o.key for o in self._store.of_kind("EndpointSlice", service.namespace)
+                        if isinstance(o, EndpointSlice) and o.service == service), service)  # fmt: skip
+        in_step = not concerned or written is not None
+        word = "written" if written is not None else ("" if in_step else "not written yet")
+        return Knower("EndpointSlice", key, in_step, True, f"rev {revision}", "", written, word)
+
+    def _observer_row(
+        self,
+        incident: Incident | None,
+        observer: Observer,
+        running: Callable[[str], bool],
+        calling_now: frozenset[str],
+        refused: Mapping[str, int],
+        behind: bool,
+    ) -> Knower | None:
+        if observer.kind == "kube-proxy":
+            label, key, component = f"{observer.node} rules", Key("Node", "", observer.node), observer.name
+        elif observer.kind == "ingress" and observer.name in calling_now:
+            _, namespace, name = observer.name.split("/", 2)
+            label, key, component = f"{name} upstreams", Key("Pod", namespace, name), observer.name
+        else:
+            return None
+        up = observer.running and running(component)
+        rev = f"rev {self._store.rules_revision(observer.revision)}"
+        calls = observer.name in (incident.calling if incident and incident.target else calling_now)
+        learned = incident.learned.get(observer.name) if incident else None
+        concerned = incident is not None and (incident.kind in POD_ENDS or incident.target is not None)
+        in_step = learned is not None if concerned else observer.revision >= self._last_rule_revision()
+        if learned is not None:
+            word = "traffic moves" if calls and incident and learned == incident.moved_ns else "in step"
+        else:
+            word = "" if in_step else ("stopped" if not up else "stale")
+        return Knower(
+            label, key, in_step, up, rev, "callers here" if calls else "nobody calls", learned, word,
+            refused.get(observer.name, 0),
+        )  # fmt: skip
+
+    def _last_rule_revision(self) -> int:
+        """Store revision of the newest change that makes rules."""
+        return self._store.last_rule_change
+
+    def story(self, now_ns: int, expected_share: str) -> tuple[Span, ...]:
+        """The one sentence above the ledger; () once all is quiet.
+
+        Args:
+            now_ns: Simulated time.
+            expected_share: What the stale rules still do, e.g. "still send it 1 try in 3"; "" when unknown.
+        """
+        incident = self.incident
+        if incident is None:
+            return ()
+        quiet_since = incident.settled_ns or (incident.t_ns if incident.target is None else None)
+        if quiet_since is not None and now_ns - quiet_since > HOLD_NS:
+            return ()
+        ago = (now_ns - incident.t_ns) / 1e9
+        if incident.moved_ns is not None:
+            after = (incident.moved_ns - incident.t_ns) / 1e9
+            who = next((n for n, t in incident.learned.items() if t == incident.moved_ns), "")
+            name = who.partition("/")[2]
+            reason = ", when NGINX read the new endpoints."
+            if who.startswith("kube-proxy/"):
+                reason = f", when {name}'s rules changed: DNAT is decided where the caller runs."
+            return (Span("◆ ", "known"), Span(f"Traffic moved at +{after:.2f} s", "known"), Span(reason, "strong"))
+        tone = "lost" if incident.kind in (*POD_ENDS, "stop") else "late"
+        glyph = "✖ " if tone == "lost" else "◇ "
+        first = Span(f"{glyph}{incident.what} {ago:.2f} s ago. ", tone)
+        if incident.kind in POD_ENDS:
+            if incident.noticed_ns is None:
+                rest = "Nobody has noticed"
+            elif incident.target is None:
+                noticed = (incident.noticed_ns - incident.t_ns) / 1e9
+                rest = f"The kubelet noticed at +{noticed:.2f} s; no slice is written yet"
+            elif incident.calling:
+                rest = "The EndpointSlice is written; the callers' rules are still old"
+            else:
+                rest = "The EndpointSlice is written; nobody calls this pod"
+            if expected_share and incident.calling | {""} and incident.moved_ns is None:
+                rest += f": {expected_share}"
+            return (first, Span(rest + ".", "strong"))
+        return (first,)
+
+
+def _state_of(obj: object, pod: Key) -> tuple[bool | None, bool | None, bool | None] | None:
+    if not isinstance(obj, EndpointSlice):
+        return None
+    for endpoint in obj.endpoints:
+        if endpoint.target == pod:
+            return (endpoint.ready, endpoint.serving, endpoint.terminating)
+    return None

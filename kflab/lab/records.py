@@ -1,0 +1,173 @@
+"""Finished requests as the lab remembers them: a sample for the trace pane, totals for the report.
+
+Sampling is part of the story: one request per 50 ms of simulated time, a failed one before a retried one before an
+ordinary one, earliest first. Neither slabs nor the screen change which.
+"""
+
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from kflab.engine.types import MAX_TRIES, Answer, Finished
+
+SAMPLE_NS = 50_000_000
+"""One traced request per this much simulated time."""
+
+KEPT_TRACES = 400
+"""Sampled requests that can still be opened."""
+
+KEPT_ROWS = 20_000
+"""Finished rows kept for access logs and for opening any recent request."""
+
+_STATUS_WORDS = {
+    Answer.REFUSED: "refused",
+    Answer.RESET: "reset",
+    Answer.TIMEOUT: "timeout",
+    Answer.REJECTED: "refused",
+    Answer.NO_UPSTREAM: "503",
+}
+
+
+def status_text(status: int) -> str:
+    """HTTP status as text, or the error the client saw on its socket."""
+    return str(status) if status > 0 else _STATUS_WORDS.get(Answer(-status), "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One finished request. Times in ns; per-try tuples have `MAX_TRIES` entries or fewer."""
+
+    stream: int
+    number: int
+    start_ns: int
+    finish_ns: int
+    status: int
+    tries: int
+    node: int
+    ingress: int
+    servers: tuple[int, ...]
+    answers: tuple[Answer, ...]
+    try_starts_ns: tuple[int, ...]
+    try_ends_ns: tuple[int, ...]
+    workers: tuple[int, ...]
+    queue_ns: int
+    service_ns: int
+    extra: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 400
+
+    @property
+    def latency_ns(self) -> int:
+        return self.finish_ns - self.start_ns
+
+    @property
+    def lost(self) -> int:
+        """Tries that did not get an answer."""
+        return sum(answer not in (Answer.NONE, Answer.OK) for answer in self.answers)
+
+
+def record(rows: Finished, i: int) -> Record:
+    """Row `i` of the columns as one value."""
+    n = sum(int(rows.try_answer[i, j]) != Answer.NONE for j in range(MAX_TRIES))
+    return Record(
+        int(rows.stream[i]),
+        int(rows.number[i]),
+        int(rows.start_ns[i]),
+        int(rows.finish_ns[i]),
+        int(rows.status[i]),
+        int(rows.tries[i]),
+        int(rows.node[i]),
+        int(rows.ingress[i]),
+        tuple(int(x) for x in rows.try_server[i, :n]),
+        tuple(Answer(int(x)) for x in rows.try_answer[i, :n]),
+        tuple(int(x) for x in rows.try_start_ns[i, :n]),
+        tuple(int(x) for x in rows.try_end_ns[i, :n]),
+        tuple(int(x) for x in rows.try_worker[i, :n]),
+        int(rows.queue_ns[i]),
+        int(rows.service_ns[i]),
+        tuple((name, int(column.reshape(len(rows), -1)[i, 0])) for name, column in rows.extra.items()),
+    )
+
+
+@dataclass(slots=True)
+class Totals:
+    """Counts since the start (or since the last change, for the second instance the lab keeps)."""
+
+    sent: int = 0
+    ok: int = 0
+    failed: int = 0
+    lost_tries: int = 0
+    """Tries refused, rejected, reset or timed out."""
+    saved: int = 0
+    """Requests that lost a try and still went well."""
+    retried: int = 0
+    in_flight: int = 0
+    by_status: Counter[str] = field(default_factory=Counter)
+    """Failed requests by status."""
+
+    def add(self, rows: Finished) -> None:
+        """Count finished rows."""
+        if not len(rows):
+            return
+        good = (rows.status >= 200) & (rows.status < 400)
+        lost = (rows.try_answer > Answer.OK).sum(axis=1)
+        self.ok += int(good.sum())
+        self.failed += int((~good).sum())
+        self.lost_tries += int(lost.sum())
+        self.saved += int((good & (lost > 0)).sum())
+        self.retried += int((rows.tries > 1).sum())
+        if not good.all():
+            for status, count in zip(*np.unique(rows.status[~good], return_counts=True), strict=True):
+                self.by_status[status_text(int(status))] += int(count)
+
+
+class Sampler:
+    """Keeps the trace sample and the ring of recent rows."""
+
+    def __init__(self) -> None:
+        self.traces: deque[tuple[int, Record]] = deque(maxlen=KEPT_TRACES)
+        """(trace id, record), oldest first."""
+        self.seen = 0
+        self._open: dict[int, tuple[int, Record]] = {}
+        """Sampling interval → (rank, record) while more rows may still finish in it."""
+        self._recent: deque[Finished] = deque()
+        self._recent_rows = 0
+
+    def add(self, rows: Finished, now_ns: int) -> None:
+        """Take finished rows; `now_ns` is how far simulated time has come."""
+        if len(rows):
+            self._recent.append(rows)
+            self._recent_rows += len(rows)
+            while self._recent_rows > KEPT_ROWS and len(self._recent) > 1:
+                self._recent_rows -= len(self._recent.popleft())
+            interval = rows.finish_ns // SAMPLE_NS
+            rank = np.where((rows.status < 200) | (rows.status >= 400), 0, np.where(rows.tries > 1, 1, 2))
+            order = np.lexsort((np.arange(len(rows)), rank, interval))
+            first = np.ones(len(order), dtype=bool)
+            first[1:] = interval[order][1:] != interval[order][:-1]
+            for i in order[first]:
+                key, level = int(interval[i]), int(rank[i])
+                if key not in self._open or level < self._open[key][0]:
+                    self._open[key] = (level, record(rows, int(i)))
+        for key in sorted(k for k in self._open if (k + 1) * SAMPLE_NS <= now_ns):
+            self.remember(self._open.pop(key)[1])
+
+    def remember(self, one: Record) -> int:
+        """Add a record to the trace list; returns its id."""
+        self.traces.append((self.seen, one))
+        self.seen += 1
+        return self.seen - 1
+
+    def find(self, trace_id: int) -> Record | None:
+        """The record of a trace id, or None when it has been dropped."""
+        return next((one for known, one in self.traces if known == trace_id), None)
+
+    def recent(self) -> Iterator[Record]:
+        """Every kept row, oldest first."""
+        for rows in self._recent:
+            for i in range(len(rows)):
+                yield record(rows, i)

@@ -1,0 +1,465 @@
+"""Opening a request that happened: the walker gets the same rules, draws and memory that the batch used.
+
+The lab keeps what the walker needs of the past: who knew what since when (observers and store revisions), what listened
+when, and each load balancer's targets.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from kflab.control.facts import Fact, What
+from kflab.dataplane.cni import BRIDGE, CniProfile
+from kflab.dataplane.dns import ClusterDns
+from kflab.dataplane.lb import LbTarget
+from kflab.dataplane.memory_view import BlankMemory, KeptConnection
+from kflab.dataplane.nginx import route
+from kflab.dataplane.node_facts import NodeFacts
+from kflab.dataplane.packets import RequestTrace, join_host_port
+from kflab.dataplane.request import Choices, Request, TryRecord, trace_request
+from kflab.dataplane.request import Record as WalkRecord
+from kflab.dataplane.world import LISTENS, REFUSES, SILENT, ConfigInForce, Fate, LbInForce, RulesInForce, node_facts
+from kflab.engine.addresses import ephemeral_ports
+from kflab.engine.types import MAX_TRIES, Answer, Choice, Pick
+from kflab.errors import KflabError
+from kflab.kubectl.curl import CurlAnswer, CurlRequest
+from kflab.kubectl.logs import AccessRecord, UpstreamTry
+from kflab.lab.records import Record, status_text
+from kflab.lab.snapshot import TraceRow, TraceTry
+from kflab.lab.wiring import Chooser, Wired
+from kflab.manifest.objects import EndpointSlice, Key, Node, Pod, Service
+
+if TYPE_CHECKING:
+    from kflab.lab.running import Lab
+
+ANSWER_WORDS = {
+    Answer.OK: "ok",
+    Answer.REFUSED: "refused",
+    Answer.RESET: "reset",
+    Answer.TIMEOUT: "timeout",
+    Answer.REJECTED: "rejected",
+    Answer.NO_UPSTREAM: "no upstream",
+}
+
+_FATES = {
+    What.CONTAINER_EXITED: "crashed",
+    What.POD_DELETED: "was deleted",
+    What.SIGTERM_SENT: "got SIGTERM",
+    What.ADDRESS_GONE: "was removed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    """What the record says of round robin and kept connections."""
+
+    positions: tuple[int, ...]
+    kept: tuple[KeptConnection | None, ...]
+
+    def round_robin(self, ingress: Key, upstream: str, try_number: int) -> int:
+        """Index of the upstream that the record names."""
+        return self.positions[try_number - 1] if try_number <= len(self.positions) else 0
+
+    def kept_connection(self, ingress: Key, upstream: str, try_number: int) -> KeptConnection | None:
+        """The connection the record says was reused."""
+        return self.kept[try_number - 1] if try_number <= len(self.kept) else None
+
+    def seen(self, node: str, chain: str, client: str, seconds: int, t_ns: int) -> bool:
+        """Session affinity is not remembered between the engine's requests yet."""
+        return False
+
+
+class LabWorld:
+    """`dataplane.world.World` on the lab's observers and its memory of what listened."""
+
+    def __init__(self, lab: "Lab") -> None:
+        self._lab = lab
+        self._listened: dict[Key, list[tuple[int, frozenset[tuple[str, int]] | None]]] = {}
+        """Pod → (from, what listens; None: its address is gone), ascending; before the first entry: as at the start."""
+        self._fates: dict[Key, list[tuple[int, str]]] = {}
+        self._by_ip: dict[str, Key] = {}
+        self._dns: tuple[int, ClusterDns] | None = None
+        for key, runtime in lab.plane.runtime.items():
+            self._by_ip.update(dict.fromkeys(runtime.ips, key))
+            self._listened[key] = [(-(1 << 62), frozenset(runtime.listening) if runtime.sandbox else None)]
+
+    def hear(self, fact: Fact) -> None:
+        """Keep what the walker will ask of this instant later."""
+        if fact.what is What.LISTENERS_CHANGED:
+            self._listened.setdefault(fact.subject, []).append((fact.t_ns, frozenset(fact.ports)))
+            runtime = self._lab.plane.runtime.get(fact.subject)
+            self._by_ip.update(dict.fromkeys(runtime.ips if runtime else (), fact.subject))
+        elif fact.what is What.ADDRESS_GONE:
+            self._listened.setdefault(fact.subject, []).append((fact.t_ns, None))
+        if fact.what in _FATES:
+            self._fates.setdefault(fact.subject, []).append((fact.t_ns, _FATES[fact.what]))
+
+    # --- World ----------------------------------------------------------------------------------------------
+
+    @property
+    def cni(self) -> CniProfile:
+        return BRIDGE
+
+    def ruleset_at(self, node: str, t_ns: int) -> RulesInForce | None:
+        observer = self._lab.plane.observers.get(f"kube-proxy/{node}")
+        known = observer.at(t_ns) if observer else None
+        if known is None:
+            return None
+        since, revision = known
+        return RulesInForce(self._lab.book.rule_set(node, revision), self._lab.store.rules_revision(revision), since)
+
+    def ingress_config_at(self, pod: Key, t_ns: int) -> ConfigInForce | None:
+        name = f"ingress/{pod.namespace}/{pod.name}"
+        observer = self._lab.plane.observers.get(name)
+        known = observer.at(t_ns) if observer else None
+        config = self._lab.wiring.ingress_config(name, t_ns)
+        if known is None or config is None:
+            return None
+        return ConfigInForce(config, self._lab.store.rules_revision(known[1]), known[0])
+
+    def lb_at(self, address: str, t_ns: int) -> LbInForce | None:
+        for key, balancer in self._lab.plane.balancers.items():
+            service = self._lab.store.get(key)
+            if self._lab.lb_address(key) != address or not isinstance(service, Service):
+                continue
+            healthy = balancer.healthy_at(t_ns)
+            since = max((since for since, _ in balancer.versions if since <= t_ns), default=0)
+            targets = []
+            for name in balancer.registered():
+                node = self._lab.store.get(Key("Node", "", name))
+                ip = next(iter(node.internal_ips), "") if isinstance(node, Node) else ""
+                note = "" if name in healthy else "its health check fails: no ready pod there"
+                targets.append(LbTarget(Key("Node", "", name), ip, name in healthy, note))
+            return LbInForce(service, tuple(targets), since)
+        return None
+
+    def dns_at(self, t_ns: int) -> ClusterDns:
+        revision = self._lab.store.rules_revision()
+        if self._dns is None or self._dns[0] != revision:
+            store = self._lab.store
+            services = [cast(Service, obj) for obj in store.of_kind("Service")]
+            slices = [cast(EndpointSlice, obj) for obj in store.of_kind("EndpointSlice")]
+            self._dns = revision, ClusterDns.of(services, slices, self._lab.public_names())
+        return self._dns[1]
+
+    def behaviour_at(self, address: str, port: int, t_ns: int) -> str:
+        pod = self._by_ip.get(address)
+        if pod is None:
+            return REFUSES if self.node_of(address) else SILENT
+        listened = self._listened.get(pod, [])
+        i = bisect_right(listened, t_ns, key=lambda entry: entry[0]) - 1
+        ports = listened[i][1] if i >= 0 else None
+        if ports is None:
+            return SILENT
+        return LISTENS if any(number == port for _, number in ports) else REFUSES
+
+    def pod_at(self, address: str, t_ns: int) -> Key | None:
+        pod = self._by_ip.get(address)
+        obj = self._lab.store.get(pod) if pod else None
+        return None if isinstance(obj, Pod) and obj.spec.host_network else pod
+
+    def node_of(self, address: str) -> str:
+        pod = self._by_ip.get(address)
+        if pod is not None:
+            runtime = self._lab.plane.runtime.get(pod)
+            obj = self._lab.store.get(pod)
+            return runtime.node if runtime else (obj.spec.node_name if isinstance(obj, Pod) else "")
+        for node in self._lab.store.of_kind("Node"):
+            if address in cast(Node, node).internal_ips:
+                return node.meta.name
+        return ""
+
+    def facts_of(self, node: str) -> NodeFacts | None:
+        obj = self._lab.store.get(Key("Node", "", node))
+        return node_facts(obj) if isinstance(obj, Node) else None
+
+    def fate_of(self, pod: Key, t_ns: int) -> Fate | None:
+        fates = self._fates.get(pod, [])
+        i = bisect_right(fates, t_ns, key=lambda entry: entry[0]) - 1
+        return Fate(fates[i][1], fates[i][0]) if i >= 0 else None
+
+
+class Reopener:
+    """Opens requests, sends single ones (`curl`), and reads access logs out of the kept rows."""
+
+    def __init__(self, lab: "Lab") -> None:
+        self._lab = lab
+        self.world = LabWorld(lab)
+        self._curled: list[RequestTrace] = []
+
+    # --- what the rows say ----------------------------------------------------------------------------------
+
+    def words(self, wired: Wired, number: int, attempt: int = 0) -> list[int]:
+        """The four draw words of a try."""
+        block = self._lab.draws.block(wired.entry.index, number, 1, attempt)
+        return [int(word) for word in block[0]]
+
+    def ports(self, wired: Wired, number: int) -> tuple[int, tuple[int, ...]]:
+        """(client's source port, NGINX's source port per try) of a request."""
+
+        def port(word: int) -> int:
+            return int(ephemeral_ports(np.array([word], dtype=np.uint64))[0])
+
+        client = port(self.words(wired, number)[Choice.ENTRY])
+        upstream = [port(self.words(wired, number, attempt)[Choice.BACKEND]) for attempt in range(MAX_TRIES)]
+        for pinned, client_port, first_upstream in wired.stream.pinned_ports:
+            if pinned == number:
+                client = client_port
+                upstream[0] = first_upstream or upstream[0]
+        return client, tuple(upstream)
+
+    def row(self, trace_id: int, one: Record) -> TraceRow:
+        """The short form for the trace pane."""
+        lab = self._lab
+        wired = lab.wiring.wired[one.stream]
+        entry = wired.entry
+        client_port, _ = self.ports(wired, one.number)
+        ingress = lab.wiring.servers[one.ingress][3] if one.ingress >= 0 else None
+        tries = tuple(
+            TraceTry(self._server_name(server), ANSWER_WORDS.get(answer, "none"))
+            for server, answer in zip(one.servers, one.answers, strict=True)
+        )
+        chooser = wired.upstreams.get(ingress) if ingress else next(iter(wired.entries.values()), None)
+        return TraceRow(
+            trace_id, one.stream, one.number, one.finish_ns, one.start_ns, entry.method, entry.path, entry.url,
+            join_host_port(entry.client, client_port), ingress.name if ingress else "",
+            chooser.service if chooser else entry.service, tries, status_text(one.status), one.ok, one.latency_ns,
+            parts_of(one),
+        )  # fmt: skip
+
+    def _server_name(self, server: int) -> str:
+        if server < 0:
+            return "nobody"
+        ip, port, _, pod = self._lab.wiring.servers[server]
+        return pod.name if pod else join_host_port(ip, port)
+
+    # --- opening --------------------------------------------------------------------------------------------
+
+    def open(self, trace_id: int) -> RequestTrace:
+        """Open a sampled request, or (negative ids) one that `curl` sent.
+
+        Raises:
+            KflabError: If it is no longer kept.
+        """
+        if trace_id < 0:
+            return self._curled[-trace_id - 1]
+        one = self._lab.sampler.find(trace_id)
+        if one is None:
+            raise KflabError("this request is too old to be opened: the lab keeps the last 400 sampled ones")
+        return self.open_record(one)
+
+    def open_record(self, one: Record) -> RequestTrace:
+        """Walk a request that happened, with its own draws, rules and memory."""
+        lab = self._lab
+        wired = lab.wiring.wired[one.stream]
+        entry = wired.entry
+        client_port, upstream_ports = self.ports(wired, one.number)
+        first = self.words(wired, one.number)
+        backend = tuple(self.words(wired, one.number, attempt)[Choice.BACKEND] >> 32 for attempt in range(MAX_TRIES))
+        entry_word = first[Choice.ENTRY] >> 32
+        request = Request(
+            url=entry.url, method=entry.method, source=entry.client, source_port=client_port, stream=one.stream,
+            number=one.number, t_start_ns=one.start_ns, pod=entry.client_pod,
+            node=lab.wiring.places[wired.stream.place] if wired.stream.place >= 0 else "", protocol=entry.port.protocol,
+            connect_to=None if entry.kind == "l7" else self._dialled(wired, one),
+        )  # fmt: skip
+        timing = lab.engine.timing
+        outside = entry.kind != "pod"
+        record = WalkRecord(
+            status=status_text(one.status),
+            finish_ns=one.finish_ns,
+            tries=tuple(
+                TryRecord(
+                    ANSWER_WORDS[answer], start, end,
+                    self._address(server) if server >= 0 else "",
+                )
+                for server, answer, start, end in zip(
+                    one.servers, one.answers, one.try_starts_ns, one.try_ends_ns, strict=True
+                )
+            ),
+            lb_ns=one.start_ns + timing.client_lb_ns if outside else None,
+            entry_ns=one.start_ns + timing.client_lb_ns + timing.lb_node_ns if outside else None,
+            queue_ns=one.queue_ns, service_ns=one.service_ns,
+            node=lab.wiring.places[one.node] if one.node >= 0 else "",
+            ingress=self._address(one.ingress) if one.ingress >= 0 else "",
+        )  # fmt: skip
+        choices = Choices(entry_word, backend, None, upstream_ports)
+        trace = trace_request(self.world, request, choices, self._memory(wired, one), record)
+        return replace(trace, parts=parts_of(one))
+
+    def _dialled(self, wired: Wired, one: Record) -> tuple[str, int] | None:
+        entry = wired.entry
+        service = self._lab.store.get(entry.service)
+        if not isinstance(service, Service):
+            return None
+        if entry.kind == "pod":
+            return service.cluster_ip, entry.port.port
+        if entry.balanced:
+            return self._lab.lb_address(entry.service), entry.port.port
+        node = self._lab.store.get(Key("Node", "", self._lab.wiring.places[one.node]))
+        return (cast(Node, node).internal_ips[0], entry.port.node_port) if node else None
+
+    def _address(self, server: int) -> str:
+        ip, port, _, _ = self._lab.wiring.servers[server]
+        return join_host_port(ip, port)
+
+    def _memory(self, wired: Wired, one: Record) -> _Memory:
+        """Round-robin positions and kept connections as the record has them."""
+        lab = self._lab
+        ingress = lab.wiring.servers[one.ingress][3] if one.ingress >= 0 else None
+        chooser = wired.upstreams.get(ingress) if ingress else None
+        if chooser is None:
+            return _Memory((), ())
+        positions: list[int] = []
+        kept_bits = dict(one.extra).get("kept", 0)
+        kept: list[KeptConnection | None] = []
+        for k, (server, start) in enumerate(zip(one.servers, one.try_starts_ns, strict=True)):
+            config = lab.wiring.ingress_config(chooser.observers[0], start)
+            address = self._address(server) if server >= 0 else ""
+            ups = route(config, wired.entry.scheme, wired.entry.host, wired.entry.path).upstreams if config else ()
+            positions.append(next((i for i, up in enumerate(ups) if up.text == address), 0))
+            kept.append(KeptConnection(address) if kept_bits >> k & 1 else None)
+        return _Memory(tuple(positions), tuple(kept))
+
+    # --- single requests ------------------------------------------------------------------------------------
+
+    def send(self, request: Request, draw_name: str) -> RequestTrace:
+        """Send one request now, by the walker alone: it meets what is there, and loads nobody.
+
+        Its draws come from a stream of their own. It waits in no queue; its times are the data path's constants.
+        """
+        lab = self._lab
+        n = len(self._curled)
+
+        def u32(what: str, k: int = 0) -> int:
+            return lab.draws.control_u64(f"curl-{what}", draw_name, n * 4 + k) >> 32
+
+        ports = tuple(32768 + (u32("port", k) * 28232 >> 32) for k in range(4))
+        choices = Choices(u32("entry"), tuple(u32("backend", k) for k in range(3)), None, ports[1:])
+        trace = trace_request(self.world, replace(request, source_port=ports[0]), choices, BlankMemory())
+        trace = self._timed(trace)
+        self._curled.append(trace)
+        return trace
+
+    def _timed(self, trace: RequestTrace) -> RequestTrace:
+        """Give a walked request the times that the data path's constants imply."""
+        timing = self._lab.engine.timing
+        refused = timeout = 0
+        for hop in trace.hops:
+            if hop.outcome == "refused":
+                refused += 2 * timing.cross_node_ns
+            elif hop.outcome in ("timeout", "dropped"):
+                timeout += timing.connect_timeout_ns
+        answered = trace.status.isdigit() and trace.status != "503"
+        service = timing.service_p50_ns if answered and trace.status == "200" else 0
+        network = 2 * timing.cross_node_ns + timing.nginx_ns
+        parts = (("refused", refused), ("timeout", timeout), ("queue", 0), ("service", service), ("network", network))
+        latency = sum(ns for _, ns in parts)
+        said = ("queues: a single request is walked, not queued",)
+        return replace(trace, latency_ns=latency, parts=parts, not_modelled=(*trace.not_modelled, *said))
+
+    def trace_id_of(self, trace: RequestTrace) -> int:
+        """Id under which `open` finds a sent request."""
+        return -1 - self._curled.index(trace)
+
+    def request_for(self, url: str, method: str, source: Key | None) -> Request:
+        """A request from the client outside (None), a pod or a node.
+
+        Raises:
+            KflabError: If there is no such pod or node.
+        """
+        lab = self._lab
+        if source is None:
+            return Request(url, method, lab.client_address(), t_start_ns=lab.t_ns)
+        obj = lab.store.get(source)
+        if isinstance(obj, Pod) and obj.ip:
+            return Request(url, method, obj.ip, t_start_ns=lab.t_ns, pod=source, node=obj.spec.node_name)
+        if isinstance(obj, Node):
+            address = next(iter(obj.internal_ips), "")
+            return Request(url, method, address, t_start_ns=lab.t_ns, node=obj.meta.name)
+        raise KflabError(f"{source} cannot send requests: it does not exist or has no address")
+
+    def curl(self, asked: CurlRequest) -> CurlAnswer:
+        """One traced request for the command line."""
+        request = self.request_for(asked.url, asked.method, asked.source)
+        if asked.via is not None:
+            # API server → kubelet → the pod's network namespace (kubernetes.io/docs, port-forward): no Service, no DNS.
+            pod = self._lab.store.get(asked.via.pod)
+            if not isinstance(pod, Pod) or not pod.ip:
+                return CurlAnswer("refused")
+            request = replace(
+                request, connect_to=(pod.ip, asked.via.port), node=pod.spec.node_name, source=self._node_ip(pod)
+            )
+        for name, address in asked.resolve:
+            host, _, port = name.rpartition(":")
+            if host in asked.url:
+                request = replace(request, connect_to=(address, int(port)))
+        trace = self.send(request, str(asked.source or "client"))
+        answered = next((key for hop in reversed(trace.hops) for key in hop.touches if key.kind == "Pod"), None)
+        app = trace.status == "200"
+        server = "" if app else "nginx"
+        return CurlAnswer(trace.status, trace.latency_ns or 0, answered, self.trace_id_of(trace), server)
+
+    def _node_ip(self, pod: Pod) -> str:
+        node = self._lab.store.get(Key("Node", "", pod.spec.node_name))
+        return next(iter(node.internal_ips), "") if isinstance(node, Node) else ""
+
+    # --- logs -----------------------------------------------------------------------------------------------
+
+    def access_log(self, pod: Key) -> Sequence[AccessRecord]:
+        """What a pod logged of the requests still kept, oldest first."""
+        lab = self._lab
+        mine = {i for i, server in enumerate(lab.wiring.servers) if server[3] == pod}
+        is_ingress = lab.controllers.is_pod(pod)
+        lines = []
+        for one in lab.sampler.recent():
+            wired = lab.wiring.wired[one.stream]
+            entry = wired.entry
+            if is_ingress:
+                if one.ingress not in mine:
+                    continue
+                chooser = wired.upstreams.get(pod)
+                service = chooser.service if chooser else None
+                name = f"{service.namespace}-{service.name}-{chooser.service_port}" if service and chooser else ""
+                tries = tuple(self._upstream_try(one, k, chooser) for k in range(len(one.servers)))
+                lines.append(
+                    AccessRecord(one.finish_ns, entry.client, entry.method, entry.path, status_text(one.status),
+                                 one.latency_ns, entry.host, upstream_name=name, tries=tries)
+                )  # fmt: skip
+            elif one.ok and one.servers and one.servers[-1] in mine:
+                caller = entry.client
+                if one.ingress >= 0:
+                    caller = lab.wiring.servers[one.ingress][0]
+                lines.append(
+                    AccessRecord(one.finish_ns, caller, entry.method, entry.path, status_text(one.status),
+                                 one.service_ns, entry.host)
+                )  # fmt: skip
+        return lines
+
+    def _upstream_try(self, one: Record, k: int, chooser: Chooser | None) -> UpstreamTry:
+        answer = one.answers[k]
+        status = {Answer.OK: status_text(one.status), Answer.TIMEOUT: "504"}.get(answer, "502")
+        address = self._address(one.servers[k]) if one.servers[k] >= 0 else "-"
+        if chooser is not None and chooser.picker is Pick.RANDOM and chooser.service is not None:
+            service = self._lab.store.get(chooser.service)
+            if isinstance(service, Service):
+                address = join_host_port(service.cluster_ip, chooser.service_port)
+        return UpstreamTry(address, status, one.try_ends_ns[k] - one.try_starts_ns[k])
+
+
+def parts_of(one: Record) -> tuple[tuple[str, int], ...]:
+    """Split a request's latency: what lost tries cost, what was waited for and worked, and the rest, the way itself."""
+    lost = {Answer.REFUSED: 0, Answer.TIMEOUT: 0, Answer.RESET: 0}
+    for answer, start, end in zip(one.answers, one.try_starts_ns, one.try_ends_ns, strict=True):
+        if answer in (Answer.REJECTED, Answer.REFUSED):
+            lost[Answer.REFUSED] += end - start
+        elif answer in lost:
+            lost[answer] += end - start
+    parts = [("refused", lost[Answer.REFUSED]), ("timeout", lost[Answer.TIMEOUT])]
+    if lost[Answer.RESET]:
+        parts.append(("reset", lost[Answer.RESET]))
+    parts += [("queue", one.queue_ns), ("service", one.service_ns)]
+    return (*parts, ("network", one.latency_ns - sum(ns for _, ns in parts)))

@@ -1,0 +1,110 @@
+"""Rules by revision: what each observer's knowledge makes packets do, compiled once and shared.
+
+A `ServiceTable` is made from its predecessor by the Services that changed, so a revision costs what it changed.
+"""
+
+from collections.abc import Iterable
+from typing import cast
+
+from kflab.cluster.store import Store
+from kflab.dataplane.iptables import RuleSet, ServiceTable, compile_service
+from kflab.dataplane.node_facts import NodeFacts
+from kflab.dataplane.proxy_config import ProxyConfig
+from kflab.dataplane.service_ports import ServiceRules
+from kflab.dataplane.world import node_facts
+from kflab.manifest.objects import EndpointSlice, Key, Node, Service
+
+KEPT_SETS = 256
+"""Node rule sets kept once made; they are cheap views of shared tables."""
+
+
+class RuleBook:
+    """Makes and keeps rule sets.
+
+    Args:
+        store: Where objects and their past are.
+        config: kube-proxy's settings, the same on all nodes.
+        family: IPv4 or IPv6.
+    """
+
+    def __init__(self, store: Store, config: ProxyConfig, family: str = "IPv4") -> None:
+        self._store = store
+        self.config = config
+        self._family = family
+        self._slices_of: dict[Key, dict[Key, None]] = {}
+        """Service → slices that ever named it."""
+        self._read_to = 0
+        """Store revision up to which `_slices_of` is complete."""
+        self._tables: dict[int, tuple[int, ServiceTable]] = {}
+        """Rules revision → (a store revision that has it, its table)."""
+        self._sets: dict[tuple[str, int], RuleSet] = {}
+
+    def table(self, revision: int) -> ServiceTable:
+        """All compiled Services as of a store revision."""
+        wanted = self._store.rules_revision(revision)
+        known = self._tables.get(wanted)
+        if known is not None:
+            return known[1]
+        self._read()
+        older = max((rev for rev in self._tables if rev < wanted), default=None)
+        if older is None:
+            keys: Iterable[Key] = self._services_at(revision)
+            table = ServiceTable((rules for key in keys if (rules := self._compile(key, revision))), self._family)
+        else:
+            base_revision, base = self._tables[older]
+            touched: dict[Key, None] = {}
+            for change in self._store.changes(base_revision):
+                if change.revision > revision:
+                    break
+                for obj in (change.old, change.new):
+                    if isinstance(obj, EndpointSlice):
+                        touched[obj.service] = None
+                    elif isinstance(obj, Service):
+                        touched[obj.key] = None
+            table = base.with_changes({key: self._compile(key, revision) for key in touched})
+        self._tables[wanted] = (revision, table)
+        return table
+
+    def rule_set(self, node: str, revision: int) -> RuleSet:
+        """What the kube-proxy on a node writes when it has seen a store revision."""
+        key = (node, self._store.rules_revision(revision))
+        found = self._sets.get(key)
+        if found is None:
+            if len(self._sets) >= KEPT_SETS:
+                self._sets.clear()
+            obj = self._store.get(Key("Node", "", node), at=revision) or self._store.get(Key("Node", "", node))
+            facts = node_facts(obj) if isinstance(obj, Node) else NodeFacts(node)
+            found = self._sets[key] = RuleSet(facts, self.config, self.table(revision), self._family)
+        return found
+
+    def slices(self, service: Key, revision: int) -> tuple[EndpointSlice, ...]:
+        """A Service's EndpointSlices as of a store revision, in order of creation."""
+        self._read()
+        found = (self._store.get(key, at=revision) for key in self._slices_of.get(service, ()))
+        return tuple(obj for obj in found if isinstance(obj, EndpointSlice) and obj.service == service)
+
+    def forget_before(self, revision: int) -> None:
+        """Drop tables older than a store revision that somebody may still act on."""
+        oldest = self._store.rules_revision(revision)
+        for known in [rev for rev in self._tables if rev < oldest]:
+            del self._tables[known]
+        for key in [key for key in self._sets if key[1] < oldest]:
+            del self._sets[key]
+
+    def _read(self) -> None:
+        for change in self._store.changes(self._read_to):
+            obj = change.new or change.old
+            if isinstance(obj, EndpointSlice):
+                self._slices_of.setdefault(obj.service, {})[obj.key] = None
+        self._read_to = self._store.revision
+
+    def _services_at(self, revision: int) -> list[Key]:
+        keys = {change.key: None for change in self._store.changes(0) if change.key.kind == "Service"}
+        keys.update(dict.fromkeys(self._store.keys("Service")))
+        return [key for key in keys if self._store.get(key, at=revision) is not None]
+
+    def _compile(self, key: Key, revision: int) -> ServiceRules | None:
+        service = self._store.get(key, at=revision)
+        if service is None:
+            return None
+        return compile_service(cast(Service, service), self.slices(key, revision), self._family)

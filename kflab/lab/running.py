@@ -1,0 +1,509 @@
+"""One running lab: the only loop in which control plane and traffic advance together.
+
+`advance` lets the control plane run ahead to the end of a slab and hands the engine what it needs to know with its
+instant: what an observer learned never cuts the slab, each flow compares its own time; a listener that changed does.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+
+from kflab.cluster.ipam import Pins
+from kflab.cluster.store import Store
+from kflab.control import made
+from kflab.control.delays import Delays
+from kflab.control.facts import Fact, What
+from kflab.control.plane import ControlPlane
+from kflab.dataplane.packets import RequestTrace
+from kflab.dataplane.proxy_config import ProxyConfig
+from kflab.draws import Draws
+from kflab.engine.bins import Count
+from kflab.engine.engine import Engine
+from kflab.engine.types import Timing
+from kflab.errors import KflabError
+from kflab.kubectl.complete import completions
+from kflab.lab import applying
+from kflab.lab.commands import (
+    Apply,
+    Command,
+    Finding,
+    Kill,
+    KillRandom,
+    Result,
+    Run,
+    Save,
+    Scale,
+    SetLoad,
+    Start,
+    Stop,
+)
+from kflab.lab.controllers import Controllers
+from kflab.lab.entries import OUTSIDE_CLIENT, Entries, Entry, describe_traffic
+from kflab.lab.handle import Tab
+from kflab.lab.journal import Journal
+from kflab.lab.knowledge import Knowing
+from kflab.lab.records import Record, Sampler, Totals
+from kflab.lab.reopening import Reopener
+from kflab.lab.rulebook import RuleBook
+from kflab.lab.signals import LabSignals
+from kflab.lab.snapshot import Knowledge, ShareGroup, Snapshot
+from kflab.lab.spec import Action, LabSpec
+from kflab.lab.terminal import Terminal
+from kflab.lab.view import View
+from kflab.lab.wiring import Wiring
+from kflab.manifest.objects import Key, KubeObject, KubeProxyConfiguration, Pod, Service
+from kflab.manifest.write import to_yaml
+
+SLAB_NS = 100_000_000
+"""Fixed length of a slab (architecture, idea 2)."""
+
+CUTS = frozenset({What.LISTENERS_CHANGED, What.ADDRESS_GONE})
+"""Facts that change what requests meet."""
+
+KEPT_FACTS = 5_000
+"""Facts kept for views; the journal and the hash have seen them all."""
+
+
+class Lab:
+    """A cluster with traffic.
+
+    Args:
+        spec: Everything that decides the story.
+
+    Raises:
+        KflabError: If the manifests cannot be loaded or a client's URL leads nowhere.
+    """
+
+    def __init__(self, spec: LabSpec) -> None:
+        self.spec = spec
+        self.tabs: tuple[Tab, ...] = spec.tabs
+        self.draws = Draws(spec.seed)
+        loaded = applying.load_tabs(spec.tabs, spec.namespace)
+        loaded.raise_errors()
+        self.findings: tuple[Finding, ...] = tuple(applying.shown(found) for found in loaded.findings)
+        self._last_applied = {document.key: document.tree for document in loaded.documents}
+        self.store = Store()
+        self.delays = Delays().with_overrides(spec.delays)
+        proxy = next((o for o in loaded.objects if isinstance(o, KubeProxyConfiguration)), None)
+        self.book = RuleBook(self.store, ProxyConfig.from_object(proxy))
+        signals = LabSignals(self.store, self.book)
+        pins = Pins(pod_ips=spec.pins.pod_ips, lb_ips=spec.pins.load_balancer_ips)
+        self.plane = ControlPlane(self.store, self.draws, self.delays, pins, signals, proxy)
+        signals.plane = self.plane
+        extra = self._made(loaded.objects)
+        self.client_pod = next((o.key for o in extra.objects if isinstance(o, Pod)), None)
+        self.plane.load((*loaded.objects, *extra.objects), loaded.observed_keys, cold=spec.cold)
+        if not spec.cold:
+            self.plane.settle()
+        timing = self._timing()
+        self.engine = Engine(self.draws, timing, [], [], n_places=len(self.store.keys("Node")), slab_ns=SLAB_NS)
+        self.controllers = Controllers(self.store)
+        self.wiring = Wiring(self.plane, self.book, self.engine, self.controllers, self.lb_address)
+        self._entries = Entries(self.store, spec, self.controllers, self.client_pod)
+        for entry in self._entries.find():
+            self.wiring.add(entry)
+        self.uncalled = self._entries.uncalled
+        self.assumptions: tuple[tuple[str, str], ...] = (
+            *((found.assumption, f"{found.place}: {found.message}") for found in loaded.assumptions),
+            *extra.assumptions,
+            *self.plane.assumptions,
+            *((text, "") for text in self._entries.skipped),
+        )
+        self.knowing = Knowing(self.store, self.plane.observers)
+        self.sampler = Sampler()
+        self.totals = Totals()
+        self.since_event = Totals()
+        """Counted from the last change."""
+        self.event_rows_ns = 0
+        """When `since_event` and the shares began."""
+        self.lost_by_observer: dict[str, int] = {}
+        self.facts: list[Fact] = []
+        self._fresh: list[Fact] = []
+        self._lines: list[tuple[int, str, str]] = []
+        self._hash = hashlib.blake2b(digest_size=16)
+        self.narration = ""
+        self.load_factor = 1.0
+        self._actions: list[Action] = sorted(spec.actions, key=lambda action: action.t_ns)
+        self.journal = Journal(spec)
+        self._random_kills = 0
+        self._watchers: list[Callable[[Record], None]] = []
+        self.view = View(self)
+        self.reopener = Reopener(self)
+        self.terminal = Terminal(self)
+
+    def _timing(self) -> Timing:
+        """The data path's delays with the scenario's overrides."""
+        known = {field.name for field in fields(Timing) if field.name.endswith("_ns")}
+        for name, value in self.spec.timing.items():
+            if name not in known or value < 0:
+                raise KflabError(f"timing {name!r}: expected one of {', '.join(sorted(known))}, in ns")
+        timing = Timing()
+        for name, value in self.spec.timing.items():
+            timing = replace(timing, **{name: int(value)})  # type: ignore[arg-type]  # checked above: an int field
+        return timing
+
+    def _made(self, given: Sequence[KubeObject]) -> made.Made:
+        """What the manifests use and do not give: Nodes if asked for, ingress controllers, CoreDNS, a client pod."""
+        extra = made.Made()
+        if self.spec.nodes and not any(obj.kind == "Node" for obj in given):
+            extra += made.nodes(self.spec.nodes)
+        extra += made.ingress_controllers(given)
+        extra += made.coredns(given)
+        if not self.spec.clients and not self.spec.url and any(isinstance(obj, Service) for obj in given):
+            extra += made.client_pod(self.spec.namespace)
+        return extra
+
+    # --- time -----------------------------------------------------------------------------------------------
+
+    @property
+    def t_ns(self) -> int:
+        """Simulated now."""
+        return self.engine.now_ns
+
+    @property
+    def ended(self) -> bool:
+        """Whether the scenario's duration is over."""
+        return self.spec.duration_ns is not None and bool(self.spec.actions) and self.t_ns >= self.spec.duration_ns
+
+    def advance(self, to_ns: int) -> None:
+        """Let the lab run to an instant; actions of the scenario happen on their way."""
+        while self._actions and self._actions[0].t_ns <= to_ns:
+            action = self._actions.pop(0)
+            self._run_to(max(action.t_ns, self.t_ns))
+            self._act(action)
+        self._run_to(to_ns)
+
+    def _run_to(self, to_ns: int) -> None:
+        while self.t_ns < to_ns:
+            stop = min(to_ns, (self.t_ns // SLAB_NS + 1) * SLAB_NS)
+            while (due := self.plane.next_ns()) is not None and due <= stop:
+                self._hear(self.plane.step())
+            self.plane.advance_clock(stop)
+            self._engine_to(stop)
+
+    def _engine_to(self, t_ns: int) -> None:
+        self.engine.advance(t_ns)
+        rows = self.engine.take_finished()
+        self.totals.add(rows)
+        sent = self.engine.bins.totals(Count.STREAM_SENT)
+        self.totals.sent = int(sent[: len(self.wiring.wired)].sum())
+        self.totals.in_flight = self.totals.sent - self.totals.ok - self.totals.failed
+        self.since_event.add(rows)
+        self.sampler.add(rows, t_ns)
+        self.view.count(rows)
+
+    def next_event(self) -> Result:
+        """Advance to just after the next control-plane event."""
+        due = self.plane.next_ns()
+        action = self._actions[0].t_ns if self._actions else None
+        times = [t for t in (due, action) if t is not None]
+        if not times:
+            return Result(False, "nothing is due: no control-plane event lies ahead")
+        seen = len(self._lines)
+        self.advance(max(min(times), self.t_ns))
+        text = self._lines[-1][2] if len(self._lines) > seen else ""
+        return Result(True, text or f"at {self.t_ns / 1e9:.3f} s")
+
+    # --- facts ----------------------------------------------------------------------------------------------
+
+    def _hear(self, facts: Sequence[Fact]) -> None:
+        """Take in what happened: tell the engine, the knowledge tracker, the journal's hash and the views."""
+        structural = False
+        for fact in facts:
+            self.reopener.world.hear(fact)
+            if fact.what in CUTS:
+                self.wiring.pod_changed(fact.subject, fact.t_ns)
+            if fact.what in (What.RULES_SYNCED, What.LB_TARGETS_CHANGED):
+                self.wiring.observer_learned(fact.subject.name, fact.t_ns)
+            if fact.what in (What.CONTAINER_STARTED, What.POD_REMOVED):
+                structural = structural or self.controllers.is_pod(fact.subject)
+            self._hash.update(f"{fact.t_ns} {fact.what} {fact.subject} {fact.by} {fact.revision}\n".encode())
+            if fact.what is not What.LISTENERS_CHANGED:
+                self._lines.append((fact.t_ns, fact.by, fact.text))
+        if structural:
+            self.wiring.topology_changed()
+        self.knowing.hear(facts, self.wiring.callers_of)
+        self.facts.extend(facts)
+        self._fresh.extend(facts)
+        del self.facts[:-KEPT_FACTS]
+        del self._fresh[:-KEPT_FACTS]
+        del self._lines[:-KEPT_FACTS]
+
+    def take_lines(self) -> list[tuple[int, str, str]]:
+        """(time, who, what) of everything since the last call, for the plain player."""
+        lines, self._lines = self._lines, []
+        return lines
+
+    def take_facts(self) -> list[Fact]:
+        """Facts since the last call."""
+        fresh, self._fresh = self._fresh, []
+        return fresh
+
+    # --- commands -------------------------------------------------------------------------------------------
+
+    def _act(self, action: Action) -> None:
+        """Carry out a step of the scenario."""
+        if action.say:
+            self.narration = action.say
+            self._lines.append((self.t_ns, "scenario", action.say))
+        command = action.command
+        if isinstance(command, SetLoad) and command.factor < 0:
+            return  # a narration without a deed
+        if isinstance(command, Kill) and action.pod_of is not None:
+            command = replace(command, pod=self._pod_of(*action.pod_of))
+        result = self.do(command)
+        if not result.ok:
+            raise KflabError(f"the scenario's action at {action.t_ns / 1e9:g} s failed: {result.text}")
+
+    def _pod_of(self, workload: str, ordinal: int) -> Key:
+        namespace, kind, name = workload.split("/")
+        owner = Key(kind, namespace, name)
+        pods = [
+            obj.key for obj in self.store.of_kind("Pod", namespace)
+            if isinstance(obj, Pod) and not obj.terminating and self.workload_of(obj) == owner
+        ]  # fmt: skip
+        if ordinal >= len(pods):
+            raise KflabError(f"{workload} has {len(pods)} pods, no ordinal {ordinal}")
+        return pods[ordinal]
+
+    def do(self, command: Command) -> Result:
+        """Carry out a command now. Bad ones are answered, not raised."""
+        try:
+            return self._do(command)
+        except KflabError as error:
+            return Result(False, str(error))
+
+    def _do(self, command: Command) -> Result:
+        match command:
+            case Kill(pod, how):
+                return self._kill(pod, how)
+            case KillRandom():
+                return self._kill_random()
+            case Stop(component) | Start(component):
+                return self._switch(component, isinstance(command, Stop))
+            case Scale(workload, replicas):
+                self._begin("scale", workload, f"{workload.name} was scaled to {replicas}")
+                self.journal.add(self.t_ns, command)
+                self._hear(self.plane.scale(workload, replicas))
+                return Result(True, f"{workload.kind.lower()}.apps/{workload.name} scaled")
+            case Apply(texts):
+                return self._apply(texts)
+            case SetLoad(factor):
+                return self._set_load(factor)
+            case Save(name):
+                return self.journal.save(name, self)
+            case Run(line):
+                return self.terminal.run(line)
+            case _:
+                raise KflabError(f"{type(command).__name__} is for the player, not for the lab")
+
+    def _begin(self, kind: str, subject: Key | None, what: str, kubelet: str = "") -> None:
+        self.knowing.open(self.t_ns, kind, subject, what, kubelet)
+        self.since_event = Totals()
+        self.event_rows_ns = self.t_ns
+        self.lost_by_observer = {}
+        self.view.restart_counts()
+
+    def _kill(self, key: Key, how: str) -> Result:
+        pod = self.store.get(key)
+        if not isinstance(pod, Pod):
+            return Result(False, f'pods "{key.name}" not found')
+        word = {"crash": "crashed", "delete": "was deleted", "force": "was force-deleted"}[how]
+        self._begin(how, key, f"{key.name} {word}", pod.spec.node_name)
+        self.journal.add(self.t_ns, Kill(key, how))
+        if how == "crash":
+            self._hear(self.plane.crash(key))
+            return Result(True, f"{key.name}: container exited with 137")
+        self._hear(self.plane.delete_pod(key, 0 if how == "force" else None))
+        return Result(True, f'pod "{key.name}" {"force " if how == "force" else ""}deleted')
+
+    def _kill_random(self) -> Result:
+        """Crash a ready application pod: an endpoint of a Service, outside kube-system, no ingress controller."""
+        endpoints = {
+            endpoint.target for obj in self.store.of_kind("EndpointSlice")
+            for endpoint in getattr(obj, "endpoints", ()) if endpoint.target and endpoint.ready is not False
+        }  # fmt: skip
+        pods = [
+            obj.key for obj in self.store.of_kind("Pod")
+            if isinstance(obj, Pod) and obj.status.ready and not obj.terminating and obj.key in endpoints
+            and obj.meta.namespace != "kube-system" and not self.controllers.is_pod(obj.key)
+        ]  # fmt: skip
+        if not pods:
+            return Result(False, "no ready application pod to crash")
+        chosen = pods[self.draws.control_between("random-kill", "lab", self._random_kills, 0, len(pods))]
+        self._random_kills += 1
+        return self._kill(chosen, "crash")
+
+    def _switch(self, component: str, stop: bool) -> Result:
+        word = "stopped" if stop else "started"
+        self._begin("stop" if stop else "start", self._component_key(component), f"{component} was {word}")
+        self.journal.add(self.t_ns, Stop(component) if stop else Start(component))
+        self._hear(self.plane.stop(component) if stop else self.plane.start(component))
+        return Result(True, f"{component} {word}")
+
+    @staticmethod
+    def _component_key(component: str) -> Key | None:
+        _, slash, node = component.partition("/")
+        return Key("Node", "", node) if slash else None
+
+    def _set_load(self, factor: float) -> Result:
+        if not 0 <= factor <= 1000:
+            return Result(False, f"load factor {factor:g} must be from 0 to 1000")
+        self.journal.add(self.t_ns, SetLoad(factor))
+        self.load_factor = factor
+        for wired in self.wiring.wired:
+            self.engine.set_rate(wired.entry.index, wired.entry.rate_rps * factor, self.t_ns)
+        return Result(True, f"load ×{factor:g}")
+
+    def _apply(self, texts: tuple[tuple[str, str], ...]) -> Result:
+        if not self.running("apiserver"):
+            host = "the connection to the server kflab was refused - did you specify the right host or port?"
+            return Result(False, host)
+        tabs = applying.with_texts(self.tabs, texts)
+        prepared = applying.prepare(tabs, self.spec.namespace, self.store, self._last_applied)
+        if prepared.refused:
+            first = prepared.refused[0]
+            more = f" (and {len(prepared.refused) - 1} more)" if len(prepared.refused) > 1 else ""
+            return Result(False, f"{first.message}{more}; nothing was applied", prepared.refused)
+        self.journal.add(self.t_ns, Apply(texts))
+        self.tabs = tabs
+        self._last_applied = prepared.applied
+        if prepared.objects:
+            names = ", ".join(str(obj.key) for obj in prepared.objects[:3])
+            more = f" and {len(prepared.objects) - 3} more" if len(prepared.objects) > 3 else ""
+            self._begin("apply", prepared.objects[0].key, f"{names}{more} was applied")
+            self._hear(self.plane.apply(prepared.objects))
+        text = f"{prepared.configured} configured, {prepared.created} created, {prepared.unchanged} unchanged"
+        if prepared.removed:
+            gone = ", ".join(str(key) for key in prepared.removed)
+            text += f"; {gone} left the text and stays in the cluster (apply deletes nothing)"
+        return Result(True, text)
+
+    # --- questions ------------------------------------------------------------------------------------------
+
+    def workload_of(self, pod: Pod) -> Key | None:
+        """The workload a pod belongs to: the Deployment behind its ReplicaSet, its StatefulSet or DaemonSet."""
+        owner = pod.meta.owner
+        if owner is not None and owner.kind == "ReplicaSet":
+            parent = self.store.get(owner)
+            if parent is not None and parent.meta.owner is not None:
+                return parent.meta.owner
+        return owner
+
+    def running(self, component: str) -> bool:
+        """Whether a component runs ("apiserver", "kube-proxy/NODE", "kubelet/NODE"); others always do."""
+        return self.plane.components.get(component) is None
+
+    def locate(self, key: Key) -> tuple[str, int] | None:
+        """Where an object, or the workload that made it, is written."""
+        obj: KubeObject | None = self.store.get(key)
+        for _ in range(4):
+            if obj is None:
+                return None
+            if obj.place is not None:
+                return obj.place.file, obj.place.line
+            if obj.meta.owner is None:
+                return None
+            obj = self.store.get(obj.meta.owner)
+        return None
+
+    def lb_address(self, service: Key) -> str:
+        """The address clients of a load balancer connect to.
+
+        AWS publishes a host name in the Service's status; the address is the A record behind it, so no rule carries it.
+        """
+        pinned = self.spec.pins.load_balancer_ips.get(f"{service.namespace}/{service.name}")
+        obj = self.store.get(service)
+        if pinned or not isinstance(obj, Service):
+            return pinned or ""
+        balancer = self.plane.balancers.get(service)
+        given = next((entry.ip for entry in obj.load_balancer if entry.ip), "")
+        return given or (balancer.ips[0] if balancer and balancer.ips else "")
+
+    def public_names(self) -> dict[str, tuple[str, ...]]:
+        """What public DNS answers: pinned names, host names of load balancers, and hosts of Ingresses."""
+        names: dict[str, tuple[str, ...]] = {}
+        for obj in self.store.of_kind("Service"):
+            address = self.lb_address(obj.key)
+            for entry in obj.load_balancer if isinstance(obj, Service) else ():
+                if entry.hostname and address:
+                    names[entry.hostname] = (address,)
+        for wired in self.wiring.wired:
+            address = self.lb_address(wired.entry.service)
+            if wired.entry.kind == "l7" and address and any(letter.isalpha() for letter in wired.entry.host):
+                names[wired.entry.host] = (address,)
+        for name, service in self.spec.pins.public_names.items():
+            namespace, _, base = service.partition("/")
+            address = self.lb_address(Key("Service", namespace, base))
+            if address:
+                names[name] = (address,)
+        return names
+
+    def client_address(self) -> str:
+        """Address of the client outside the cluster."""
+        return self.spec.clients[0].address if self.spec.clients else OUTSIDE_CLIENT
+
+    def live_yaml(self, key: Key) -> str:
+        """The object as the API server has it now."""
+        obj = self.store.get(key)
+        return to_yaml(obj) if obj is not None else f"# {key}: no such object any more\n"
+
+    def rules_text(self, node: str) -> str:
+        """The rules in force on a node, as iptables-save prints them.
+
+        Raises:
+            KflabError: If there is no such node.
+        """
+        if self.store.get(Key("Node", "", node)) is None:
+            names = ", ".join(key.name for key in self.store.keys("Node")[:8])
+            raise KflabError(f"no node named {node!r}; there are {names}")
+        observer = self.plane.observers.get(f"kube-proxy/{node}")
+        known = observer.at(self.t_ns) if observer else None
+        return self.book.rule_set(node, known[1] if known else 0).save_text()
+
+    def completions(self, line: str) -> tuple[str, ...]:
+        """Completions of a command line."""
+        return completions(line, self.store, self.spec.namespace)
+
+    def open_request(self, trace_id: int) -> RequestTrace:
+        """The very request that happened.
+
+        Raises:
+            KflabError: If it is too old to be opened.
+        """
+        return self.reopener.open(trace_id)
+
+    def run_words(self, words: Sequence[str]) -> Result:
+        """A kubectl command line, already split."""
+        return self.terminal.run_words(words)
+
+    def entries(self) -> list[Entry]:
+        """What sends requests."""
+        return [wired.entry for wired in self.wiring.wired]
+
+    def traffic_lines(self) -> list[str]:
+        """What sends requests where, in words."""
+        return describe_traffic(self.entries(), self.uncalled)
+
+    def percentiles(self, from_ns: int, to_ns: int) -> tuple[int | None, int | None]:
+        """p50 and p99 of the latency of requests that finished in [from, to), ns."""
+        found = self.engine.window(from_ns, to_ns)
+        return found.p50_ns, found.p99_ns
+
+    def knowledge(self) -> Knowledge:
+        """Who knows of the last change."""
+        return self.view.knowledge()
+
+    def shares(self) -> tuple[ShareGroup, ...]:
+        """Connections against expected shares."""
+        return self.view.shares()
+
+    def snapshot(self) -> Snapshot:
+        """Everything a face shows."""
+        return self.view.snapshot()
+
+    def digest(self) -> str:
+        """Hash of every fact and every finished request so far."""
+        whole = self._hash.copy()
+        whole.update(self.engine.digest().encode())
+        return whole.hexdigest()

@@ -1,0 +1,54 @@
+"""How traffic's side answers the control plane: the lab's implementation of `control.signals.Signals`."""
+
+from typing import TYPE_CHECKING
+
+from kflab.cluster.store import Store
+from kflab.lab.rulebook import RuleBook
+from kflab.manifest.objects import Key, Pod, Probe, Service
+
+if TYPE_CHECKING:
+    from kflab.control.plane import ControlPlane
+
+
+class LabSignals:
+    """Answers from ground truth (what listens) and from what each node's kube-proxy has synced."""
+
+    def __init__(self, store: Store, book: RuleBook) -> None:
+        self._store = store
+        self._book = book
+        self.plane: ControlPlane | None = None
+        """Set once it exists; it needs the signals to be built."""
+
+    def answer_to_probe(self, pod: Key, container: str, probe: Probe, t_ns: int) -> bool:
+        """A probe succeeds while its container is up and its port listens.
+
+        exec probes have no port and succeed while the container is up (there is no process to run).
+        """
+        assert self.plane is not None
+        runtime = self.plane.runtime.get(pod)
+        if runtime is None or container not in runtime.names or not runtime.container(container).accepting:
+            return False
+        if probe.port is None:
+            return True
+        port = probe.port
+        if isinstance(port, str):
+            obj = self._store.get(pod)
+            spec = obj.spec.containers if isinstance(obj, Pod) else ()
+            port = next((p.port for c in spec for p in c.ports if p.name == probe.port), 0)
+        return ("TCP", port) in runtime.listening
+
+    def answer_to_health_check(self, node: str, service: Key, t_ns: int) -> bool:
+        """Under Local policy: whether the node's kube-proxy knows a local ready endpoint (pkg/proxy/healthcheck,
+        service_health.go); else whether the NodePort answers: the node's rules have any endpoint at all."""
+        assert self.plane is not None
+        observer = self.plane.observers.get(f"kube-proxy/{node}")
+        known = observer.at(t_ns) if observer else None
+        obj = self._store.get(service)
+        if known is None or not isinstance(obj, Service):
+            return False
+        rules = self._book.table(known[1]).get(service)
+        if rules is None or not rules.ports:
+            return False
+        if rules.ports[0].health_port:
+            return any(port.endpoints.local_ready(node) > 0 for port in rules.ports)
+        return any(port.endpoints.any_usable for port in rules.ports)

@@ -1,0 +1,73 @@
+"""The lab's command line: kubectl's commands on the live store, `curl`, `iptables-save` and pipes."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from kflab.control.facts import Fact
+from kflab.kubectl import execute
+from kflab.kubectl.curl import CurlAnswer, CurlRequest
+from kflab.kubectl.logs import AccessRecord
+from kflab.kubectl.outcome import Outcome
+from kflab.kubectl.portforward import Forwards
+from kflab.lab.commands import Kill, Result, Scale
+from kflab.manifest.objects import Key
+
+if TYPE_CHECKING:
+    from kflab.lab.running import Lab
+
+
+class Terminal:
+    """Implements `kubectl.env.Env` on a running lab."""
+
+    def __init__(self, lab: "Lab") -> None:
+        self._lab = lab
+        self._forwards = Forwards()
+
+    def run(self, line: str) -> Result:
+        """Run one line as typed."""
+        return self._result(execute.run(line, self._lab.store, self))
+
+    def run_words(self, words: Sequence[str]) -> Result:
+        """Run a line that a shell has split."""
+        return self._result(execute.run_words(words, self._lab.store, self))
+
+    @staticmethod
+    def _result(outcome: Outcome) -> Result:
+        return Result(outcome.code == 0, outcome.text, trace_id=outcome.trace_id)
+
+    # --- Env ------------------------------------------------------------------------------------------------
+
+    @property
+    def now_ns(self) -> int:
+        return self._lab.t_ns
+
+    @property
+    def namespace(self) -> str:
+        return self._lab.spec.namespace
+
+    @property
+    def forwards(self) -> Forwards:
+        return self._forwards
+
+    def rules_text(self, node: str) -> str:
+        return self._lab.rules_text(node)
+
+    def access_log(self, pod: Key) -> Sequence[AccessRecord]:
+        return self._lab.reopener.access_log(pod)
+
+    def curl(self, request: CurlRequest) -> CurlAnswer:
+        return self._lab.reopener.curl(request)
+
+    def scale(self, workload: Key, replicas: int) -> str:
+        result = self._lab.do(Scale(workload, replicas))
+        return "" if result.ok else result.text
+
+    def kill(self, pod: Key, how: str) -> str:
+        result = self._lab.do(Kill(pod, how))
+        return "" if result.ok else result.text
+
+    def facts(self) -> Sequence[Fact]:
+        return self._lab.facts
+
+    def running(self, component: str) -> bool:
+        return self._lab.running(component)

@@ -1,0 +1,195 @@
+"""A lab in its own thread: faces queue commands, ask for snapshots and never wait for the engine.
+
+Wall clock is read here and nowhere to the left: it decides how fast the story is told, never the story.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Any
+
+from kflab.dataplane.packets import RequestTrace
+from kflab.errors import KflabError
+from kflab.lab.applying import check_tabs
+from kflab.lab.commands import (
+    Command,
+    Finding,
+    NextEvent,
+    Pause,
+    Restart,
+    Result,
+    Resume,
+    SetSpeed,
+)
+from kflab.lab.handle import Tab
+from kflab.lab.running import Lab
+from kflab.lab.snapshot import Snapshot
+from kflab.lab.spec import LabSpec
+from kflab.manifest.objects import Key
+
+STEP_NS = 50_000_000
+"""Largest simulated step at ×1 between two looks at the command queue."""
+
+BUSY_S = 0.02
+"""Longest wall time spent advancing before commands and snapshots get their turn: keeps a key press quick."""
+
+SLOWEST, FASTEST = 0.01, 100.0
+"""Bounds of the asked speed."""
+
+_Job = tuple[Callable[[], Any], "Future[Any]"]
+
+
+class LabThread:
+    """A `LabHandle`: one lab, one thread.
+
+    Args:
+        spec: What to run. It is built in the calling thread, so that bad input is told before a screen opens.
+        speed: Simulated seconds per second.
+
+    Raises:
+        KflabError: If the spec cannot be run.
+    """
+
+    def __init__(self, spec: LabSpec, speed: float = 1.0) -> None:
+        self._spec = spec
+        self._lab = Lab(spec)
+        self._speed = speed
+        self._reached = speed
+        self._paused = False
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._asked = threading.Event()
+        self._closed = threading.Event()
+        self._snapshot = self._draw()
+        self._thread = threading.Thread(target=self._loop, name="kflab-lab", daemon=True)
+        self._thread.start()
+
+    # --- what faces call ------------------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """The newest snapshot; asks the thread for the next one."""
+        self._asked.set()
+        return self._snapshot
+
+    def submit(self, command: Command) -> "Future[Result]":
+        """Queue a command; it lands at the first instant not yet shown."""
+        return self._queue(lambda: self._obey(command))
+
+    def open_request(self, trace_id: int) -> "Future[RequestTrace]":
+        """The very request that happened."""
+        return self._queue(lambda: self._lab.open_request(trace_id))
+
+    def tabs(self) -> tuple[Tab, ...]:
+        """The manifests as the user wrote them."""
+        return self._lab.tabs
+
+    def check(self, texts: tuple[tuple[str, str], ...]) -> tuple[Finding, ...]:
+        """Findings about edited texts; pure, runs in the caller's thread."""
+        return check_tabs(self._lab.tabs, texts, self._spec.namespace)
+
+    def locate(self, key: Key) -> tuple[str, int] | None:
+        """Where an object, or the owner that made it, is written."""
+        return self._lab.locate(key)
+
+    def live_yaml(self, key: Key) -> "Future[str]":
+        """The object as the API server has it."""
+        return self._queue(lambda: self._lab.live_yaml(key))
+
+    def rules_text(self, node: str) -> "Future[str]":
+        """The node's rules as iptables-save prints them."""
+        return self._queue(lambda: self._lab.rules_text(node))
+
+    def completions(self, line: str) -> tuple[str, ...]:
+        """Completions of a command line."""
+        return self._lab.completions(line)
+
+    def assumptions(self) -> tuple[tuple[str, str], ...]:
+        """What the lab assumed, and how to override it."""
+        return self._lab.assumptions
+
+    def findings(self) -> tuple[Finding, ...]:
+        """What looked wrong on opening."""
+        return self._lab.findings
+
+    def close(self) -> None:
+        """Stop the thread and wait for it."""
+        self._closed.set()
+        self._jobs.put(None)
+        self._thread.join(timeout=5.0)
+
+    # --- the thread -----------------------------------------------------------------------------------------
+
+    def _queue(self, work: Callable[[], Any]) -> "Future[Any]":
+        future: Future[Any] = Future()
+        self._jobs.put((work, future))
+        return future
+
+    def _obey(self, command: Command) -> Result:
+        match command:
+            case Pause():
+                self._paused = True
+                return Result(True, "paused")
+            case Resume():
+                self._paused = False
+                return Result(True, "running")
+            case SetSpeed(factor):
+                self._speed = min(max(factor, SLOWEST), FASTEST)
+                self._reached = self._speed
+                return Result(True, f"speed ×{self._speed:g}")
+            case NextEvent():
+                self._paused = True
+                return self._lab.next_event()
+            case Restart():
+                self._lab = Lab(self._spec)
+                self._paused = False
+                return Result(True, "started again")
+            case _:
+                return self._lab.do(command)
+
+    def _draw(self) -> Snapshot:
+        return replace(self._lab.snapshot(), paused=self._paused, speed_asked=self._speed, speed_reached=self._reached)
+
+    def _serve(self, job: _Job | None) -> None:
+        if job is None:
+            return
+        work, future = job
+        try:
+            future.set_result(work())
+        except KflabError as error:
+            future.set_exception(error)
+        self._snapshot = self._draw()
+
+    def _loop(self) -> None:
+        told = time.monotonic()
+        """Wall instant up to which the story has been told."""
+        mark_wall, mark_sim = told, self._lab.t_ns
+        while not self._closed.is_set():
+            now = time.monotonic()
+            running = not self._paused and not self._lab.ended
+            owed_ns = int((now - told) * self._speed * 1e9) if running else 0
+            step_ns = max(STEP_NS, int(STEP_NS * self._speed / 2)) if self._speed > 1 else STEP_NS
+            if running and owed_ns >= min(step_ns, int(self._speed * 1e9 / 20)):
+                deadline = now + BUSY_S
+                while owed_ns > 0 and time.monotonic() < deadline and self._jobs.empty():
+                    step = min(owed_ns, STEP_NS)
+                    self._lab.advance(self._lab.t_ns + step)
+                    owed_ns -= step
+                told = now  # what could not be told in time is dropped, not owed: the lab runs slower and says so
+            elif not running:
+                told = now
+            if now - mark_wall >= 1.0:
+                reached = (self._lab.t_ns - mark_sim) / 1e9 / (now - mark_wall)
+                keeps_up = reached >= 0.98 * self._speed or not running
+                self._reached = self._speed if keeps_up else reached
+                mark_wall, mark_sim = now, self._lab.t_ns
+            if self._asked.is_set():
+                self._asked.clear()
+                if running:
+                    self._snapshot = self._draw()
+            try:
+                # Paused: sleep until somebody asks for something; running: until the next step is due.
+                self._serve(self._jobs.get(timeout=0.02 if running else 0.25))
+            except queue.Empty:
+                continue

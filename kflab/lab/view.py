@@ -1,0 +1,315 @@
+"""From a running lab to one immutable snapshot."""
+
+from math import erfc, sqrt
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from kflab.engine.types import Answer, Finished, Pick
+from kflab.lab.bands import WINDOW_BINS, Bands, Counts, frame, spread
+from kflab.lab.snapshot import (
+    BIN_NS,
+    SERIES_BINS,
+    Band,
+    Component,
+    Failures,
+    Knowledge,
+    NodeRow,
+    PodRow,
+    Series,
+    ShareGroup,
+    ShareRow,
+    Snapshot,
+    TraceRow,
+)
+from kflab.lab.wiring import Chooser
+from kflab.manifest.objects import Key, KubeObject, LabelSelector, Node, Pod, Service
+
+if TYPE_CHECKING:
+    from kflab.lab.running import Lab
+
+STRUCTURAL_P = 1e-4
+"""A deviation rarer than this, after correcting for the number of pods, is called structural."""
+
+LENS_NS = 500_000_000
+
+
+class View:
+    """Builds snapshots and keeps the counts that start anew at each change."""
+
+    def __init__(self, lab: "Lab") -> None:
+        self._lab = lab
+        self._bands = Bands(lab)
+        self._lost: dict[int, int] = {}
+        """Server → tries lost since the last change."""
+        self._saved: dict[int, int] = {}
+        """Server → requests that lost a try there and still went well."""
+        self._traces: dict[int, TraceRow] = {}
+
+    # --- counting -------------------------------------------------------------------------------------------
+
+    def restart_counts(self) -> None:
+        """A change happened: count anew."""
+        self._lost.clear()
+        self._saved.clear()
+
+    def count(self, rows: Finished) -> None:
+        """Attribute lost tries to servers and to the observers whose rules sent them there."""
+        lab = self._lab
+        lost = rows.try_answer > Answer.OK
+        if not len(rows) or not lost.any() or lab.knowing.incident is None:
+            return
+        good = (rows.status >= 200) & (rows.status < 400)
+        for i in np.flatnonzero(lost.any(axis=1)).tolist():
+            caller = self._caller(int(rows.stream[i]), int(rows.node[i]), int(rows.ingress[i]))
+            counted = set()
+            for j in np.flatnonzero(lost[i]).tolist():
+                server = int(rows.try_server[i, j])
+                self._lost[server] = self._lost.get(server, 0) + 1
+                if caller:
+                    lab.lost_by_observer[caller] = lab.lost_by_observer.get(caller, 0) + 1
+                counted.add(server)
+            if good[i]:
+                for server in counted:
+                    self._saved[server] = self._saved.get(server, 0) + 1
+
+    def _caller(self, stream: int, node: int, ingress: int) -> str:
+        """Observer by whose knowledge the last leg's choice was made."""
+        wiring = self._lab.wiring
+        wired = wiring.wired[stream]
+        if ingress >= 0:
+            pod = wiring.servers[ingress][3]
+            chooser = wired.upstreams.get(pod) if pod else None
+            if chooser is not None:
+                return chooser.observers[0 if chooser.picker is Pick.ROUND_ROBIN else 1]
+        place = node if node >= 0 else wired.stream.place
+        return f"kube-proxy/{wiring.places[place]}" if place >= 0 else ""
+
+    def lost_in(self, service: Key) -> tuple[int, str, str]:
+        """(tries lost, footer, word) of a Service since the last change."""
+        lab = self._lab
+        servers = {s for c in lab.wiring.choosers if c.service == service and c.fan for s in c.fan.candidates}
+        pods = {pod.key for pod in self.pods_behind(service)}
+        ids = [i for i in self._lost if i in servers or (i >= 0 and lab.wiring.servers[i][3] in pods)]
+        lost = sum(self._lost[i] for i in ids)
+        if not lost:
+            return 0, "", ""
+        saved = sum(self._saved.get(i, 0) for i in ids)
+        incident = lab.knowing.incident
+        assert incident is not None
+        end = incident.moved_ns
+        when = f" in {(end - incident.t_ns) / 1e9:.2f} s" if end is not None else " so far"
+        word = "refused" if incident.kind != "force" else "lost"
+        text = f"{lost:,} tries {word}{when}"
+        if saved:
+            text += f"; NGINX tried again and saved {saved:,} request{'s' if saved != 1 else ''}"
+        return lost, text, word
+
+    # --- pods -----------------------------------------------------------------------------------------------
+
+    def pod_state(self, key: Key | None, obj: KubeObject | None) -> tuple[str, str]:
+        """(state, note) of a pod as it is in truth, not as the API has it."""
+        runtime = self._lab.plane.runtime.get(key) if key else None
+        if not isinstance(obj, Pod):
+            return "gone", ""
+        status = obj.status.containers[0] if obj.status.containers else None
+        if obj.terminating:
+            return "terminating", ""
+        if runtime is None or not runtime.sandbox:
+            if obj.status.phase in ("Succeeded", "Failed"):
+                return obj.status.phase.lower(), ""
+            return ("starting", "") if obj.spec.node_name else ("pending", obj.status.reason)
+        if not runtime.up:
+            if status is not None and status.reason == "CrashLoopBackOff":
+                return "crashed", "back-off"
+            noticed = status is not None and status.state != "running"
+            started = any(run.starts for run in runtime.containers)
+            return ("starting" if noticed or not started else "crashed"), ""
+        if obj.status.ready:
+            return "ready", ""
+        return ("starting" if runtime.started_ns is not None else "not ready"), ""
+
+    def pods_behind(self, service: Key) -> list[Pod]:
+        """Pods that a Service's selector matches, in order of creation."""
+        obj = self._lab.store.get(service)
+        if not isinstance(obj, Service) or not obj.selector:
+            return []
+        selector = LabelSelector(obj.selector)
+        return [
+            pod for pod in self._lab.store.of_kind("Pod", service.namespace)
+            if isinstance(pod, Pod) and selector.matches(pod.meta.labels)
+        ]  # fmt: skip
+
+    # --- pieces ---------------------------------------------------------------------------------------------
+
+    def knowledge(self) -> Knowledge:
+        """The rows of "who knows"."""
+        lab = self._lab
+        return lab.knowing.knowledge(lab.running, lab.wiring.calling(), lab.lost_by_observer)
+
+    def _failures(self, counts: Counts) -> Failures:
+        lab = self._lab
+        ids = [wired.entry.index for wired in lab.wiring.wired]
+        total = lab.since_event
+        text = ""
+        if total.failed:
+            status, n = max(total.by_status.items(), key=lambda item: (item[1], item[0]))
+            what = f"answered {status}" if status.isdigit() else status
+            text = f"{n:,} {what}"
+            if status == "502":
+                text += " after 3 tries"
+            rest = total.failed - n
+            if rest:
+                text += f", {rest:,} other"
+        failed = counts.total(counts.failed, ids)
+        empty = counts.total(counts.failed, ())
+        return Failures(counts.rate(counts.failed, ids), total.failed, text, Series(empty, failed))
+
+    def shares(self) -> tuple[ShareGroup, ...]:
+        """Connections of every chooser's present version against their expected shares."""
+        groups: dict[str, list[Chooser]] = {}
+        for chooser in self._lab.wiring.choosers:
+            if chooser.kind in ("entry", "upstream") and chooser.fan and len(chooser.fan.candidates) > 1:
+                name = chooser.band or f"entry/{chooser.entry.service.name}"
+                groups.setdefault(name, []).append(chooser)
+        return tuple(found for name, choosers in groups.items() if (found := self._share_group(name, choosers)))
+
+    def _share_group(self, band: str, choosers: list[Chooser]) -> ShareGroup | None:
+        lab = self._lab
+        seen: dict[int, int] = {}
+        expected: dict[int, float] = {}
+        unequal = False
+        for chooser in choosers:
+            fan = chooser.fan
+            assert fan is not None
+            counted = dict(lab.engine.connections(chooser.index))
+            n = sum(counted.values())
+            weight = sum(fan.weights)
+            unequal = unequal or len(set(fan.weights)) > 1
+            for candidate, part in zip(fan.candidates, fan.weights, strict=True):
+                seen[candidate] = seen.get(candidate, 0) + counted.get(candidate, 0)
+                expected[candidate] = expected.get(candidate, 0.0) + n * part / weight
+        n = sum(seen.values())
+        if not n:
+            return None
+        rows, smallest = [], 1.0
+        means = list(expected.values())
+        unequal = unequal or max(means) - min(means) > 0.01 * n / len(means)
+        for candidate, mean in expected.items():
+            share = mean / n
+            deviation = sqrt(max(n * share * (1 - share), 1e-12))
+            smallest = min(smallest, erfc(abs(seen[candidate] - mean) / deviation / sqrt(2)))
+            low, high = spread(share, n)
+            ip, port, _, pod = lab.wiring.servers[candidate]
+            state, _ = self.pod_state(pod, lab.store.get(pod) if pod else None)
+            rows.append(
+                ShareRow(pod or Key("Endpoint", "", f"{ip}:{port}"), state, seen[candidate], seen[candidate], None,
+                         int(low * n), int(high * n) + 1)
+            )  # fmt: skip
+        p_value = min(1.0, smallest * len(rows))
+        robin = choosers[0].picker is Pick.ROUND_ROBIN
+        if unequal:
+            word, why = "structural", "the rules give unequal shares"
+        elif p_value < STRUCTURAL_P:
+            word, why = "structural", f"p = {p_value:.1e}, n = {n:,} connections"
+        elif robin:
+            word, why = "luck", f"round robin takes turns; n = {n:,} connections"
+        else:
+            word, why = "luck", f"p = {p_value:.2f}, n = {n:,} connections"
+        service = choosers[0].service
+        title = service.name if service else band
+        since = max(
+            (lab.plane.observers[name].since_ns or 0)
+            for c in choosers
+            for name in c.observers
+            if name in lab.plane.observers
+        )
+        return ShareGroup(title, band, n, since, None if unequal else p_value, word, why, tuple(rows))
+
+    def _nodes(self, counts: Counts, bands: tuple[Band, ...]) -> tuple[NodeRow, ...]:
+        lab = self._lab
+        figures = {row.key: row for band in bands if band.kind in ("service", "ingress") for row in band.candidates}
+        pods_of: dict[str, list[Pod]] = {}
+        for pod in lab.store.of_kind("Pod"):
+            pods_of.setdefault(cast(Pod, pod).spec.node_name, []).append(cast(Pod, pod))
+        calling = lab.wiring.calling()
+        newest = lab.store.last_rule_change
+        rows = []
+        for obj in lab.store.of_kind("Node"):
+            node = cast(Node, obj)
+            name = node.meta.name
+            observer = lab.plane.observers.get(f"kube-proxy/{name}")
+            ids = [
+                c.index for c in lab.wiring.choosers if c.place == name and c.picker is Pick.RANDOM and c.kind != "lb"
+            ]
+            pods = []
+            for pod in pods_of.get(name, ()):
+                row = figures.get(pod.key)
+                state, _ = self.pod_state(pod.key, pod)
+                pods.append(
+                    PodRow(pod.key, state, pod.ip, row.rate_rps if row else 0.0, bool(row and row.failing),
+                           pod.status.restarts, row.share if row else None, row.expected if row else None)
+                )  # fmt: skip
+            revision = observer.revision if observer else 0
+            rows.append(
+                NodeRow(
+                    node.key, next(iter(node.internal_ips), ""), node.ready,
+                    node.meta.labels.get("topology.kubernetes.io/zone", ""),
+                    f"rev {lab.store.rules_revision(revision)}", revision >= newest,
+                    lab.running(f"kube-proxy/{name}"), lab.running(f"kubelet/{name}"),
+                    f"kube-proxy/{name}" in calling, counts.rate(counts.chosen, ids), lab.plane.next_relist_ns(name),
+                    tuple(pods),
+                )
+            )  # fmt: skip
+        return tuple(rows)
+
+    def _components(self) -> tuple[Component, ...]:
+        components = self._lab.plane.components
+        return tuple(Component(name, since is None, since) for name, since in components.items())
+
+    def _expected_words(self) -> str:
+        """What stale rules still do to the pod of the last change, e.g. "node-a's rules still send it 1 try in 3"."""
+        incident = self._lab.knowing.incident
+        if incident is None or incident.subject is None:
+            return ""
+        wiring = self._lab.wiring
+        for chooser in wiring.choosers:
+            if not chooser.fan or chooser.kind == "lb" or not chooser.fan.candidates:
+                continue
+            for candidate, part in zip(chooser.fan.candidates, chooser.fan.weights, strict=True):
+                if wiring.servers[candidate][3] == incident.subject:
+                    n = sum(chooser.fan.weights) // part if part else 0
+                    if chooser.picker is Pick.ROUND_ROBIN:
+                        return f"NGINX still takes it in turn, 1 try in {n}"
+                    return f"{chooser.place}'s rules still send it 1 try in {n}"
+        return ""
+
+    def traces(self) -> tuple[TraceRow, ...]:
+        """The sampled requests, oldest first."""
+        known = self._traces
+        rows: dict[int, TraceRow] = {}
+        for trace_id, one in self._lab.sampler.traces:
+            rows[trace_id] = known.get(trace_id) or self._lab.reopener.row(trace_id, one)
+        self._traces = rows
+        return tuple(rows.values())
+
+    def snapshot(self) -> Snapshot:
+        """The lab at this instant; pausing and speed are the player's to fill in."""
+        lab = self._lab
+        counts = frame(lab, SERIES_BINS)
+        bands = self._bands.build(counts)
+        ids = [wired.entry.index for wired in lab.wiring.wired]
+        done, failed = counts.rate(counts.done, ids), counts.rate(counts.failed, ids)
+        window_ns = WINDOW_BINS * BIN_NS
+        p50, p99 = lab.percentiles(max(0, lab.t_ns - window_ns), lab.t_ns)
+        return Snapshot(
+            scenario=lab.spec.name, seed=lab.spec.seed, t_ns=lab.t_ns, paused=False, speed_asked=1.0, speed_reached=1.0,
+            rate_rps=counts.rate(counts.sent, ids), ok_share=done / (done + failed) if done + failed else None,
+            failed_total=lab.totals.failed, sent_total=lab.totals.sent,
+            p50_ns=p50, p99_ns=p99, first_bin=counts.first_bin, n_bins=counts.n_bins, bands=bands,
+            failures=self._failures(counts), knowledge=self.knowledge(), marks=tuple(lab.knowing.marks),
+            nodes=self._nodes(counts, bands), traces=self.traces(), traces_seen=lab.sampler.seen, shares=self.shares(),
+            components=self._components(), story=lab.knowing.story(lab.t_ns, self._expected_words()),
+            uncalled=lab.uncalled, pods_total=len(lab.store.keys("Pod")), rules_revision=lab.store.rules_revision(),
+            load_factor=lab.load_factor, ended=lab.ended, narration=lab.narration,
+        )  # fmt: skip

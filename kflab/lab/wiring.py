@@ -1,0 +1,426 @@
+"""From what observers know to the engine's tables: streams, choosers and servers, kept up to date.
+
+A chooser is compiled from the same rule set that the walker reads (`walk.fan`): one rule set, two readings. It gets a
+new version whenever an observer it depends on has learned something that changes its candidates.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from math import lcm
+from typing import cast
+
+from kflab.cluster.store import Store
+from kflab.control.plane import ControlPlane
+from kflab.dataplane.nginx import IngressConfig, route
+from kflab.dataplane.packets import Packet, Verdict, join_host_port
+from kflab.dataplane.walk import FanOut, fan
+from kflab.engine.engine import Engine
+from kflab.engine.types import Answer, Behaviour, Fan, Pick, Server, Stream
+from kflab.lab.controllers import Controller, Controllers
+from kflab.lab.entries import Entry
+from kflab.lab.ingress_views import config_at
+from kflab.lab.rulebook import RuleBook
+from kflab.manifest.objects import Key, Node, Pod, Service
+
+_EMPTY_ANSWERS = {
+    Verdict.REJECT: Answer.REJECTED,
+    Verdict.DROP: Answer.TIMEOUT,
+    Verdict.NONE: Answer.TIMEOUT,  # no rule: the packet follows the default route and nobody answers
+    Verdict.ACCEPT: Answer.REJECTED,
+}
+
+
+@dataclass(slots=True)
+class Chooser:
+    """One chooser as the lab knows it."""
+
+    index: int
+    kind: str
+    """lb (nodes), entry (a node's DNAT of the first connection), upstream (what NGINX's connection reaches)."""
+    band: str
+    """Id of the band it belongs to."""
+    place: str
+    """Node on which the choice is made; "" for a load balancer."""
+    observers: tuple[str, ...]
+    """Whose knowledge decides, by name."""
+    entry: Entry
+    pod: Key | None = None
+    """The ingress pod, for upstream choosers."""
+    fan: Fan | None = None
+    picker: Pick = Pick.RANDOM
+    service: Key | None = None
+    """The Service whose endpoints are chosen."""
+    service_port: int = 0
+
+
+@dataclass(slots=True)
+class Wired:
+    """One stream and everything it may pass."""
+
+    entry: Entry
+    stream: Stream
+    lb: Chooser | None = None
+    entries: dict[str, Chooser] = field(default_factory=dict)
+    """Node → its DNAT of this stream's first connection."""
+    upstreams: dict[Key, Chooser] = field(default_factory=dict)
+    """Ingress pod → chooser."""
+
+
+class Wiring:
+    """Builds and updates the engine's tables.
+
+    Args:
+        plane: Control plane, for observers and ground truth.
+        book: Rules by revision.
+        engine: Receives streams, servers and chooser versions.
+        controllers: Ingress controllers of the cluster.
+        lb_address: Address of a Service's load balancer.
+    """
+
+    def __init__(
+        self,
+        plane: ControlPlane,
+        book: RuleBook,
+        engine: Engine,
+        controllers: Controllers,
+        lb_address: Callable[[Key], str],
+    ) -> None:
+        self._controllers = controllers
+        self._plane = plane
+        self._lb_address = lb_address
+        self._store: Store = plane.store
+        self._book = book
+        self._engine = engine
+        self.places: list[str] = []
+        """[place] -> node name."""
+        self._place_of: dict[str, int] = {}
+        self.servers: list[tuple[str, int, str, Key | None]] = []
+        """[server] -> (ip, port, protocol, pod)."""
+        self._server_of: dict[tuple[str, int, str, Key | None], int] = {}
+        self._servers_of_pod: dict[Key, list[int]] = {}
+        self.choosers: list[Chooser] = []
+        self._by_observer: dict[str, list[int]] = {}
+        self.wired: list[Wired] = []
+        self._configs: dict[tuple[str, int], IngressConfig] = {}
+
+    # --- index spaces ---------------------------------------------------------------------------------------
+
+    def place(self, node: str) -> int:
+        """Index of a node; -1 for outside."""
+        if not node:
+            return -1
+        found = self._place_of.get(node)
+        if found is None:
+            found = self._place_of[node] = len(self.places)
+            self.places.append(node)
+        return found
+
+    def server(self, ip: str, port: int, protocol: str, pod: Key | None) -> int:
+        """Index of an address that may answer; made known to the engine at first use."""
+        key = (ip, port, protocol, pod)
+        found = self._server_of.get(key)
+        if found is None:
+            runtime = self._plane.runtime.get(pod) if pod else None
+            node = runtime.node if runtime else ""
+            ingress = pod is not None and self._controllers.is_pod(pod)
+            found = self._engine.add_server(Server(join_host_port(ip, port), self.place(node), is_ingress=ingress))
+            assert found == len(self.servers), "the engine numbers servers as the lab does"
+            self._server_of[key] = found
+            self.servers.append(key)
+            if pod:
+                self._servers_of_pod.setdefault(pod, []).append(found)
+            self._engine.behave(found, self.behaviour(ip, port, protocol, pod), self._engine.now_ns)
+        return found
+
+    def behaviour(self, ip: str, port: int, protocol: str, pod: Key | None) -> Behaviour:
+        """What answers on an address now, in truth."""
+        runtime = self._plane.runtime.get(pod) if pod else self._runtime_by_ip(ip)
+        if runtime is None or not runtime.sandbox or ip not in runtime.ips:
+            return Behaviour.SILENT
+        return Behaviour.LISTENS if (protocol, port) in runtime.listening else Behaviour.REFUSES
+
+    def _runtime_by_ip(self, ip: str):  # type: ignore[no-untyped-def]  # PodRuntime | None
+        return next((run for run in self._plane.runtime.values() if run.sandbox and ip in run.ips), None)
+
+    def pod_changed(self, pod: Key, t_ns: int) -> None:
+        """A pod's listeners or its sandbox changed at `t_ns`.
+
+        A process that stopped listening and still runs (after SIGTERM) finishes what it had accepted.
+        """
+        runtime = self._plane.runtime.get(pod)
+        for index in self._servers_of_pod.get(pod, ()):
+            ip, port, protocol, _ = self.servers[index]
+            behaviour = self.behaviour(ip, port, protocol, pod)
+            drains = behaviour is Behaviour.REFUSES and runtime is not None and runtime.up
+            self._engine.behave(index, behaviour, t_ns, drain=drains)
+
+    # --- building -------------------------------------------------------------------------------------------
+
+    def add(self, entry: Entry) -> Wired:
+        """Wire one kind of request."""
+        source = entry.source
+        destination = self.dialled(entry)
+        pinned: tuple[tuple[int, int, int], ...] = ()
+        if source and source.first_client_port is not None:
+            pinned = ((0, source.first_client_port, source.first_upstream_port or 0),)
+        place = -1
+        if entry.client_pod is not None:
+            runtime = self._plane.runtime.get(entry.client_pod)
+            place = self.place(runtime.node if runtime else "")
+        stream = Stream(
+            index=entry.index,
+            kind="l7" if entry.kind == "l7" else ("pod" if entry.kind == "pod" else "l4"),
+            rate_rps=entry.rate_rps,
+            place=place,
+            tries=3 if entry.kind == "l7" else 1,
+            idempotent=entry.method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS"),
+            pinned_ports=pinned,
+            client=entry.client,
+            destination=destination,
+        )
+        wired = Wired(entry, stream)
+        self.wired.append(wired)
+        if entry.kind != "pod":
+            kind = "lb" if entry.balanced else "nodes"
+            wired.lb = self._chooser("lb", f"{kind}/{entry.service.namespace}/{entry.service.name}", "",
+                                     (f"lb/{entry.service.namespace}/{entry.service.name}",), entry)  # fmt: skip
+        self._complete(wired)
+        return wired
+
+    def dialled(self, entry: Entry) -> str:
+        """ip:port that the client connects to; ":port" where it picks a node itself."""
+        service = self._store.get(entry.service)
+        if not isinstance(service, Service):
+            return ""
+        if entry.kind == "pod":
+            return join_host_port(service.cluster_ip, entry.port.port)
+        if not entry.balanced:
+            return f":{self.node_port(entry)}"
+        return join_host_port(self._lb_address(entry.service), entry.port.port)
+
+    def node_port(self, entry: Entry) -> int:
+        """The NodePort of the Service port dialled, as allocated."""
+        service = self._store.get(entry.service)
+        ports = service.ports if isinstance(service, Service) else ()
+        return next((port.node_port for port in ports if port.port == entry.port.port), 0)
+
+    def _complete(self, wired: Wired) -> None:
+        """Add the choosers of nodes and ingress pods that are not wired yet, and hand the stream to the engine."""
+        entry = wired.entry
+        nodes = [key.name for key in self._store.keys("Node")]
+        if entry.kind == "pod":
+            nodes = [self.places[wired.stream.place]] if wired.stream.place >= 0 else []
+        band = "ingress" if entry.kind == "l7" else "service"
+        band_id = f"{band}/{entry.service.namespace}/{entry.service.name}:{entry.port.port}"
+        for node in nodes:
+            if node not in wired.entries:
+                chooser = self._chooser("entry", band_id, node, (f"kube-proxy/{node}",), entry)
+                chooser.service, chooser.service_port = entry.service, entry.port.port
+                wired.entries[node] = chooser
+        if entry.controller is not None:
+            for pod in self._controller_pods(entry):
+                if pod in wired.upstreams:
+                    continue
+                obj = self._store.get(pod)
+                node = cast(Pod, obj).spec.node_name
+                observers = (f"ingress/{pod.namespace}/{pod.name}", f"kube-proxy/{node}")
+                wired.upstreams[pod] = self._chooser("upstream", "", node, observers, entry, pod)
+        self._hand_over(wired)
+
+    def _controller_pods(self, entry: Entry) -> list[Key]:
+        current = next((c for c in self._controllers.all() if entry.controller and c.key == entry.controller.key), None)
+        pods = current.pods if current else (entry.controller.pods if entry.controller else ())
+        return [pod for pod in pods if isinstance(self._store.get(pod), Pod) and cast(Pod, self._store.get(pod)).ip]
+
+    def _hand_over(self, wired: Wired) -> None:
+        entry, old = wired.entry, wired.stream
+        upstreams = []
+        keepalive = False
+        for pod, chooser in wired.upstreams.items():
+            for index in self._ingress_servers(wired, pod):
+                upstreams.append((index, chooser.index))
+            keepalive = keepalive or self._keepalive(pod)
+        streams = self._engine.streams
+        rate = streams[old.index].rate_rps if old.index < len(streams) else old.rate_rps
+        wired.stream = Stream(
+            index=old.index, kind=old.kind, rate_rps=rate, lb=wired.lb.index if wired.lb else -1,
+            place=old.place, entries=tuple((self.place(node), c.index) for node, c in wired.entries.items()),
+            upstreams=tuple(upstreams), tries=old.tries, idempotent=old.idempotent, keepalive=keepalive,
+            pinned_ports=old.pinned_ports, client=old.client, destination=old.destination,
+            no_route=entry.kind == "l7" and self._is_404(wired),
+        )  # fmt: skip
+        known = self._engine.streams
+        if wired.stream.index == len(known):
+            self._engine.add_stream(wired.stream)
+        elif known[wired.stream.index] != wired.stream:
+            self._engine.replace_stream(wired.stream)
+
+    def _ingress_servers(self, wired: Wired, pod: Key) -> list[int]:
+        """Servers of an ingress pod that this stream's connections reach (its targetPort)."""
+        runtime = self._plane.runtime.get(pod)
+        obj = cast(Pod, self._store.get(pod))
+        target = wired.entry.port.target
+        port = target if isinstance(target, int) else next(
+            (p.port for c in obj.spec.containers for p in c.ports if p.name == target), 0)  # fmt: skip
+        return [self.server(ip, port, "TCP", pod) for ip in (runtime.ips if runtime else obj.status.pod_ips)]
+
+    def _chooser(
+        self, kind: str, band: str, place: str, observers: Sequence[str], entry: Entry, pod: Key | None = None
+    ) -> Chooser:
+        chooser = Chooser(len(self.choosers), kind, band, place, tuple(observers), entry, pod)
+        self.choosers.append(chooser)
+        for name in observers:
+            self._by_observer.setdefault(name, []).append(chooser.index)
+        self.refresh(chooser, self._engine.now_ns)
+        return chooser
+
+    # --- keeping up -----------------------------------------------------------------------------------------
+
+    def observer_learned(self, name: str, t_ns: int) -> None:
+        """An observer's rules changed at `t_ns`: give its choosers a new version where candidates changed."""
+        for index in self._by_observer.get(name, ()):
+            self.refresh(self.choosers[index], t_ns)
+        if name.startswith("ingress/"):
+            for wired in self.wired:
+                if any(name in chooser.observers for chooser in wired.upstreams.values()):
+                    self._hand_over(wired)
+
+    def topology_changed(self) -> None:
+        """Nodes or ingress pods came or went: wire what is new."""
+        for wired in self.wired:
+            self._complete(wired)
+
+    def refresh(self, chooser: Chooser, t_ns: int) -> None:
+        """Compile a chooser from what its observers know at `t_ns`."""
+        compiled = getattr(self, f"_compile_{chooser.kind}")(chooser, t_ns)
+        if compiled != chooser.fan:
+            chooser.fan = compiled
+            self._engine.set_pick(chooser.index, chooser.picker)
+            self._engine.learn(chooser.index, t_ns, compiled)
+
+    def _compile_lb(self, chooser: Chooser, t_ns: int) -> Fan:
+        nodes = [key.name for key in self._store.keys("Node")]
+        chooser.picker = Pick.FLOW_HASH
+        if chooser.entry.balanced:
+            chooser.service = chooser.entry.service
+            balancer = self._plane.balancers.get(chooser.entry.service)
+            # An NLB with no healthy target at all sends to every target (AWS docs, NLB target group health: fail open).
+            nodes = list(balancer.healthy_at(t_ns) or balancer.registered()) if balancer else []
+        else:
+            chooser.picker = Pick.RANDOM
+        if not nodes:
+            return Fan(answer=Answer.TIMEOUT)
+        return Fan(tuple(self.place(node) for node in nodes), (1,) * len(nodes))
+
+    def _compile_entry(self, chooser: Chooser, t_ns: int) -> Fan:
+        revision = self._revision(f"kube-proxy/{chooser.place}", t_ns)
+        if revision is None:
+            return Fan(answer=Answer.TIMEOUT)
+        packet = self.first_packet(chooser)
+        return self._fan(fan(self._book.rule_set(chooser.place, revision), packet), packet.protocol)
+
+    def first_packet(self, chooser: Chooser) -> Packet:
+        """The packet that a node's rules see first for this chooser's stream (source port 0: no rule looks at it)."""
+        entry = chooser.entry
+        service = cast(Service, self._store.get(entry.service))
+        if entry.kind == "pod":
+            return Packet(entry.client, 0, service.cluster_ip, entry.port.port, entry.port.protocol)
+        node = cast(Node, self._store.get(Key("Node", "", chooser.place)))
+        address = node.internal_ips[0] if node.internal_ips else ""
+        return Packet(entry.client, 0, address, self.node_port(entry), entry.port.protocol)
+
+    def _compile_upstream(self, chooser: Chooser, t_ns: int) -> Fan:
+        config = self.ingress_config(chooser.observers[0], t_ns)
+        pod = self._store.get(cast(Key, chooser.pod))
+        if config is None or not isinstance(pod, Pod):
+            return Fan(answer=Answer.NO_UPSTREAM)
+        entry = chooser.entry
+        found = route(config, entry.scheme, entry.host, entry.path)
+        chooser.service, chooser.service_port = found.service, found.port or 0
+        if found.service is not None:
+            chooser.band = f"service/{found.service.namespace}/{found.service.name}:{found.port}"
+        if not found.upstreams:
+            return Fan(answer=Answer.NO_UPSTREAM)
+        if not found.service_upstream:
+            chooser.picker = Pick.ROUND_ROBIN
+            candidates = tuple(self.server(u.address, u.port, "TCP", u.target) for u in found.upstreams)
+            return Fan(candidates, (1,) * len(candidates))
+        chooser.picker = Pick.RANDOM
+        upstream = found.upstreams[0]
+        revision = self._revision(chooser.observers[1], t_ns)
+        if revision is None:
+            return Fan(answer=Answer.TIMEOUT)
+        packet = Packet(pod.ip, 0, upstream.address, upstream.port)
+        return self._fan(fan(self._book.rule_set(chooser.place, revision), packet), packet.protocol)
+
+    def _fan(self, out: FanOut, protocol: str) -> Fan:
+        if out.verdict is not Verdict.DNAT:
+            return Fan(answer=_EMPTY_ANSWERS[out.verdict])
+        scale = lcm(*(endpoint.chance.denominator for endpoint in out.endpoints))
+        return Fan(
+            tuple(self.server(e.address, e.port, protocol, e.target) for e in out.endpoints),
+            tuple(int(e.chance * scale) for e in out.endpoints),
+        )
+
+    def _revision(self, observer: str, t_ns: int) -> int | None:
+        known = self._plane.observers.get(observer)
+        found = known.at(t_ns) if known else None
+        return found[1] if found else None
+
+    def ingress_config(self, observer: str, t_ns: int) -> IngressConfig | None:
+        """What an ingress pod's NGINX was configured with at `t_ns`."""
+        revision = self._revision(observer, t_ns)
+        if revision is None:
+            return None
+        _, namespace, name = observer.split("/", 2)
+        key = (observer, revision)
+        if key not in self._configs:
+            if len(self._configs) > 64:
+                self._configs.clear()
+            controller = self._controller_of(Key("Pod", namespace, name))
+            if controller is None:
+                return None
+            self._configs[key] = config_at(self._store, self._book, controller, revision)
+        return self._configs[key]
+
+    def _controller_of(self, pod: Key) -> Controller | None:
+        return next((c for c in self._controllers.all() if pod in c.pods), None)
+
+    def _is_404(self, wired: Wired) -> bool:
+        """Whether the controller has no rule for this stream's host and path."""
+        for chooser in wired.upstreams.values():
+            config = self.ingress_config(chooser.observers[0], self._engine.now_ns)
+            if config is not None:
+                found = route(config, wired.entry.scheme, wired.entry.host, wired.entry.path)
+                return found.kind == "answer" and found.status == 404
+        return True
+
+    def _keepalive(self, pod: Key) -> bool:
+        config = self.ingress_config(f"ingress/{pod.namespace}/{pod.name}", self._engine.now_ns)
+        return config is not None and config.keepalive_connections > 0
+
+    # --- who calls whom -------------------------------------------------------------------------------------
+
+    def callers_of(self, services: Iterable[Key]) -> frozenset[str]:
+        """Names of the observers by whose rules traffic reaches any of these Services."""
+        wanted = set(services)
+        names: set[str] = set()
+        for chooser in self.choosers:
+            if chooser.service not in wanted or not self.reached(chooser):
+                continue
+            if chooser.kind == "upstream":
+                names.add(chooser.observers[0 if chooser.picker is Pick.ROUND_ROBIN else 1])
+            elif chooser.kind == "entry":
+                names.add(chooser.observers[0])
+        return frozenset(names)
+
+    def calling(self) -> frozenset[str]:
+        """Names of all observers by whose rules traffic flows."""
+        return self.callers_of({chooser.service for chooser in self.choosers if chooser.service})
+
+    def reached(self, chooser: Chooser) -> bool:
+        """Whether the load balancer (or the caller's place) lets traffic come to this chooser at all."""
+        if chooser.kind != "entry" or chooser.entry.kind == "pod":
+            return True
+        wired = self.wired[chooser.entry.index]
+        return wired.lb is None or wired.lb.fan is None or self.place(chooser.place) in wired.lb.fan.candidates

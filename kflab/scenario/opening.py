@@ -1,0 +1,80 @@
+"""From what a user names on the command line to something that runs: a scenario, a file, a folder, standard input."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from kflab.errors import KflabError
+from kflab.lab.handle import Tab
+from kflab.lab.spec import LabSpec
+from kflab.manifest.sources import read_paths
+from kflab.scenario.format import FORMAT, Scenario, load
+from kflab.scenario.library import bundled
+
+PLAIN_DURATION_NS = 60_000_000_000
+"""How long plain manifests are replayed unless told otherwise."""
+
+
+def open_what(
+    what: Sequence[str],
+    *,
+    recursive: bool = False,
+    namespace: str = "default",
+    nodes: int = 0,
+    seed: int | None = None,
+    rate_rps: float | None = None,
+    url: str = "",
+    cold: bool = False,
+) -> Scenario:
+    """Open a bundled scenario by name, a scenario file, or any manifests as `kubectl apply -f` would.
+
+    Raises:
+        KflabError: If nothing of that name can be read.
+    """
+    if nodes < 0 or nodes > 20_000:
+        raise KflabError(f"--nodes {nodes} must be from 0 to 20000")
+    if rate_rps is not None and not 0 <= rate_rps <= 10**8:
+        raise KflabError(f"--rate {rate_rps:g} must be from 0 to 100000000 requests per second")
+    scenario = _scenario(what)
+    if scenario is None:
+        sources = read_paths(list(what), recursive=recursive, stdin=sys.stdin)
+        if len(sources) == 1 and FORMAT in sources[0].text[:4000] and what[0] == "-":
+            raise KflabError("a scenario on standard input: use `kflab replay -`")
+        tabs = tuple(Tab(source.name, source.text, str(source.path) if source.path else None) for source in sources)
+        name = "stdin" if what[0] == "-" else Path(what[0]).resolve().stem
+        spec = LabSpec(name=name, tabs=tabs, duration_ns=None)
+        scenario = Scenario(spec, name, "", PLAIN_DURATION_NS, ())
+    spec = replace(
+        scenario.spec,
+        seed=scenario.spec.seed if seed is None else seed,
+        nodes=nodes or scenario.spec.nodes,
+        namespace=namespace,
+        cold=cold,
+    )
+    if url:
+        spec = replace(spec, url=url, clients=())
+    if rate_rps is not None:
+        clients = tuple(replace(client, rate_rps=rate_rps / len(spec.clients)) for client in spec.clients)
+        spec = replace(spec, rate_rps=rate_rps, clients=clients)
+    return replace(scenario, spec=spec)
+
+
+def _scenario(what: Sequence[str]) -> Scenario | None:
+    """The scenario named, or None when manifests are meant."""
+    if len(what) != 1:
+        return None
+    name = what[0]
+    if name == "-":
+        return None
+    path = Path(name)
+    if path.is_file() and path.suffix in (".yaml", ".yml"):
+        with path.open("rb") as file:
+            if f"kflab: {FORMAT}".encode() in file.read(4096):
+                return load(name if "/" in name else f"./{name}")
+        return None
+    if not path.exists() and "/" not in name:
+        if name in bundled():
+            return load(name)
+        raise KflabError(f"no file, folder or scenario named {name!r}; scenarios are {', '.join(bundled())}")
+    return None

@@ -1,0 +1,202 @@
+"""The plain player: a scenario as lines of text, as fast as it can, then a report and an exit code.
+
+Data goes to `out`; nothing depends on wall time, the terminal or the speed, so the same seed prints the same bytes.
+"""
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from kflab import KUBERNETES_RELEASE, exits
+from kflab.control.facts import Fact, What
+from kflab.errors import Place
+from kflab.lab.running import Lab
+from kflab.manifest.objects import Pod
+from kflab.scenario.format import Expectation, Scenario, workload_key
+
+REPORT_EVERY_NS = 5_000_000_000
+"""How often a line about traffic is printed, simulated."""
+
+QUIET = frozenset({What.LISTENERS_CHANGED})
+"""Facts that only repeat what another line says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """An expectation and what was measured."""
+
+    expectation: Expectation
+    measured: float | None
+
+    @property
+    def held(self) -> bool:
+        if self.measured is None:
+            return False
+        low, high = self.expectation.low, self.expectation.high
+        return (low is None or self.measured >= low) and (high is None or self.measured <= high)
+
+
+def seconds(t_ns: int) -> str:
+    """Simulated time as printed: seconds with milliseconds, right-aligned."""
+    sign = "-" if t_ns < 0 else ""
+    whole, rest = divmod(abs(t_ns) // 1_000_000, 1000)
+    return f"{sign}{whole}.{rest:03d}".rjust(9) + " s"
+
+
+def play(scenario: Scenario, out: TextIO, speed: float | None = None, as_json: bool = False) -> int:
+    """Run a scenario to its end and print it.
+
+    Args:
+        scenario: What to run.
+        out: Where lines go.
+        speed: Simulated seconds per second to print at; None is as fast as possible.
+        as_json: Print one JSON object instead of lines.
+
+    Returns:
+        0 when every expectation held, else 1.
+
+    Raises:
+        KflabError: If the scenario cannot be run.
+    """
+    lab = Lab(scenario.spec)
+    told: list[Fact] = []
+
+    def say(line: str) -> None:
+        if not as_json:
+            out.write(line.rstrip() + "\n")
+
+    for line in _opening(scenario, lab):
+        say(line)
+    started = time.monotonic() if speed else 0.0
+    while lab.t_ns < scenario.duration_ns:
+        step_to = min(scenario.duration_ns, (lab.t_ns // REPORT_EVERY_NS + 1) * REPORT_EVERY_NS)
+        while lab.t_ns < step_to:
+            stop = min(step_to, lab.t_ns + 100_000_000) if speed else step_to
+            lab.advance(stop)
+            for t_ns, who, text in lab.take_lines():
+                say(f"{seconds(t_ns)}  {who:<22}  {text}")
+            if speed:
+                if not as_json:
+                    out.flush()
+                time.sleep(max(0.0, started + lab.t_ns / 1e9 / speed - time.monotonic()))
+        say(f"{seconds(lab.t_ns)}  {'traffic':<22}  {_traffic(lab)}")
+        told.extend(lab.take_facts())
+    verdicts = [Verdict(expectation, _measure(expectation, lab)) for expectation in scenario.expectations]
+    if as_json:
+        out.write(json.dumps(_as_json(scenario, lab, told, verdicts), indent=2, ensure_ascii=False) + "\n")
+    else:
+        for line in _report(scenario, lab, verdicts):
+            say(line)
+    return exits.OK if all(verdict.held for verdict in verdicts) else exits.FAILED
+
+
+def _opening(scenario: Scenario, lab: Lab) -> list[str]:
+    counts = ", ".join(f"{len(lab.store.keys(kind))} {name}" for kind, name in
+                       (("Node", "nodes"), ("Pod", "pods"), ("Service", "Services")))  # fmt: skip
+    lines = [
+        f"kflab replay {scenario.spec.name}: {scenario.title}",
+        f"seed {scenario.spec.seed}, {scenario.duration_ns / 1e9:g} s, follows Kubernetes {KUBERNETES_RELEASE}",
+        counts,
+        *(f"traffic: {line}" for line in lab.traffic_lines()),
+        *(f"assumed: {text} (override: {how})" for text, how in lab.assumptions),
+        *(f"{found.severity}: {found.place}: {found.message}" for found in lab.findings if found.severity != "info"),
+        "",
+    ]
+    return lines
+
+
+def _traffic(lab: Lab) -> str:
+    total = lab.totals
+    text = f"{total.sent:,} sent, {total.ok:,} ok, {total.failed:,} failed"
+    if total.by_status:
+        text += " (" + ", ".join(f"{status} ×{count:,}" for status, count in sorted(total.by_status.items())) + ")"
+    text += f"; {total.lost_tries:,} tries lost"
+    p50, p99 = lab.percentiles(max(0, lab.t_ns - REPORT_EVERY_NS), lab.t_ns)
+    if p50 is not None and p99 is not None:
+        text += f"; p50 {p50 / 1e6:.1f} ms, p99 {p99 / 1e6:.1f} ms"
+    return text
+
+
+def _report(scenario: Scenario, lab: Lab, verdicts: list[Verdict]) -> list[str]:
+    total = lab.totals
+    lines = ["", "report"]
+    parts = f"{total.ok:,} ok + {total.failed:,} failed + {total.in_flight:,} in flight"
+    lines.append(f"  requests      {total.sent:,} sent = {parts}")
+    saved = f"{total.saved:,} requests saved by a further try"
+    lines.append(f"  tries lost    {total.lost_tries:,} refused, reset or timed out; {saved}")
+    knowledge = lab.knowledge()
+    if knowledge.t_ns is not None:
+        lines.append(f"  who knew      {knowledge.what}")
+        for row in knowledge.knowers:
+            after = f"+{(row.learned_ns - knowledge.t_ns) / 1e9:.3f} s" if row.learned_ns is not None else "not yet"
+            lost = f"; {row.refused:,} tries lost meanwhile" if row.refused else ""
+            lines.append(f"    {row.name:<28} {after:>10}  {row.word}{', ' + row.callers if row.callers else ''}{lost}")
+    for group in lab.shares():
+        lines.append(f"  shares        {group.title}: {group.word} ({group.why})")
+    for verdict in verdicts:
+        mark = "held" if verdict.held else "BROKEN"
+        got = "nothing measured" if verdict.measured is None else f"measured {verdict.measured:g}"
+        lines.append(f"  expectation   {verdict.expectation}: {got}: {mark}")
+    lines.append(f"  event hash    {lab.digest()}")
+    return lines
+
+
+def _measure(expectation: Expectation, lab: Lab) -> float | None:
+    total = lab.totals
+    match expectation.metric:
+        case "requestsFailed":
+            return total.failed
+        case "requestsSent":
+            return total.sent
+        case "triesRefused":
+            return total.lost_tries
+        case "okShare":
+            done = total.ok + total.failed
+            return total.ok / done if done else None
+        case "trafficMovedWithin":
+            knowledge = lab.knowledge()
+            if knowledge.moved_ns is None or knowledge.t_ns is None:
+                return None
+            return (knowledge.moved_ns - knowledge.t_ns) / 1e9
+        case _:
+            owner = workload_key(expectation.workload, Place("expect"))
+            return sum(
+                1 for pod in lab.store.of_kind("Pod", owner.namespace)
+                if isinstance(pod, Pod) and pod.status.ready and not pod.terminating and lab.workload_of(pod) == owner
+            )  # fmt: skip
+
+
+def _as_json(scenario: Scenario, lab: Lab, facts: list[Fact], verdicts: list[Verdict]) -> dict[str, Any]:
+    total, knowledge = lab.totals, lab.knowledge()
+    return {
+        "scenario": scenario.spec.name,
+        "title": scenario.title,
+        "seed": scenario.spec.seed,
+        "duration_s": scenario.duration_ns / 1e9,
+        "requests": {
+            "sent": total.sent, "ok": total.ok, "failed": total.failed, "in_flight": total.in_flight,
+            "by_status": dict(sorted(total.by_status.items())), "lost_tries": total.lost_tries, "saved": total.saved,
+        },
+        "facts": [
+            {"t_s": fact.t_ns / 1e9, "what": fact.what.value, "subject": str(fact.subject), "by": fact.by,
+             "text": fact.text}
+            for fact in facts if fact.what not in QUIET
+        ],
+        "who_knew": {
+            "what": knowledge.what,
+            "moved_s": None if knowledge.moved_ns is None or knowledge.t_ns is None
+            else (knowledge.moved_ns - knowledge.t_ns) / 1e9,
+            "observers": [
+                {"name": row.name, "callers": row.callers, "lost_tries": row.refused,
+                 "after_s": None if row.learned_ns is None or knowledge.t_ns is None
+                 else (row.learned_ns - knowledge.t_ns) / 1e9}
+                for row in knowledge.knowers
+            ],
+        },
+        "expectations": [
+            {"expectation": str(verdict.expectation), "measured": verdict.measured, "held": verdict.held}
+            for verdict in verdicts
+        ],
+        "event_hash": lab.digest(),
+    }  # fmt: skip

@@ -1,0 +1,63 @@
+"""`kflab trace`: follow one request, in words or JSON."""
+
+from typing import TextIO
+
+from kflab import exits
+from kflab.dataplane.packets import RequestTrace
+from kflab.dataplane.trace_text import render_json, render_text
+from kflab.errors import KflabError
+from kflab.lab.records import record
+from kflab.lab.running import Lab
+from kflab.manifest.objects import Key
+
+LONGEST_NS = 200_000_000_000
+"""How long request 0 of a stream may take to finish: longer than NGINX's three tries of 60 s."""
+
+
+def trace(lab: Lab, url: str, source: str, method: str, output: str, out: TextIO) -> int:
+    """Print one request's way.
+
+    Without a URL, or with the URL of a stream, it is request 0 of that stream, run until it is answered; any other
+    request is sent once by the walker.
+
+    Raises:
+        KflabError: If the URL or the source makes no sense.
+    """
+    caller = source_key(source)
+    stream = None
+    if caller is None and method == "GET":
+        stream = next((entry for entry in lab.entries() if url in ("", entry.url, entry.url.rstrip("/"))), None)
+    if stream is None and not url:
+        raise KflabError("no traffic from outside in these manifests: give a URL to trace")
+    if stream is not None and stream.rate_rps > 0:
+        found = first_request(lab, stream.index)
+    else:
+        found = lab.reopener.send(lab.reopener.request_for(url, method, caller), source)
+    text = render_json(found) if output == "json" else render_text(found)
+    out.write(text if text.endswith("\n") else text + "\n")
+    return exits.OK
+
+
+def first_request(lab: Lab, stream: int) -> RequestTrace:
+    """Run the lab until request 0 of a stream is finished, and open it."""
+    while lab.t_ns < LONGEST_NS:
+        lab.engine.advance(lab.t_ns + 10_000_000)
+        rows = lab.engine.take_finished()
+        for i in range(len(rows)):
+            if int(rows.stream[i]) == stream and int(rows.number[i]) == 0:
+                return lab.reopener.open_record(record(rows, i))
+    raise KflabError("request 0 did not finish within 200 simulated seconds")
+
+
+def source_key(text: str) -> Key | None:
+    """Read --from: client, NAMESPACE/POD or node/NAME.
+
+    Raises:
+        KflabError: If it is none of these.
+    """
+    if text in ("", "client"):
+        return None
+    room, slash, name = text.partition("/")
+    if not slash or not room or not name:
+        raise KflabError(f"--from {text!r}: expected client, NAMESPACE/POD or node/NAME")
+    return Key("Node", "", name) if room == "node" else Key("Pod", room, name)
