@@ -1,0 +1,170 @@
+"""What stands around the rules: NGINX routes, load balancer, DNS, pod network."""
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from clusters import INGRESS_SERVICE, ingress_config, node, overview, world
+
+from kflab.dataplane.cni import BRIDGE, ROUTED, gateway, masquerade_port, masquerade_source
+from kflab.dataplane.dns import ClusterDns, names_to_ask, resolve
+from kflab.dataplane.lb import (
+    CLASSIC_NOTE,
+    LbTarget,
+    answers_health_check,
+    flow_hash,
+    flow_salt,
+    health_check,
+    in_service,
+    pick_target,
+    profile_of,
+    target_alternatives,
+    target_nodes,
+)
+from kflab.dataplane.nginx import route
+from kflab.dataplane.packets import Packet
+from kflab.manifest.objects import Endpoint, EndpointSlice, Ingress, Key, Meta, Service, ServicePort
+
+SERVICE = next(item for item in overview() if item.key == INGRESS_SERVICE and isinstance(item, Service))
+
+
+class TestNginx:
+    def test_service_upstream_makes_the_cluster_ip_the_only_peer(self) -> None:
+        found = route(ingress_config(overview()), "https", "api.example.com", "/products/7")
+        assert [peer.text for peer in found.upstreams] == ["10.96.100.50:80"]
+        assert found.service_upstream
+        assert (found.path, found.path_type) == ("/products", "Prefix")
+
+    def test_without_it_the_peers_are_the_ready_pods(self) -> None:
+        objects = overview(defaults=True)
+        pods = next(item for item in objects if item.meta.name == "product-service-x1")
+        assert isinstance(pods, EndpointSlice)
+        unready = replace(pods.endpoints[1], ready=False)
+        fewer = replace(pods, endpoints=(pods.endpoints[0], unready, pods.endpoints[2]))
+        found = route(
+            ingress_config([fewer if item is pods else item for item in objects]),
+            "https",
+            "API.example.com.:443",
+            "/products",
+        )
+        assert [peer.text for peer in found.upstreams] == ["10.244.2.25:8080", "10.244.2.27:8080"]
+
+    def test_keepalive_comes_from_the_config_map(self) -> None:
+        assert ingress_config(overview()).keepalive_connections == 0
+
+    @pytest.mark.parametrize(
+        ("host", "path", "status"),
+        [
+            ("api.example.com", "/other", 404),
+            ("other.example.com", "/products", 404),
+            ("api.example.com", "/productsx", 404),
+        ],
+    )
+    def test_what_no_rule_takes_is_a_404_of_nginx(self, host: str, path: str, status: int) -> None:
+        found = route(ingress_config(overview()), "https", host, path)
+        assert (found.kind, found.status) == ("answer", status)
+
+    def test_an_ingress_of_another_class_is_not_served(self) -> None:
+        objects = [replace(item, ingress_class="traefik") if isinstance(item, Ingress) else item for item in overview()]
+        assert ingress_config(objects).ingresses == ()
+
+
+class TestLoadBalancer:
+    TARGETS = tuple(LbTarget(Key("Node", "", f"n{i}"), f"10.0.0.{i}", healthy=i != 2) for i in range(1, 5))
+
+    def test_only_healthy_targets_share_the_flows(self) -> None:
+        chances = [item.chance for item in target_alternatives(self.TARGETS, 30443, None)]
+        assert chances == [Fraction(1, 3), Fraction(0), Fraction(1, 3), Fraction(1, 3)]
+        assert {pick_target(self.TARGETS, value << 24).address for value in range(256)} == {  # type: ignore[union-attr]
+            "10.0.0.1",
+            "10.0.0.3",
+            "10.0.0.4",
+        }
+
+    def test_no_healthy_target_fails_open(self) -> None:
+        down = [replace(target, healthy=False) for target in self.TARGETS]
+        assert len(in_service(down)) == 4
+
+    def test_the_hash_equals_the_engines(self) -> None:
+        from kflab.engine.addresses import flow_hashes
+        from kflab.engine.addresses import flow_salt as engine_salt
+
+        salt = engine_salt("203.0.113.45", "52.100.10.20:443")
+        assert salt == flow_salt("203.0.113.45", "52.100.10.20:443")
+        ports = np.array([54321, 32768, 1], dtype=np.int64)
+        values = flow_hashes(np.full(3, salt, dtype=np.uint64), ports)
+        mine = [flow_hash(Packet("203.0.113.45", int(port), "52.100.10.20", 443)) for port in ports]
+        assert mine == [int(value) for value in values]
+
+    def test_under_local_a_node_is_healthy_while_its_proxy_knows_a_ready_pod_there(self) -> None:
+        rules = world(overview()).rules
+        assert answers_health_check(rules["node-a"], SERVICE)
+        assert not answers_health_check(rules["node-b"], SERVICE)
+        assert not answers_health_check(rules["node-a"], SERVICE, proxy_running=False)
+        assert not answers_health_check(None, SERVICE)
+
+    def test_under_cluster_the_node_port_itself_is_asked(self) -> None:
+        service = replace(SERVICE, external_traffic_policy="Cluster", health_check_node_port=0)
+        assert health_check(service).port == 30443
+        assert answers_health_check(None, service, reaches=lambda port: port == 30443)
+
+    def test_a_plain_aws_service_gets_a_note(self) -> None:
+        assert profile_of(SERVICE).note == ""
+        assert profile_of(replace(SERVICE, meta=Meta("x", "y"))).note == CLASSIC_NOTE
+
+    def test_a_labelled_node_is_no_target(self) -> None:
+        out = node("n", "10.0.0.9", "10.244.9.0/24")
+        out = replace(
+            out, meta=replace(out.meta, labels={"node.kubernetes.io/exclude-from-external-load-balancers": ""})
+        )
+        assert target_nodes([out]) == ()
+
+
+class TestDns:
+    HEADLESS = Service(Meta("db", "app"), ports=(ServicePort(5432),), cluster_ips=("None",))
+    EXTERNAL = Service(Meta("shop", "app"), type="ExternalName", external_name="api.example.com")
+    SLICE = EndpointSlice(
+        Meta("db-1", "app", labels={"kubernetes.io/service-name": "db"}),
+        endpoints=(
+            Endpoint(("10.244.1.5",), ready=True, hostname="db-0"),
+            Endpoint(("10.244.1.6",), ready=False, hostname="db-1"),
+        ),
+    )
+    DNS = ClusterDns.of([HEADLESS, EXTERNAL], [SLICE], {"api.example.com": ("52.100.10.20",)})
+
+    def test_a_headless_name_has_its_ready_endpoints(self) -> None:
+        assert self.DNS.lookup("db.app.svc.cluster.local").addresses == ("10.244.1.5",)
+        assert self.DNS.lookup("db-0.db.app.svc.cluster.local.").addresses == ("10.244.1.5",)
+        assert not self.DNS.lookup("db-1.db.app.svc.cluster.local").found
+
+    def test_an_external_name_is_a_cname(self) -> None:
+        assert self.DNS.lookup("shop.app.svc.cluster.local").addresses == ("52.100.10.20",)
+
+    def test_a_short_name_is_found_first_in_the_pods_own_namespace(self) -> None:
+        assert len(resolve(self.DNS, "db", "app").asked) == 1
+        assert len(resolve(self.DNS, "db.app", "other").asked) == 2
+
+    def test_an_outside_name_costs_three_misses(self) -> None:
+        found = resolve(self.DNS, "api.example.com", "app")
+        assert found.words == "api.example.com → 52.100.10.20, after 3 misses"
+        assert names_to_ask("api.example.com.", "app") == ("api.example.com.",)
+
+    def test_from_outside_cluster_names_do_not_exist(self) -> None:
+        assert resolve(self.DNS, "db.app.svc.cluster.local", None).addresses == ()
+
+
+class TestPodNetwork:
+    def test_which_address_masquerade_gives(self) -> None:
+        cidrs = ("10.244.2.0/24", "fd00:10:0:2::/64")
+        assert masquerade_source(BRIDGE, "10.0.1.51", cidrs, to_local_pod=True) == "10.244.2.1"
+        assert masquerade_source(BRIDGE, "10.0.1.51", cidrs, to_local_pod=False) == "10.0.1.51"
+        assert masquerade_source(ROUTED, "10.0.1.51", cidrs, to_local_pod=True) == "10.0.1.51"
+        assert gateway(cidrs, "IPv6") == "fd00:10:0:2::1"
+
+    def test_the_drawn_port_is_unprivileged(self) -> None:
+        packet = Packet("203.0.113.45", 54321, "10.0.1.50", 30443)
+        ports = {masquerade_port(packet, draw << 20) for draw in range(500)}
+        assert min(ports) >= 1024
+        assert max(ports) <= 65535
+        assert len(ports) > 450
