@@ -68,7 +68,7 @@ class CanvasView(ScrollView, can_focus=True):
     """A scrolling widget that shows a canvas and lets arrows and mouse choose what is drawn on it."""
 
     DEFAULT_CSS = """
-    CanvasView { background: $tok-bg; scrollbar-size-vertical: 1; scrollbar-size-horizontal: 0; overflow-x: hidden; }
+    CanvasView { background: $tok-bg; scrollbar-size: 0 0; overflow-x: hidden; }
     """
 
     BINDINGS = [

@@ -56,6 +56,10 @@ class NodesView(CanvasView):
     def on_request_closed(self, _: RequestClosed) -> None:
         self.light(None)
 
+    def wanted_rows(self) -> int:
+        """Rows that all cards together take."""
+        return self.total_rows
+
     # --- what is shown -----------------------------------------------------------------------------------------
 
     def nodes(self) -> list[NodeRow]:
@@ -137,6 +141,9 @@ class NodesView(CanvasView):
             return glyphs.stale, f"{node.rules}, kube-proxy stopped", LATE
         if not node.rules_in_step:
             return glyphs.stale, f"{node.rules}, stale{age}", LATE
+        for one in snapshot.knowledge.knowers:
+            if one.key == node.key and one.name.endswith("rules") and one.learned_ns is not None:
+                return glyphs.knows, f"{node.rules}, since {text.instant(one.learned_ns)}", ink("known")
         return glyphs.knows, f"{node.rules}, in step", ink("known")
 
     def _kubelet(self, node: NodeRow, snapshot: Snapshot) -> tuple[str, str, int]:
@@ -156,8 +163,8 @@ class NodesView(CanvasView):
             if band.kind == "lb":
                 for one in band.candidates:
                     if one.key == node.key and one.state == "unhealthy":
-                        return "no pods here · the load balancer's health check fails"
-        return "no pods here"
+                        return f"no pods {glyphs_of(self.app).dot} the load balancer's health check fails here"
+        return "no pods"
 
     def _bead(self, canvas: Canvas, x: int, y: int, key: Key) -> int:
         numbers = self._numbers.get(key)
@@ -248,7 +255,7 @@ class NodesView(CanvasView):
         canvas.text(1, row, glyphs.spine_last, SPINE)
         said = [f"DNAT {text.rate(node.dnat_rps)}" if node.dnat_rps else "no DNAT here"]
         if not node.pods:
-            said.append(self._nothing(node, snapshot))
+            said = [*(said if node.dnat_rps else ()), self._nothing(node, snapshot)]
         elif not node.kubelet_running:
             said.append("kubelet stopped")
         elif node.next_look_ns is not None:

@@ -35,6 +35,8 @@ KNOWS_FROM = 118
 """From this width who-knows-what stands at the right of the drawing."""
 KNOWS_LEAST = 41
 """Columns it needs, gutter included."""
+KNOWS_ROWS = 10
+"""Free rows below the drawing from which it stands there, where there is no room beside it."""
 
 
 class SchematicView(CanvasView):
@@ -50,6 +52,24 @@ class SchematicView(CanvasView):
         self._unfolded: frozenset[str] = frozenset()
         self._all_nodes = False
         self._open_services = False
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Show a newer snapshot; a clock that went back is another life, in which every place is free again."""
+        if self.snapshot is not None and snapshot.t_ns < self.snapshot.t_ns:
+            self._placement, self._weights = Placement(), Weights()
+        super().show(snapshot)
+
+    def wanted_rows(self) -> int:
+        """Rows that the drawing takes where there is room for all of it."""
+        if self.snapshot is None:
+            return 22
+        path = find_path(self.snapshot, self._wanted)
+        left = plan_left(path, self.snapshot, 10_000, self._open_services)
+        if path.service is None:
+            return left.height
+        pods = self._placement.place(path.service, self.snapshot.nodes)
+        right = plan_right(path, pods, pods, left, left.height, self._unfolded, self._all_nodes)
+        return max(left.height, right.height)
 
     def light(self, trace: RequestTrace | None) -> None:
         """Light the way of a request, or (None) put it out."""
@@ -106,8 +126,11 @@ class SchematicView(CanvasView):
             order = self._placement.worst_first(path.service.id, pods)
             right = plan_right(path, pods, order, left, height, self._unfolded, self._all_nodes)
         way = way_of(self._trace, path) if self._trace is not None else None
+        frame = Frame(drawing)
+        beside = width - drawing >= KNOWS_LEAST
+        legend = not (beside and snapshot.knowledge.t_ns is None)
         circuit = Circuit(
-            snapshot, path, Frame(drawing), left, right, self._weights, glyphs, way, self.selected, self.filter
+            snapshot, path, frame, left, right, self._weights, glyphs, way, self.selected, self.filter, legend
         )
         LeftColumn(circuit).draw()
         RightColumn(circuit).draw()
@@ -118,11 +141,16 @@ class SchematicView(CanvasView):
         if self.filter:
             found = len({hit.key for hit in self.hits if self.filter in hit.key.name})
             self.note = f"/{self.filter} {found} found"
-        if width - drawing >= KNOWS_LEAST:
+        if beside:
             canvas = canvas.widened(width, height)
             gutter = drawing
             canvas.wire([(gutter, 0), (gutter, max(height, canvas.height) - 1)], Weight.LIGHT, ink("rule"))
             for key, *place in draw_knowledge(canvas, gutter + 2, width - gutter - 3, height, snapshot, glyphs):
+                self.hits.append(Hit(key, *place))
+        elif height - canvas.height >= KNOWS_ROWS:
+            top = canvas.height + 1
+            canvas = canvas.widened(width, height)
+            for key, *place in draw_knowledge(canvas, 2, width - 4, height, snapshot, glyphs, top):
                 self.hits.append(Hit(key, *place))
         return canvas
 

@@ -33,6 +33,8 @@ class Circuit:
     selected: Key | None = None
     wanted: str = ""
     """Text that names must hold; what does not match steps back."""
+    legend: bool = True
+    """Whether to explain the wires where there is room."""
     hits: list[Hit] = field(default_factory=list)
     canvas: Canvas = field(init=False)
     nodes: dict[str, NodeRow] = field(init=False)
@@ -138,7 +140,7 @@ class Circuit:
             self.way.ingress == key or any(reached == key for reached, _, _ in self.way.pods)
         )
         word = "" if good and not how else how if good else pod.state
-        name_ink = LOST_BOLD if how else BOLD if lit else TEXT
+        name_ink = LOST_BOLD if how else BOLD if lit or key == self.selected else TEXT
         if rows == 1:
             room = name_end - x - 3 - (len(word) + 1 if word else 0)
             if where and room - len(where) > 9:

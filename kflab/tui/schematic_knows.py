@@ -30,7 +30,7 @@ def axis_span(snapshot: Snapshot) -> int:
 
 
 def draw_knowledge(
-    canvas: Canvas, x: int, width: int, height: int, snapshot: Snapshot, glyphs: Glyphs
+    canvas: Canvas, x: int, width: int, height: int, snapshot: Snapshot, glyphs: Glyphs, top: int = 0
 ) -> list[tuple[Key, int, int, int, int]]:
     """Draw the panel into a part of the canvas.
 
@@ -38,9 +38,10 @@ def draw_knowledge(
         canvas: To draw on.
         x: First column.
         width: Cells it may take.
-        height: Rows it may take.
+        height: Row before which it ends.
         snapshot: Of the lab.
         glyphs: In force.
+        top: Its first row.
 
     Returns:
         (object, x, y, width, height) of each observer drawn.
@@ -49,15 +50,15 @@ def draw_knowledge(
     knowers = knowledge.knowers
     count = f"{knowledge.known} of {len(knowers)}"
     all_know = knowledge.known == len(knowers)
-    canvas.wire([(x - 1, 0), (x + width - 1, 0)], Weight.LIGHT, RULE)
-    canvas.text(x, 0, " Who knows what ", BOLD)
+    canvas.wire([(x - 1, top), (x + width - 1, top)], Weight.LIGHT, RULE)
+    canvas.text(x, top, " Who knows what ", BOLD)
     canvas.right(
         x + width - 1,
-        0,
+        top,
         f" {count if not all_know else 'all ' + str(len(knowers)) + ' in step'} ",
         DIM if all_know else LATE,
     )
-    y = 1
+    y = top + 1
     for line in _headline(snapshot, width, glyphs):
         canvas.text(x, y, line, TEXT if knowledge.what else DIM, width)
         y += 1
@@ -85,10 +86,27 @@ def draw_knowledge(
         canvas.text(x, y, said, LATE if behind else DIM)
         y += 1
     y += 1
+    if not changed:
+        for line in _reading(width, canvas.ascii):
+            canvas.text(x, y, line, DIM)
+            y += 1
+        y += 1
     for line, tone in foot:
         canvas.text(x, y, line, tone)
         y += 1
     return hits
+
+
+def _reading(width: int, plain: bool) -> list[str]:
+    """How to read the drawing, while there is nothing to tell."""
+    heavy, light, dotted = ("=", "-", ".") if plain else ("━", "─", "┄")
+    said = (
+        "A box is something that runs, a label held in a wire is a rule, a wire is traffic:",
+        f"{heavy} 40 % of the requests or more",
+        f"{light} fewer",
+        f"{dotted} allowed, but unused",
+    )
+    return [line for sentence in said for line in wrap_words(sentence, width)]
 
 
 def _headline(snapshot: Snapshot, width: int, glyphs: Glyphs) -> list[str]:

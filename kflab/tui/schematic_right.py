@@ -34,7 +34,7 @@ class RightColumn:
     def _idle(self) -> None:
         """Targets the load balancer does not use, dotted, with the reason."""
         c, plan, frame = self.circuit, self.circuit.right, self.circuit.frame
-        if plan.out_box < 0 and c.frame.width >= LEGEND_FROM and plan.top >= c.left.lb + 3 > 2:
+        if c.legend and plan.out_box < 0 and c.frame.width >= LEGEND_FROM and plan.top >= c.left.lb + 3 > 2:
             self._legend(c.left.lb)
         if plan.out_box < 0 and plan.out_row < 0:
             return

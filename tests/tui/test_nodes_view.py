@@ -45,7 +45,7 @@ async def test_boxes_say_the_same_with_addresses() -> None:
         "crashed",
         "484/s",
         "● Ready",
-        "no pods here",
+        "no pods · the load balancer's health check fails here",
     ):
         assert fact in text
 

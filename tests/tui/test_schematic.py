@@ -4,14 +4,19 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kflab.lab.snapshot import Band, Snapshot
 from kflab.manifest.objects import Key
-from kflab.tui.glyphs import ASCII
+from kflab.tui.glyphs import ASCII, UNICODE
 from kflab.tui.messages import ObjectSelected
 from kflab.tui.schematic import SchematicView
-from kflab.tui.schematic_layout import DWELL_NS, MORE_NODES, Placement, Weights
+from kflab.tui.schematic_draw import Circuit
+from kflab.tui.schematic_layout import DWELL_NS, MORE_NODES, Frame, Placement, Weights, plan_left, plan_right
+from kflab.tui.schematic_left import LeftColumn
 from kflab.tui.schematic_path import find_path, way_of
+from kflab.tui.schematic_right import RightColumn
 from kflab.tui.wires import DOWN, LEFT, RIGHT, UP, Canvas, Weight, arm
 from tests.tui.fakes import INGRESS_1, PODS, PRODUCT_SVC, request
 from tests.tui.schematic_fakes import (
@@ -320,6 +325,74 @@ async def test_services_without_a_caller_are_listed_to_be_chosen() -> None:
     line = lines[row_of(lines, "no caller")]
     assert "service-0" in line
     assert line.endswith("more")
+
+
+STATES = ("ready", "crashed", "starting", "terminating", "gone", "pending", "not ready")
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["node-a", "node-b", "node-c", "node-d", ""]), st.sampled_from(STATES)), max_size=30
+    ),
+    st.integers(60, 110),
+    st.integers(10, 50),
+    st.booleans(),
+)
+def test_any_cluster_draws_with_matching_joints_and_every_pod_accounted_for(
+    pods: list[tuple[str, str]], width: int, height: int, lit: bool
+) -> None:
+    band = service_band(crash())
+    rows = tuple(
+        replace(
+            band.candidates[0],
+            key=Key("Pod", "default", f"product-{i}"),
+            name=f"product-7c9f8d6b5-{i:05d}",
+            node=node,
+            state=state,
+            address=f"10.244.2.{25 + i}",
+            listed=state in ("ready", "crashed", "gone"),
+            failing=state in ("crashed", "gone"),
+        )
+        for i, (node, state) in enumerate(pods)
+    )
+    snapshot = with_service(crash(), replace(band, candidates=rows))
+    path = find_path(snapshot)
+    assert path.service is not None
+    placement = Placement()
+    slots = placement.place(path.service, snapshot.nodes)
+    assert sum(one is not None for some in slots.values() for one in some) == len(rows)
+    left = plan_left(path, snapshot, height)
+    order = placement.worst_first(path.service.id, slots)
+    right = plan_right(path, slots, order, left, height, frozenset(), False)
+    way = way_of(request(), path) if lit else None
+    circuit = Circuit(snapshot, path, Frame(width), left, right, Weights(), UNICODE, way)
+    LeftColumn(circuit).draw()
+    RightColumn(circuit).draw()
+    assert_joints_match(circuit.canvas)
+    in_boxes = {one.key for box in right.boxes for one in box.slots if one is not None}
+    in_strips = {one.key for _, _, members in right.strips for one in members}
+    folded = {one.key for one in right.more[2]} if right.more is not None else set()
+    assert in_boxes | in_strips | folded == {one.key for one in rows}
+    assert not in_boxes & in_strips
+
+
+async def test_a_tall_narrow_pane_has_who_knows_what_below() -> None:
+    lines = await shown(crash(), 80, 44)
+    at = row_of(lines, "Who knows what")
+    assert at > row_of(lines, "still 1 of 3")
+    assert "callers here" in "\n".join(lines[at:])
+
+
+async def test_a_restart_frees_every_place() -> None:
+    app = OneView(SchematicView, steady())
+    async with app.run_test(size=(80, 22)) as pilot:
+        await pilot.pause()
+        band = service_band(steady())
+        app.view.show(with_service(steady(), replace(band, candidates=band.candidates[1:])))
+        assert row_of(app.lines(), "m4dd8") > 10
+        app.view.show(with_service(replace(steady(), t_ns=0), replace(band, candidates=band.candidates[1:])))
+        assert row_of(app.lines(), "m4dd8") <= 10
 
 
 # --- one request ----------------------------------------------------------------------------------------------
