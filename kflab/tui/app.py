@@ -75,7 +75,8 @@ class KflabApp(App[int]):
             self.animation_level = "none"
         for each in THEMES:
             self.register_theme(each)
-        self.theme = theme if theme in ("slate", "paper", "ansi") else "slate"
+        # Under NO_COLOR the grounds must be the terminal's own, so the theme is the one that names none.
+        self.theme = "ansi" if no_color else theme if theme in ("slate", "paper", "ansi") else "slate"
         self.main = LabScreen(lab)
 
     def get_default_screen(self) -> LabScreen:

@@ -7,7 +7,7 @@ from kflab.tui.glyphs import UNICODE, Glyphs, of_state, state_token
 from kflab.tui.pane import Pane
 from kflab.tui.plan import TINY_COLUMNS, TINY_ROWS
 from kflab.tui.row import Row
-from kflab.tui.text import number, plural, share, shorten
+from kflab.tui.text import fit, number, plural, share, shorten
 from kflab.tui.tokens import look
 
 _GOOD = frozenset({"ready", "healthy", "running", "succeeded"})
@@ -36,8 +36,8 @@ def fact_rows(snapshot: Snapshot, width: int, height: int, glyphs: Glyphs) -> li
     if len(rows) > room:
         hidden = len(rows) - room + 1
         rows = [*rows[: room - 1], Row().put(1, f"{glyphs.more_down} {plural(hidden, 'more row')}", "faint")]
-    note = f"{TINY_COLUMNS} columns and {TINY_ROWS} rows bring the drawing"
-    return [*rows, Row().put(1, note[: max(0, width - 2)], "faint")]
+    note = f"{TINY_COLUMNS}{glyphs.times}{TINY_ROWS} brings the drawing"
+    return [*rows, Row().put(1, fit(note, width - 2, glyphs.ellipsis), "faint")]
 
 
 def _candidate(row: Candidate, width: int, glyphs: Glyphs) -> Row:

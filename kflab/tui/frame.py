@@ -9,7 +9,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from kflab.lab.snapshot import Snapshot
-from kflab.tui.glyphs import Glyphs, choose
+from kflab.tui.glyphs import UNICODE, Glyphs, choose, to_ascii
 from kflab.tui.plan import Plan
 from kflab.tui.row import Row
 from kflab.tui.text import fit
@@ -21,6 +21,8 @@ def title_row(title: str, subtitle: str, note: str, width: int, focused: bool, g
 
     The subtitle goes before the note, and is cut with a sign; the title is never cut.
     """
+    if glyphs is not UNICODE:
+        title, subtitle, note = to_ascii(title), to_ascii(subtitle), to_ascii(note)
     rule = glyphs.rule_heavy if focused else glyphs.rule
     ink = "dim" if focused else "rule"
     row = Row().put(0, rule, ink).put(2, title, "strong", bold=True)

@@ -183,16 +183,14 @@ def _candidate(row: LedgerRow, line: CellLine, paint: Paint) -> None:
     ink = "strong" if chosen else "dim" if out else "text"
     line.put(grid.NAME + indent, name, ink, bold=chosen)
     _state(line, paint, candidate, band.kind)
+    observed = paint.figures.shares.get((band.id, candidate.key), candidate.share)
+    figure = share(observed)
     if grid.address is not None:
-        room = (grid.node or grid.figure - 8) - grid.address - 1
-        address = shorten(candidate.address, room, glyphs.ellipsis)
-        line.put(grid.address, address, "strong" if chosen else "dim" if out else "text")
+        _address(line, paint, candidate.address, figure, "strong" if chosen else "dim" if out else "text")
     if grid.node is not None:
         room = (grid.bar or grid.figure - 8) - grid.node - 1
         line.put(grid.node, shorten(candidate.node, room, glyphs.ellipsis), "dim")
-    observed = paint.figures.shares.get((band.id, candidate.key), candidate.share)
     _bar(line, paint, candidate, len(band.candidates), observed)
-    figure = share(observed)
     token = "lost" if candidate.failing else "faint" if not observed else "text"
     line.right(grid.figure, figure, token)
     side = paint.figures.outside.get((band.id, candidate.key), 0)
@@ -202,6 +200,15 @@ def _candidate(row: LedgerRow, line: CellLine, paint: Paint) -> None:
         _spark(line, paint, row.id, candidate.series, band.id + "|")
     else:
         _note(line, paint, candidate.note)
+
+
+def _address(line: CellLine, paint: Paint, address: str, figure: str, ink: str) -> None:
+    """An address is never cut where that can be helped: a long one begins further left."""
+    grid = paint.grid
+    column = grid.address or 0
+    end = (grid.node if grid.node is not None else grid.figure - cell_len(figure)) - 1
+    start = min(column, max(grid.state + 6, end - cell_len(address)))
+    line.put(start, shorten(address, end - start, paint.glyphs.ellipsis), ink)
 
 
 def _state(line: CellLine, paint: Paint, candidate: Candidate, kind: str) -> None:
@@ -507,7 +514,7 @@ def _learning(line: CellLine, paint: Paint, knowers: Sequence[Knower], word: str
         elif b < lens.now and not (concerned and lens.caught is not None and column > lens.before):
             line.put(x, glyphs.empty, "rule")
     if concerned and word:
-        at = (end if end is not None else grid.lens + lens.before) + (1 if behind else 2)
+        at = (end if end is not None else grid.lens + lens.before) + 2
         _after(line, paint, at, safe(word), "late" if behind else "known")
 
 

@@ -181,9 +181,9 @@ class KeyLine(Line):
         self._places: list[tuple[int, int, str]] = []
 
     def offer(self, keys: tuple[tuple[str, str, str], ...]) -> None:
-        """Take (key as shown, words, action) from left to right; what does not fit is left out at the end but one.
+        """Take (key as shown, words, action) from left to right; what does not fit is left out.
 
-        The last offer (quit, or help) always keeps its place.
+        Room for help is always kept: it names the rest.
         """
         self.keys = keys
         self.check()
@@ -191,9 +191,11 @@ class KeyLine(Line):
     def build(self) -> Row:
         row = Row()
         self._places = []
-        room = self.size.width - 1
+        helped = not any(action == "help" for _, _, action in self.keys)
         for i, (key, words, action) in enumerate(self.keys):
             start = 1 if i == 0 else row.x + 2
+            helped = helped or action == "help"
+            room = self.size.width - 1 - (0 if helped else len("  ? help"))
             if start + cell_len(key) + 1 + cell_len(words) > room:
                 continue
             shown = key if self.glyphs is UNICODE else to_ascii(key)

@@ -94,9 +94,12 @@ _BOLD = frozenset({"strong", "lost"})
 _DIM = frozenset({"dim", "faint", "back", "spine", "rule"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Look:
-    """Styles of one theme. `plain` is NO_COLOR: bold, dim and reverse only."""
+    """Styles of one theme. `plain` is NO_COLOR: bold, dim and reverse only.
+
+    Compared by identity: there is one per theme, and hashing the table for every styled cell would cost a frame.
+    """
 
     name: str
     table: tuple[tuple[str, str], ...]
@@ -163,6 +166,17 @@ def look(app: App[object]) -> Look:
     return LOOKS.get(app.theme, LOOKS["slate"])
 
 
+_ANSI_VARIABLES: Final = {
+    "ansi-background": "ansi_black",
+    "ansi-foreground": "ansi_white",
+    "input-selection-background": "ansi_bright_blue",
+    "input-selection-foreground": "ansi_black",
+    "screen-selection-background": "ansi_bright_blue",
+    "screen-selection-foreground": "ansi_black",
+}
+"""What Textual's own style sheets ask of a theme in the terminal's colours."""
+
+
 def _theme(name: str, table: dict[str, str], dark: bool, ansi: bool = False) -> Theme:
     prefix = "ansi_" if ansi else ""
     tokens = {token: f"{prefix}{colour}" for token, colour in table.items()}
@@ -198,6 +212,7 @@ def _theme(name: str, table: dict[str, str], dark: bool, ansi: bool = False) -> 
             "border": tokens["spine"],
             "border-blurred": tokens["rule"],
             "link-color": tokens["text"],
+            **(_ANSI_VARIABLES if ansi else {}),
         },
     )
 
