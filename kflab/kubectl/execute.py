@@ -1,6 +1,7 @@
 """Running one line of the command line against a store and a lab."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from kflab import KUBERNETES_RELEASE
 from kflab.cluster.store import Store
@@ -161,6 +162,8 @@ def _curl(command: Curl, store: Store, env: Env) -> Outcome:
             f"error forwarding port {via.port} to pod {via.pod.name}: failed to connect to localhost:{via.port} inside "
             f"namespace: dial tcp4 127.0.0.1:{via.port}: connect: connection refused\n"
         )
+    elif via is not None and answer.answered_by is None:
+        answer = replace(answer, answered_by=via.pod)  # a forward reaches its one pod and nothing else
     shown = render(command, answer, env.now_ns)
     return Outcome(shown.out, notes + shown.err, shown.code, answer.trace_id)
 
