@@ -1,16 +1,730 @@
-"""Manifest: to be drawn."""
+"""The manifests as the user wrote them, editable; the live object, readable. Nothing typed is ever lost."""
 
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from difflib import SequenceMatcher
+from time import monotonic
+
+from textual import events, on, work
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import TextArea
+from textual.worker import get_current_worker
+
+from kflab.errors import KflabError
+from kflab.lab.commands import Apply, Finding, Result
+from kflab.lab.handle import LabHandle
 from kflab.lab.snapshot import Snapshot
+from kflab.manifest.objects import Key
+from kflab.tui import text
+from kflab.tui.ask import Ask
+from kflab.tui.drafts import DraftFile, restorable
+from kflab.tui.editor_state import Buffer, ChangedOnDisk, DocumentSpan, EditorState, split_documents
+from kflab.tui.manifest_parts import (
+    Lines,
+    PartChosen,
+    count_words,
+    finding_rows,
+    of_tab,
+    sorted_findings,
+    tab_rows,
+)
+from kflab.tui.messages import ObjectSelected
 from kflab.tui.pane import Pane
+from kflab.tui.row import Row, wrap_words
+from kflab.tui.yaml_area import YamlArea
+
+CHECK_AFTER_S = 0.15
+"""Seconds after the last key until the text is checked."""
+
+DRAFT_AFTER_S = 0.6
+"""Seconds after the last key until the draft is written; a write with fsync takes a few ms of a thread."""
+
+LIVE_EVERY_S = 0.5
+"""Seconds between two looks at a live object; its status changes more often than anyone can read."""
+
+CHANGED_FOR_S = 5.0
+"""Seconds for which lines that somebody else changed keep their mark."""
+
+
+class Checked(Message):
+    """The lab has checked the texts of one revision."""
+
+    def __init__(self, revision: int, findings: tuple[Finding, ...]) -> None:
+        super().__init__()
+        self.revision = revision
+        self.findings = findings
+
+
+class LiveArrived(Message):
+    """The live object is here."""
+
+    def __init__(self, key: Key, words: str) -> None:
+        super().__init__()
+        self.key = key
+        self.words = words
+
+
+class ApplyAnswered(Message):
+    """The API server has answered an apply."""
+
+    def __init__(self, result: Result, texts: tuple[tuple[str, str], ...]) -> None:
+        super().__init__()
+        self.result = result
+        self.texts = texts
+
+
+class DraftKept(Message):
+    """A draft was written, or could not be (`error`)."""
+
+    def __init__(self, error: str) -> None:
+        super().__init__()
+        self.error = error
 
 
 class ManifestPane(Pane):
-    """Manifest."""
+    """Tabs, text, findings, state line. `e` edits, `o` shows the live object, ctrl+s applies, `:w` writes."""
 
     title = "Manifest"
 
-    def show(self, snapshot: Snapshot) -> None:
-        """Nothing yet."""
+    DEFAULT_CSS = """
+    ManifestPane { layout: vertical; height: 1fr; width: 1fr; background: $tok-bg; }
+    ManifestPane .text { height: 1fr; width: 1fr; }
+    """
 
-    def render(self) -> str:
-        return ""
+    BINDINGS = [
+        Binding("e,enter", "edit", "edit", id="manifest.edit", tooltip="Edit this text"),
+        Binding("o", "live", "live object", id="manifest.live", tooltip="The object as the API server has it; back"),
+        Binding("ctrl+s", "apply", "apply", id="manifest.apply", tooltip="Apply all tabs: all documents or none"),
+        Binding("escape", "done", "done", id="manifest.done", tooltip="Leave the editor; what was typed stays"),
+        Binding("f8", "next_finding", "next finding", id="manifest.finding", tooltip="To the next finding's line"),
+        Binding("ctrl+pagedown,shift+right", "tab(1)", "next tab", id="manifest.tab", tooltip="The next text"),
+        Binding("ctrl+pageup,shift+left", "tab(-1)", "tab before", id="manifest.tab-before", tooltip="The text before"),
+        Binding("up", "move(-1)", "up", id="manifest.up", show=False, tooltip="One line up"),
+        Binding("down", "move(1)", "down", id="manifest.down", show=False, tooltip="One line down"),
+        Binding("pageup", "page(-1)", "page up", id="manifest.pageup", show=False, tooltip="One page up"),
+        Binding("pagedown", "page(1)", "page down", id="manifest.pagedown", show=False, tooltip="One page down"),
+    ]
+
+    def __init__(self, lab: LabHandle, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name for it
+        super().__init__(lab, id=id)
+        self.state = EditorState.of_tabs(lab.tabs())
+        self.findings: tuple[Finding, ...] = ()
+        self.key: Key | None = None
+        """The object that is shown, when one was selected."""
+        self.live = False
+        self.editing = False
+        self.said = ""
+        self.said_badly = False
+        self.draft_error = ""
+        self._areas: dict[str, YamlArea] = {}
+        self._tabs = Lines("tab")
+        self._body = Widget(classes="text")
+        self._reasons = Lines("finding")
+        self._line = Lines("state")
+        self._live_area = YamlArea("", id="live")
+        self._revision = 0
+        self._chosen_finding = -1
+        self._live_at = 0.0
+        self._live_changed_at = 0.0
+        self._snapshot: Snapshot | None = None
+        self._drafts: DraftFile | None = None
+        self._restored: dict[str, str] = {}
+        self._check_timer = self._draft_timer = None
+        self._spans: tuple[str, tuple[DocumentSpan, ...]] = ("", ())
+
+    def compose(self) -> ComposeResult:
+        yield self._tabs
+        with self._body:
+            yield self._live_area
+        yield self._reasons
+        yield self._line
+
+    def on_mount(self) -> None:
+        self._live_area.display = False
+        snapshot = self._snapshot or self.lab.snapshot()
+        self._drafts = DraftFile(snapshot.scenario, self.state.buffers)
+        self._restored, strange = restorable(self._drafts.read(), self.state)
+        for name, draft in self._restored.items():
+            index = self.state.index_of(name)
+            if index is not None:
+                self.state.buffers[index].text = draft
+        if self._restored:
+            self.tell(f"draft of an earlier session restored: {', '.join(self._restored)} · ctrl+z takes it back")
+        elif strange:
+            self.tell(f"a draft of another text of {', '.join(strange)} is kept in {self._drafts.path}", bad=True)
+        self.findings = self.lab.findings()
+        self._show_text()
+        if self._restored:
+            self._check_now()
+
+    def on_resize(self) -> None:
+        self._say()
+
+    # --- which text ---------------------------------------------------------------------------------------------
+
+    @property
+    def area(self) -> YamlArea | None:
+        """The text that is shown."""
+        if self.live:
+            return self._live_area
+        buffer = self.state.buffer
+        return self._areas.get(buffer.name) if buffer else None
+
+    def _area_of(self, buffer: Buffer) -> YamlArea:
+        """The widget of one tab, made when it is first shown, so that each keeps its undo history."""
+        area = self._areas.get(buffer.name)
+        if area is None:
+            draft = self._restored.pop(buffer.name, None)
+            area = YamlArea(buffer.text if draft is None else buffer.written)
+            self._areas[buffer.name] = area
+            self._body.mount(area)
+            if draft is not None:
+                # An edit, so that ctrl+z takes the restored draft back.
+                area.call_after_refresh(lambda: area.replace(draft, (0, 0), area.document.end))
+        return area
+
+    def _show_text(self) -> None:
+        """Show the open tab or the live object, and hide the rest."""
+        wanted: YamlArea | None = self._live_area if self.live else None
+        if not self.live and self.state.buffer is not None:
+            wanted = self._area_of(self.state.buffer)
+        for area in (self._live_area, *self._areas.values()):
+            area.display = area is wanted
+        self._mark()
+        self._say()
+
+    def action_tab(self, direction: int) -> None:
+        if self.state.buffers:
+            self.open_tab((self.state.current + direction) % len(self.state.buffers))
+
+    def open_tab(self, index: int) -> None:
+        """Show another tab; editing goes on there."""
+        editing = self.editing
+        if editing:
+            self._set_editing(False)
+        self.live, self.state.current = False, index
+        self._show_text()
+        if editing:
+            self._set_editing(True)
+
+    def go_to(self, tab: str, line: int, column: int = 1) -> None:
+        """Show a line (from 1) of a tab: the jump of a finding."""
+        index = self.state.index_of(tab)
+        if index is None:
+            return
+        self.open_tab(index)
+        area = self.area
+        if area is not None:
+            row = max(0, min(line - 1, area.document.line_count - 1))
+            area.move_cursor((row, max(0, column - 1)))
+            area.call_after_refresh(self._scroll_to, area, row)
+
+    def _scroll_to(self, area: YamlArea, row: int) -> None:
+        """Bring a line to sight, the head of its document first where both fit."""
+        span = self._span_at(area.text, row)
+        top = span.first if span and row - span.first < area.size.height else max(0, row - 2)
+        while top < row and area.document.get_line(top).strip() in ("", "---"):
+            top += 1
+        area.scroll_to(y=top, animate=False, force=True)
+        self._say()
+
+    def show_object(self, key: Key) -> None:
+        """Show what the user wrote of an object; what nobody wrote is shown live."""
+        self.key = key
+        if self.editing:
+            return
+        place = self.lab.locate(key)
+        if self.live or place is None or self.state.index_of(place[0]) is None:
+            self._start_live(key)
+        else:
+            self.go_to(*place)
+
+    def _span_at(self, words: str, row: int) -> DocumentSpan | None:
+        """The document around a line; the text is split once for each version of it."""
+        if self._spans[0] != words:
+            self._spans = (words, split_documents(words))
+        inside = [span for span in self._spans[1] if span.first <= row < span.end]
+        return inside[0] if inside else None
+
+    # --- the live object ----------------------------------------------------------------------------------------
+
+    def action_live(self) -> None:
+        """From the text to the live object of the document in sight, and back."""
+        if self.live:
+            self.live = False
+            self._show_text()
+            return
+        key = self.key
+        area = self.area
+        if key is None and area is not None:
+            row = area.cursor_location[0] if self.editing else area.scroll_offset.y
+            span = self._span_at(area.text, row) or self._span_at(area.text, row + 1)
+            key = span.key if span else None
+        if key is None:
+            self.tell("select an object, or stand in a document with kind and name")
+            return
+        self._start_live(key)
+
+    def _start_live(self, key: Key) -> None:
+        if self.editing:
+            self._set_editing(False)
+        new = key != self.key or not self.live
+        self.key, self.live = key, True
+        if new:
+            self._live_area.load_text("")
+        self._fetch_live()
+        self._show_text()
+
+    def _fetch_live(self) -> None:
+        """Ask for the object as it is now."""
+        key = self.key
+        if key is None:
+            return
+        self._live_at = monotonic()
+
+        def arrived(answer: "Future[str]") -> None:
+            error = answer.exception()
+            self.post_message(LiveArrived(key, f"# {error}\n" if error else answer.result()))
+
+        self.lab.live_yaml(key).add_done_callback(arrived)
+
+    def on_live_arrived(self, message: LiveArrived) -> None:
+        """Show it where the eye is; lines that changed since the last look are marked."""
+        message.stop()
+        if message.key != self.key or not self.live:
+            return
+        before = self._live_area.text
+        if before != message.words:
+            scroll = self._live_area.scroll_offset
+            self._live_area.load_text(message.words)
+            self._live_area.scroll_to(scroll.x, scroll.y, animate=False, force=True)
+            if before:
+                self._live_area.mark_changed(changed_lines(before, message.words))
+                self._live_changed_at = monotonic()
+        self._say()
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Look at the live object again; the text changes only by typing."""
+        self._snapshot = snapshot
+        if not self.live or not self.is_mounted:
+            return
+        now = monotonic()
+        if self._live_area.changed_lines and now - self._live_changed_at > CHANGED_FOR_S:
+            self._live_area.mark_changed(frozenset())
+        if now - self._live_at >= LIVE_EVERY_S:
+            self._fetch_live()
+
+    # --- editing ------------------------------------------------------------------------------------------------
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Keys that mean something only while editing, or only while looking."""
+        if action == "done":
+            return self.editing or self.live
+        if action in ("edit", "move", "page", "live"):
+            return not self.editing
+        return True
+
+    def action_edit(self) -> None:
+        """Edit the open tab; a live object's own text, if somebody wrote it."""
+        if self.live:
+            self.live = False
+            place = self.lab.locate(self.key) if self.key else None
+            if place is None or self.state.index_of(place[0]) is None:
+                self.live = True
+                self.tell(f"{self.key} was made by a controller: it is read-only here", bad=True)
+                return
+            self.go_to(*place)
+        buffer = self.state.buffer
+        if buffer is None:
+            self.tell("there is no text: this lab was opened without manifests")
+            return
+        if buffer.locked:
+            self.tell(buffer.locked, bad=True)
+            return
+        self._show_text()
+        self._set_editing(True)
+
+    def _set_editing(self, on: bool) -> None:
+        self.editing = on
+        area = self._areas.get(self.state.buffer.name) if self.state.buffer else None
+        if area is not None:
+            if on and not self._cursor_in_sight(area):
+                area.move_cursor((min(area.scroll_offset.y, area.document.line_count - 1), 0))
+            area.edit(on)
+            if on:
+                self.call_after_refresh(area.focus)
+            elif self.screen.focused is area:
+                self.focus()
+        self._say()
+
+    @staticmethod
+    def _cursor_in_sight(area: YamlArea) -> bool:
+        return 0 <= area.cursor_location[0] - area.scroll_offset.y < max(1, area.size.height)
+
+    def action_done(self) -> None:
+        """Leave the editor, or the live object."""
+        if self.editing:
+            self._set_editing(False)
+        elif self.live:
+            self.live = False
+            self._show_text()
+
+    def on_descendant_blur(self, event: events.DescendantBlur) -> None:
+        """The focus went elsewhere by mouse or key: editing is over, what was typed stays."""
+        if self.editing and event.widget in self._areas.values():
+            self.call_after_refresh(self._end_if_left)
+
+    def _end_if_left(self) -> None:
+        if self.editing and not self.has_focus_within and self.app.screen is self.screen:
+            area = self.area
+            self.editing = False
+            if area is not None:
+                area.edit(False)
+            self._say()
+
+    def on_click(self, event: events.Click) -> None:
+        """A double click into the text edits it there."""
+        if event.chain == 2 and not self.editing and not self.live and event.widget in self._areas.values():
+            self.action_edit()
+
+    @on(TextArea.Changed)
+    def _typed(self, event: TextArea.Changed) -> None:
+        """Keep what was typed, and check it when the keys rest."""
+        event.stop()
+        name = next((name for name, area in self._areas.items() if area is event.text_area), None)
+        index = None if name is None else self.state.index_of(name)
+        if index is None or self.state.buffers[index].text == event.text_area.text:
+            return
+        self.state.buffers[index].text = event.text_area.text
+        self._revision += 1
+        self.said = ""
+        if self._check_timer is not None:
+            self._check_timer.stop()
+        if self._draft_timer is not None:
+            self._draft_timer.stop()
+        self._check_timer = self.set_timer(CHECK_AFTER_S, self._check_now)
+        self._draft_timer = self.set_timer(DRAFT_AFTER_S, self._keep_draft)
+        self._say()
+
+    @on(TextArea.SelectionChanged)
+    def _moved(self, event: TextArea.SelectionChanged) -> None:
+        event.stop()
+        self._say()
+
+    # --- checking -----------------------------------------------------------------------------------------------
+
+    def _check_now(self) -> None:
+        self._check(self._revision, self.state.texts())
+
+    @work(thread=True, exclusive=True, group="check")
+    def _check(self, revision: int, texts: tuple[tuple[str, str], ...]) -> None:
+        """Ask the lab what it thinks of the texts; a newer question makes the answer stale."""
+        findings = self.lab.check(texts)
+        if not get_current_worker().is_cancelled:
+            self.post_message(Checked(revision, findings))
+
+    def on_checked(self, message: Checked) -> None:
+        message.stop()
+        if message.revision == self._revision:
+            self._take_findings(message.findings)
+
+    def _take_findings(self, findings: tuple[Finding, ...]) -> None:
+        self.findings = findings
+        self._chosen_finding = -1
+        self._mark()
+        self._say()
+
+    def _mark(self) -> None:
+        """Mark the bad places of the open tab."""
+        buffer = self.state.buffer
+        area = self._areas.get(buffer.name) if buffer else None
+        if buffer is not None and area is not None:
+            area.mark(tuple(each for each in self.findings if of_tab(each, buffer.name)))
+
+    def _sorted(self) -> list[Finding]:
+        return sorted_findings(self.findings, self.state.buffer.name if self.state.buffer else "")
+
+    def action_next_finding(self) -> None:
+        """Jump to the next finding's line."""
+        findings = self._sorted()
+        if findings:
+            self.jump_to(findings[(self._chosen_finding + 1) % len(findings)])
+            self._chosen_finding = (self._chosen_finding + 1) % len(findings)
+            self._say()
+
+    def jump_to(self, finding: Finding) -> None:
+        """Show a finding's line."""
+        if finding.place is not None:
+            self.go_to(finding.place.file, finding.place.line, finding.place.column)
+
+    def on_part_chosen(self, message: PartChosen) -> None:
+        """A click on a tab or a finding."""
+        message.stop()
+        if message.part == "tab":
+            self.open_tab(message.index)
+        elif message.part == "finding":
+            self.jump_to(self._sorted()[message.index])
+
+    # --- applying and writing -----------------------------------------------------------------------------------
+
+    def action_apply(self) -> None:
+        """Apply all tabs; the answer comes from the lab between two slabs."""
+        texts = self.state.texts()
+        if not texts:
+            return
+        if not self.state.edited:
+            self.tell("nothing was edited since the last apply")
+            return
+
+        def answered(answer: "Future[Result]") -> None:
+            error = answer.exception()
+            self.post_message(ApplyAnswered(Result(False, str(error)) if error else answer.result(), texts))
+
+        self.lab.submit(Apply(texts)).add_done_callback(answered)
+
+    def on_apply_answered(self, message: ApplyAnswered) -> None:
+        """Say what the API server said; refused means nothing changed."""
+        message.stop()
+        result = message.result
+        if message.result.ok:
+            self.state.took(message.texts, self.lab.snapshot().t_ns)
+            words = result.text or "applied"
+            if self.state.removed:
+                names = ", ".join(self.state.removed)
+                words = f"{words} · removed from the text, which deletes nothing: {names}"
+            self.tell(words)
+        else:
+            self.tell(result.text or "refused: nothing was applied", bad=True)
+        if result.findings or result.ok:
+            self._take_findings(result.findings or (() if result.ok else self.findings))
+
+    def write(self, file: str | None = None) -> None:
+        """`:w [FILE]`: write the open tab; without a file name all edited tabs that have a file."""
+        buffer = self.state.buffer
+        if buffer is None:
+            self.tell("there is no text to write", bad=True)
+            return
+        targets = [buffer] if file or not buffer.path else [each for each in self.state.unwritten if each.path]
+        if not targets:
+            self.tell(f"nothing to write: {buffer.path} is as the editor has it")
+            return
+        self._write_next(targets, file, None)
+
+    def _write_next(self, targets: list[Buffer], file: str | None, then: Callable[[bool], None] | None) -> None:
+        """Write one after the other; a file that changed on disk is asked about."""
+        if not targets:
+            if then is not None:
+                then(True)
+            return
+        buffer, rest = targets[0], targets[1:]
+        try:
+            self.tell(self.state.write(buffer, file))
+        except ChangedOnDisk as error:
+            self._ask_overwrite(error, buffer, rest, file, then)
+            return
+        except KflabError as error:
+            self.tell(error.message, bad=True)
+            if then is not None:
+                then(False)
+            return
+        self._keep_draft()
+        self._write_next(rest, file, then)
+
+    def _ask_overwrite(
+        self,
+        reason: KflabError,
+        buffer: Buffer,
+        rest: list[Buffer],
+        file: str | None,
+        then: Callable[[bool], None] | None,
+    ) -> None:
+        """The file holds a text nobody here has seen."""
+
+        def answered(key: str | None) -> None:
+            if key != "w":
+                self.tell("not written; the text is in the editor and in the draft")
+                if then is not None:
+                    then(False)
+                return
+            try:
+                self.tell(self.state.write(buffer, file, overwrite=True))
+            except KflabError as error:
+                self.tell(error.message, bad=True)
+                if then is not None:
+                    then(False)
+                return
+            self._keep_draft()
+            self._write_next(rest, file, then)
+
+        self.app.push_screen(Ask(f"{reason.message}.", (("w", "write over it"), ("escape", "do not write"))), answered)
+
+    def leave(self, then: Callable[[bool], None]) -> None:
+        """Ask about unwritten edits before the lab closes.
+
+        Args:
+            then: Called with True when the lab may close, with False when the user stays.
+        """
+        unwritten = self.state.unwritten
+        if not unwritten:
+            then(True)
+            return
+        names = ", ".join(buffer.name for buffer in unwritten[:3]) + (" …" if len(unwritten) > 3 else "")
+        choices = [("w", "write")] if all(buffer.path for buffer in unwritten) else []
+        choices += [("q", "leave, keep the draft"), ("d", "leave, drop the edits"), ("escape", "stay")]
+
+        def answered(key: str | None) -> None:
+            if key == "w":
+                self._write_next(list(unwritten), None, then)
+            elif key == "q":
+                self._leave_with(self._drafts.snapshot(self.state) if self._drafts else "", then)
+            elif key == "d":
+                self._leave_with("", then)
+            else:
+                then(False)
+
+        self.app.push_screen(Ask(f"Edits that are not written: {names}.", tuple(choices)), answered)
+
+    def _leave_with(self, draft: str, then: Callable[[bool], None]) -> None:
+        """Keep or drop the draft; one that cannot be kept holds the user back, so that nothing typed is lost."""
+        try:
+            if self._drafts is not None:
+                self._drafts.keep(draft)
+        except KflabError as error:
+            if draft:
+                self.tell(error.message, bad=True)
+                then(False)
+                return
+        then(True)
+
+    def _keep_draft(self) -> None:
+        if self._drafts is not None:
+            self._write_draft(self._drafts, self._drafts.snapshot(self.state))
+
+    @work(thread=True, group="draft")
+    def _write_draft(self, drafts: DraftFile, content: str) -> None:
+        """Write the draft; a full or read-only disk is told in one line, the text stays where it is."""
+        try:
+            drafts.keep(content)
+        except KflabError as error:
+            self.post_message(DraftKept(error.message))
+        else:
+            self.post_message(DraftKept(""))
+
+    def on_draft_kept(self, message: DraftKept) -> None:
+        message.stop()
+        self.draft_error = message.error
+        self._say()
+
+    # --- words --------------------------------------------------------------------------------------------------
+
+    def tell(self, words: str, bad: bool = False) -> None:
+        """Say something in the state line, until the next key."""
+        self.said, self.said_badly = words, bad
+        self._say()
+
+    def _say(self) -> None:
+        """Bring title, tabs, findings and state line up to date."""
+        if not self.is_mounted:
+            return
+        width = max(20, self.size.width)
+        self._say_title()
+        self._tabs.say(*tab_rows(self.state, self.findings, width, self))
+        name = self.state.buffer.name if self.state.buffer else ""
+        shown = [] if self.live else self._sorted()
+        self._reasons.say(*finding_rows(shown, name, width, self, self._chosen_finding))
+        self._line.say(self._state_rows(width))
+
+    def _say_title(self) -> None:
+        area = self.area
+        if self.live:
+            self.subtitle, self.note = str(self.key), "live, read-only"
+            return
+        buffer = self.state.buffer
+        if buffer is None or area is None:
+            self.subtitle, self.note = "", ""
+            return
+        row = area.cursor_location[0] if self.editing else area.scroll_offset.y
+        span = self._span_at(area.text, row) or self._span_at(area.text, row + 1)
+        spans = self._spans[1]
+        self.subtitle = text.safe(span.title) if span else text.safe(buffer.name)
+        self.note = f"{spans.index(span) + 1} of {len(spans)}" if span else ""
+
+    def _state_rows(self, width: int) -> Sequence[Row]:
+        """What the pane's last line says: the newest answer, else whether the text is what runs."""
+        glyphs = self.app.glyphs if hasattr(self.app, "glyphs") else None
+        pen = glyphs.edited if glyphs else "✎"
+        if self.editing:
+            keys = "ctrl+s apply · esc done"
+        elif self.live:
+            keys = "o text · e edit"
+        else:
+            keys = "e edit · o live"
+        wrong = count_words(self.findings)
+        if self.said:
+            words, token = self.said, "lost" if self.said_badly else "text"
+        elif self.draft_error:
+            words, token = f"{pen} edited · {self.draft_error}", "lost"
+        elif self.live:
+            words, token = f"as of {text.instant(self.lab.snapshot().t_ns)} s", "faint"
+        elif self.state.edited:
+            words, token = f"{pen} edited · {wrong}" if wrong else f"{pen} edited", "lost" if wrong else "late"
+        elif wrong:
+            words, token = f"{wrong} · f8 goes to each", "late"
+        else:
+            words, token = f"as applied at {applied_words(self.state.applied_ns)} s", "faint"
+        row = Row()
+        room = width - 2
+        if len(words) + len(keys) + 3 <= room:
+            row.put(1, words, token).right(width - 1, keys, "faint")
+            return [row]
+        lines = wrap_words(words, room)
+        if len(lines) > 3:
+            lines = [*lines[:2], text.fit(" ".join(lines[2:]), room)]
+        return [Row().put(1, line, token) for line in lines]
+
+    # --- moving without editing ---------------------------------------------------------------------------------
+
+    def action_move(self, count: int) -> None:
+        if self.area is not None:
+            self.area.scroll_relative(y=count, animate=False)
+            self.call_after_refresh(self._say)
+
+    def action_page(self, direction: int) -> None:
+        if self.area is not None:
+            self.action_move(direction * max(1, self.area.size.height - 1))
+
+    def copy_text(self) -> tuple[str, str]:
+        """What `y` copies: the document in sight."""
+        area = self.area
+        if area is None:
+            return "", "manifest"
+        span = None if self.live else self._span_at(area.text, area.scroll_offset.y)
+        if span is None:
+            return area.text, "manifest"
+        return "\n".join(area.text.split("\n")[span.first : span.end]), "manifest"
+
+    # --- what happened elsewhere --------------------------------------------------------------------------------
+
+    def on_object_selected(self, message: ObjectSelected) -> None:
+        if message.key is not None:
+            self.show_object(message.key)
+        else:
+            self.key = None
+
+
+def changed_lines(before: str, after: str) -> frozenset[int]:
+    """Lines of the newer text (from 0) that the older one does not have in that place."""
+    matcher = SequenceMatcher(None, before.split("\n"), after.split("\n"), autojunk=False)
+    lines: set[int] = set()
+    for tag, _, _, first, end in matcher.get_opcodes():
+        if tag in ("replace", "insert"):
+            lines.update(range(first, end))
+    return frozenset(lines)
+
+
+def applied_words(t_ns: int) -> str:
+    """``0`` or ``12.40``."""
+    return text.instant(t_ns) if t_ns else "0"
