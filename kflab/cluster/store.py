@@ -41,6 +41,8 @@ class Store(Mutable):
         self._log: list[Change] = []
         self._log_start = 0
         self._rule_changes: list[int] = []
+        self.keeps_past = True
+        """False while a cluster settles: nobody will ask for states before its end."""
         self.revision = 0
         """Of the newest write; 0 while empty."""
 
@@ -64,12 +66,23 @@ class Store(Mutable):
         else:
             self._now[key] = new
             self._kinds.setdefault(key.kind, {})[key] = None
-        self._past.setdefault(key, []).append((self.revision, new))
         if key.kind in RULE_KINDS:
             self._rule_changes.append(self.revision)
         change = Change(self.revision, t_ns, key, old, new, by)
-        self._log.append(change)
+        if self.keeps_past:
+            self._past.setdefault(key, []).append((self.revision, new))
+            self._log.append(change)
+        elif new is None:
+            self._past.pop(key, None)
+        else:
+            self._past[key] = [(self.revision, new)]
         return change
+
+    def start_past(self) -> None:
+        """Keep history from the present revision on."""
+        self.keeps_past = True
+        self._log.clear()
+        self._log_start = self.revision
 
     def get(self, key: Key, at: int | None = None) -> KubeObject | None:
         """The object now, or as it was at a revision; None if it did not exist."""

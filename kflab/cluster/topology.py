@@ -5,7 +5,7 @@ imported inside functions, because importing it costs more than most answers.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kflab.cluster.store import Store
 from kflab.manifest.objects import EndpointSlice, Ingress, Key, KubeObject, Pod, Service
@@ -47,7 +47,7 @@ def _edges_of(obj: KubeObject) -> list[Edge]:
     return found
 
 
-def graph(store: Store, namespace: str | None = None) -> "DiGraph[Any]":
+def graph(store: Store, namespace: str | None = None) -> "DiGraph":
     """The objects of a namespace (None: all) as a directed graph; edges carry `word`."""
     import networkx as nx
 
@@ -66,7 +66,9 @@ def hangs_together(store: Store, key: Key) -> Sequence[Key]:
     around = graph(store, key.namespace or None)
     if key not in around:
         return (key,)
-    near = nx.ancestors(around, key) | nx.descendants(around, key)
+    before = nx.single_source_shortest_path_length(around.reverse(copy=False), key)
+    behind = nx.single_source_shortest_path_length(around, key)
+    near = {*before, *behind} - {key}
     return (key, *sorted(near, key=lambda other: (other.kind == "Node", other)))
 
 

@@ -4,6 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import ClassVar, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from kflab.cluster.checkpoint import Mutable
 from kflab.cluster.ipam import Allocator, Pins
 from kflab.cluster.store import Change, Store
@@ -17,7 +20,13 @@ from kflab.control.runtime import PodRuntime
 from kflab.control.signals import Signals
 from kflab.manifest.objects import Key, KubeObject
 
+Int64Array = NDArray[np.int64]
+UInt64Array = NDArray[np.uint64]
+
 API_SERVER = "apiserver"
+
+SETTLE_BATCH_NS = 1_000_000_000
+"""Work queues wait this long while settling: many changes of one object become one sync that nobody sees."""
 
 
 class ControlDraws(Protocol):
@@ -29,6 +38,10 @@ class ControlDraws(Protocol):
 
     def control_between(self, purpose: str, obj: str, n: int, low: int, high: int) -> int:
         """A number low ≤ x < high at an address."""
+        ...
+
+    def rows(self, stream: int, numbers: Int64Array, attempts: int = 0) -> UInt64Array:
+        """Four random words for each of many addresses."""
         ...
 
 
@@ -60,10 +73,12 @@ class Core(Mutable):
         self.delays = delays
         self.signals = signals
         self.spans = delays.spans_ns()
+        self._middles = {name: (low + high) // 2 for name, (low, high) in self.spans.items()}
+        self._middles.update(dict.fromkeys(("controller_s", "endpointslice_s"), SETTLE_BATCH_NS))
         self.pins = pins
         self.now_ns = 0
         self.quiet = True
-        """Before t = 0: middle values instead of draws, no facts, observers learn all at once at the end."""
+        """Before t = 0: fixed delays instead of draws, no facts, observers learn all at once at the end."""
         self.heap = EventHeap()
         self.index = Index()
         self.addresses = Allocator(pins, self._draw_number)
@@ -197,17 +212,20 @@ class Core(Mutable):
     # --- draws ----------------------------------------------------------------------------------------------
 
     def delay(self, name: str, obj: str) -> int:
-        """A delay in ns: drawn for this object, anew each time; the middle of its range while settling."""
+        """A delay in ns: drawn for this object, anew each time; a fixed value while settling."""
+        if self.quiet:
+            return self._middles[name]
         low, high = self.spans[name]
-        if self.quiet or high <= low:
-            return (low + high) // 2
-        return self.draws.control_between(name, obj, self._next_draw(name, obj), low, high + 1)
+        if high <= low:
+            return low
+        return self.draws.control_between(name, obj, self.next_draw(name, obj), low, high + 1)
 
     def bits(self, purpose: str, obj: str) -> int:
         """64 random bits for this object, anew each time."""
-        return self.draws.control_u64(purpose, obj, self._next_draw(purpose, obj))
+        return self.draws.control_u64(purpose, obj, self.next_draw(purpose, obj))
 
-    def _next_draw(self, purpose: str, obj: str) -> int:
+    def next_draw(self, purpose: str, obj: str) -> int:
+        """How often this was drawn before for this purpose and object; counts it."""
         drawn = self._drawn.setdefault(obj, {})
         n = drawn.get(purpose, 0)
         drawn[purpose] = n + 1

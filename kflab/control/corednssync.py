@@ -1,7 +1,7 @@
 """CoreDNS: its kubernetes plugin watches Services and EndpointSlices and answers from what it has.
 
-One observer for all CoreDNS pods: their watches differ by milliseconds. Source: coredns plugin/kubernetes/controller.go;
-lifecycle 1.7, 4I.
+One observer for all CoreDNS pods: their watches differ by milliseconds. Source: coredns
+plugin/kubernetes/controller.go; lifecycle 1.7, 4I.
 """
 
 from dataclasses import dataclass

@@ -109,7 +109,7 @@ class Delays:
     ingress_post_s: Range = (0.005, 0.03)
     """Building the model and POST of endpoints to NGINX (lifecycle 1.8: ms)."""
     ingress_lua_s: float = 1.0
-    """BACKENDS_SYNC_INTERVAL: NGINX workers look for new endpoints this often, each at its own phase (lifecycle 1.8)."""
+    """BACKENDS_SYNC_INTERVAL: how often NGINX workers look for new endpoints, each at its phase (lifecycle 1.8)."""
     ingress_reload_s: Range = (0.2, 0.6)
     """Reload after a change of routes or certificates: new workers serve (M)."""
     ingress_status_s: Range = (0.0, 60.0)

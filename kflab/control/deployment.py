@@ -44,12 +44,14 @@ class DeploymentController(Controller):
         self._queued: dict[Key, None] = {}
         self.adopted: dict[tuple[Key, str], Key] = {}
         """(Deployment, our hash of its template) → the given ReplicaSet that has this template."""
+        self._hashes: dict[Key, tuple[Deployment, str]] = {}
 
     def changed(self, change: Change) -> None:
         """Queue the Deployment or the owner of the ReplicaSet; a gone pod may let Recreate go on."""
         match change.key.kind:
             case "Deployment":
                 if change.new is None:
+                    self._hashes.pop(change.key, None)
                     for key in self.core.index.owned_by(change.key):
                         self.core.remove(key, "garbage-collector")
                 else:
@@ -94,12 +96,21 @@ class DeploymentController(Controller):
         return sorted((rs for rs in found if isinstance(rs, ReplicaSet)), key=lambda rs: (rs.meta.creation_ns, rs.key))
 
     def _new_of(self, deployment: Deployment, sets: list[ReplicaSet]) -> ReplicaSet | None:
-        code = template_hash(deployment, deployment.template)
+        code = self._hash(deployment)
         adopted = self.adopted.get((deployment.key, code))
         for rs in sets:
             if rs.key == adopted or rs.meta.labels.get(HASH) == code:
                 return rs
         return None
+
+    def _hash(self, deployment: Deployment) -> str:
+        """pod-template-hash of its present template; worked out once per template."""
+        known = self._hashes.get(deployment.key)
+        if known is not None and known[0].template is deployment.template and known[0].raw is deployment.raw:
+            return known[1]
+        code = template_hash(deployment, deployment.template)
+        self._hashes[deployment.key] = (deployment, code)
+        return code
 
     def _roll(self, deployment: Deployment, new: ReplicaSet | None, sets: list[ReplicaSet]) -> None:
         if new is None:
@@ -131,7 +142,7 @@ class DeploymentController(Controller):
             self._resize(deployment, new, deployment.replicas)
 
     def _make(self, deployment: Deployment, sets: list[ReplicaSet]) -> None:
-        code = template_hash(deployment, deployment.template)
+        code = self._hash(deployment)
         labels = {**deployment.template.labels, HASH: code}
         template = replace(deployment.template, labels=labels)
         selector = replace(
@@ -211,6 +222,7 @@ def made_replica_set(deployment: Deployment, name: str, labels: dict[str, str], 
     template: PodTemplate = replace(deployment.template, labels={**deployment.template.labels, **extra})
     selector: LabelSelector = replace(deployment.selector, match_labels={**deployment.selector.match_labels, **extra})
     meta = Meta(
-        name, deployment.meta.namespace, dict(template.labels), {DESIRED: str(deployment.replicas)}, owner=deployment.key
+        name, deployment.meta.namespace, dict(template.labels), {DESIRED: str(deployment.replicas)},
+        owner=deployment.key,
     )  # fmt: skip
     return ReplicaSet(meta, None, None, replicas, selector, template, deployment.min_ready_s)

@@ -126,7 +126,7 @@ def _move(table: dict[Key, Bucket] | dict[str, Bucket], old: object, new: object
     if old is not None:
         _drop(table, old, key)
     if new is not None:
-        table.setdefault(new, {})[key] = None  # type: ignore[index,arg-type]  # old and new are of the table's key type
+        table.setdefault(new, {})[key] = None  # type: ignore[arg-type]  # old and new are of the table's key type
 
 
 def _drop(table: object, at: object, key: Key) -> None:

@@ -165,7 +165,7 @@ class Loader:
         worker.host_ips = pod.status.host_ips or (node.internal_ips if isinstance(node, Node) else ())
         worker.containers.update({c.name: c for c in containers if c.name in worker.containers})
         worker.ready, worker.ready_since_ns = pod.status.ready, pod.status.ready_since_ns
-        worker.startup_passed = {c.name for c in pod.spec.containers}
+        worker.startup_passed = tuple(c.name for c in pod.spec.containers)
         self.core.create(replace(placeholder, status=replace(placeholder.status, containers=containers)), BY)
         if pod.status.phase in ("Succeeded", "Failed"):
             return

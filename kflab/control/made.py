@@ -66,8 +66,14 @@ class Made:
 
 
 def node_labels(name: str, zone: str) -> dict[str, str]:
-    """Labels that a kubelet and a cloud put on a node."""
+    """Labels that a kubelet and a cloud put on a node.
+
+    The beta labels are still kept beside the stable ones (k8s.io/kubernetes pkg/controller/nodelifecycle,
+    reconcileNodeLabels), and older manifests select by them.
+    """
     return {
+        "beta.kubernetes.io/os": "linux",
+        "beta.kubernetes.io/arch": "amd64",
         "kubernetes.io/hostname": name,
         "kubernetes.io/os": "linux",
         "kubernetes.io/arch": "amd64",

@@ -43,7 +43,7 @@ def complete(core: Core, node: Node, number: int) -> Node:
     """
     name = node.meta.name
     own = node_labels(name, "")
-    labels = {k: v for k, v in own.items() if k.startswith("kubernetes.io/")}
+    labels = {k: v for k, v in own.items() if not k.startswith("topology.")}
     node = replace(node, meta=replace(node.meta, labels={**labels, **node.meta.labels}))
     if not node.pod_cidrs:
         cidr = core.addresses.free_pod_cidr()

@@ -60,7 +60,7 @@ class Probes(Controller):
         name = container.name
         for kind in (STARTUP, READINESS, LIVENESS):
             worker.probe_runs.pop((name, kind), None)
-        worker.startup_passed.discard(name)
+        worker.startup_passed = tuple(other for other in worker.startup_passed if other != name)
         if container.startup is None:
             self._startup_passed(worker, container)
         else:
@@ -68,7 +68,7 @@ class Probes(Controller):
 
     def _startup_passed(self, worker: PodWorker, container: Container) -> None:
         name = container.name
-        worker.startup_passed.add(name)
+        worker.startup_passed = (*worker.startup_passed, name)
         status = worker.containers[name]
         if container.readiness is None:
             self.status.update(worker, name, replace(status, ready=True))
@@ -107,7 +107,7 @@ class Probes(Controller):
 
     def _push(self, worker: PodWorker, name: str, kind: str, t_ns: int) -> None:
         if (name, kind) not in worker.probe_due:
-            worker.probe_due.add((name, kind))
+            worker.probe_due = (*worker.probe_due, (name, kind))
             starts = worker.containers[name].restarts + 1
             self.core.push_at(t_ns, ProbeTick(worker.node, worker.key, worker.uid, name, kind, starts))
 
@@ -117,7 +117,7 @@ class Probes(Controller):
         worker = self.status.worker(event.key, event.uid)
         if worker is None:
             return
-        worker.probe_due.discard((event.container, event.kind))
+        worker.probe_due = tuple(due for due in worker.probe_due if due != (event.container, event.kind))
         status = worker.containers[event.container]
         container = next(c for c in worker.spec.containers if c.name == event.container)
         probe = {STARTUP: container.startup, READINESS: container.readiness, LIVENESS: container.liveness}[event.kind]

@@ -6,7 +6,10 @@ pkg/util/async/bounded_frequency_runner.go as of 1.33, pkg/proxy/iptables/proxie
 """
 
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from typing import ClassVar
+
+import numpy as np
 
 from kflab.cluster.checkpoint import Mutable
 from kflab.cluster.store import Change
@@ -57,6 +60,8 @@ class Proxy(Mutable):
     """One kube-proxy process."""
 
     observer: Observer
+    number: int
+    """The node's part of the address of its draws."""
     inbox: list[tuple[int, int]] = field(default_factory=list)
     """(when it has the event, revision), ascending: changes not yet in rules."""
     last_arrival: int = FAR_PAST
@@ -94,7 +99,7 @@ class ProxySync(Controller):
             return
         observer = Observer(f"kube-proxy/{node}", "kube-proxy", node)
         self.core.observers[observer.name] = observer
-        self.proxies[node] = Proxy(observer)
+        self.proxies[node] = Proxy(observer, _number(node))
         if not self.core.quiet:
             self._begin(self.proxies[node])
 
@@ -118,14 +123,10 @@ class ProxySync(Controller):
         if self.core.quiet:
             return
         core, now = self.core, self.core.now_ns
-        watch_low, watch_high = core.spans["proxy_watch_s"]
-        sync_low, sync_high = self._sync_span()
-        watch_span, sync_span = watch_high - watch_low + 1, sync_high - sync_low + 1
-        for node, proxy in self.proxies.items():
-            if not proxy.observer.running:
-                continue
-            bits = core.bits("kube-proxy", node)
-            arrival = now + watch_low + ((bits >> 32) * watch_span >> 32)
+        running = [(node, proxy) for node, proxy in self.proxies.items() if proxy.observer.running]
+        waits, lengths = self._draw(str(change.key), [proxy.number for _, proxy in running])
+        for (node, proxy), wait, takes in zip(running, waits, lengths, strict=True):
+            arrival = now + wait
             if core.has_reconnects:
                 arrival = max(arrival, core.reconnected_ns(proxy.observer.name))
             if arrival < proxy.last_arrival:
@@ -133,7 +134,22 @@ class ProxySync(Controller):
             proxy.last_arrival = arrival
             proxy.inbox.append((arrival, change.revision))
             if arrival > proxy.run_start:
-                self._plan(node, proxy, arrival, sync_low + ((bits & 0xFFFFFFFF) * sync_span >> 32))
+                self._plan(node, proxy, arrival, takes)
+
+    def _draw(self, changed: str, numbers: list[int]) -> tuple[list[int], list[int]]:
+        """Watch delay and length of a sync for every proxy, in ns.
+
+        The address of each pair is (changed object, node, how often the object changed): one array for all nodes,
+        as five thousand of them wake for every change.
+        """
+        watch_low, watch_high = self.core.spans["proxy_watch_s"]
+        sync_low, sync_high = self._sync_span()
+        n = self.core.next_draw("kube-proxy", changed)
+        words = self.core.draws.rows(_number(f"kube-proxy {changed}"), np.array(numbers, dtype=np.int64), n)[:, 0]
+        half = np.uint64(32)
+        waits = (words >> half) * np.uint64(watch_high - watch_low + 1) >> half
+        lengths = (words & np.uint64(0xFFFFFFFF)) * np.uint64(sync_high - sync_low + 1) >> half
+        return (waits + np.uint64(watch_low)).tolist(), (lengths + np.uint64(sync_low)).tolist()
 
     def _sync_span(self) -> tuple[int, int]:
         """Length of a sync for the present number of Services, as (low, high) in ns."""
@@ -218,8 +234,16 @@ class ProxySync(Controller):
                 proxy.observer.learn(t_ns, self.relevant)
 
 
+def _number(name: str) -> int:
+    """A stable 63-bit number of a name."""
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little") >> 1
+
+
 def matters(old: KubeObject | None, new: KubeObject | None) -> bool:
-    """Whether kube-proxy's change trackers see a difference (pkg/proxy servicechangetracker, endpointschangetracker)."""
+    """Whether kube-proxy's change trackers see a difference.
+
+    Source: k8s.io/kubernetes pkg/proxy/servicechangetracker.go, endpointschangetracker.go.
+    """
     obj = new or old
     if isinstance(obj, EndpointSlice):
         # The informer leaves out slices of headless Services (cmd/kube-proxy/app/server.go).

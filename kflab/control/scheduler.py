@@ -172,15 +172,24 @@ def named_node(affinity: Mapping[str, Any] | None) -> str | None:
 
     Source: k8s.io/kubernetes pkg/controller/daemon/util ReplaceDaemonSetPodNodeNameNodeAffinity.
     """
-    required = ((affinity or {}).get("nodeAffinity") or {}).get("requiredDuringSchedulingIgnoredDuringExecution") or {}
-    terms = required.get("nodeSelectorTerms") or ()
-    if len(terms) != 1 or not isinstance(terms[0], Mapping):
+    terms = _node_terms(affinity)
+    if terms is None or len(terms) != 1:
         return None
     for item in terms[0].get("matchFields") or ():
         values = item.get("values") or ()
         if item.get("key") == "metadata.name" and item.get("operator") == "In" and len(values) == 1:
             return str(values[0])
     return None
+
+
+def _node_terms(affinity: Mapping[str, Any] | None) -> list[Mapping[str, Any]] | None:
+    """Terms of the required node affinity; None where there is none."""
+    level: Any = affinity
+    for name in ("nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution"):
+        level = level.get(name) if isinstance(level, Mapping) else None
+    if not isinstance(level, Mapping):
+        return None
+    return [term for term in level.get("nodeSelectorTerms") or () if isinstance(term, Mapping)]
 
 
 def fits(spec: PodSpec, node: Node) -> bool:
@@ -215,10 +224,9 @@ def tolerated(taint: Taint, tolerations: tuple[Toleration, ...]) -> bool:
 
 def _affinity_allows(affinity: Mapping[str, Any] | None, node: Node) -> bool:
     """Required node affinity: any term, all of its expressions and fields."""
-    required = ((affinity or {}).get("nodeAffinity") or {}).get("requiredDuringSchedulingIgnoredDuringExecution")
-    if not isinstance(required, Mapping):
+    terms = _node_terms(affinity)
+    if terms is None:
         return True
-    terms = [term for term in required.get("nodeSelectorTerms") or () if isinstance(term, Mapping)]
     return any(
         _matches(term.get("matchExpressions"), node.meta.labels)
         and _matches(term.get("matchFields"), {"metadata.name": node.meta.name})
@@ -229,7 +237,8 @@ def _affinity_allows(affinity: Mapping[str, Any] | None, node: Node) -> bool:
 def _matches(expressions: object, labels: Mapping[str, str]) -> bool:
     if not isinstance(expressions, list | tuple):
         return True
-    wanted, compare = [], []
+    wanted: list[Requirement] = []
+    compare: list[Requirement] = []
     for item in expressions:
         if isinstance(item, Mapping):
             operator = str(item.get("operator"))

@@ -32,10 +32,12 @@ class PodWorker(Mutable):
     ready_since_ns: int | None = None
     back_off: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Container → (back-off in ns, when it was last raised), as client-go's flowcontrol.Backoff keeps it."""
-    startup_passed: set[str] = field(default_factory=set)
+    startup_passed: tuple[str, ...] = ()
+    """Containers whose startup probe, if any, has passed."""
     probe_runs: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     """(container, kind) → (good answers in a row, bad answers in a row)."""
-    probe_due: set[tuple[str, str]] = field(default_factory=set)
+    probe_due: tuple[tuple[str, str], ...] = ()
+    """(container, kind) of ticks that are scheduled."""
     kill: int = 0
     """Number of the current termination; 0 while it is to live."""
     writing: bool = False
