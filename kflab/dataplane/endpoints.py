@@ -102,6 +102,16 @@ class EndpointSet:
         return self.ready or self.fallback
 
     @cached_property
+    def unhinted_texts(self) -> tuple[str, ...]:
+        """ip:port of `unhinted`: one value for all nodes."""
+        return tuple(endpoint.text for endpoint in self.unhinted)
+
+    @cached_property
+    def addresses(self) -> frozenset[str]:
+        """Every endpoint's address."""
+        return frozenset(endpoint.address for endpoint in self.all)
+
+    @cached_property
     def any_usable(self) -> bool:
         """Whether any endpoint anywhere is ready, or serving and terminating."""
         return bool(self.ready or self.fallback)

@@ -4,7 +4,7 @@ A `RuleSet` holds no rules: it derives the ones asked for from the shared `Servi
 so thousands of nodes cost little. `tables()` writes them all, `rules_for` only those a packet can meet.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
 from kflab.dataplane import iptables_names as names
@@ -169,42 +169,53 @@ class RuleSet:
         Normal order: KUBE-NODEPORTS, KUBE-SERVICES, then the rest sorted as text; in those two Services by namespace
         and name. (kube-proxy itself handles Services in no fixed order.)
         """
-        ports = [
-            PortOnNode(port, self.facts, self.config, self.family, self.large)
-            for key in self.services
-            for port in self.services[key].ports
-        ]
         # KUBE-FIREWALL exists always (its jumps are ensured), but is only written to where it has a rule.
         chains = {key: chain for key, chain in self._fixed.items() if chain.rules or key[1] != names.FIREWALL}
-        shared: dict[tuple[str, str], list[Rule]] = {
-            (table, name): [] for table, all_names in _SHARED.items() for name in all_names
-        }
-        for port in ports:
-            shared["nat", names.SERVICES].extend(port.nat_services)
-            shared["nat", names.NODEPORTS].extend(port.nat_nodeports)
-            shared["filter", names.SERVICES].extend(port.filter_services)
-            shared["filter", names.EXTERNAL_SERVICES].extend(port.filter_external)
-            shared["filter", names.PROXY_FIREWALL].extend(port.filter_firewall)
-            shared["filter", names.NODEPORTS].extend(port.filter_nodeports)
-            if port.has_endpoints:
-                for name in port.chain_names:
-                    chain = port.chain(name)
-                    if chain is not None:
-                        chains["nat", name] = chain
-                for endpoint in port.reachable:
-                    chain = port.sep_chain(endpoint)
-                    chains["nat", chain.name] = chain
+        shared = _no_rules()
+        for port in self._every_port():
+            _share(port, shared)
+            chains.update((("nat", chain.name), chain) for chain in port.own_chains())
         shared["nat", names.SERVICES].extend(self._nodeport_jumps)
-        for key, rules in shared.items():
-            chains.setdefault(key, Chain(key[1], tuple(rules)))
+        chains.update((key, Chain(key[1], tuple(rules))) for key, rules in shared.items() if key not in chains)
         return {
             table: tuple(chains[key] for key in sorted((k for k in chains if k[0] == table), key=_normal_order))
             for table in ("filter", "nat")
         }
 
+    def _every_port(self) -> Iterator[PortOnNode]:
+        """Every Service port, in order; made for this listing only, so that nothing of it is kept."""
+        for key in self.services:
+            for port in self.services[key].ports:
+                yield PortOnNode(port, self.facts, self.config, self.family, self.large)
+
     def save_text(self) -> str:
-        """The node's rules as iptables-save (ip6tables-save) prints them, built-in chains and jumps included."""
-        return save_text(self.full_tables(), self.family)
+        """The node's rules as iptables-save (ip6tables-save) prints them, built-in chains and jumps included.
+
+        The same text as `save_text(full_tables())`, without holding all rules at once.
+        """
+        family = self.family
+        blocks: dict[str, dict[str, str]] = {table: {names.CANARY: ""} for table in ("mangle", "filter", "nat")}
+        shared = _no_rules()
+        for port in self._every_port():
+            _share(port, shared)
+            for chain in port.own_chains():
+                blocks["nat"][chain.name] = _lines(chain.name, chain.rules, family)
+        shared["nat", names.SERVICES].extend(self._nodeport_jumps)
+        for (table, name), rules in shared.items():
+            blocks[table].setdefault(name, _lines(name, rules, family))
+        for (table, name), chain in self._fixed.items():
+            blocks[table][name] = _lines(name, chain.rules, family)
+        parts = []
+        for table, own in blocks.items():
+            built_in = BUILT_IN[table]
+            ordered = sorted(own)
+            parts.append(f"*{table}\n")
+            parts.extend(f":{chain.name} {chain.policy} [0:0]\n" for chain in built_in)
+            parts.extend(f":{name} - [0:0]\n" for name in ordered)
+            parts.extend(_lines(chain.name, chain.rules, family) for chain in built_in)
+            parts.extend(own[name] for name in ordered)
+            parts.append("COMMIT\n")
+        return "".join(parts)
 
     def full_tables(self) -> Tables:
         """`tables()` together with the built-in chains, their jumps, and the canary chains kube-proxy watches.
@@ -221,6 +232,24 @@ class RuleSet:
             chains.update((chain.name, chain) for chain in own.get(table, ()))
             full[table] = (*BUILT_IN[table], *(chains[name] for name in sorted(chains)))
         return full
+
+
+def _no_rules() -> dict[tuple[str, str], list[Rule]]:
+    return {(table, name): [] for table, all_names in _SHARED.items() for name in all_names}
+
+
+def _share(port: PortOnNode, shared: dict[tuple[str, str], list[Rule]]) -> None:
+    """Add what one Service port writes to the chains that all share."""
+    shared["nat", names.SERVICES].extend(port.nat_services)
+    shared["nat", names.NODEPORTS].extend(port.nat_nodeports)
+    shared["filter", names.SERVICES].extend(port.filter_services)
+    shared["filter", names.EXTERNAL_SERVICES].extend(port.filter_external)
+    shared["filter", names.PROXY_FIREWALL].extend(port.filter_firewall)
+    shared["filter", names.NODEPORTS].extend(port.filter_nodeports)
+
+
+def _lines(chain: str, rules: Iterable[Rule], family: str) -> str:
+    return "".join([f"{rule.saved(chain, family)}\n" for rule in rules])
 
 
 def _normal_order(key: tuple[str, str]) -> tuple[int, str]:

@@ -4,6 +4,7 @@ Source: k/k pkg/proxy/iptables/proxier.go, syncProxyRules, writeServiceToEndpoin
 pkg/proxy/topology.go for the endpoint lists.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, lru_cache
@@ -291,6 +292,16 @@ class PortOnNode:
                 Rule((*note, *recent, Proto(port.protocol.lower())), Target("DNAT", f"--to-destination {endpoint}")),
             ),
         )
+
+    def own_chains(self) -> Iterator[Chain]:
+        """Every nat chain of this port, made one by one."""
+        for name in self.chain_names:
+            chain = self.chain(name)
+            if chain is not None:
+                yield chain
+        if self.has_endpoints:
+            for endpoint in self.reachable:
+                yield self.sep_chain(endpoint)
 
     def chain(self, name: str) -> Chain | None:
         """One of its nat chains by name; None where the node has no such chain."""

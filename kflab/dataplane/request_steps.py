@@ -83,7 +83,7 @@ def ask_coredns(world: World, request: Request, found: Resolution, dns: ClusterD
         return Hop(1, where, node=request.node, mover="resolver", why=f"{why} (no kube-dns Service)", touches=touches)
     query = Packet(request.source, request.source_port, server, DNS_PORT, "UDP")
     known = world.ruleset_at(request.node, t_ns)
-    taken = walk(known.rules, query, draw) if known else None
+    taken = walk(known.of(query.dst), query, draw) if known else None
     return Hop(
         1,
         where,
@@ -179,7 +179,7 @@ def node_rules(
     def seen(chain: str, client: str, seconds: int) -> bool:
         return memory.seen(node, chain, client, seconds, t_ns)
 
-    taken = walk(known.rules, packet, draw, recent=seen)
+    taken = walk(known.of(packet.dst), packet, draw, recent=seen)
     if taken.verdict is not Verdict.DNAT:
         return _not_delivered(known, node, packet, taken, t_ns)
     after, masked = _masquerade(world, node, taken, draw)
@@ -187,7 +187,7 @@ def node_rules(
     same = before is not None and before.writer == rules_writer(node, known)
     why = "DNAT · same rules, a new draw" if same else f"DNAT · {path}, rules {known.revision}"
     touches = [node_key]
-    touches.extend(dict.fromkeys(on_node.port.service for on_node in known.rules.deciding(packet)))
+    touches.extend(dict.fromkeys(on_node.port.service for on_node in known.of(packet.dst).deciding(packet)))
     if taken.target:
         touches.append(taken.target)
     hop = Hop(
@@ -254,12 +254,12 @@ def _not_delivered(known: RulesInForce, node: str, packet: Packet, taken: Walk, 
     if taken.verdict in {Verdict.REJECT, Verdict.DROP}:
         why = of_rule(taken)
         ending = "refused" if taken.verdict is Verdict.REJECT else "timeout"
-    elif known.rules.is_local(packet.dst):
+    elif known.of(packet.dst).is_local(packet.dst):
         why = "no Service rule takes it and nothing on the node listens there: RST"
         ending = "refused"
     else:
         why = "no Service rule takes it: routed as any other packet"
-    services = dict.fromkeys(on_node.port.service for on_node in known.rules.deciding(packet))
+    services = dict.fromkeys(on_node.port.service for on_node in known.of(packet.dst).deciding(packet))
     hop = Hop(
         1,
         f"{node}, kernel",

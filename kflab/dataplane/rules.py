@@ -272,27 +272,25 @@ class Rule(NamedTuple):
 
     def saved(self, chain: str, family: str = IPV4) -> str:
         """As iptables-save (ip6tables-save) prints it."""
-        words = [f"-A {chain}"]
-        first = {"s": "", "d": "", "p": ""}
-        rest = []
+        source = destination = protocol = ""
+        rest = ""
         for match in self.matches:
-            if isinstance(match, Src):
-                first["s"] = match.saved(family)
-            elif isinstance(match, Dst):
-                first["d"] = match.saved(family)
-            elif isinstance(match, Proto):
-                first["p"] = f"-p {match.name}"
-                rest.append(match.saved(family))
-            elif isinstance(match, Dport):
+            kind = type(match)
+            text = match.saved(family)
+            if kind is Src:
+                source = f" {text}"
+            elif kind is Dst:
+                destination = f" {text}"
+            elif kind is Dport:
                 # A port belongs to the module of its protocol, wherever the address stood in between.
-                rest[next(i for i in range(len(rest) - 1, -1, -1) if rest[i] in _PORT_MODULES)] += f" {match.saved('')}"
+                head, module, tail = rest.rpartition(protocol.replace("-p", "-m"))
+                rest = f"{head}{module} {text}{tail}"
             else:
-                rest.append(match.saved(family))
-        words.extend(filter(None, first.values()))
-        words.extend(rest)
-        if self.target is not None:
-            words.append(self.target.saved(family))
-        return " ".join(words)
+                if kind is Proto:
+                    protocol = text.replace("-m", " -p")
+                rest = f"{rest} {text}"
+        target = f" {self.target.saved(family)}" if self.target is not None else ""
+        return f"-A {chain}{source}{destination}{protocol}{rest}{target}"
 
     @property
     def comment(self) -> str:
@@ -303,9 +301,6 @@ class Rule(NamedTuple):
     def statistic(self) -> Fraction | None:
         """Its probability, None for a rule without `statistic`."""
         return next((match.probability for match in self.matches if isinstance(match, Statistic)), None)
-
-
-_PORT_MODULES: Final = frozenset({"-m tcp", "-m udp", "-m sctp"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,10 @@ class PortRules:
         """ip:port of the endpoints under Cluster policy on a node; () where the policy is never used."""
         if not self.uses_cluster:
             return ()
-        return tuple(endpoint.text for endpoint in self.endpoints.cluster_list(node, zone, same_node))
+        chosen = self.endpoints.cluster_list(node, zone, same_node)
+        if chosen is self.endpoints.unhinted:
+            return self.endpoints.unhinted_texts
+        return tuple(endpoint.text for endpoint in chosen)
 
     def local_list(self, node: str) -> tuple[str, ...]:
         """ip:port of the endpoints under Local policy on a node; () where the policy is never used."""

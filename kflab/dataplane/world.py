@@ -32,6 +32,12 @@ class RulesInForce:
     revision: int
     """As the screen counts them ("rules rev 41")."""
     written_ns: int
+    rules_v6: RuleSet | None = None
+    """The IPv6 proxier's rules, where the cluster has both families."""
+
+    def of(self, address: str) -> RuleSet:
+        """The rules that an address's family meets."""
+        return self.rules_v6 if self.rules_v6 is not None and ":" in address else self.rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +118,7 @@ class StaticWorld:
 
     nodes: Mapping[str, NodeFacts]
     rules: Mapping[str, RuleSet]
+    rules_v6: Mapping[str, RuleSet]
     pods: Mapping[str, Pod]
     """By address."""
     cluster_dns: ClusterDns
@@ -156,10 +163,16 @@ class StaticWorld:
         config = ProxyConfig.from_object(
             next((item for item in items if isinstance(item, KubeProxyConfiguration)), None)
         )
-        table = ServiceTable(compile_service(service, slices.get(key, ())) for key, service in services.items())
+        tables = {
+            family: ServiceTable(
+                (compile_service(service, slices.get(key, ()), family) for key, service in services.items()), family
+            )
+            for family in (IPV4, IPV6)
+        }
         node_objects = [item for item in items if isinstance(item, Node)]
         nodes = {node.meta.name: node_facts(node, cni) for node in node_objects}
-        rules = {name: RuleSet(facts, config, table) for name, facts in nodes.items()}
+        rules = {name: RuleSet(facts, config, tables[IPV4]) for name, facts in nodes.items()}
+        rules_v6 = {name: RuleSet(facts, config, tables[IPV6]) for name, facts in nodes.items()}
         balancers = {}
         for address, key in (load_balancers or {}).items():
             service = services[key]
@@ -169,6 +182,7 @@ class StaticWorld:
         return cls(
             nodes,
             rules,
+            rules_v6,
             pods,
             ClusterDns.of(services.values(), every_slice, public),
             balancers,
@@ -181,7 +195,9 @@ class StaticWorld:
     def ruleset_at(self, node: str, t_ns: int) -> RulesInForce | None:
         """The same at any time."""
         rules = self.rules.get(node)
-        return RulesInForce(rules, self.revision, self.written_ns) if rules else None
+        if rules is None:
+            return None
+        return RulesInForce(rules, self.revision, self.written_ns, self.rules_v6.get(node))
 
     def ingress_config_at(self, pod: Key, t_ns: int) -> ConfigInForce | None:
         """The same at any time."""

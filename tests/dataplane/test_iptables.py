@@ -8,7 +8,8 @@ from clusters import PRODUCT_SERVICE, node, overview, pod, slice_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kflab.dataplane.iptables import RuleSet, Scan, ServiceTable, compile_service
+from kflab.dataplane.fan_cache import FanCache
+from kflab.dataplane.iptables import RuleSet, Scan, ServiceTable, compile_service, save_text
 from kflab.dataplane.iptables_names import chain_hash
 from kflab.dataplane.node_facts import NodeFacts
 from kflab.dataplane.packets import Packet, Verdict
@@ -180,7 +181,7 @@ packets = st.builds(
     protocol=st.sampled_from(["TCP", "TCP", "UDP", "SCTP"]),
 )
 draws = st.integers(0, (1 << 32) - 1)
-relaxed = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+relaxed = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 class TestRandomClusters:
@@ -227,6 +228,7 @@ class TestRandomClusters:
     @given(rule_sets())
     def test_printed_rules_of_any_cluster_round_trip(self, rules: RuleSet) -> None:
         text = rules.save_text()
+        assert text == save_text(rules.full_tables())
         assert parse_save(text).text() == text
 
     @relaxed
@@ -249,3 +251,17 @@ class TestRandomClusters:
             assert stepped.save_text() == fresh.save_text()
             assert fan(stepped, packet) == fan(fresh, packet)
             assert (len(table), table.n_endpoints) == (len(known), fresh.services.n_endpoints)
+
+    @relaxed
+    @given(rule_sets(), st.lists(packets, min_size=3, max_size=10))
+    def test_a_shared_fan_equals_each_nodes_own(self, rules: RuleSet, sent: list[Packet]) -> None:
+        cache = FanCache()
+        nodes = [
+            NodeFacts("node-a", ("10.0.0.1", "10.0.0.2"), "zone-1", ("10.0.0.1",)),
+            NodeFacts("node-b", ("10.0.0.2",), "zone-2", ("10.0.0.2",)),
+            NodeFacts("node-c", ("10.0.0.3", "10.244.1.1", "10.244.2.3"), "", ("10.0.0.3",)),
+        ]
+        for packet in sent:
+            for facts in nodes:
+                own = RuleSet(facts, rules.config, rules.services)
+                assert cache.fan(own, packet) == fan(own, packet)
