@@ -121,7 +121,13 @@ def _as_json(text: str) -> Any:
         tree = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError):
         return None
-    return tree if _depth_is_bounded(tree) else None
+    if not _depth_is_bounded(tree):
+        return None
+    try:
+        json.dumps(tree, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half a surrogate pair, which no terminal or file takes
+        return None
+    return tree
 
 
 def _depth_is_bounded(tree: Any) -> bool:

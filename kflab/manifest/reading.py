@@ -14,7 +14,6 @@ from yaml._yaml import CParser
 from yaml.events import (
     AliasEvent,
     DocumentStartEvent,
-    Event,
     MappingEndEvent,
     MappingStartEvent,
     ScalarEvent,
@@ -67,12 +66,20 @@ class Reader:
     Args:
         text: The text, without byte order mark.
         name: What places call it.
+
+    Raises:
+        KflabError: If the text cannot be encoded.
     """
 
     def __init__(self, text: str, name: str) -> None:
         self._text = text
         self._name = name
-        self._next: Callable[[], Any] = CParser(text).get_event
+        try:
+            self._next: Callable[[], Any] = CParser(text).get_event
+        except UnicodeEncodeError as error:
+            line = text.count("\n", 0, error.start) + 1
+            column = error.start - text.rfind("\n", 0, error.start)
+            raise KflabError("half of a surrogate pair is no character", Place(name, line, column)) from None
         self._collections = 0
         self._scalars: dict[str, Scalar] = {}
         self._strings: dict[str, str] = {}
@@ -103,8 +110,6 @@ class Reader:
                     return
         except yaml.YAMLError as error:
             raise _explain(error, self._text, self._name) from None
-        except (UnicodeEncodeError, ValueError) as error:
-            raise KflabError(f"not YAML: {error}", Place(self._name)) from None
 
     def first_node(self) -> Any:
         """The first document's tree, whatever follows it: for a piece of a text that was read whole before.
@@ -138,14 +143,19 @@ class Reader:
     def _root(self, event: Any) -> Generator[Parsed, None, dict[str, Any]]:
         """As `_mapping` for a document's root, handing out the objects of its `items` one by one."""
         tree: dict[str, Any] = {}
+        merged: list[tuple[Any, Any]] = []
         while True:
             event = self._next()
             if event.__class__ is MappingEndEvent:
+                self._merge(tree, merged)
                 return tree
             key = self._key(event)
+            value_event = self._next()
+            if key == "<<":
+                merged.append((value_event, self._node(value_event, 1)))
+                continue
             if key in tree:
                 raise self._error(event, f'key "{key}" is already set in this map')
-            value_event = self._next()
             if key != "items" or value_event.__class__ is not SequenceStartEvent or value_event.anchor:
                 tree[key] = self._node(value_event, 1)
                 continue
@@ -205,14 +215,15 @@ class Reader:
 
     def _mapping(self, depth: int) -> dict[str, Any]:
         tree: dict[str, Any] = {}
-        merged: list[Any] = []
+        merged: list[tuple[Any, Any]] = []
         lines: dict[str, int] = {}
+        get_event, scalars = self._next, self._scalars
         while True:
-            event = self._next()
+            event = get_event()
             if event.__class__ is MappingEndEvent:
                 break
             key = self._key(event)
-            value_event = self._next()
+            value_event = get_event()
             if key == "<<" and event.__class__ is ScalarEvent and event.implicit[0]:
                 merged.append((value_event, self._node(value_event, depth + 1)))
                 continue
@@ -220,17 +231,28 @@ class Reader:
                 first = lines[key] + 1
                 raise self._error(event, f'key "{key}" is already set in this map, on line {first}')
             lines[key] = event.start_mark.line
+            # Nearly all values are plain scalars that were seen before: the short way for those.
+            if value_event.__class__ is ScalarEvent and value_event.implicit[0] and not value_event.anchor:
+                text = value_event.value
+                if text in scalars:
+                    self._nodes += 1
+                    tree[key] = scalars[text]
+                    continue
             if depth == 0 and key == "items" and value_event.__class__ is SequenceStartEvent:
                 tree[key] = self._top_items(value_event)
             else:
                 tree[key] = self._node(value_event, depth + 1)
-        for value_event, value in merged:
+        self._merge(tree, merged)
+        return tree
+
+    def _merge(self, tree: dict[str, Any], merged: list[tuple[Any, Any]]) -> None:
+        """Take over what `<<` refers to; own keys win (YAML 1.1 merge key)."""
+        for event, value in merged:
             for part in value if isinstance(value, list) else [value]:
                 if not isinstance(part, dict):
-                    raise self._error(value_event, "map merge requires map or sequence of maps as the value")
+                    raise self._error(event, "map merge requires map or sequence of maps as the value")
                 for key, inherited in part.items():
                     tree.setdefault(key, inherited)
-        return tree
 
     def _sequence(self, depth: int) -> list[Any]:
         tree: list[Any] = []
@@ -262,17 +284,16 @@ class Reader:
 
     def _key(self, event: Any) -> str:
         self._nodes += 1
-        value: Any
         if event.__class__ is ScalarEvent:
-            value = self._scalar(event)
+            value: Any = self._scalar(event)
             if event.anchor:
                 self._anchored = True
                 self._anchors[event.anchor] = (value, 1)
         elif event.__class__ is AliasEvent:
             value = self._alias(event)
+            if isinstance(value, dict | list):
+                raise self._error(event, "a list or mapping cannot be a key")
         else:
-            value = event
-        if isinstance(value, Event | dict | list):
             raise self._error(event, "a list or mapping cannot be a key")
         return value if value.__class__ is str else key_text(value)
 

@@ -114,6 +114,11 @@ def test_deep_json_of_that_sort_is_no_traceback() -> None:
         assert only_error(text).startswith("f:1:")
 
 
+def test_half_a_surrogate_pair_is_no_traceback() -> None:
+    assert only_error('{"kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"a": "\\ud800"}}').startswith("f:1:")
+    assert only_error("a: 1\nb: \ud800").startswith("f:2:4: half of a surrogate pair")
+
+
 def test_lists_are_flattened_whatever_they_are_called() -> None:
     text = "apiVersion: v1\nkind: List\nitems:\n- " + NAMED.replace("\n", "\n  ").rstrip() + "\n"
     text += "---\napiVersion: v1\nkind: ConfigMapList\nitems:\n- metadata: {name: d}\n  data:\n    k: v\n"
