@@ -20,6 +20,9 @@ BOX = 58
 MANY_PODS = 12
 """Above so many pods a node shows one glyph a pod and lists only what is not ordinary."""
 
+ODD_ROWS = 2
+"""Rows that a folded node keeps for pods that are not ordinary."""
+
 TEXT, STRONG, DIM, FAINT = ink("text"), ink("strong"), ink("dim"), ink("faint")
 TITLE = ink("strong", bold=True)
 SPINE, FLOW, WAVE, LATE, LOST = ink("spine"), ink("traffic"), ink("wave"), ink("late"), ink("lost")
@@ -74,24 +77,60 @@ class NodesView(CanvasView):
         return rows
 
     def pods(self, node: NodeRow) -> list[PodRow]:
-        """Pods that get a row of their own."""
-        pods = [pod for pod in node.pods if not self.filter or self.filter in pod.key.name]
-        if not pods:
-            pods = list(node.pods)
-        if len(pods) <= MANY_PODS or node.key.name in self._unfolded:
-            return pods
+        """Pods that get a row of their own: all of them or, folded, the first that are not ordinary."""
+        if not self._folded(node):
+            matching = [pod for pod in node.pods if self.filter in pod.key.name] if self.filter else []
+            return matching or list(node.pods)
+        odd = self._unusual(node)
+        if len(odd) <= ODD_ROWS:
+            return odd
+        shown = odd[: ODD_ROWS - 1]
+        chosen = next((pod for pod in odd if pod.key == self.selected), None)
+        return shown if chosen is None or chosen in shown else [*shown[:-1], chosen]
+
+    def _unusual(self, node: NodeRow) -> list[PodRow]:
+        """Pods that are not ordinary, chosen, part of the open request or found by the filter."""
         return [
             pod
-            for pod in pods
-            if pod.state not in _GOOD or pod.failing or pod.key == self.selected or pod.key in self._numbers
-        ][:MANY_PODS]
+            for pod in node.pods
+            if pod.state not in _GOOD
+            or pod.failing
+            or pod.key == self.selected
+            or pod.key in self._numbers
+            or (self.filter and self.filter in pod.key.name)
+        ]
 
     def _folded(self, node: NodeRow) -> bool:
         return len(node.pods) > MANY_PODS and node.key.name not in self._unfolded
 
     def _height(self, node: NodeRow, narrow: bool) -> int:
-        pods = len(self.pods(node)) + self._folded(node)
-        return pods + 3 if narrow else max(1, pods) + 6
+        """Rows of a card; of a folded one always the same, so that cards keep their places."""
+        if self._folded(node):
+            rows = 1 + ODD_ROWS
+        else:
+            rows = len(self.pods(node)) if self.filter else len(node.pods)
+        return rows + 3 if narrow else max(1, rows) + 6
+
+    def _pod_rows(
+        self, canvas: Canvas, x: int, y: int, edge: int, node: NodeRow, address: int, hit_x: int, hit_width: int
+    ) -> None:
+        """A node's pods: a row each, or one glyph each and the odd ones below."""
+        glyphs = glyphs_of(self.app)
+        pods = self.pods(node)
+        if self._folded(node):
+            self._strip(canvas, x, y, edge - 8, node)
+            self._rate(canvas, edge, y, sum(pod.rate_rps for pod in node.pods))
+            last = y + ODD_ROWS
+            y += 1
+            more = len(self._unusual(node)) - len(pods)
+            if not pods:
+                canvas.text(x, y, "every pod is ready", FAINT)
+            if more > 0:
+                canvas.text(x, last, f"{glyphs.more_down} {more} more, enter on the node unfolds all", DIM)
+        for pod in pods:
+            self._pod(canvas, x, y, edge, pod, address)
+            self.hits.append(Hit(pod.key, hit_x, y + self.first_row, hit_width, 1))
+            y += 1
 
     def paint(self, snapshot: Snapshot, width: int, height: int) -> Canvas:
         """Draw the cards that the scroll position brings into view."""
@@ -204,15 +243,7 @@ class NodesView(CanvasView):
             if end + 2 + len(said) <= edge:
                 canvas.right(edge, y + 3, said, LATE if node.callers else DIM)
         row = y + 5
-        if self._folded(node):
-            self._strip(canvas, x + 3, row, edge - 8, node)
-            self._rate(canvas, edge, row, sum(pod.rate_rps for pod in node.pods))
-            row += 1
-        pods = self.pods(node)
-        for pod in pods:
-            self._pod(canvas, x + 3, row, edge, pod, 15)
-            self.hits.append(Hit(pod.key, x + 1, row + self.first_row, width - 2, 1))
-            row += 1
+        self._pod_rows(canvas, x + 3, row, edge, node, 15, x + 1, width - 2)
         if not node.pods:
             canvas.text(x + 3, row, self._nothing(node, snapshot), FAINT, edge - x - 3)
 
@@ -241,17 +272,11 @@ class NodesView(CanvasView):
             canvas.text(at - 2 - len(short), y, short, colour if colour == LATE else DIM)
         self.hits.append(Hit(node.key, 0, y + self.first_row, width, 1))
         row = y + 1
-        spine = glyphs.spine
-        if self._folded(node):
-            canvas.text(1, row, spine, SPINE)
-            self._strip(canvas, 3, row, edge - 9, node)
-            self._rate(canvas, edge, row, sum(pod.rate_rps for pod in node.pods))
-            row += 1
-        for pod in self.pods(node):
-            canvas.text(1, row, spine, SPINE)
-            self._pod(canvas, 3, row, edge, pod, 0)
-            self.hits.append(Hit(pod.key, 0, row + self.first_row, width, 1))
-            row += 1
+        end_row = y + self._height(node, True) - 2
+        for spine_row in range(row, end_row):
+            canvas.text(1, spine_row, glyphs.spine, SPINE)
+        self._pod_rows(canvas, 3, row, edge, node, 0, 0, width)
+        row = end_row
         canvas.text(1, row, glyphs.spine_last, SPINE)
         said = [f"DNAT {text.rate(node.dnat_rps)}" if node.dnat_rps else "no DNAT here"]
         if not node.pods:
