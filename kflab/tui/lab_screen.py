@@ -442,7 +442,8 @@ class LabScreen(Screen[None]):
             self.show_pane(pane)
 
     def action_filter(self) -> None:
-        self.show_pane("ledger")
+        if "ledger" not in self.body.plan.areas:
+            self.want(view="ledger", tab="topology")
         self.filter.open(self.ledger.filter_text)
 
     def _filtered(self, text: str, done: bool) -> None:

@@ -1,0 +1,132 @@
+"""Status, story and key lines; words and figures."""
+
+from dataclasses import replace
+
+import pytest
+
+from kflab.lab.snapshot import Span
+from kflab.tui.facts_view import fact_rows
+from kflab.tui.glyphs import ASCII, UNICODE, choose, to_ascii
+from kflab.tui.hints import HINTS, Hints
+from kflab.tui.status_line import sentence_row, short_names, status_row
+from kflab.tui.text import clock, instant, ms, number, safe, share, shorten, speed
+
+from .fakes import crash_half, steady
+
+HOUR = 3600 * 1_000_000_000
+
+
+class TestStatusLine:
+    @pytest.mark.parametrize("width", [60, 80, 100, 120, 160, 200])
+    def test_everything_stands_apart_and_fits(self, width: int) -> None:
+        text = status_row(crash_half(), width, UNICODE).text
+        assert len(text) < width
+        for words in ("00:12.90", "1,004", "96.4 % ok"):
+            assert words in text
+
+    def test_a_figure_that_changes_moves_nothing_else(self) -> None:
+        a = status_row(steady(), 120, UNICODE).text
+        b = status_row(replace(steady(), rate_rps=87.0, ok_share=0.081), 120, UNICODE).text
+        assert a.index("req/s") == b.index("req/s")
+        assert a.index("p50") == b.index("p50")
+        assert a.index(" ok ") == b.index(" ok ")
+
+    def test_paused_is_a_word(self) -> None:
+        assert "‖ 00:11.90" in status_row(replace(steady(), paused=True), 120, UNICODE).text
+        assert "paused" in status_row(replace(steady(), paused=True), 120, UNICODE).text
+
+    def test_a_lab_that_cannot_keep_up_says_so(self) -> None:
+        slow = replace(steady(), speed_asked=10.0, speed_reached=0.6)
+        assert "×0.6 of ×10" in status_row(slow, 120, UNICODE).text
+
+    def test_nearly_all_is_not_all(self) -> None:
+        assert "99.9 % ok" in status_row(replace(steady(), ok_share=0.99996), 120, UNICODE).text
+
+    def test_ascii(self) -> None:
+        assert status_row(replace(steady(), paused=True), 120, ASCII).text.isascii()
+
+
+class TestStory:
+    def test_names_in_sentences_are_shortened_in_the_middle(self) -> None:
+        text = "✖ product-7c9f8d6b5-m4dd8 crashed 0.50 s ago."
+        assert short_names(text, 16) == "✖ product-…-m4dd8 crashed 0.50 s ago."
+
+    def test_a_sentence_too_long_ends_with_a_sign(self) -> None:
+        text = sentence_row((Span("a" * 30), Span("b" * 30)), 40, UNICODE).text
+        assert text.endswith("…")
+        assert len(text) < 40
+
+    def test_a_hint_goes_when_done_and_never_returns(self) -> None:
+        hints = Hints()
+        first = hints.sentence(steady())
+        hints.did(HINTS[0][0])
+        assert hints.sentence(steady()) not in ((), first)
+        assert hints.sentence(crash_half()) == crash_half().story
+
+    def test_outside_text_cannot_move_the_cursor(self) -> None:
+        row = sentence_row((Span("x\x1b[2Jy \u202egnp"),), 80, UNICODE)
+        assert row.text.strip() == "x\\e[2Jy \\u202egnp"
+
+
+class TestFacts:
+    def test_the_worst_comes_first(self) -> None:
+        rows = [row.text for row in fact_rows(crash_half(), 40, 7, UNICODE)]
+        assert "failed 36/s" in rows[0]
+        assert "5 of 5 not in step" in rows[1]
+        assert "crashed" in rows[2]
+        assert len(rows) == 7
+        assert all(len(row) <= 40 for row in rows)
+
+
+class TestWords:
+    def test_numbers(self) -> None:
+        assert [number(x) for x in (0, 0.5, 1, 12.3, 1004, 99_999, 104_300, 1_280_000)] == [
+            "0",
+            "0.5",
+            "1",
+            "12",
+            "1,004",
+            "99,999",
+            "104k",
+            "1.28M",
+        ]
+
+    def test_shares_never_round_to_none_or_all(self) -> None:
+        assert [share(x) for x in (0.0, 0.00001, 0.334, 0.99999, 1.0)] == ["0 %", "0.1 %", "33.4 %", "99.9 %", "100 %"]
+
+    def test_clock(self) -> None:
+        assert clock(12_900_000_000) == "00:12.90"
+        assert clock(HOUR + 62_000_000_000) == "1:01:02"
+
+    def test_instants_and_milliseconds(self) -> None:
+        assert instant(12_400_000_000) == "12.40"
+        assert instant(72_400_000_000) == "1:12.40"
+        assert [ms(x) for x in (None, 3_100_000, 14_200_000)] == ["–", "3.1", "14"]
+        assert [speed(x) for x in (0.01, 0.6, 1, 100)] == ["×0.01", "×0.6", "×1", "×100"]
+
+    def test_names_keep_their_last_part(self) -> None:
+        assert shorten("product-7c9f8d6b5-m4dd8", 16) == "product-…-m4dd8"
+        assert shorten("ingress-nginx-controller-4kq2x", 16) == "ingress-…-4kq2x"
+        for width in range(1, 40):
+            assert len(shorten("ingress-nginx-controller-4kq2x", width)) <= width
+
+    @pytest.mark.parametrize("name", ["[/]", "[@click=x]", "/[a-z]+(/|$)(.*)"])
+    def test_markup_is_data(self, name: str) -> None:
+        assert safe(name) == name
+
+    def test_control_and_bidi_characters_are_shown(self) -> None:
+        assert safe("a\x1b[31m\u202e\u2066\n") == "a\\e[31m\\u202e\\u2066\\n"
+
+    def test_every_glyph_has_an_ascii_twin(self) -> None:
+        for name in ASCII.__dataclass_fields__:
+            twin = getattr(ASCII, name)
+            assert twin.isascii()
+            if len(getattr(UNICODE, name)) == 1:
+                assert len(twin) == 1 or name == "left_right"
+        assert to_ascii("a → b · c ● d") == "a > b - c * d"
+
+    def test_the_locale_decides(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("locale.getpreferredencoding", lambda *_: "ANSI_X3.4-1968")
+        monkeypatch.delenv("KFLAB_GLYPHS", raising=False)
+        assert choose() is ASCII
+        assert choose("unicode") is UNICODE
