@@ -6,9 +6,12 @@ Ingress.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from urllib.parse import quote
 
+from kflab.dataplane.nginx_choice import cookies_of, hash_key, hashed_index, lower_names
 from kflab.dataplane.nginx_config import Backend, IngressConfig, Location, Server, Upstream, config_of, serves
 from kflab.dataplane.nginx_uri import clean_host, clean_path, host_fits, prefix_fits, query_of
 from kflab.manifest.objects import Key
@@ -46,11 +49,30 @@ class Route:
     """Certificate presented; "" on http and for the controller's default certificate."""
     rewritten: str = ""
     """Path and query the pod sees where an annotation changed them."""
+    split: tuple[tuple[Key, int, Fraction], ...] = ()
+    """(Service, port, chance) where a canary's weight leaves it to chance; the route is what the draw chose."""
+    hash_key: str = ""
+    """What the peer is chosen by instead of round robin: `upstream-hash-by`, or the affinity cookie sent."""
+    set_cookie: tuple[str, str] | None = None
+    """(name, path) of the affinity cookie that the answer sets."""
     why: str = ""
     """Reason in plain words."""
 
+    def peer_index(self, position: int) -> int:
+        """Index of the peer: by hash where there is a key, else by the round robin's position."""
+        n = len(self.upstreams)
+        return hashed_index(self.hash_key, n) if self.hash_key else position % n
 
-def route(config: IngressConfig, scheme: str, host: str, path: str) -> Route:
+
+def route(
+    config: IngressConfig,
+    scheme: str,
+    host: str,
+    path: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    draw: int = 0,
+) -> Route:
     """Find what NGINX does with a request.
 
     Args:
@@ -58,7 +80,10 @@ def route(config: IngressConfig, scheme: str, host: str, path: str) -> Route:
         scheme: http or https.
         host: Host header as sent, with or without a port; also the TLS server name.
         path: Path with query, as sent.
+        headers: Further request headers, Cookie among them.
+        draw: u32 for a canary's weight: the canary takes what falls below its share.
     """
+    sent = lower_names(headers)
     name = clean_host(host)
     server = _server(config, name)
     uri = clean_path(path)
@@ -96,9 +121,22 @@ def route(config: IngressConfig, scheme: str, host: str, path: str) -> Route:
     if backend is None:
         return base
     why = _why(server, location, name)
+    split: tuple[tuple[Key, int, Fraction], ...] = ()
+    canary = location.canary
+    if canary is not None and backend.upstreams:
+        share = canary.rule.share(sent, cookies_of(sent))
+        main = backend
+        if Fraction(draw, 1 << 32) < share:
+            backend, why = canary.backend, f"{why}; canary of Ingress {canary.ingress.name}"
+        if 0 < share < 1:
+            split = (
+                (main.service, main.port, 1 - share),
+                (canary.backend.service, canary.backend.port, share),
+            )
     service = replace(base, service=backend.service, port=backend.port, backend=backend.name)
     if not backend.upstreams:
         return replace(service, status=503, why=f"{why}; {backend.problem}")
+    key, cookie = _stickiness(location, name, scheme, path, sent)
     return replace(
         service,
         kind="proxy",
@@ -106,8 +144,26 @@ def route(config: IngressConfig, scheme: str, host: str, path: str) -> Route:
         upstreams=backend.upstreams,
         service_upstream=backend.service_upstream,
         rewritten=_rewritten(location, groups, path),
+        split=split,
+        hash_key=key,
+        set_cookie=cookie,
         why=why,
     )
+
+
+def _stickiness(
+    location: Location, host: str, scheme: str, path: str, headers: Mapping[str, str]
+) -> tuple[str, tuple[str, str] | None]:
+    """What the peer hangs on, and the cookie to set: a request with the affinity cookie keeps its pod."""
+    if location.text("affinity") == "cookie":
+        name = location.text("session-cookie-name") or "INGRESSCOOKIE"
+        sent = cookies_of(headers).get(name, "")
+        return sent, None if sent else (name, location.text("session-cookie-path") or location.path)
+    expression = location.text("upstream-hash-by")
+    if not expression:
+        return "", None
+    request = {"request_uri": path, "uri": clean_path(path), "host": host, "scheme": scheme}
+    return hash_key(expression, request, headers), None
 
 
 def _server(config: IngressConfig, host: str) -> Server:

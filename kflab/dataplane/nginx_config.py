@@ -6,10 +6,11 @@ controller/store (class filter), annotations documentation; Kubernetes documenta
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from kflab.dataplane.addresses import canonical
+from kflab.dataplane.nginx_choice import CanaryRule, canary_rule
 from kflab.dataplane.packets import join_host_port
 from kflab.manifest.objects import (
     ConfigMap,
@@ -67,6 +68,15 @@ class Backend:
 
 
 @dataclass(frozen=True, slots=True)
+class Canary:
+    """A second backend of a location, by a canary Ingress."""
+
+    rule: CanaryRule
+    backend: Backend
+    ingress: Key
+
+
+@dataclass(frozen=True, slots=True)
 class Location:
     """One path of a server."""
 
@@ -78,6 +88,7 @@ class Location:
     default: bool = False
     """The `/` every server has; a rule for it takes its place."""
     annotations: Mapping[str, str] = field(default_factory=dict)
+    canary: Canary | None = None
 
     def flag(self, name: str, default: bool = False) -> bool:
         """A boolean annotation; what is not a boolean counts as absent (parser.go)."""
@@ -272,6 +283,9 @@ class _Maker:
                     self._location(host, ingress, path.path or "/", path.path_type, path.backend)
                 if ingress.tls:
                     self._tls.setdefault(host, "")
+        for ingress in ingresses:
+            if _canary(ingress):
+                self._add_canary(ingress)
         for ingress in main:
             self._certificates(ingress)
             self._alias(ingress)
@@ -318,6 +332,20 @@ class _Maker:
             return
         backend = self._backend(ingress, given)
         locations[path, kind] = Location(path, path_type, backend, ingress.key, False, ingress.meta.annotations)
+
+    def _add_canary(self, ingress: Ingress) -> None:
+        """A canary stands beside a main location of the same host, path and type; without one it has no effect."""
+        rule = canary_rule(lambda name: ingress.meta.annotations.get(PREFIX + name, "").strip())
+        for host_rule in ingress.rules:
+            locations = self._locations.get(host_rule.host.lower() or "_", {})
+            for path in host_rule.paths:
+                key = (path.path or "/", "Exact" if path.path_type == "Exact" else "Prefix")
+                main = locations.get(key)
+                backend = self._backend(ingress, path.backend)
+                if main is None or main.default or main.canary is not None or backend is None:
+                    continue
+                if backend.upstreams:
+                    locations[key] = replace(main, canary=Canary(rule, backend, ingress.key))
 
     def _certificates(self, ingress: Ingress) -> None:
         hosts = {rule.host.lower() for rule in ingress.rules}

@@ -331,8 +331,7 @@ def nginx_connects(
         after_what: What the try before ended with, "" on the first.
     """
     peers = found.upstreams
-    position = memory.round_robin(pod, found.backend, try_number) % len(peers)
-    peer = peers[position]
+    peer = peers[found.peer_index(memory.round_robin(pod, found.backend, try_number))]
     kept = memory.kept_connection(pod, found.backend, try_number)
     sport = kept.source_port if kept and kept.source_port else source_port
     sent = Packet(packet.dst, sport, peer.address, peer.port)
@@ -349,7 +348,7 @@ def nginx_connects(
             node=node,
             before=packet,
             after=reached if reached is not None and not found.service_upstream else sent,
-            chooser="round robin" if len(peers) > 1 else "only choice",
+            chooser="only choice" if len(peers) == 1 else "consistent hash" if found.hash_key else "round robin",
             chance=Fraction(1, len(peers)),
             alternatives=alternatives,
             mover=NGINX,

@@ -33,6 +33,23 @@ def test_all_kube_proxy_vectors_pass(name: str, count: int) -> None:
     assert code == 0
 
 
+def test_all_ingress_vectors_pass() -> None:
+    code, lines = run(need("ingress/visible.json"))
+    assert lines == ["214 passed, 0 failed"]
+    assert code == 0
+
+
+def test_every_altered_ingress_expectation_fails(tmp_path: Path) -> None:
+    content = json.loads(need("ingress/visible.json").read_text())
+    for vector in content["vectors"]:
+        for request in vector["requests"]:
+            request["expect"]["status"] += 1
+            request["expect"].pop("alternatives", None)
+    path = tmp_path / "altered.json"
+    path.write_text(json.dumps(content))
+    assert run(path)[1][-1] == "0 passed, 214 failed"
+
+
 def altered(vector: dict[str, Any]) -> dict[str, Any]:
     copy: dict[str, Any] = json.loads(json.dumps(vector))
     if "flows" in copy:
