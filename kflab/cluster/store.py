@@ -43,6 +43,8 @@ class Store(Mutable):
         self._rule_changes: list[int] = []
         self.keeps_past = True
         """False while a cluster settles: nobody will ask for states before its end."""
+        self._past_start = 0
+        """Earliest revision that can be told apart: settling keeps no history."""
         self.revision = 0
         """Of the newest write; 0 while empty."""
 
@@ -79,8 +81,9 @@ class Store(Mutable):
         return change
 
     def start_past(self) -> None:
-        """Keep history from the present revision on."""
+        """Keep history from the present revision on; the present state stands for all that was before."""
         self.keeps_past = True
+        self._past_start = self.revision
         self._log.clear()
         self._log_start = self.revision
 
@@ -88,6 +91,7 @@ class Store(Mutable):
         """The object now, or as it was at a revision; None if it did not exist."""
         if at is None or at >= self.revision:
             return self._now.get(key)
+        at = max(at, self._past_start)
         past = self._past.get(key)
         if not past:
             return None

@@ -25,6 +25,9 @@ UInt64Array = NDArray[np.uint64]
 
 API_SERVER = "apiserver"
 
+STATUS_WRITER = "kubelet-status/"
+"""Prefix of the actor of kubelets' writes."""
+
 SETTLE_BATCH_NS = 1_000_000_000
 """Work queues wait this long while settling: many changes of one object become one sync that nobody sees."""
 
@@ -86,6 +89,8 @@ class Core(Mutable):
         """Pods that will get a pinned address when their sandbox is made."""
         self.runtime: dict[Key, PodRuntime] = {}
         self.observers: dict[str, Observer] = {}
+        self.as_given: dict[Key, None] = {}
+        """Workloads that came with pods of their own: nothing is made for them before t = 0."""
         self.assumptions: list[tuple[str, str]] = []
         self.facts: list[Fact] = []
         self.controllers: dict[str, Controller] = {}
@@ -96,6 +101,7 @@ class Core(Mutable):
         self._held: list[Event] = []
         self._held_kubelet: dict[str, list[Event]] = {}
         self._outages: list[tuple[int, int]] = []
+        self._reconnected: dict[str, int] = {}
         self._drawn: dict[str, dict[str, int]] = {}
         self._uids: dict[Key, int] = {}
 
@@ -165,6 +171,8 @@ class Core(Mutable):
         event = self.heap.pop()
         if event.needs_api and API_SERVER in self.stopped:
             self._held.append(event)
+        elif event.needs_api and self._outages and (back_ns := self.reconnected_ns(event.actor)) > t_ns:
+            self.heap.push(back_ns, event)
         elif event.of_kubelet and self.stopped and f"kubelet/{event.node}" in self.stopped:  # type: ignore[attr-defined]  # events of kubelets have `node`
             self._held_kubelet.setdefault(event.node, []).append(event)  # type: ignore[attr-defined]  # as above
         else:
@@ -177,9 +185,10 @@ class Core(Mutable):
     def release_api(self) -> None:
         """The API server is back: what waited for it goes on when its component has reconnected."""
         self._outages.append((self.stopped.pop(API_SERVER), self.now_ns))
+        self._reconnected.clear()
         held, self._held = self._held, []
         for event in held:
-            self.push_at(self.reconnected_ns(event.actor), event)
+            self.push(0, event)
 
     def release_kubelet(self, node: str) -> None:
         """A kubelet is back: it goes on with what it had in hand."""
@@ -195,11 +204,20 @@ class Core(Mutable):
         """When a component's watch came back after the last outage of the API server.
 
         A reflector retries after 0.8, 1.6, 3.2 … s, each times 1 + U(0, 1), at most 30 s (client-go
-        tools/cache/reflector.go, backoff manager); its first retry after the API server's return succeeds.
+        tools/cache/reflector.go, backoff manager); its first retry after the API server's return succeeds. Writes of
+        kubelets are retried at the status manager's own tick instead.
         """
         if not self._outages:
             return self.now_ns
+        if actor not in self._reconnected:
+            self._reconnected[actor] = self._reconnect(actor)
+        return self._reconnected[actor]
+
+    def _reconnect(self, actor: str) -> int:
         down, up = self._outages[-1]
+        if actor.startswith(STATUS_WRITER):
+            period = self.spans["status_retry_s"][0]
+            return up + self.draws.control_between("status-tick", actor, len(self._outages), 0, period + 1)
         wait, longest = self.spans["reflector_backoff_s"][0], self.spans["reflector_backoff_max_s"][0]
         t_ns, n = down, 1000 * len(self._outages)
         while t_ns < up:

@@ -77,7 +77,7 @@ class DaemonSetController(Controller):
         assert isinstance(event, SyncDaemonSet)
         self._queued.pop(event.key, None)
         ds = self.core.store.get(event.key)
-        if not isinstance(ds, DaemonSet):
+        if not isinstance(ds, DaemonSet) or (self.core.quiet and event.key in self.core.as_given):
             return
         pods = [pod for pod in owned_pods(self.core, ds.key) if active(pod)]
         nodes = [node for node in self.core.store.of_kind("Node") if isinstance(node, Node)]

@@ -73,6 +73,9 @@ class Delays:
     sync_retry_s: Range = (10.0, 15.0)
     """Pod worker's retry of a failed sync, backOffPeriod 10 s × (1 + U(0, 0.5)) (lifecycle 1.1, up to 1.34)."""
 
+    status_retry_s: float = 10.0
+    """Status manager's tick, at which writes that failed are retried (kubelet status_manager.go syncPeriod)."""
+
     # --- kubelet: ending ---
     sigterm_s: Range = (0.01, 0.03)
     """From acting on the delete (after preStop) to SIGTERM (lifecycle 4C.3a: T + about 0.05 s in all)."""

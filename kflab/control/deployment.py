@@ -76,7 +76,7 @@ class DeploymentController(Controller):
         assert isinstance(event, SyncDeployment)
         self._queued.pop(event.key, None)
         deployment = self.core.store.get(event.key)
-        if isinstance(deployment, Deployment):
+        if isinstance(deployment, Deployment) and not (self.core.quiet and event.key in self.core.as_given):
             self._sync(deployment)
 
     def _sync(self, deployment: Deployment) -> None:

@@ -175,6 +175,8 @@ class LbSync(Controller):
 
     def proxy_synced(self, node: str, old_revision: int, new_revision: int) -> None:
         """A node's rules were made anew: its healthCheckNodePort may answer otherwise."""
+        if not self._changes or self._changes[-1][0] <= old_revision:
+            return
         low = bisect_right(self._changes, old_revision, key=lambda entry: entry[0])
         high = bisect_right(self._changes, new_revision, key=lambda entry: entry[0])
         for service in dict.fromkeys(entry[1] for entry in self._changes[low:high]):

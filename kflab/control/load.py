@@ -75,7 +75,7 @@ class Loader:
         workloads = [obj for obj in given if obj.kind in WORKLOADS]
         pods = self._owned(workloads, pods)
         for pod in pods:
-            if pod.key in observed and pod.spec.node_name and pod.status.pod_ips:
+            if pod.key in observed and pod.spec.node_name and (pod.status.pod_ips or finished(pod)):
                 self._running(pod)
             else:
                 self.core.create(replace(pod, status=type(pod.status)()), BY)
@@ -167,7 +167,7 @@ class Loader:
         worker.ready, worker.ready_since_ns = pod.status.ready, pod.status.ready_since_ns
         worker.startup_passed = tuple(c.name for c in pod.spec.containers)
         self.core.create(replace(placeholder, status=replace(placeholder.status, containers=containers)), BY)
-        if pod.status.phase in ("Succeeded", "Failed"):
+        if finished(pod):
             return
         ground = self.kubelet.ground(placeholder, worker, pod.status.pod_ips)
         states = {c.name: c for c in containers}
@@ -205,6 +205,7 @@ class Loader:
                 above = self.core.store.get(owner)
                 pin_owner = above.meta.owner if above is not None and above.meta.owner is not None else owner
                 self.replica_sets.note_given(pin_owner, 1)
+                self.core.as_given[owner] = self.core.as_given[pin_owner] = None
         return found
 
     def _taker(self, pod: Pod, workloads: Sequence[KubeObject]) -> Key | None:
@@ -256,6 +257,11 @@ class Loader:
         self.core.create(rs, BY)
         known[rs.key] = rs
         self.core.assume(f"ReplicaSet {owner.name} made: {len(siblings)} pods name it as owner", "give the ReplicaSet")
+
+
+def finished(pod: Pod) -> bool:
+    """Whether a pod has run to its end."""
+    return pod.status.phase in ("Succeeded", "Failed")
 
 
 def pins_check(pins: Pins) -> None:

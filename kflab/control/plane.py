@@ -204,8 +204,7 @@ class ControlPlane(Mutable):
         self.lb.finish_settling()
         self.core.quiet = False
         self.core.facts.clear()
-        # The slowest observer still acts on what was before its revision.
-        self.store.forget_before(min((o.revision for o in self.observers.values()), default=self.store.revision))
+        self.store.start_past()
 
     # --- time -----------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ pkg/controller/controller_utils.go (ActivePodsWithRanks).
 """
 
 from dataclasses import dataclass, replace
+from functools import cmp_to_key
 from typing import ClassVar
 
 from kflab.cluster.ipam import Pins
@@ -97,6 +98,9 @@ class ReplicaSetController(Controller):
                         self._create(rs)
 
     def _sync(self, rs: ReplicaSet) -> None:
+        if self.core.quiet and rs.key in self.core.as_given:
+            self._write_status(rs)
+            return
         self._adopt(rs)
         pods = [pod for pod in owned_pods(self.core, rs.key) if active(pod)]
         missing = rs.replicas - len(pods) - self._expected.get(rs.key, 0)
@@ -161,25 +165,42 @@ class ReplicaSetController(Controller):
 
 
 def victims(core: Core, rs: ReplicaSet, pods: list[Pod]) -> list[Pod]:
-    """Pods in the order in which scaling down deletes them (ActivePodsWithRanks; lifecycle 1.6)."""
+    """Pods in the order in which scaling down deletes them (ActivePodsWithRanks.Less; lifecycle 1.6)."""
     related = _co_located(core, rs, pods)
+    phases = {"Pending": 0, "Unknown": 1}
 
-    def rank(pod: Pod) -> tuple[object, ...]:
-        phases = {"Pending": 0, "Unknown": 1}
-        ready_since = pod.status.ready_since_ns if pod.status.ready_since_ns is not None else pod.meta.creation_ns
-        return (
-            bool(pod.spec.node_name),
-            phases.get(pod.status.phase, 2),
-            pod.status.ready,
-            _deletion_cost(pod),
-            -related.get(pod.spec.node_name, 0),
-            _log2_bucket(core.now_ns - ready_since) if pod.status.ready else 0,
-            -pod.status.restarts,
-            _log2_bucket(core.now_ns - pod.meta.creation_ns),
-            pod.meta.uid,
-        )
+    def first_wishes(pod: Pod) -> tuple[object, ...]:
+        phase = phases.get(pod.status.phase, 2)
+        near = -related.get(pod.spec.node_name, 0)
+        return (bool(pod.spec.node_name), phase, pod.status.ready, _deletion_cost(pod), near)
 
-    return sorted(pods, key=rank)
+    def compare(one: Pod, two: Pod) -> int:
+        mine, other = first_wishes(one), first_wishes(two)
+        if mine != other:
+            return -1 if mine < other else 1
+        if one.status.ready and two.status.ready:
+            by_ready = _younger_first(core.now_ns, one, two, _ready_since(one), _ready_since(two))
+            if by_ready:
+                return by_ready
+        if one.status.restarts != two.status.restarts:
+            return two.status.restarts - one.status.restarts
+        return _younger_first(core.now_ns, one, two, one.meta.creation_ns, two.meta.creation_ns)
+
+    return sorted(pods, key=cmp_to_key(compare))
+
+
+def _ready_since(pod: Pod) -> int:
+    return pod.status.ready_since_ns if pod.status.ready_since_ns is not None else pod.meta.creation_ns
+
+
+def _younger_first(now_ns: int, one: Pod, two: Pod, since_one: int, since_two: int) -> int:
+    """Compare ages by their logarithm: of about one age, the lower uid goes first, which is arbitrary."""
+    if since_one == since_two:
+        return 0
+    rank_one, rank_two = (max(0, now_ns - since).bit_length() for since in (since_one, since_two))
+    if rank_one != rank_two:
+        return rank_one - rank_two
+    return -1 if one.meta.uid < two.meta.uid else 1
 
 
 def _co_located(core: Core, rs: ReplicaSet, pods: list[Pod]) -> dict[str, int]:
@@ -196,9 +217,3 @@ def _co_located(core: Core, rs: ReplicaSet, pods: list[Pod]) -> dict[str, int]:
 def _deletion_cost(pod: Pod) -> int:
     text = pod.meta.annotations.get("controller.kubernetes.io/pod-deletion-cost", "0")
     return int(text) if text.lstrip("-").isdigit() else 0
-
-
-def _log2_bucket(age_ns: int) -> int:
-    """Ages are compared by their logarithm, so that pods of about one age go in arbitrary order (by uid)."""
-    seconds = max(0, age_ns) // 1_000_000_000
-    return seconds.bit_length()

@@ -175,8 +175,9 @@ def named_node(affinity: Mapping[str, Any] | None) -> str | None:
     terms = _node_terms(affinity)
     if terms is None or len(terms) != 1:
         return None
-    for item in terms[0].get("matchFields") or ():
-        values = item.get("values") or ()
+    term = terms[0]
+    for item in term.get("matchFields") or ():
+        values = list(item.get("values") or ())
         if item.get("key") == "metadata.name" and item.get("operator") == "In" and len(values) == 1:
             return str(values[0])
     return None

@@ -41,6 +41,9 @@ class ServiceController(Controller):
         """A Service wants a load balancer, or is gone."""
         new = change.new
         if isinstance(new, Service):
+            if self.core.quiet:
+                # Opening gives intended Services their load balancer, and leaves observed ones as they are.
+                return
             if new.type == "LoadBalancer" and not new.load_balancer and new.key not in self._ordered:
                 self._ordered[new.key] = None
                 self.core.push(self.core.delay("cloud_lb_s", new.meta.name), CloudMade(new.key))

@@ -59,7 +59,7 @@ class StatefulSetController(Controller):
         assert isinstance(event, SyncStatefulSet)
         self._queued.pop(event.key, None)
         sts = self.core.store.get(event.key)
-        if not isinstance(sts, StatefulSet):
+        if not isinstance(sts, StatefulSet) or (self.core.quiet and event.key in self.core.as_given):
             return
         pods = {pod.meta.name: pod for pod in owned_pods(self.core, sts.key)}
         self._make_missing(sts, pods)

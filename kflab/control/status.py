@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from kflab.cluster.checkpoint import Mutable
-from kflab.control.core import Controller, Core
+from kflab.control.core import STATUS_WRITER, Controller, Core
 from kflab.control.facts import What
 from kflab.control.heap import Event
 from kflab.manifest.objects import ContainerStatus, Key, Pod, PodSpec, PodStatus
@@ -69,8 +69,8 @@ class WriteStatus(Event):
 
     @property
     def actor(self) -> str:
-        """The kubelet."""
-        return f"kubelet/{self.node}"
+        """The kubelet's status manager."""
+        return f"{STATUS_WRITER}{self.node}"
 
 
 class StatusManager(Controller):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from kflab.cluster.store import Change
-from kflab.control.core import Controller, Core
+from kflab.control.core import STATUS_WRITER, Controller, Core
 from kflab.control.delays import SECOND_NS
 from kflab.control.facts import What
 from kflab.control.heap import Event
@@ -110,8 +110,8 @@ class RemovePod(Event):
 
     @property
     def actor(self) -> str:
-        """The kubelet."""
-        return f"kubelet/{self.node}"
+        """The kubelet's status manager."""
+        return f"{STATUS_WRITER}{self.node}"
 
 
 class Termination(Controller):
