@@ -179,9 +179,10 @@ def _screen(scenario, speed: float, theme: str | None, ascii_only: bool) -> int:
 
     lab = LabThread(scenario.spec, speed=speed)
     try:
-        return run(lab, theme=theme, ascii_only=ascii_only)
+        code = run(lab, theme=theme or "", glyphs="ascii" if ascii_only else "")
     finally:
         lab.close()
+    return exits.OK if code is None else code
 
 
 def _replay(args: argparse.Namespace) -> int:

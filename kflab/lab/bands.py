@@ -364,7 +364,8 @@ class Bands:
                 state, note = self._lab.view.pod_state(other.key, other)
                 seen = 0.0 if total else None
                 candidates.append(
-                    Candidate(other.key, other.meta.name, state, other.ip, other.spec.node_name, seen, None, restarts=other.status.restarts, note=note, listed=False)
+                    Candidate(other.key, other.meta.name, state, other.ip, other.spec.node_name, seen, None,
+                              restarts=other.status.restarts, note=note, listed=False)
                 )  # fmt: skip
         return tuple(candidates)
 

@@ -83,6 +83,13 @@ class RuleBook:
         found = (self._store.get(key, at=revision) for key in self._slices_of.get(service, ()))
         return tuple(obj for obj in found if isinstance(obj, EndpointSlice) and obj.service == service)
 
+    def reset(self) -> None:
+        """Forget everything: the store's history begins anew (the cluster has settled)."""
+        self._slices_of.clear()
+        self._read_to = 0
+        self._tables.clear()
+        self._sets.clear()
+
     def forget_before(self, revision: int) -> None:
         """Drop tables older than a store revision that somebody may still act on."""
         oldest = self._store.rules_revision(revision)
@@ -92,6 +99,10 @@ class RuleBook:
             del self._sets[key]
 
     def _read(self) -> None:
+        if not self._read_to:  # the log may no longer begin at revision 0
+            for obj in self._store.of_kind("EndpointSlice"):
+                assert isinstance(obj, EndpointSlice)
+                self._slices_of.setdefault(obj.service, {})[obj.key] = None
         for change in self._store.changes(self._read_to):
             obj = change.new or change.old
             if isinstance(obj, EndpointSlice):
@@ -99,9 +110,7 @@ class RuleBook:
         self._read_to = self._store.revision
 
     def _services_at(self, revision: int) -> list[Key]:
-        keys = {change.key: None for change in self._store.changes(0) if change.key.kind == "Service"}
-        keys.update(dict.fromkeys(self._store.keys("Service")))
-        return [key for key in keys if self._store.get(key, at=revision) is not None]
+        return [obj.key for obj in self._store.of_kind_at("Service", revision)]
 
     def _compile(self, key: Key, revision: int) -> ServiceRules | None:
         service = self._store.get(key, at=revision)
