@@ -353,7 +353,7 @@ class ManifestPane(Pane):
         if area is not None:
             if on and not self._cursor_in_sight(area):
                 area.move_cursor((min(area.scroll_offset.y, area.document.line_count - 1), 0))
-            area.edit(on)
+            area.open_for_editing(on)
             if on:
                 self.call_after_refresh(area.focus)
             elif self.screen.focused is area:
@@ -382,7 +382,7 @@ class ManifestPane(Pane):
             area = self.area
             self.editing = False
             if area is not None:
-                area.edit(False)
+                area.open_for_editing(False)
             self._say()
 
     def on_click(self, event: events.Click) -> None:

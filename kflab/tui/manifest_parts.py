@@ -77,7 +77,8 @@ def tab_rows(
         errors = sum(of_tab(each, buffer.name) and each.severity in ("error", "refused") for each in findings)
         mark = f" {glyphs.edited}" if buffer.edited else ""
         labels.append((text.shorten(buffer.name, 24, glyphs.ellipsis) + mark, bool(errors)))
-    first, end = _window([len(label) + 3 for label, _ in labels], state.current, width - 8)
+    widths = [len(label) + 2 for label, _ in labels]
+    first, end = _window(widths, state.current, width - 2 if sum(widths) < width else width - 12)
     row = Row()
     row.put(1, f"{glyphs.ellipsis}{first} " if first else "", "faint")
     targets = []

@@ -111,7 +111,7 @@ class YamlArea(TextArea):
 
     # --- editing ------------------------------------------------------------------------------------------------
 
-    def edit(self, on: bool) -> None:
+    def open_for_editing(self, on: bool) -> None:
         """Let it be edited, or only looked at."""
         self.read_only = not on
         self.can_focus = on
