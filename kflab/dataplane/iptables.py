@@ -5,6 +5,7 @@ so thousands of nodes cost little. `tables()` writes them all, `rules_for` only 
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import Protocol
 
 from kflab.dataplane import iptables_names as names
@@ -83,9 +84,15 @@ class RuleSet:
         self.services = ServiceTable.of(services, family or IPV4)
         self.family = family or self.services.family
         self.large = self.services.n_endpoints > LARGE_CLUSTER_ENDPOINTS
-        self._fixed = fixed_chains(config, self.family)
-        self._nodeport_jumps = nodeport_jumps(facts, config, self.family)
         self._ports: dict[int, PortOnNode] = {}
+
+    @cached_property
+    def _fixed(self) -> dict[tuple[str, str], Chain]:
+        return fixed_chains(self.config, self.family)
+
+    @cached_property
+    def _nodeport_jumps(self) -> tuple[Rule, ...]:
+        return nodeport_jumps(self.facts, self.config, self.family)
 
     def on_node(self, port: PortRules) -> PortOnNode:
         """A Service port as this node writes it."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from kflab.dataplane.nginx import IngressConfig, Route, config_of, route
 from kflab.dataplane.nginx_choice import affinity_key
-from kflab.proof.vectors import Case, Vector, objects_of
+from kflab.proof.case import Case, Vector, objects_of
 
 _COMPARED = ("status", "service", "redirect", "tls_secret", "rewritten_path")
 

@@ -13,7 +13,7 @@ from kflab.dataplane.proxy_config import ProxyConfig
 from kflab.dataplane.rules import RecentSet, probability_text
 from kflab.dataplane.walk import FanOut, Recent, Walk, fan, walk
 from kflab.manifest.objects import EndpointSlice, Key, Node, Service
-from kflab.proof.vectors import Case, Vector, objects_of
+from kflab.proof.case import Case, Vector, objects_of
 
 _SOURCE_PORT = 40000
 

@@ -5,43 +5,15 @@ with `format: kflab-ingress-vectors`. No vector is special: an altered expectati
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from kflab.errors import KflabError, Place
 from kflab.exits import FAILED, OK, USAGE
-from kflab.manifest.loader import load
-from kflab.manifest.objects import KubeObject
-from kflab.manifest.sources import SourceText
-
-Vector = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One checked case. It passed if `expected` equals `found`."""
-
-    name: str
-    expected: str
-    found: str
-
-    @property
-    def passed(self) -> bool:
-        return self.expected == self.found
-
-
-def objects_of(manifests: Sequence[Mapping[str, Any]], name: str) -> tuple[KubeObject, ...]:
-    """Load a vector's manifests as any others are loaded.
-
-    Raises:
-        KflabError: If a manifest is refused.
-    """
-    text = "\n---\n".join(json.dumps(manifest) for manifest in manifests)
-    loaded = load([SourceText(name, text)], require_objects=False)
-    loaded.raise_errors()
-    return loaded.objects
+from kflab.proof.case import Case, Vector
+from kflab.proof.ingress_vectors import run_ingress
+from kflab.proof.kube_proxy_vectors import run_flows, run_rules
 
 
 def read_vectors(path: Path) -> tuple[Callable[[Vector], Iterator[Case]], Sequence[Vector]]:
@@ -50,9 +22,6 @@ def read_vectors(path: Path) -> tuple[Callable[[Vector], Iterator[Case]], Sequen
     Raises:
         KflabError: If it is no readable vector file.
     """
-    from kflab.proof.ingress_vectors import run_ingress
-    from kflab.proof.kube_proxy_vectors import run_flows, run_rules
-
     place = Place(str(path))
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

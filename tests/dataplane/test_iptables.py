@@ -17,6 +17,7 @@ from kflab.dataplane.parse import parse_save
 from kflab.dataplane.proxy_config import ProxyConfig
 from kflab.dataplane.walk import fan, walk
 from kflab.dataplane.world import StaticWorld
+from kflab.errors import KflabError
 from kflab.manifest.objects import (
     Endpoint,
     EndpointPort,
@@ -74,6 +75,68 @@ class TestText:
         packet = Packet("10.244.1.10", 39123, "10.96.100.50", 80)
         for draw in (0, 1 << 31, (1 << 32) - 1):
             assert walk(parsed, packet, draw).packet == walk(rules, packet, draw).packet
+
+
+class TestForeignText:
+    @settings(max_examples=300, deadline=None)
+    @given(
+        st.lists(
+            st.one_of(
+                st.text(max_size=40),
+                st.sampled_from(["*nat", ":A - [0:0]", "COMMIT", "*filter"]),
+                st.lists(
+                    st.sampled_from(
+                        [
+                            "-m",
+                            "-j",
+                            "-s",
+                            "-d",
+                            "-p",
+                            "!",
+                            "tcp",
+                            "--dport",
+                            "80",
+                            "statistic",
+                            "--mode",
+                            "random",
+                            "--probability",
+                            "0/0",
+                            "1/0",
+                            "mark",
+                            "--mark",
+                            "x",
+                            "10.0.0.1",
+                            '"',
+                            "recent",
+                            "A",
+                            "\\",
+                        ]
+                    ),
+                    max_size=9,
+                ).map(lambda words: "-A A " + " ".join(words)),
+            ),
+            max_size=8,
+        )
+    )
+    def test_any_text_is_read_or_refused_with_its_line(self, lines: list[str]) -> None:
+        try:
+            parsed = parse_save("\n".join(lines))
+        except KflabError as refused:
+            parsed = None
+            place = refused.place
+        if parsed is None:
+            assert place is not None
+        else:
+            walk(parsed, Packet("10.0.0.1", 1, "10.0.0.2", 80), 1 << 31)
+
+    def test_a_match_nobody_here_judges_is_kept_and_never_taken(self) -> None:
+        text = (
+            "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n"
+            "-A FORWARD -m set --match-set blocked src -j DROP\nCOMMIT\n"
+        )
+        parsed = parse_save(text)
+        assert parsed.text() == text
+        assert walk(parsed, Packet("10.0.0.1", 1, "10.0.0.2", 80), 0).verdict is Verdict.NONE
 
 
 class TestDraws:
