@@ -1,0 +1,271 @@
+"""The command line: one row at the bottom, with history and completion; and what its lines do."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+from textual import events, on
+from textual.app import App, ComposeResult
+from textual.binding import Binding
+from textual.screen import ModalScreen
+from textual.strip import Strip
+from textual.widget import Widget
+from textual.widgets import Input
+
+from kflab.errors import Place
+from kflab.lab.commands import Command, Result, Run
+from kflab.lab.handle import LabHandle
+from kflab.tui import text
+from kflab.tui.command_words import common_start, completions, meaning
+from kflab.tui.history import History
+from kflab.tui.line_pane import glyphs_of
+from kflab.tui.manifest_pane import ManifestPane
+from kflab.tui.messages import RequestOpened
+from kflab.tui.output_screen import OutputScreen, answer_lines, assumption_lines, finding_lines
+from kflab.tui.row import Row
+from kflab.tui.tokens import look
+
+
+class _Hints(Widget):
+    """The completions that tab goes through, in one line above the input."""
+
+    DEFAULT_CSS = "_Hints { height: 1; width: 1fr; display: none; }"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: tuple[str, ...] = ()
+        self.at = -1
+
+    def say(self, lines: tuple[str, ...], at: int = -1) -> None:
+        self.lines, self.at = lines, at
+        self.display = bool(lines)
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        row, width = Row("sel"), self.size.width
+        ellipsis = glyphs_of(self.app).ellipsis
+        words = [line.rstrip().rpartition(" ")[2] for line in self.lines]
+        first = max(0, self.at - 3)
+        if first:
+            row.put(1, f"{ellipsis}{first}", "faint")
+        for index in range(first, len(words)):
+            word = text.shorten(words[index], 40, ellipsis)
+            if row.x + len(word) + 12 > width and row.x:
+                row.put(row.x + 2, f"{ellipsis}{len(words) - index} more", "faint")
+                break
+            row.put(row.x + 2 if row.x else 1, word, "strong" if index == self.at else "dim", bold=index == self.at)
+        return row.strip(look(self.app), width)
+
+
+class CommandLine(ModalScreen[str | None]):
+    """Ask for a line. The result is the line, None when it was left.
+
+    Args:
+        lab: For completions.
+        history: The lines so far; the app keeps one for the whole session.
+        start: What stands there at first.
+    """
+
+    DEFAULT_CSS = """
+    CommandLine { background: transparent; align: left bottom; }
+    CommandLine #bar { height: auto; width: 100%; }
+    CommandLine #row { height: 1; layout: horizontal; background: $tok-sel; }
+    CommandLine #sign { width: 2; height: 1; padding: 0 0 0 1; color: $tok-strong; text-style: bold; }
+    CommandLine Input { height: 1; border: none; padding: 0; width: 1fr; background: $tok-sel; color: $tok-strong; }
+    CommandLine Input:focus { border: none; }
+    """
+
+    BINDINGS = [
+        Binding("escape", "leave", "back", id="command.leave", tooltip="Leave the command line"),
+        Binding("up", "history(-1)", "line before", id="command.before", tooltip="The line entered before"),
+        Binding("down", "history(1)", "line after", id="command.after", tooltip="The line entered after"),
+        Binding("tab", "complete(1)", "complete", id="command.complete", priority=True, tooltip="Complete the word"),
+        Binding("shift+tab", "complete(-1)", "complete", id="command.complete-back", priority=True, show=False),
+    ]
+
+    def __init__(self, lab: LabHandle, history: History, start: str = "") -> None:
+        super().__init__()
+        self.lab = lab
+        self.history = history
+        self.input = Input(value=start, select_on_focus=False)
+        self.hints = _Hints()
+        self._cycle: tuple[str, ...] = ()
+        self._at = -1
+        self._set = start
+
+    def compose(self) -> ComposeResult:
+        with Widget(id="bar"):
+            yield self.hints
+            with Widget(id="row"):
+                yield _Sign(id="sign")
+                yield self.input
+
+    def on_mount(self) -> None:
+        self.input.cursor_blink = False
+        self.input.focus()
+
+    def _put(self, line: str) -> None:
+        self._set = line
+        self.input.value = line
+        self.input.cursor_position = len(line)
+
+    @on(Input.Changed)
+    def _typed(self, event: Input.Changed) -> None:
+        event.stop()
+        if event.value != self._set:
+            self._cycle, self._at = (), -1
+            self.hints.say(())
+
+    @on(Input.Submitted)
+    def _entered(self, event: Input.Submitted) -> None:
+        event.stop()
+        line = event.value.strip().lstrip(":").strip()
+        if not line:
+            self.dismiss(None)
+            return
+        trouble = self.history.add(line)
+        if trouble:
+            self.app.notify(trouble, severity="warning", markup=False)
+        self.dismiss(line)
+
+    def on_key(self, event: events.Key) -> None:
+        """Backspace on an empty line leaves, as in vi."""
+        if event.key == "backspace" and not self.input.value:
+            event.stop()
+            self.dismiss(None)
+
+    def action_leave(self) -> None:
+        self.dismiss(None)
+
+    def action_history(self, direction: int) -> None:
+        typed = self.input.value
+        self._put(self.history.back(typed) if direction < 0 else self.history.forward(typed))
+
+    def action_complete(self, direction: int) -> None:
+        """Complete as far as it is certain; then go through what is possible."""
+        line = self.input.value
+        if not self._cycle:
+            found = completions(line, self.lab.completions(line))
+            if not found:
+                return
+            certain = common_start(found)
+            if len(found) == 1 or len(certain) > len(line):
+                self._put(certain)
+                self.hints.say(found if len(found) > 1 else ())
+                return
+            self._cycle = found
+        self._at = (self._at + direction) % len(self._cycle) if self._at >= 0 else 0 if direction > 0 else -1
+        self._at %= len(self._cycle)
+        self._put(self._cycle[self._at])
+        self.hints.say(self._cycle, self._at)
+
+
+class _Sign(Widget):
+    def render_line(self, y: int) -> Strip:
+        return Row("sel").put(0, ":", "strong", bold=True).strip(look(self.app), self.size.width)
+
+
+class Desk(Protocol):
+    """What the command line needs of the screen that opened it."""
+
+    lab: LabHandle
+    manifest: ManifestPane
+
+    @property
+    def app(self) -> App[Any]: ...
+
+    def submit(self, command: Command) -> None: ...
+
+    def ask(self, future: "Future[Any]", then: Callable[[Any], None]) -> None: ...
+
+    def tell(self, text: str, bad: bool = False) -> None: ...
+
+    def leave(self) -> None: ...
+
+    def post_message(self, message: Any) -> bool: ...
+
+    def show_pane(self, area: str) -> None: ...
+
+
+def open_command_line(desk: Desk, history: History, start: str = "", helper: Callable[[], None] | None = None) -> None:
+    """Open the command line and do what is entered."""
+
+    def entered(line: str | None) -> None:
+        if line:
+            run_line(desk, line, history, helper)
+
+    desk.app.push_screen(CommandLine(desk.lab, history, start), entered)
+
+
+def run_line(desk: Desk, line: str, history: History, helper: Callable[[], None] | None = None) -> None:
+    """Do what a line says.
+
+    Args:
+        desk: The screen.
+        line: As entered, with or without a colon or the word kubectl.
+        history: For the next command after an output.
+        helper: Opens the help.
+    """
+    said = meaning(line)
+    if said.what == "wrong":
+        desk.tell(said.argument, bad=True)
+    elif said.what == "write":
+        desk.manifest.write(said.argument or None)
+        desk.tell(desk.manifest.said, bad=desk.manifest.said_badly)
+    elif said.what == "apply":
+        desk.manifest.action_apply()
+    elif said.what == "quit":
+        desk.leave()
+    elif said.what == "help" and helper is not None:
+        helper()
+    elif said.what == "theme":
+        _take_theme(desk, said.argument)
+    elif said.what == "show" and said.argument == "assumptions":
+        _show(desk, OutputScreen(f":{said.argument}", assumption_lines(desk.lab.assumptions())), history, helper)
+    elif said.what == "show":
+        findings = desk.manifest.findings or desk.lab.findings()
+        _show(desk, OutputScreen(f":{said.argument}", finding_lines(findings)), history, helper)
+    elif isinstance(said.command, Run):
+        _run(desk, said.command, history, helper)
+    elif said.command is not None:
+        desk.submit(said.command)
+
+
+def _take_theme(desk: Desk, name: str) -> None:
+    if name in ("slate", "paper", "ansi"):
+        desk.app.theme = name
+    else:
+        desk.tell(f"no theme {name}: there are slate, paper and ansi", bad=True)
+
+
+def _run(desk: Desk, command: Run, history: History, helper: Callable[[], None] | None) -> None:
+    """A kubectl-like command: one line is told, more are shown, a curl opens its request."""
+
+    def answered(result: Result) -> None:
+        if result.trace_id is not None:
+            desk.post_message(RequestOpened(result.trace_id))
+        lines = answer_lines(result.text, result.ok) if result.text.strip() else []
+        if result.trace_id is not None and result.ok:
+            if lines:
+                desk.tell(lines[0].text)
+        elif not lines:
+            desk.tell("done" if result.ok else "refused", bad=not result.ok)
+        elif len(lines) == 1:
+            desk.tell(lines[0].text, bad=not result.ok)
+        else:
+            _show(desk, OutputScreen(command.line, lines), history, helper)
+
+    desk.ask(desk.lab.submit(command), answered)
+
+
+def _show(desk: Desk, screen: OutputScreen, history: History, helper: Callable[[], None] | None) -> None:
+    """Show an output; a jump leads into the editor, a colon to the next command."""
+
+    def closed(answer: Place | str | None) -> None:
+        if isinstance(answer, Place):
+            desk.show_pane("manifest")
+            desk.manifest.go_to(answer.file, answer.line, answer.column)
+        elif answer == ":":
+            open_command_line(desk, history, helper=helper)
+
+    desk.app.push_screen(screen, closed)
