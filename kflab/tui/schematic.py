@@ -14,13 +14,12 @@ from kflab.tui.schematic_layout import (
     MORE_NODES,
     MORE_SERVICES,
     Frame,
-    Placement,
     RightPlan,
-    Weights,
     plan_left,
     plan_right,
 )
 from kflab.tui.schematic_left import LeftColumn
+from kflab.tui.schematic_memory import Placement, Weights
 from kflab.tui.schematic_path import Path, find_path, holds, path_of_trace, service_bands, way_of
 from kflab.tui.schematic_right import RightColumn
 from kflab.tui.wires import Canvas, Weight, ink

@@ -7,7 +7,8 @@ from kflab.manifest.objects import Key
 from kflab.tui import text
 from kflab.tui.canvas_view import Hit
 from kflab.tui.glyphs import ASCII, Glyphs, of_state, state_token
-from kflab.tui.schematic_layout import Frame, LeftPlan, RightPlan, Weights
+from kflab.tui.schematic_layout import Frame, LeftPlan, RightPlan
+from kflab.tui.schematic_memory import Weights
 from kflab.tui.schematic_path import Path, Way, black_hole
 from kflab.tui.wires import Canvas, Weight, ink
 
@@ -222,7 +223,8 @@ class Circuit:
 
     def trouble_word(self, pod: Candidate) -> str:
         """What becomes of tries to a pod now."""
-        if not pod.failing:
+        if not pod.failing or not pod.listed:
+            # Rules that no longer list it send it nothing; what still counts as failed is half a second old.
             return ""
         return "no answer" if black_hole(self.snapshot, pod) else "refused"
 

@@ -233,6 +233,11 @@ class LeftColumn:
     def _route(self, band: Band) -> None:
         c, y = self.circuit, self.circuit.left.route
         words = [word for word in parts(band.detail) if word != "only choice"]
+        if band is c.path.dead_end and words:
+            answer = [word.partition(" → ")[2] for word in words if " → " in word] + words[-1:]
+            words = list(words[:-1]) or words
+            said = f"{c.glyphs.crashed} {', '.join(dict.fromkeys(word for word in answer if word))}"
+            c.canvas.text(c.frame.trunk, y + 1, said, LOST, c.frame.collector - c.frame.trunk)
         host = self._host()
         said = " · ".join(word.partition(" → ")[0] for word in words)
         head, _, rest = said.partition(" ")

@@ -24,10 +24,14 @@ class Path:
     """(route, Service) of every Service behind the same chooser, in the snapshot's order."""
     service: Band | None
     """The selected one of `services`."""
+    dead_end: Band | None = None
+    """A route that leads to no Service, where there is no `service`: NGINX answers by itself."""
 
     @property
     def route(self) -> Band | None:
-        """The route to the selected Service."""
+        """The route to the selected Service, or the one that leads nowhere."""
+        if self.service is None:
+            return self.dead_end
         return next((route for route, band in self.services if band is self.service), None)
 
     @property
@@ -93,9 +97,11 @@ def find_path(snapshot: Snapshot, wanted: str = "") -> Path:
     last = ingress or lb or client
     for band in services:
         other = _tiers(band, parents)
-        if band is chosen or (last is not None and other.get(last.kind) is last and other.get("ingress") is ingress):
+        beside = last is not None and all(other.get(kind) is tiers.get(kind) for kind in ("client", "lb", "ingress"))
+        if band is chosen or beside:
             together.append((other.get("route"), band))
-    return Path(client, dns, lb, ingress, tuple(together), chosen)
+    dead_end = tiers.get("route") if chosen is None else None
+    return Path(client, dns, lb, ingress, tuple(together), chosen, dead_end)
 
 
 _ORDER = ("client", "dns", "lb", "ingress", "route", "service")
@@ -157,13 +163,22 @@ def service_address(band: Band) -> str:
 
 def is_upstream(band: Band) -> bool:
     """Whether NGINX goes straight to pods here, so that no NAT to a Service happens."""
-    return band.title.lower().startswith("upstream") or any(
-        word in ("round robin", "upstream") or word.startswith("round robin") for word in parts(band.detail)
+    return (
+        band.title.lower().startswith("upstream")
+        or "(by pod address)" in band.detail
+        or any(word in ("round robin", "upstream") or word.startswith("round robin") for word in parts(band.detail))
     )
+
+
+def emptiness(band: Band) -> str:
+    """What callers get where a Service has no endpoints."""
+    return next((word for word in parts(band.detail) if word.startswith("no ")), "no endpoints: rejected")
 
 
 def chooser_word(band: Band) -> str:
     """How it chooses: random, round robin, flow hash, only choice…"""
+    if is_upstream(band):
+        return "round robin"
     words = parts(band.detail)
     known = ("random", "round robin", "flow hash", "hash", "sticky", "affinity", "only choice", "least")
     for word in reversed(words):

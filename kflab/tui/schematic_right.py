@@ -117,7 +117,7 @@ class RightColumn:
             how = c.trouble_word(pod)
             c.pod(pod.key, frame.box_text, y, frame.box_end, plan.density.rows, pod, how, pod.node if plan.flat else "")
             c.hit(pod.key, frame.box + 1, y, frame.box_width - 2, plan.density.rows)
-            if pod.listed or pod.rate_rps > 0:
+            if pod.listed or (pod.rate_rps > 0 and not pod.failing):
                 taps.append((y, pod, pod.rate_rps, bool(how)))
         return taps
 

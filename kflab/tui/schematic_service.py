@@ -7,7 +7,7 @@ from kflab.manifest.objects import Key
 from kflab.tui import text
 from kflab.tui.schematic_draw import BOLD, DIM, LATE, LOST, SPINE, STRONG, TEXT, Circuit
 from kflab.tui.schematic_layout import MORE_SERVICES, box_nodes
-from kflab.tui.schematic_path import chooser_word, is_upstream, service_address, service_label
+from kflab.tui.schematic_path import chooser_word, emptiness, is_upstream, service_address, service_label
 
 
 @dataclass(slots=True)
@@ -100,7 +100,7 @@ class ServiceRules:
         stale = [one for one in listed if one.state not in ("ready", "healthy")]
         count = len(listed)
         if not count:
-            said, tone = f"{c.glyphs.crashed} no endpoints: rejected", LOST
+            said, tone = f"{c.glyphs.crashed} {emptiness(band)}", LOST
         elif stale:
             said, tone = f"{c.glyphs.stale} still 1 of {count}", LATE
         elif count == 1:

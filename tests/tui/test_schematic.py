@@ -13,8 +13,9 @@ from kflab.tui.glyphs import ASCII, UNICODE
 from kflab.tui.messages import ObjectSelected
 from kflab.tui.schematic import SchematicView
 from kflab.tui.schematic_draw import Circuit
-from kflab.tui.schematic_layout import DWELL_NS, MORE_NODES, Frame, Placement, Weights, plan_left, plan_right
+from kflab.tui.schematic_layout import MORE_NODES, Frame, plan_left, plan_right
 from kflab.tui.schematic_left import LeftColumn
+from kflab.tui.schematic_memory import DWELL_NS, Placement, Weights
 from kflab.tui.schematic_path import find_path, way_of
 from kflab.tui.schematic_right import RightColumn
 from kflab.tui.wires import DOWN, LEFT, RIGHT, UP, Canvas, Weight, arm
@@ -244,6 +245,16 @@ async def test_a_pod_that_rules_no_longer_list_has_no_tap() -> None:
     assert "not an endpoint yet" in lines[at + 2]
 
 
+async def test_a_kept_connection_to_a_pod_that_left_keeps_its_tap() -> None:
+    band = service_band(steady())
+    kept = replace(band.candidates[1], state="terminating", listed=False)
+    lines = await shown(with_service(steady(), replace(band, candidates=(band.candidates[0], kept))))
+    assert "▶ ◌" in lines[row_of(lines, "m4dd8")]
+    lost = replace(kept, failing=True)
+    lines = await shown(with_service(steady(), replace(band, candidates=(band.candidates[0], lost))))
+    assert "▶" not in lines[row_of(lines, "m4dd8")], "the failures counted are those before the rules changed"
+
+
 async def test_timeouts_are_a_dotted_end_and_a_word() -> None:
     lines = await shown(black_hole())
     at = row_of(lines, "m4dd8      484/s")
@@ -257,6 +268,33 @@ async def test_without_nat_the_label_is_nginxs_upstream() -> None:
     assert "round robin, 1 of 3" in text
     assert "Service product-service" not in text
     assert "3 healthy targets of 3" in text
+
+
+async def test_upstreams_keep_their_label_while_they_are_tried_again() -> None:
+    """As the lab words it: the choice gives way to the tries, the pod addresses stay."""
+    band = service_band(no_nat())
+    tried = "product-service 10.96.100.50:80 → :8080 (by pod address) · 1.48 tries/request"
+    text = "\n".join(await shown(with_service(no_nat(), replace(band, title="Service", detail=tried))))
+    assert "┫ upstream product-service:80 ┣" in text
+    assert "round robin, 1 of 3" in text
+
+
+async def test_a_service_without_endpoints_says_what_callers_get() -> None:
+    band = service_band(steady())
+    empty = replace(band, candidates=(), detail="product-service 10.96.100.50:80 → :8080 · no endpoints: 503")
+    text = "\n".join(await shown(with_service(steady(), empty)))
+    assert "✖ no endpoints: 503" in text
+    assert "▶ ● product" not in text
+
+
+async def test_a_route_to_no_service_ends_at_nginx() -> None:
+    bands = tuple(
+        replace(band, detail="NGINX ends TLS · /products → 404 · no rule matches") if band.kind == "route" else band
+        for band in steady().bands
+        if band.kind != "service"
+    )
+    text = "\n".join(await shown(replace(steady(), bands=bands)))
+    assert "✖ 404, no rule matches" in text
 
 
 async def test_many_pods_are_one_row_a_node_with_a_sum_for_the_rest() -> None:
