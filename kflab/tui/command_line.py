@@ -20,7 +20,7 @@ from kflab.tui.command_words import common_start, completions, meaning
 from kflab.tui.history import History
 from kflab.tui.line_pane import glyphs_of
 from kflab.tui.manifest_pane import ManifestPane
-from kflab.tui.messages import RequestOpened
+from kflab.tui.messages import CommandIssued, RequestOpened
 from kflab.tui.output_screen import OutputScreen, answer_lines, assumption_lines, finding_lines
 from kflab.tui.row import Row
 from kflab.tui.tokens import look
@@ -218,6 +218,8 @@ def run_line(desk: Desk, line: str, history: History, helper: Callable[[], None]
         desk.leave()
     elif said.what == "help" and helper is not None:
         helper()
+    elif said.what == "screen":
+        desk.post_message(CommandIssued(said.argument))
     elif said.what == "theme":
         _take_theme(desk, said.argument)
     elif said.what == "show" and said.argument == "assumptions":

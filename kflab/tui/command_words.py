@@ -28,6 +28,8 @@ WORDS = (
     Word("next", "", "to the next control-plane event"),
     Word("crash", "", "crash a random ready application pod"),
     Word("restart", "", "start the scenario again"),
+    Word("view", "NAME", "the topology as ledger, schematic or nodes"),
+    Word("filter", "TEXT", "only rows with this text"),
     Word("theme", "NAME", "slate, paper or ansi"),
     Word("help", "", "all keys and words"),
     Word("q", "", "leave kflab"),
@@ -51,7 +53,8 @@ class Meaning:
     """What to do with a line.
 
     `what`: "command" (send `command`), "write" (`argument` may be a file), "apply", "show" (`argument` is
-    assumptions or findings), "theme", "help", "quit", "nothing", or "wrong" (`argument` says why).
+    assumptions or findings), "screen" (a word of the shell), "theme", "help", "quit", "nothing", or "wrong"
+    (`argument` says why).
     """
 
     what: str
@@ -86,6 +89,8 @@ def meaning(line: str) -> Meaning:
         return Meaning("show", name)
     if name in ("help", "?") and not argument:
         return Meaning("help")
+    if name in ("view", "filter"):
+        return Meaning("screen", line)
     if name == "theme":
         return Meaning("theme", argument) if argument else Meaning("wrong", "theme slate, paper or ansi")
     if name == "save":
