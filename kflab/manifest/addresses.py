@@ -33,11 +33,6 @@ def sloppy_cidr(text: str) -> str | None:
         return None
 
 
-def as_written_or_usual(text: str) -> str:
-    """The usual form where there is one, else the text."""
-    return sloppy_ip(text) or text
-
-
 def family(address: str) -> str:
     """IPv4 or IPv6."""
     return "IPv6" if ":" in address else "IPv4"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from kflab.errors import KflabError, Place
@@ -51,7 +52,7 @@ class Document:
         return self.marks.place(())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: the properties are computed once
 class Loaded:
     """Everything that was read."""
 
@@ -60,7 +61,7 @@ class Loaded:
     findings: tuple[Finding, ...]
     """In order of the texts."""
 
-    @property
+    @cached_property
     def objects(self) -> tuple[KubeObject, ...]:
         """The typed objects; of an object given more than once the last, at the place of the first."""
         last: dict[Key, KubeObject] = {}
@@ -69,7 +70,7 @@ class Loaded:
                 last[document.key] = document.obj
         return tuple(last.values())
 
-    @property
+    @cached_property
     def observed_keys(self) -> frozenset[Key]:
         """Keys of the objects that are taken as they stand."""
         last = {document.key: document.observed for document in self.documents}
@@ -86,7 +87,11 @@ class Loaded:
 
     def document(self, key: Key) -> Document | None:
         """The document that counts for a key: the last one."""
-        return next((d for d in reversed(self.documents) if d.key == key), None)
+        return self._by_key.get(key)
+
+    @cached_property
+    def _by_key(self) -> dict[Key, Document]:
+        return {document.key: document for document in self.documents}
 
     def raise_errors(self) -> None:
         """Raise the first ERROR, if there is one.

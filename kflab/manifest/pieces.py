@@ -1,7 +1,7 @@
 """Documents → single objects: lists flattened, each with its own span."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,9 @@ class WrittenTree(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self.read())
+
+    def items(self) -> ItemsView[str, Any]:
+        return self.read().items()
 
     def get(self, name: str, default: Any = None) -> Any:
         return self.read().get(name, default)

@@ -4,6 +4,7 @@ An unknown field is what the API server warns of (`Warning: unknown field "spec.
 decoding) and then drops; a wrong type makes decoding fail.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from kflab.manifest.findings import Path, Report, Severity, dotted, quoted
@@ -29,6 +30,12 @@ _WANTED = {
     "list": "a list",
 }
 
+INT64_FIELDS = frozenset(
+    {"generation", "observedGeneration", "deletionGracePeriodSeconds", "terminationGracePeriodSeconds",
+     "activeDeadlineSeconds", "tolerationSeconds", "seconds", "runAsUser", "runAsGroup", "fsGroup"}
+)  # fmt: skip
+"""Integers of 64 bits; all others have 32."""
+
 LENIENT_STRUCTS = {"ServiceBackendPort"}
 """Structs whose wrong type is judged later: a bare number as `backend.service.port` is taken for its number."""
 
@@ -39,7 +46,7 @@ OLD_FIELDS = {
 """Fields of versions that are no longer served and that typed.py still reads; known only in those versions."""
 
 
-def check_shape(tree: dict[str, Any], struct: str, report: Report, old_version: bool = False) -> None:
+def check_shape(tree: Mapping[str, Any], struct: str, report: Report, old_version: bool = False) -> None:
     """Report unknown fields as warnings and wrong types as errors, below the whole tree."""
     _Shape(report, old_version).struct(tree, struct, ())
 
@@ -49,7 +56,7 @@ class _Shape:
         self.report = report
         self.old_version = old_version
 
-    def struct(self, tree: dict[str, Any], struct: str, path: Path) -> None:
+    def struct(self, tree: Mapping[str, Any], struct: str, path: Path) -> None:
         fields = fields_of(struct)
         for name, value in tree.items():
             known = fields.get(name)
@@ -64,9 +71,13 @@ class _Shape:
         plain = _FORMS.get(form)
         if plain is not None:
             kind = value.__class__
-            if kind in plain:
+            if form == "integer" and (kind is int or (kind is float and value.is_integer())):
+                if -(2**31) <= value < 2**31 or (step in INT64_FIELDS and -(2**63) <= value < 2**63):
+                    return
+                report, where = self.report, (*path, step)
+                report.error(where, f"cannot unmarshal number {int(value)} into Go struct field of type int32")
                 return
-            if form == "integer" and kind is float and value.is_integer():
+            if kind in plain:
                 return
             self._wrong(value, form, (*path, step))
         elif form == "struct":

@@ -10,6 +10,7 @@ from datetime import datetime
 from hashlib import blake2b
 from typing import Any
 
+from kflab.manifest.addresses import sloppy_cidr, sloppy_ip
 from kflab.manifest.findings import PlaceOf
 from kflab.manifest.objects import (
     CLUSTER_SCOPED,
@@ -32,6 +33,7 @@ from kflab.manifest.typed_network import endpoint_slice, ingress, service
 from kflab.manifest.typed_pods import pod
 from kflab.manifest.typed_workloads import daemon_set, deployment, replica_set, stateful_set
 
+PROXY_MODES = ("iptables", "ipvs", "nftables")
 _ALPHANUMS = "bcdfghjklmnpqrstvwxz2456789"
 """Letters of generated names (apimachinery pkg/util/rand)."""
 
@@ -144,16 +146,21 @@ def _node(tree: Tree, given: Given) -> Node:
         given.meta,
         given.raw,
         given.place,
-        pod_cidrs=tuple(cidrs),
-        internal_ips=tuple(a["address"] for a in addresses if a.get("type") == "InternalIP" and a.get("address")),
-        external_ips=tuple(a["address"] for a in addresses if a.get("type") == "ExternalIP" and a.get("address")),
-        ready=ready[0] if ready else "True",
+        pod_cidrs=tuple(usual for cidr in cidrs if cidr and (usual := sloppy_cidr(cidr))),
+        internal_ips=_addresses(addresses, "InternalIP"),
+        external_ips=_addresses(addresses, "ExternalIP"),
+        ready=(ready[0] if ready[0] in ("True", "False") else "Unknown") if ready else "True",
         unschedulable=bool(spec.get("unschedulable")),
         taints=tuple(
             Taint(t.get("key") or "", t.get("effect") or "", t.get("value") or "") for t in spec.get("taints") or ()
         ),
         provider_id=spec.get("providerID") or "",
     )
+
+
+def _addresses(entries: Any, kind: str) -> tuple[str, ...]:
+    texts = (entry.get("address") or "" for entry in entries if entry.get("type") == kind)
+    return tuple(usual for text in texts if (usual := sloppy_ip(text)))
 
 
 def _ingress_class(tree: Tree, given: Given) -> IngressClass:
@@ -180,9 +187,14 @@ def duration_s(text: Any, default: float) -> float:
     return sum(float(number) * _UNIT_S[unit] for number, unit in _DURATION.findall(text)) or default
 
 
+def _node_port_address(text: str) -> str | None:
+    return text if text == "primary" else sloppy_cidr(text)
+
+
 def _kube_proxy(tree: Tree, given: Given) -> KubeProxyConfiguration:
     """Defaults: pkg/proxy/apis/config/v1alpha1/defaults.go."""
-    mode = tree.get("mode") or "iptables"
+    mode = str(tree.get("mode") or "")
+    mode = mode if mode in PROXY_MODES else "iptables"
     rules = tree.get("nftables" if mode == "nftables" else "ipvs" if mode == "ipvs" else "iptables") or {}
     iptables = tree.get("iptables") or {}
     local = iptables.get("localhostNodePorts")
@@ -191,9 +203,13 @@ def _kube_proxy(tree: Tree, given: Given) -> KubeProxyConfiguration:
         given.raw,
         given.place,
         mode=mode,
-        cluster_cidrs=tuple(part.strip() for part in (tree.get("clusterCIDR") or "").split(",") if part.strip()),
+        cluster_cidrs=tuple(
+            usual for cidr in (tree.get("clusterCIDR") or "").split(",") if (usual := sloppy_cidr(cidr))
+        ),
         detect_local_mode=tree.get("detectLocalMode") or "ClusterCIDR",
-        node_port_addresses=tuple(tree.get("nodePortAddresses") or ()),
+        node_port_addresses=tuple(
+            usual for text in tree.get("nodePortAddresses") or () if (usual := _node_port_address(text or ""))
+        ),
         masquerade_all=bool(rules.get("masqueradeAll") or iptables.get("masqueradeAll")),
         localhost_node_ports=True if local is None else bool(local),
         min_sync_s=duration_s(rules.get("minSyncPeriod"), 1.0),

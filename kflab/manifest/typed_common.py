@@ -10,6 +10,23 @@ from kflab.manifest.objects import Meta
 
 Tree = Mapping[str, Any]
 
+PROTOCOLS = ("SCTP", "TCP", "UDP")
+_FAR_NS = 2**61
+"""Some 73 years: times beyond it would overflow int64 when added."""
+_LONGEST_S = 2**31
+"""Some 68 years, the longest duration kept."""
+
+
+def protocol_of(tree: Tree) -> str:
+    """A port's protocol; a name in small letters is taken for the real one, anything else for TCP."""
+    protocol = str(tree.get("protocol") or "TCP").upper()
+    return protocol if protocol in PROTOCOLS else "TCP"
+
+
+def seconds(value: Any, default: int) -> int:
+    """A duration field; negative ones, which the API server refuses, are their default."""
+    return default if value is None or value < 0 else min(int(value), _LONGEST_S)
+
 
 @dataclass(frozen=True, slots=True)
 class Given:
@@ -41,7 +58,8 @@ def when_ns(text: Any, now: datetime | None) -> int | None:
     if moment is None:
         return 0
     delta = moment - now
-    return (delta.days * 86_400 + delta.seconds) * 1_000_000_000 + delta.microseconds * 1000
+    t_ns = (delta.days * 86_400 + delta.seconds) * 1_000_000_000 + delta.microseconds * 1000
+    return max(-_FAR_NS, min(t_ns, _FAR_NS))
 
 
 def moment_of(text: str) -> datetime | None:

@@ -5,7 +5,7 @@ Defaults: k8s.io/kubernetes pkg/apis/core/v1/defaults.go (SetDefaults_Service), 
 
 from typing import Any
 
-from kflab.manifest.addresses import as_written_or_usual, family, sloppy_cidr, sloppy_ip
+from kflab.manifest.addresses import family, sloppy_cidr, sloppy_ip
 from kflab.manifest.objects import (
     Endpoint,
     EndpointPort,
@@ -20,9 +20,10 @@ from kflab.manifest.objects import (
     Service,
     ServicePort,
 )
-from kflab.manifest.typed_common import Given, Tree, text_map
+from kflab.manifest.typed_common import Given, Tree, protocol_of, text_map
 
 SERVICE_TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
+FAMILY_POLICIES = ("PreferDualStack", "RequireDualStack", "SingleStack")
 PATH_TYPES = ("Exact", "ImplementationSpecific", "Prefix")
 ASSUMED_BACKEND_PORT = 80
 """For an Ingress backend that names no port at all, which the API server refuses."""
@@ -34,11 +35,13 @@ def service(tree: Tree, given: Given) -> Service:
     kind = spec.get("type") or "ClusterIP"
     kind = kind if kind in SERVICE_TYPES else "ClusterIP"
     cluster_ips = tuple(spec.get("clusterIPs") or ([spec["clusterIP"]] if spec.get("clusterIP") else []))
-    cluster_ips = tuple(ip if ip == "None" else as_written_or_usual(ip) for ip in cluster_ips if ip)
+    cluster_ips = ("None",) if "None" in cluster_ips else _usual(cluster_ips)
     affinity = spec.get("sessionAffinity") or "None"
     timeout = ((spec.get("sessionAffinityConfig") or {}).get("clientIP") or {}).get("timeoutSeconds")
     allocate = spec.get("allocateLoadBalancerNodePorts")
-    policy = spec.get("ipFamilyPolicy") or ("RequireDualStack" if len(cluster_ips) > 1 else "SingleStack")
+    policy = spec.get("ipFamilyPolicy")
+    if policy not in FAMILY_POLICIES:
+        policy = "RequireDualStack" if len(cluster_ips) > 1 else "SingleStack"
     return Service(
         given.meta,
         given.raw,
@@ -47,16 +50,16 @@ def service(tree: Tree, given: Given) -> Service:
         ports=tuple(_service_port(p) for p in spec.get("ports") or () if p.get("port")),
         selector=text_map(spec.get("selector")),
         cluster_ips=cluster_ips,
-        external_ips=tuple(as_written_or_usual(ip) for ip in spec.get("externalIPs") or ()),
+        external_ips=_usual(spec.get("externalIPs")),
         external_name=spec.get("externalName") or "",
         external_traffic_policy="Local" if spec.get("externalTrafficPolicy") == "Local" else "Cluster",
         internal_traffic_policy="Local" if spec.get("internalTrafficPolicy") == "Local" else "Cluster",
         session_affinity="ClientIP" if affinity == "ClientIP" else "None",
-        affinity_timeout_s=10800 if timeout is None else int(timeout),
+        affinity_timeout_s=int(timeout) if timeout and timeout > 0 else 10800,
         health_check_node_port=int(spec.get("healthCheckNodePort") or 0),
         load_balancer_class=spec.get("loadBalancerClass") or "",
         load_balancer_source_ranges=_source_ranges(spec, given),
-        load_balancer_ip=as_written_or_usual(spec.get("loadBalancerIP") or ""),
+        load_balancer_ip=sloppy_ip(spec.get("loadBalancerIP") or "") or "",
         allocate_node_ports=True if allocate is None else bool(allocate),
         publish_not_ready=bool(spec.get("publishNotReadyAddresses")),
         traffic_distribution=spec.get("trafficDistribution") or "",
@@ -71,7 +74,7 @@ def _service_port(tree: Tree) -> ServicePort:
     return ServicePort(
         port=port,
         name=tree.get("name") or "",
-        protocol=tree.get("protocol") or "TCP",
+        protocol=protocol_of(tree),
         target=tree.get("targetPort") or port,
         node_port=int(tree.get("nodePort") or 0),
         app_protocol=tree.get("appProtocol") or "",
@@ -87,7 +90,12 @@ def _source_ranges(spec: Tree, given: Given) -> tuple[str, ...]:
     if not ranges:
         text = given.meta.annotations.get("service.beta.kubernetes.io/load-balancer-source-ranges", "").strip()
         ranges = text.split(",") if text and spec.get("type") == "LoadBalancer" else []
-    return tuple(sloppy_cidr(text) or text.strip() for text in ranges)
+    return tuple(usual for text in ranges if text and (usual := sloppy_cidr(text)))
+
+
+def _usual(addresses: Any) -> tuple[str, ...]:
+    """The addresses that are some, in their usual form."""
+    return tuple(usual for text in addresses or () if text and (usual := sloppy_ip(text)))
 
 
 def _families(spec: Tree, cluster_ips: tuple[str, ...]) -> tuple[str, ...]:
@@ -102,14 +110,19 @@ def load_balancer(tree: Tree) -> tuple[LoadBalancerIngress, ...]:
     """status.loadBalancer.ingress."""
     entries = ((tree.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()
     return tuple(
-        LoadBalancerIngress(as_written_or_usual(e.get("ip") or ""), e.get("hostname") or "", e.get("ipMode") or "VIP")
+        LoadBalancerIngress(
+            sloppy_ip(e.get("ip") or "") or "",
+            e.get("hostname") or "",
+            "Proxy" if e.get("ipMode") == "Proxy" else "VIP",
+        )
         for e in entries
     )
 
 
 def endpoint_slice(tree: Tree, given: Given) -> EndpointSlice:
     """discovery.k8s.io/v1 EndpointSlice."""
-    endpoints = tuple(_endpoint(e, given) for e in tree.get("endpoints") or ())
+    names = tree.get("addressType") == "FQDN"
+    endpoints = tuple(_endpoint(e, given, names) for e in tree.get("endpoints") or ())
     first = next((address for e in endpoints for address in e.addresses), "")
     return EndpointSlice(
         given.meta,
@@ -121,7 +134,7 @@ def endpoint_slice(tree: Tree, given: Given) -> EndpointSlice:
             EndpointPort(
                 None if p.get("port") is None else int(p["port"]),
                 p.get("name") or "",
-                p.get("protocol") or "TCP",
+                protocol_of(p),
                 p.get("appProtocol") or "",
             )
             for p in tree.get("ports") or ()
@@ -129,12 +142,12 @@ def endpoint_slice(tree: Tree, given: Given) -> EndpointSlice:
     )
 
 
-def _endpoint(tree: Tree, given: Given) -> Endpoint:
+def _endpoint(tree: Tree, given: Given, names: bool) -> Endpoint:
     conditions = tree.get("conditions") or {}
     target = tree.get("targetRef")
     hints = tree.get("hints") or {}
     return Endpoint(
-        addresses=tuple(as_written_or_usual(a) for a in tree.get("addresses") or () if a),
+        addresses=tuple(tree.get("addresses") or ()) if names else _usual(tree.get("addresses")),
         ready=conditions.get("ready"),
         serving=conditions.get("serving"),
         terminating=conditions.get("terminating"),

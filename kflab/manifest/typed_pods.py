@@ -4,9 +4,10 @@ Defaults: k8s.io/kubernetes pkg/apis/core/v1/defaults.go and zz_generated.defaul
 """
 
 import re
+from dataclasses import replace
 from typing import Any
 
-from kflab.manifest.addresses import as_written_or_usual
+from kflab.manifest.addresses import sloppy_ip
 from kflab.manifest.objects import (
     Container,
     ContainerPort,
@@ -18,8 +19,10 @@ from kflab.manifest.objects import (
     Probe,
     Toleration,
 )
-from kflab.manifest.typed_common import Given, Tree, text_map, when_ns
+from kflab.manifest.typed_common import Given, Tree, protocol_of, seconds, text_map, when_ns
 
+RESTART_POLICIES = ("Always", "Never", "OnFailure")
+_QUANTITY = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,3})?\Z")
 _NO_CONTAINER = (Container("app"),)
 """Stands in where a pod names no container, which the API server would refuse."""
 _SLEEP = re.compile(r"(?:/\S*/)?sleep\s+(\d+)s?\s*;?\s*\Z")
@@ -35,24 +38,23 @@ def pod_template(tree: Tree | None) -> PodTemplate:
     """PodTemplateSpec."""
     tree = tree or {}
     metadata = tree.get("metadata") or {}
-    return PodTemplate(
-        text_map(metadata.get("labels")), text_map(metadata.get("annotations")), pod_spec(tree.get("spec") or {})
-    )
+    spec = replace(pod_spec(tree.get("spec") or {}), restart_policy="Always")  # a workload's pods have no other
+    return PodTemplate(text_map(metadata.get("labels")), text_map(metadata.get("annotations")), spec)
 
 
 def pod_spec(spec: Tree) -> PodSpec:
     """v1 PodSpec."""
     host_network = bool(spec.get("hostNetwork"))
     containers = tuple(_container(c, i, host_network) for i, c in enumerate(spec.get("containers") or ()))
-    grace = spec.get("terminationGracePeriodSeconds")
+    restart = spec.get("restartPolicy")
     return PodSpec(
         containers=containers or _NO_CONTAINER,
         init_containers=tuple(_container(c, i, host_network) for i, c in enumerate(spec.get("initContainers") or ())),
         node_name=spec.get("nodeName") or "",
         node_selector=text_map(spec.get("nodeSelector")),
         host_network=host_network,
-        restart_policy=spec.get("restartPolicy") or "Always",
-        grace_s=30 if grace is None else int(grace),
+        restart_policy=restart if restart in RESTART_POLICIES else "Always",
+        grace_s=_grace(spec.get("terminationGracePeriodSeconds")),
         tolerations=tuple(_toleration(t) for t in spec.get("tolerations") or ()),
         dns_policy=spec.get("dnsPolicy") or "ClusterFirst",
         hostname=spec.get("hostname") or "",
@@ -63,14 +65,19 @@ def pod_spec(spec: Tree) -> PodSpec:
     )
 
 
+def _grace(value: Any) -> int:
+    """A negative grace period is one second (validation.go, and kubelet's reading of old objects)."""
+    return 1 if value is not None and value < 0 else seconds(value, 30)
+
+
 def _toleration(tree: Tree) -> Toleration:
-    seconds = tree.get("tolerationSeconds")
+    limit = tree.get("tolerationSeconds")
     return Toleration(
         tree.get("key") or "",
         tree.get("operator") or "Equal",
         tree.get("value") or "",
         tree.get("effect") or "",
-        None if seconds is None else int(seconds),
+        None if limit is None else seconds(limit, 0),
     )
 
 
@@ -82,7 +89,7 @@ def _container(tree: Tree, position: int, host_network: bool) -> Container:
             ContainerPort(
                 int(p["containerPort"]),
                 p.get("name") or "",
-                p.get("protocol") or "TCP",
+                protocol_of(p),
                 # On the host's network every port is a host port (SetDefaults_HostNetwork).
                 int(p.get("hostPort") or (p["containerPort"] if host_network else 0)),
             )
@@ -97,8 +104,17 @@ def _container(tree: Tree, position: int, host_network: bool) -> Container:
         startup=_probe(tree.get("startupProbe")),
         pre_stop_sleep_s=_pre_stop_sleep(tree),
         restart_policy=tree.get("restartPolicy") or "",
-        requests={name: str(q) for name, q in ((tree.get("resources") or {}).get("requests") or {}).items()},
+        requests={
+            name: str(quantity)
+            for name, quantity in ((tree.get("resources") or {}).get("requests") or {}).items()
+            if is_quantity(quantity)
+        },
     )
+
+
+def is_quantity(value: Any) -> bool:
+    """Whether a value is a quantity (apimachinery pkg/api/resource/quantity.go)."""
+    return value is not None and _QUANTITY.match(str(value)) is not None and len(str(value)) < 40
 
 
 def _probe(tree: Any) -> Probe | None:
@@ -114,25 +130,25 @@ def _probe(tree: Any) -> Probe | None:
         action,
         handler.get("port"),
         handler.get("path") or "/" if action == "httpGet" else "/",
-        int(tree.get("initialDelaySeconds") or 0),
-        int(tree.get("periodSeconds") or 10),
-        int(tree.get("timeoutSeconds") or 1),
-        int(tree.get("successThreshold") or 1),
-        int(tree.get("failureThreshold") or 3),
+        seconds(tree.get("initialDelaySeconds"), 0),
+        seconds(tree.get("periodSeconds") or None, 10),
+        seconds(tree.get("timeoutSeconds") or None, 1),
+        seconds(tree.get("successThreshold") or None, 1),
+        seconds(tree.get("failureThreshold") or None, 3),
     )
 
 
 def _pre_stop_sleep(tree: Tree) -> int | None:
     hook = ((tree.get("lifecycle") or {}).get("preStop")) or {}
     if hook.get("sleep"):
-        return int(hook["sleep"].get("seconds") or 0)
+        return seconds(hook["sleep"].get("seconds"), 0)
     command = (hook.get("exec") or {}).get("command") or []
     if not command:
         return None
     # Either the words themselves, or a shell that is given them as one.
     text = str(command[-1]) if len(command) == 3 and command[1] == "-c" else " ".join(str(word) for word in command)
     found = _SLEEP.match(text)
-    return int(found[1]) if found else None
+    return seconds(int(found[1][:18]), 0) if found else None
 
 
 def _status(status: Tree, given: Given) -> PodStatus:
@@ -150,8 +166,8 @@ def _status(status: Tree, given: Given) -> PodStatus:
     is_ready = ready.get("status") == "True"
     return PodStatus(
         phase=status.get("phase") or "Pending",
-        pod_ips=tuple(as_written_or_usual(ip) for ip in ips),
-        host_ips=tuple(host_ips),
+        pod_ips=tuple(usual for ip in ips if (usual := sloppy_ip(ip))),
+        host_ips=tuple(usual for ip in host_ips if (usual := sloppy_ip(ip))),
         ready=is_ready,
         ready_since_ns=when_ns(ready.get("lastTransitionTime"), given.now) if is_ready else None,
         scheduled_ns=when_ns(scheduled.get("lastTransitionTime"), given.now),

@@ -1,5 +1,6 @@
 """Workloads. Defaults: k8s.io/kubernetes pkg/apis/apps/v1/defaults.go."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypeGuard
@@ -35,8 +36,8 @@ def deployment(tree: Tree, given: Given) -> Deployment:
         template=template,
         strategy=RollingUpdate(
             kind if kind in ("RollingUpdate", "Recreate") else "RollingUpdate",
-            "25%" if surge is None else surge,
-            "25%" if unavailable is None else unavailable,
+            surge if is_share(surge) else "25%",
+            unavailable if is_share(unavailable) else "25%",
         ),
         min_ready_s=_count(spec.get("minReadySeconds"), 0),
         paused=bool(spec.get("paused")),
@@ -116,6 +117,13 @@ def selector_and_template(spec: Tree, name: str) -> tuple[LabelSelector, PodTemp
 def selects_something(selector: Any) -> TypeGuard[Tree]:
     """Whether a selector has any requirement (apps/v1 refuses an empty one like a missing one)."""
     return bool(selector and (selector.get("matchLabels") or selector.get("matchExpressions")))
+
+
+def is_share(value: Any) -> TypeGuard[int | str]:
+    """Whether a value is a number of pods or a percentage."""
+    return (
+        re.fullmatch("[0-9]{1,9}%", value) is not None if isinstance(value, str) else (value is not None and value >= 0)
+    )
 
 
 def _count(value: Any, default: int) -> int:

@@ -2,27 +2,16 @@
 
 from typing import Any
 
-from kflab.manifest.findings import Path, Report, Severity
+from kflab.manifest.addresses import sloppy_cidr, sloppy_ip
+from kflab.manifest.findings import Path, Report, Severity, quoted
 from kflab.manifest.objects import CLUSTER_SCOPED
 from kflab.manifest.schema import API_VERSIONS, modelled_kind
 from kflab.manifest.shape import check_shape, quotes_hint
+from kflab.manifest.typed import PROXY_MODES
 from kflab.manifest.typed_common import Tree
 from kflab.manifest.validate_network import check_endpoint_slice, check_ingress, check_ingress_class, check_service
 from kflab.manifest.validate_pods import check_pod, check_workload
 from kflab.manifest.values import invalid, label_1035_problem, label_problem, label_value_problem, subdomain_problem
-
-_CHECKS = {
-    "Pod": check_pod,
-    "Deployment": check_workload,
-    "ReplicaSet": check_workload,
-    "StatefulSet": check_workload,
-    "DaemonSet": check_workload,
-    "Service": check_service,
-    "EndpointSlice": check_endpoint_slice,
-    "Ingress": check_ingress,
-    "IngressClass": check_ingress_class,
-}
-_PROXY_MODES = ("iptables", "ipvs", "nftables")
 
 
 def validate(tree: Tree, report: Report) -> None:
@@ -38,20 +27,47 @@ def validate(tree: Tree, report: Report) -> None:
         _check_loose_metadata(tree, report)
         return
     old_version = bool(api_version) and api_version != API_VERSIONS[kind]
-    check_shape(dict(tree), kind, report, old_version)
+    check_shape(tree, kind, report, old_version)
     if report.failed:
         return
     _check_version(kind, api_version or "", report)
     if kind != "KubeProxyConfiguration":
         _check_metadata(tree, kind, report)
-    elif tree.get("mode") and tree["mode"] not in _PROXY_MODES:
-        message = invalid(
-            tree["mode"], f"must be {', '.join(_PROXY_MODES)} or blank (blank means the best-available proxy)"
-        )
-        report.refused(("mode",), message, "mode iptables")
+    else:
+        _check_kube_proxy(tree, report)
     check = _CHECKS.get(kind)
     if check is not None:
         check(tree, report)
+
+
+def _check_kube_proxy(tree: Tree, report: Report) -> None:
+    """Source: pkg/proxy/apis/config/validation/validation.go."""
+    mode = tree.get("mode")
+    if mode and mode not in PROXY_MODES:
+        words = f"must be {', '.join(PROXY_MODES)} or blank (blank means the best-available proxy)"
+        report.refused(("mode",), invalid(mode, words), "mode iptables")
+    for text in (tree.get("clusterCIDR") or "").split(","):
+        if text and sloppy_cidr(text) is None:
+            words = invalid(text, "must be a valid CIDR block (e.g. 10.100.0.0/16 or fde4:8dba:82e1::/48)")
+            report.refused(("clusterCIDR",), words, "it is left out")
+    for position, text in enumerate(tree.get("nodePortAddresses") or ()):
+        if text != "primary" and sloppy_cidr(text or "") is None:
+            words = invalid(text, "must be a valid CIDR block")
+            report.refused(("nodePortAddresses", position), words, "it is left out")
+
+
+def _check_node(tree: Tree, report: Report) -> None:
+    spec = tree.get("spec") or {}
+    given = [(("spec", "podCIDRs", i), text) for i, text in enumerate(spec.get("podCIDRs") or ())]
+    paths: list[tuple[Path, Any]] = [*given, (("spec", "podCIDR"), spec.get("podCIDR"))]
+    for path, text in paths:
+        if text and sloppy_cidr(text) is None:
+            words = invalid(text, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)")
+            report.refused(path, words, "it is left out")
+    for position, entry in enumerate((tree.get("status") or {}).get("addresses") or ()):
+        if entry.get("type") in ("InternalIP", "ExternalIP") and sloppy_ip(entry.get("address") or "") is None:
+            where: Path = ("status", "addresses", position, "address")
+            report.warn(where, f"{quoted(entry.get('address'))} is no IP address; it is left out")
 
 
 def _check_version(kind: str, api_version: str, report: Report) -> None:
@@ -154,3 +170,17 @@ def _check_loose_metadata(tree: Tree, report: Report) -> None:
 def quoted_short(text: str) -> str:
     """A name for a sentence, cut where it is long."""
     return text if len(text) <= 60 else text[:57] + "…"
+
+
+_CHECKS = {
+    "Node": _check_node,
+    "Pod": check_pod,
+    "Deployment": check_workload,
+    "ReplicaSet": check_workload,
+    "StatefulSet": check_workload,
+    "DaemonSet": check_workload,
+    "Service": check_service,
+    "EndpointSlice": check_endpoint_slice,
+    "Ingress": check_ingress,
+    "IngressClass": check_ingress_class,
+}

@@ -10,8 +10,8 @@ from typing import Any
 from kflab.manifest.addresses import sloppy_cidr, sloppy_ip
 from kflab.manifest.findings import Path, Report, quoted
 from kflab.manifest.schema import API_VERSIONS
-from kflab.manifest.typed_common import Tree
-from kflab.manifest.typed_network import ASSUMED_BACKEND_PORT, PATH_TYPES, SERVICE_TYPES
+from kflab.manifest.typed_common import PROTOCOLS, Tree, protocol_of
+from kflab.manifest.typed_network import ASSUMED_BACKEND_PORT, FAMILY_POLICIES, PATH_TYPES, SERVICE_TYPES
 from kflab.manifest.values import (
     NODE_PORTS,
     PORT_RANGE,
@@ -25,7 +25,6 @@ from kflab.manifest.values import (
     unsupported,
 )
 
-_PROTOCOLS = ("SCTP", "TCP", "UDP")
 _NOT_AN_IP = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
 _LEFT_OUT = "this entry is left out"
 _LENIENT = "kube-proxy reads it leniently, as"
@@ -80,8 +79,8 @@ def _check_service_ports(ports: list[Any], kind: str, report: Report) -> None:
             words = f'Duplicate value: {{"protocol":"{protocol}","port":{number}}}'
             report.refused(path, words, "the first one counts")
         seen.add((number, protocol))
-        if protocol not in _PROTOCOLS:
-            report.refused((*path, "protocol"), unsupported(protocol, _PROTOCOLS), "the protocol is kept as written")
+        if protocol not in PROTOCOLS:
+            report.refused((*path, "protocol"), unsupported(protocol, PROTOCOLS), f"protocol {protocol_of(port)}")
         name = port.get("name")
         if not name and len(ports) > 1:
             report.refused((*path, "name"), "Required value", "the port has no name")
@@ -176,7 +175,7 @@ def _check_choices(spec: Tree, kind: str, report: Report) -> None:
     if timeout is not None and not 0 < timeout <= _MAX_AFFINITY_S:
         path: Path = ("spec", "sessionAffinityConfig", "clientIP", "timeoutSeconds")
         words = invalid(timeout, f"must be greater than 0 and less than {_MAX_AFFINITY_S}")
-        report.refused(path, words, "it is kept as written")
+        report.refused(path, words, "10800" if timeout <= 0 else "it is kept as written")
     health = spec.get("healthCheckNodePort")
     if health and not (kind == "LoadBalancer" and external == "Local"):
         words = invalid(health, "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'")
@@ -186,6 +185,9 @@ def _check_choices(spec: Tree, kind: str, report: Report) -> None:
     if spec.get("loadBalancerClass") and kind != "LoadBalancer":
         words = "Forbidden: may only be used when `type` is 'LoadBalancer'"
         report.refused(("spec", "loadBalancerClass"), words, "it is ignored")
+    policy = spec.get("ipFamilyPolicy")
+    if policy and policy not in FAMILY_POLICIES:
+        report.refused(("spec", "ipFamilyPolicy"), unsupported(policy, FAMILY_POLICIES), "SingleStack")
     for position, name in enumerate(spec.get("ipFamilies") or ()):
         if name not in ("IPv4", "IPv6"):
             words = unsupported(name, ("IPv4", "IPv6"))

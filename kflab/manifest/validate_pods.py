@@ -6,11 +6,13 @@ pkg/apis/apps/validation/validation.go.
 
 from typing import Any
 
+from kflab.manifest.addresses import sloppy_ip
 from kflab.manifest.findings import Path, Report, quoted
 from kflab.manifest.objects import LabelSelector
 from kflab.manifest.schema import API_VERSIONS
-from kflab.manifest.typed_common import Tree, text_map
-from kflab.manifest.typed_workloads import label_selector, selects_something
+from kflab.manifest.typed_common import PROTOCOLS, Tree, protocol_of, text_map
+from kflab.manifest.typed_pods import RESTART_POLICIES, is_quantity
+from kflab.manifest.typed_workloads import is_share, label_selector, selects_something
 from kflab.manifest.values import (
     PORT_RANGE,
     duplicate,
@@ -23,10 +25,14 @@ from kflab.manifest.values import (
     unsupported,
 )
 
-_PROTOCOLS = ("SCTP", "TCP", "UDP")
 _HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc")
 _EMPTY_FOR = {"StatefulSet": "statefulset", "DaemonSet": "daemonset"}
 """Upstream says "deployment" for ReplicaSets too."""
+_NO_SHARE = (
+    "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for "
+    "validation is '[0-9]+%')"
+)
+_NO_QUANTITY = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
 _LEFT_OUT = "this entry is left out"
 
 
@@ -36,6 +42,10 @@ def check_pod(tree: Tree, report: Report) -> None:
         report.refused(("spec",), "Required value", "a pod with one container that listens nowhere")
         return
     check_pod_spec(tree["spec"], ("spec",), report, workload=False)
+    for position, entry in enumerate((tree.get("status") or {}).get("podIPs") or ()):
+        if entry.get("ip") and sloppy_ip(entry["ip"]) is None:
+            words = invalid(entry["ip"], "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")
+            report.refused(("status", "podIPs", position, "ip"), words, _LEFT_OUT)
 
 
 def check_workload(tree: Tree, report: Report) -> None:
@@ -54,6 +64,11 @@ def check_workload(tree: Tree, report: Report) -> None:
     elif kind == "Recreate" and strategy.get("rollingUpdate"):
         words = "Forbidden: may not be specified when strategy `type` is 'Recreate'"
         report.refused((*path, "strategy", "rollingUpdate"), words, "it is ignored")
+    for field in ("maxSurge", "maxUnavailable"):
+        share = (strategy.get("rollingUpdate") or {}).get(field)
+        if share is not None and not is_share(share):
+            words = _NO_SHARE if isinstance(share, str) else "must be greater than or equal to 0"
+            report.refused((*path, "strategy", "rollingUpdate", field), invalid(share, words), "25%")
     template = spec.get("template") or {}
     pod_path: Path = (*path, "template", "spec")
     pod_spec = template.get("spec")
@@ -93,8 +108,8 @@ def check_pod_spec(spec: Tree, path: Path, report: Report, workload: bool) -> No
     if not containers:
         report.refused((*path, "containers"), "Required value", "one container that listens nowhere")
     restart = spec.get("restartPolicy")
-    if restart and (restart not in ("Always", "Never", "OnFailure") or (workload and restart != "Always")):
-        supported = ("Always",) if workload else ("Always", "Never", "OnFailure")
+    if restart and (restart not in RESTART_POLICIES or (workload and restart != "Always")):
+        supported = ("Always",) if workload else RESTART_POLICIES
         report.refused((*path, "restartPolicy"), unsupported(restart, supported), "Always")
     grace = spec.get("terminationGracePeriodSeconds")
     if grace is not None and grace < 0:
@@ -133,6 +148,11 @@ def _check_container(tree: Tree, path: Path, report: Report, names: set[str], vo
             report.refused((*here, "name"), f"Not found: {quoted(mount['name'])}", "nothing is mounted")
         if not mount.get("mountPath"):
             report.refused((*here, "mountPath"), "Required value", _LEFT_OUT)
+    for field in ("limits", "requests"):
+        for resource, quantity in ((tree.get("resources") or {}).get(field) or {}).items():
+            if quantity is not None and not is_quantity(quantity):
+                where: Path = (*path, "resources", field, resource)
+                report.refused(where, invalid(quantity, _NO_QUANTITY), _LEFT_OUT)
     for field in ("livenessProbe", "readinessProbe", "startupProbe"):
         if tree.get(field) is not None:
             _check_probe(tree[field], (*path, field), report)
@@ -156,8 +176,8 @@ def _check_container_ports(ports: Any, path: Path, report: Report) -> None:
         if host_port and not 1 <= host_port <= 65535:
             report.error((*here, "hostPort"), invalid(host_port, PORT_RANGE))
         protocol = port.get("protocol")
-        if protocol and protocol not in _PROTOCOLS:
-            report.refused((*here, "protocol"), unsupported(protocol, _PROTOCOLS), "the protocol is kept as written")
+        if protocol and protocol not in PROTOCOLS:
+            report.refused((*here, "protocol"), unsupported(protocol, PROTOCOLS), f"protocol {protocol_of(port)}")
         name = port.get("name")
         if name and (problem := port_name_problem(name)):
             report.refused((*here, "name"), invalid(name, problem), "the name is kept")

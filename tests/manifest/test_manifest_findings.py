@@ -403,3 +403,31 @@ def test_a_stateful_sets_claims_are_volumes() -> None:
     )
     assert complaints(text) == []
     assert isinstance(read(text).objects[0], StatefulSet)
+
+
+@pytest.mark.parametrize(
+    ("text", "old", "new", "assumption"),
+    [
+        (DEPLOYMENT, "  replicas: 2", "  strategy: {rollingUpdate: {maxSurge: many}}", "25%"),
+        (DEPLOYMENT, "image: i", "image: i\n        resources: {requests: {cpu: lots}}", "this entry is left out"),
+        (POD, "containerPort: 80", "containerPort: 80\n      protocol: udp", "protocol UDP"),
+        ("apiVersion: v1\nkind: Node\nmetadata: {name: a}\nspec: {podCIDR: x}\n", "x", "10.0.0.0", "it is left out"),
+        ("apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: iptables\n", "iptables",
+         "userspace", "mode iptables"),
+    ],
+)  # fmt: skip
+def test_values_that_nothing_could_work_with_are_replaced(text: str, old: str, new: str, assumption: str) -> None:
+    found = one(text.replace(old, new, 1))
+    assert (found.severity, found.assumption) == (Severity.REFUSED, assumption)
+
+
+def test_addresses_that_are_none_do_not_come_through() -> None:
+    text = SERVICE.replace("spec:\n", "spec:\n  clusterIP: here\n  externalIPs: [there, 10.0.0.1]\n")
+    service = read(text, POD).objects[0]
+    assert isinstance(service, Service)
+    assert (service.cluster_ips, service.external_ips) == ((), ("10.0.0.1",))
+
+
+def test_numbers_that_do_not_fit_are_errors() -> None:
+    (error,) = read(DEPLOYMENT.replace("replicas: 2", "replicas: 4294967296")).errors
+    assert error.message == "spec.replicas: cannot unmarshal number 4294967296 into Go struct field of type int32"
