@@ -53,8 +53,9 @@ class Entry:
     @property
     def url(self) -> str:
         """As a person would type it."""
-        default = _SCHEME_PORTS.get(self.scheme)
-        port = "" if self.port.port == default or self.kind == "l7" else f":{self.port.port}"
+        number = self.port.port if self.balanced else self.port.node_port
+        plain = number == _SCHEME_PORTS.get(self.scheme) or (self.kind == "l7" and self.balanced)
+        port = "" if plain else f":{number}"
         return f"{self.scheme}://{self.host}{port}{self.path}"
 
 
@@ -260,11 +261,15 @@ class Entries:
             backends = [path.backend for rule in ingress.rules for path in rule.paths]
             backends += [ingress.default_backend] if ingress.default_backend else []
             reached |= {Key("Service", ingress.meta.namespace, backend.service) for backend in backends}
-        reached |= {key for controller in self._controllers for key in controller.services}
+        for controller in self._controllers:
+            reached |= set(controller.services)
+            if not any(entry.controller == controller for entry in self.entries):
+                name = f"{controller.key.namespace}/{controller.key.name}"
+                self.skipped.append(f"ingress controller {name} has no Ingress to serve: nothing is sent to it")
         uncalled = []
         for obj in self._store.of_kind("Service"):
             service = cast(Service, obj)
-            if service.key in reached:
+            if service.key in reached or service.place is None:  # made by the lab, not in these manifests
                 continue
             if service.type == "ExternalName":
                 self.skipped.append(f"Service {service.meta.namespace}/{service.meta.name}: an ExternalName, outside")

@@ -99,7 +99,7 @@ def _opening(scenario: Scenario, lab: Lab) -> list[str]:
         f"seed {scenario.spec.seed}, {scenario.duration_ns / 1e9:g} s, follows Kubernetes {KUBERNETES_RELEASE}",
         counts,
         *(f"traffic: {line}" for line in lab.traffic_lines()),
-        *(f"assumed: {text} (override: {how})" for text, how in lab.assumptions),
+        *(f"assumed: {text}" + (f" (override: {how})" if how else "") for text, how in lab.assumptions),
         *(f"{found.severity}: {found.place}: {found.message}" for found in lab.findings if found.severity != "info"),
         "",
     ]
