@@ -12,11 +12,11 @@ from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Input
 
-from kflab.errors import Place
-from kflab.lab.commands import Command, Result, Run
+from kflab.errors import KflabError, Place
+from kflab.lab.commands import Result, Run
 from kflab.lab.handle import LabHandle
-from kflab.tui import text
-from kflab.tui.command_words import common_start, completions, meaning
+from kflab.tui import lab_words, text
+from kflab.tui.command_words import common_start, completions
 from kflab.tui.history import History
 from kflab.tui.line_pane import glyphs_of
 from kflab.tui.manifest_pane import ManifestPane
@@ -174,13 +174,9 @@ class Desk(Protocol):
     @property
     def app(self) -> App[Any]: ...
 
-    def submit(self, command: Command) -> None: ...
-
     def ask(self, future: "Future[Any]", then: Callable[[Any], None]) -> None: ...
 
     def tell(self, text: str, bad: bool = False) -> None: ...
-
-    def leave(self) -> None: ...
 
     def post_message(self, message: Any) -> bool: ...
 
@@ -206,38 +202,25 @@ def run_line(desk: Desk, line: str, history: History, helper: Callable[[], None]
         history: For the next command after an output.
         helper: Opens the help.
     """
-    said = meaning(line)
-    if said.what == "wrong":
-        desk.tell(said.argument, bad=True)
-    elif said.what == "write":
-        desk.manifest.write(said.argument or None)
-        desk.tell(desk.manifest.said, bad=desk.manifest.said_badly)
-    elif said.what == "apply":
-        desk.manifest.action_apply()
-    elif said.what == "quit":
-        desk.leave()
-    elif said.what == "help" and helper is not None:
+    line = line.strip().lstrip(":").strip()
+    try:
+        said = lab_words.parse(line)
+    except KflabError as error:
+        desk.tell(error.message, bad=True)
+        return
+    if line in ("help", "?") and helper is not None:
         helper()
-    elif said.what == "screen":
-        desk.post_message(CommandIssued(said.argument))
-    elif said.what == "theme":
-        _take_theme(desk, said.argument)
-    elif said.what == "show" and said.argument == "assumptions":
-        _show(desk, OutputScreen(f":{said.argument}", assumption_lines(desk.lab.assumptions())), history, helper)
-    elif said.what == "show":
+    elif line == "apply":
+        desk.manifest.action_apply()
+    elif isinstance(said, Run):
+        _run(desk, said, history, helper)
+    elif isinstance(said, lab_words.FaceWord) and said.name == "assumptions":
+        _show(desk, OutputScreen(f":{line}", assumption_lines(desk.lab.assumptions())), history, helper)
+    elif isinstance(said, lab_words.FaceWord) and said.name == "findings":
         findings = desk.manifest.findings or desk.lab.findings()
-        _show(desk, OutputScreen(f":{said.argument}", finding_lines(findings)), history, helper)
-    elif isinstance(said.command, Run):
-        _run(desk, said.command, history, helper)
-    elif said.command is not None:
-        desk.submit(said.command)
-
-
-def _take_theme(desk: Desk, name: str) -> None:
-    if name in ("slate", "paper", "ansi"):
-        desk.app.theme = name
-    else:
-        desk.tell(f"no theme {name}: there are slate, paper and ansi", bad=True)
+        _show(desk, OutputScreen(f":{line}", finding_lines(findings)), history, helper)
+    elif said is not None:
+        desk.post_message(CommandIssued(line))
 
 
 def _run(desk: Desk, command: Run, history: History, helper: Callable[[], None] | None) -> None:

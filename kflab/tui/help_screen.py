@@ -7,41 +7,44 @@ from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 from textual.widget import Widget
 
-from kflab.tui.command_words import KUBECTL, WORDS
+from kflab.tui.command_words import KUBECTL
+from kflab.tui.lab_words import WORDS
 from kflab.tui.line_pane import LinePane
 from kflab.tui.row import Row, wrap_words
 
 ABOUT = {
     "Topology": (
-        "The request path as a ledger: each tier is a chooser (bold) and the candidates it chooses among. All rows end in "
-        "the same time columns: the last 30 s, and the lens that catches each change. A red line is a change, the tint to "
-        "its right the time in which callers still act on the past, each ◆ an observer that has learned."
+        "The request path as a ledger: each tier is a chooser (bold) and the candidates it chooses among. All"
+        " rows end in the same time columns: the last 30 s, and the lens that catches each change. A red line"
+        " is a change, the tint to its right the time in which callers still act on the past, each ◆ an "
+        "observer that has learned."
     ),
     "Schematic": (
-        "The selected path as a circuit: a box is something that runs, a label held in a wire is a rule, a wire is "
-        "traffic. A Service never gets a box: it runs nowhere."
+        "The selected path as a circuit: a box is something that runs, a label held in a wire is a rule, a "
+        "wire is traffic. A Service never gets a box: it runs nowhere."
     ),
-    "Nodes": "Each node with its pods, the revision its rules are made from, and what its kubelet saw last.",
+    "Nodes": ("Each node with its pods, the revision its rules are made from, and what its kubelet saw last."),
     "Manifest": (
-        "Your manifests as you wrote them. e edits, ctrl+s applies all tabs in memory with kubectl's three-way rules: all "
-        "documents or none. A document removed from the text deletes nothing. o shows the live object. :w writes the file. "
-        "What you type is kept as a draft and survives a crash."
+        "Your manifests as you wrote them. e edits, ctrl+s applies all tabs in memory with kubectl's three-"
+        "way rules: all documents or none. A document removed from the text deletes nothing. o shows the live"
+        " object. :w writes the file. What you type is kept as a draft and survives a crash."
     ),
     "Trace": (
-        "Sampled requests as they finish: ingress pod, then each pod tried, ✖ where a try failed. A refused try is not a "
-        "failed request: NGINX tries up to three times. Moving up stops, end follows again."
+        "Sampled requests as they finish: ingress pod, then each pod tried, ✖ where a try failed. A refused "
+        "try is not a failed request: NGINX tries up to three times. Moving up stops, end follows again."
     ),
     "Request": (
-        "The very request that happened, hop by hop: who moved the packet, its addresses (same where unchanged), the "
-        "chance of this choice, and why. The same numbers stand at the rows above and at the rules."
+        "The very request that happened, hop by hop: who moved the packet, its addresses (same where "
+        "unchanged), the chance of this choice, and why. The same numbers stand at the rows above and at the "
+        "rules."
     ),
     "Rules": (
-        "The Service rules of one node as iptables-save prints them, ids shortened in the middle. A heavy bar stands at "
-        "the rules that the open request took, with the number of the hop."
+        "The Service rules of one node as iptables-save prints them, ids shortened in the middle. A heavy bar"
+        " stands at the rules that the open request took, with the number of the hop."
     ),
     "Shares": (
-        "Connections of each candidate against what the rules give. The thick part of a line is where 99 % of luck falls; "
-        "a dot outside it, or unequal rules, is structural."
+        "Connections of each candidate against what the rules give. The thick part of a line is where 99 % of"
+        " luck falls; a dot outside it, or unequal rules, is structural."
     ),
 }
 """What each pane is, in words, by its title."""
@@ -127,7 +130,7 @@ class HelpPane(LinePane):
             Row(),
             Row().put(1, "Command line", "strong", bold=True).add("  tab completes, ↑ is the line before", "dim"),
         ]
-        words = [(f":{word.name} {word.argument}".rstrip(), word.words) for word in WORDS]
+        words = [(f":{usage}", what) for usage, what in WORDS.items()]
         rows += self._table(words, width)
         rows += [Row(), Row().put(1, "and kubectl's, with or without the word kubectl", "dim")]
         return [*rows, *self._table(list(KUBECTL), width)]

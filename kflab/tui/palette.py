@@ -7,13 +7,14 @@ from typing import Any
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
+from textual.markup import escape
 from textual.widget import Widget
 
 from kflab.lab.commands import Kill
 from kflab.lab.snapshot import Snapshot
 from kflab.manifest.objects import Key
-from kflab.tui.command_words import WORDS
 from kflab.tui.help_screen import as_bindings, bindings_of, key_words
+from kflab.tui.lab_words import WORDS
 from kflab.tui.messages import CommandIssued, ObjectSelected
 from kflab.tui.text import safe
 
@@ -41,9 +42,9 @@ class LabCommands(Provider):
         yield from self._keys(screen)
         for pane in getattr(screen, "panes", ()):
             yield from self._pane_keys(pane)
-        for word in WORDS:
-            name = f":{word.name} {word.argument}".rstrip()
-            yield Entry(name, word.words, partial(self._word, word.name, bool(word.argument)), first=False)
+        for usage, what in WORDS.items():
+            word, _, argument = usage.partition(" ")
+            yield Entry(f":{usage}", what, partial(self._word, word, bool(argument)), first=False)
         for theme in ("slate", "paper", "ansi"):
             yield Entry(f"theme {theme}", "Colours", partial(setattr, self.app, "theme", theme), first=False)
         snapshot = getattr(screen, "snapshot", None)
@@ -87,15 +88,19 @@ class LabCommands(Provider):
         """What is offered before a letter is typed: the keys."""
         for entry in self.entries():
             if entry.first:
-                yield DiscoveryHit(Content(entry.name), entry.run, text=entry.name, help=entry.help)
+                yield DiscoveryHit(Content(entry.name), entry.run, text=entry.name, help=escape(entry.help))
 
     async def search(self, query: str) -> Hits:
-        """What fits the letters typed. Names from outside are made `Content`, never markup."""
+        """What fits the letters typed. Names become `Content` here: `Matcher.highlight` would read them as markup."""
         matcher = self.matcher(query)
         for entry in self.entries():
-            score = matcher.match(entry.name)
-            if score > 0:
-                yield Hit(score, matcher.highlight(entry.name), entry.run, text=entry.name, help=entry.help)
+            score, offsets = matcher.fuzzy_search.match(query, entry.name)
+            if score <= 0:
+                continue
+            shown = Content(entry.name)
+            for offset in offsets:
+                shown = shown.stylize(matcher.match_style, offset, offset + 1)
+            yield Hit(score, shown, entry.run, text=entry.name, help=escape(entry.help))
 
 
 def objects_of(snapshot: Snapshot) -> list[Key]:
