@@ -15,6 +15,10 @@ _CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)
 _SHOWN = {**_BIDI, **_CONTROL}
 
 
+_ONLY_IF_ANY = frozenset({"refused", "reset", "timeout"})
+"""Parts of the latency that are left out where nothing failed."""
+
+
 def visible(text: str) -> str:
     """Text from outside with control and direction characters shown escaped."""
     return text.translate(_SHOWN)
@@ -116,7 +120,8 @@ def render_text(trace: RequestTrace) -> str:
             source, destination = _at(hop.after)
             lines.append(f"  {hop.where}: {source:<{width}} {_ARROW} {destination}  ({hop.why})")
     if trace.parts and trace.latency_ns is not None:
-        split = ", ".join(f"{name} {milliseconds(value)}" for name, value in trace.parts)
+        shown = [(name, value) for name, value in trace.parts if value or name not in _ONLY_IF_ANY]
+        split = ", ".join(f"{name} {milliseconds(value)}" for name, value in shown)
         lines += ["", f"Latency {milliseconds(trace.latency_ns)}: {split}"]
     if trace.not_modelled:
         lines += ["", f"Not modelled: {', '.join(trace.not_modelled)}"]
