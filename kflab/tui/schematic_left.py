@@ -85,9 +85,11 @@ class LeftColumn:
         self._stub(plan.dns)
         words = parts(band.detail)
         end = c.canvas.text(c.frame.text, plan.dns, "DNS ", DIM)
-        end = c.canvas.text(
-            end, plan.dns, (words[0] if words else "").replace("→", c.glyphs.arrow), TEXT, c.frame.width - end - 1
-        )
+        host, arrow, address = (words[0] if words else "").partition(" → ")
+        room = c.frame.width - end - 1
+        if arrow:
+            host = text.shorten(host, max(8, room - len(address) - 3), c.glyphs.ellipsis)
+        end = c.canvas.text(end, plan.dns, f"{host}{arrow}{address}", TEXT, room)
         if band.figure and end + len(band.figure) + 3 < c.frame.width:
             c.canvas.text(end, plan.dns, f", {band.figure}", DIM)
         c.hit(band.key, c.frame.text, plan.dns, end - c.frame.text, 1)
@@ -232,7 +234,7 @@ class LeftColumn:
 
     def _route(self, band: Band) -> None:
         c, y = self.circuit, self.circuit.left.route
-        words = [word for word in parts(band.detail) if word != "only choice"]
+        words = [word for word in parts(band.detail) if word != "only choice" and "upstreams, " not in word]
         if band is c.path.dead_end and words:
             answer = [word.partition(" → ")[2] for word in words if " → " in word] + words[-1:]
             words = list(words[:-1]) or words

@@ -78,8 +78,8 @@ class ServiceRules:
                 canvas.text(end, y, f" {c.glyphs.crashed}{bad}", LOST)
             c.figure(edge, y, rate)
             return
-        c.wire(name, rate, (end + 1, y), (frame.bus, y))
-        canvas.text(end + 1, y, closing, tone)
+        if band.candidates:
+            c.wire(name, rate, (end + 1, y), (frame.bus, y))
         self._rule(y, band, listed)
 
     def _rule(self, y: int, band: Band, listed: list[Candidate]) -> None:

@@ -287,6 +287,17 @@ async def test_a_service_without_endpoints_says_what_callers_get() -> None:
     assert "▶ ● product" not in text
 
 
+async def test_a_long_public_name_never_costs_its_address() -> None:
+    name = "k8s-default-frontend-70b2433b1f-3a90d5cf88389c28.elb.us-east-1.amazonaws.com"
+    bands = tuple(
+        replace(band, detail=f"{name} → 198.51.100.10 · only choice") if band.kind == "dns" else band
+        for band in steady().bands
+    )
+    for width in (60, 80, 120):
+        lines = await shown(replace(steady(), bands=bands), width)
+        assert "→ 198.51.100.10" in lines[row_of(lines, "DNS")]
+
+
 async def test_a_route_to_no_service_ends_at_nginx() -> None:
     bands = tuple(
         replace(band, detail="NGINX ends TLS · /products → 404 · no rule matches") if band.kind == "route" else band
