@@ -1,10 +1,10 @@
 """A question in one line at the bottom of the screen, answered with one key."""
 
 from textual import events
-from textual.screen import ModalScreen
 from textual.strip import Strip
 from textual.widget import Widget
 
+from kflab.tui.overlay import Overlay
 from kflab.tui.row import Row, wrap_words
 from kflab.tui.tokens import look
 
@@ -41,10 +41,8 @@ class _QuestionLine(Widget):
         return (rows[y] if y < len(rows) else Row("sel")).strip(look(self.app), self.size.width)
 
 
-class Ask(ModalScreen[str]):
+class Ask(Overlay[str]):
     """Ask; the screen's result is the key of the choice. Esc is always the last choice, and nothing is lost by it."""
-
-    DEFAULT_CSS = "Ask { background: transparent; }"
 
     def __init__(self, question: str, choices: tuple[Choice, ...]) -> None:
         super().__init__()

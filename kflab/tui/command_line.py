@@ -7,7 +7,6 @@ from typing import Any, Protocol
 from textual import events, on
 from textual.app import App, ComposeResult
 from textual.binding import Binding
-from textual.screen import ModalScreen
 from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Input
@@ -22,6 +21,7 @@ from kflab.tui.line_pane import glyphs_of
 from kflab.tui.manifest_pane import ManifestPane
 from kflab.tui.messages import CommandIssued, RequestOpened
 from kflab.tui.output_screen import OutputScreen, answer_lines, assumption_lines, finding_lines
+from kflab.tui.overlay import Overlay
 from kflab.tui.row import Row
 from kflab.tui.tokens import look
 
@@ -57,7 +57,7 @@ class _Hints(Widget):
         return row.strip(look(self.app), width)
 
 
-class CommandLine(ModalScreen[str | None]):
+class CommandLine(Overlay[str | None]):
     """Ask for a line. The result is the line, None when it was left.
 
     Args:
@@ -67,12 +67,12 @@ class CommandLine(ModalScreen[str | None]):
     """
 
     DEFAULT_CSS = """
-    CommandLine { background: transparent; align: left bottom; }
+    CommandLine { align: left bottom; }
     CommandLine #bar { height: auto; width: 100%; }
     CommandLine #row { height: 1; layout: horizontal; background: $tok-sel; }
     CommandLine #sign { width: 2; height: 1; padding: 0 0 0 1; color: $tok-strong; text-style: bold; }
     CommandLine Input { height: 1; border: none; padding: 0; width: 1fr; background: $tok-sel; color: $tok-strong; }
-    CommandLine Input:focus { border: none; }
+    CommandLine Input:focus { border: none; background-tint: $tok-sel 0%; }
     """
 
     BINDINGS = [

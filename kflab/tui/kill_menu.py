@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from textual import events
 from textual.app import ComposeResult
-from textual.screen import ModalScreen
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -12,6 +11,7 @@ from kflab.lab.commands import Command, Kill, Start, Stop
 from kflab.lab.snapshot import Snapshot
 from kflab.manifest.objects import Key
 from kflab.tui.line_pane import glyphs_of
+from kflab.tui.overlay import Overlay
 from kflab.tui.row import Row
 from kflab.tui.text import shorten
 from kflab.tui.tokens import look
@@ -37,10 +37,10 @@ def kill_choices(key: Key | None, snapshot: Snapshot) -> tuple[KillChoice, ...]:
     if key is not None and key.kind == "Pod":
         return (
             KillChoice("c", "crash container", "exit 137, the kubelet restarts it", Kill(key, "crash")),
-            KillChoice("d", "delete, gracefully", "SIGTERM, 30 s or its own grace period", Kill(key, "delete")),
-            KillChoice("f", "delete by force", "grace period 0: gone from the API at once", Kill(key, "force")),
+            KillChoice("d", "delete, gracefully", "SIGTERM, then its grace period", Kill(key, "delete")),
+            KillChoice("f", "delete by force", "grace period 0: gone at once", Kill(key, "force")),
         )
-    api = _switch(snapshot, "apiserver", "a", "API server", "nobody learns anything new, traffic goes on")
+    api = _switch(snapshot, "apiserver", "a", "API server", "nobody learns, traffic goes on")
     if key is not None and key.kind == "Node":
         return (
             _switch(snapshot, f"kube-proxy/{key.name}", "p", "kube-proxy", "its rules stay as they are"),
@@ -86,7 +86,7 @@ class _Menu(Widget):
         return row.strip(look(self.app), width)
 
 
-class KillMenu(ModalScreen[Command | None]):
+class KillMenu(Overlay[Command | None]):
     """Ask what to end. The lab goes on running and is seen around the menu.
 
     No line is chosen at first: enter chooses the most usual, enter again does it; a line's letter does it at once.
@@ -98,7 +98,7 @@ class KillMenu(ModalScreen[Command | None]):
         y: The row on the screen; the menu stands right under it, or above it near the bottom.
     """
 
-    DEFAULT_CSS = "KillMenu { background: transparent; layout: vertical; }"
+    DEFAULT_CSS = "KillMenu { layout: vertical; }"
 
     def __init__(self, key: Key | None, snapshot: Snapshot, x: int = 4, y: int = 4) -> None:
         super().__init__()

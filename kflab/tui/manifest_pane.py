@@ -9,6 +9,7 @@ from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.message import Message
+from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import TextArea
 from textual.worker import get_current_worker
@@ -132,7 +133,8 @@ class ManifestPane(Pane):
         self._snapshot: Snapshot | None = None
         self._drafts: DraftFile | None = None
         self._restored: dict[str, str] = {}
-        self._check_timer = self._draft_timer = None
+        self._check_timer: Timer | None = None
+        self._draft_timer: Timer | None = None
         self._spans: tuple[str, tuple[DocumentSpan, ...]] = ("", ())
 
     def compose(self) -> ComposeResult:
@@ -220,9 +222,9 @@ class ManifestPane(Pane):
         if area is not None:
             row = max(0, min(line - 1, area.document.line_count - 1))
             area.move_cursor((row, max(0, column - 1)))
-            area.call_after_refresh(self._scroll_to, area, row)
+            area.call_after_refresh(self._bring_to_sight, area, row)
 
-    def _scroll_to(self, area: YamlArea, row: int) -> None:
+    def _bring_to_sight(self, area: YamlArea, row: int) -> None:
         """Bring a line to sight, the head of its document first where both fit."""
         span = self._span_at(area.text, row)
         top = span.first if span and row - span.first < area.size.height else max(0, row - 2)

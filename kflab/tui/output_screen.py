@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.screen import ModalScreen
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -14,6 +13,7 @@ from kflab.lab.commands import Finding
 from kflab.tui import clipboard
 from kflab.tui.frame import title_row
 from kflab.tui.line_pane import LinePane, glyphs_of
+from kflab.tui.overlay import Overlay
 from kflab.tui.row import Row, wrap_words
 from kflab.tui.tokens import look
 from kflab.tui.yaml_area import SEVERITY_TOKENS
@@ -114,11 +114,11 @@ class _Title(Widget):
         return row.strip(look(self.app), self.size.width)
 
 
-class OutputScreen(ModalScreen[Place | str | None]):
+class OutputScreen(Overlay[Place | str | None]):
     """Show lines until esc. The result is the place to jump to, ":" for another command, or None."""
 
     DEFAULT_CSS = """
-    OutputScreen { background: transparent; align: left bottom; }
+    OutputScreen { align: left bottom; }
     OutputScreen > #sheet { height: auto; width: 100%; background: $tok-bg; }
     """
 

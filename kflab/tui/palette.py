@@ -7,7 +7,9 @@ from typing import Any
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
+from textual.fuzzy import FuzzySearch
 from textual.markup import escape
+from textual.style import Style
 from textual.widget import Widget
 
 from kflab.lab.commands import Kill
@@ -92,14 +94,14 @@ class LabCommands(Provider):
 
     async def search(self, query: str) -> Hits:
         """What fits the letters typed. Names become `Content` here: `Matcher.highlight` would read them as markup."""
-        matcher = self.matcher(query)
+        fuzzy, style = FuzzySearch(), self.match_style or Style(reverse=True)
         for entry in self.entries():
-            score, offsets = matcher.fuzzy_search.match(query, entry.name)
+            score, offsets = fuzzy.match(query, entry.name)
             if score <= 0:
                 continue
             shown = Content(entry.name)
             for offset in offsets:
-                shown = shown.stylize(matcher.match_style, offset, offset + 1)
+                shown = shown.stylize(style, offset, offset + 1)
             yield Hit(score, shown, entry.run, text=entry.name, help=escape(entry.help))
 
 

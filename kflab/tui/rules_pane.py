@@ -61,7 +61,7 @@ class RulesPane(LinePane):
 
     DEFAULT_CSS = """
     RulesPane Input { dock: bottom; height: 1; border: none; padding: 0 1; background: $tok-sel; display: none; }
-    RulesPane Input:focus { border: none; }
+    RulesPane Input:focus { border: none; background-tint: $tok-sel 0%; }
     RulesPane.-typing Input { display: block; }
     """
 

@@ -29,7 +29,7 @@ class TracePane(LinePane):
 
     DEFAULT_CSS = """
     TracePane Input { dock: bottom; height: 1; border: none; padding: 0 1; background: $tok-sel; display: none; }
-    TracePane Input:focus { border: none; }
+    TracePane Input:focus { border: none; background-tint: $tok-sel 0%; }
     TracePane.-typing Input { display: block; }
     """
 
