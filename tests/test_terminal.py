@@ -44,7 +44,7 @@ def test_start_kill_quit_leaves_the_terminal_as_it_was(tmp_path: Path, started: 
     terminal.press("\r")
     terminal.read_for(0.5)
     terminal.press("\r")
-    terminal.wait_for(lambda text: "crash" in text.lower(), "word of the crash")
+    terminal.wait_for(lambda text: "crashed" in text, "word of the crash")
     terminal.press("\x1b")
     terminal.read_for(0.5)
     terminal.press("q")
