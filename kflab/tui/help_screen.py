@@ -119,7 +119,7 @@ class HelpPane(LinePane):
         self.keys = keys
 
     def build(self, width: int, height: int) -> Sequence[Row]:
-        title = getattr(self.pane, "title", None) or "Topology"
+        title = str(getattr(self.pane, "title", None) or "Topology")
         rows = [Row().put(1, title, "strong", bold=True).right(width - 1, "esc back", "dim")]
         rows += [Row().put(1, line, "text") for line in wrap_words(ABOUT.get(title, ""), min(width - 2, 110)) if line]
         own = bindings_of(self.pane)

@@ -26,7 +26,10 @@ TIMES = {2: "twice"}
 """English has a word for two tries; from three on it is "3 times"."""
 
 SPLIT_FROM = 100
-"""Columns from which the pane has heads, the client's address and the split time bar."""
+"""Columns from which the pane has heads and the split time bar."""
+
+WAY_ROOM = 34
+"""Cells for the way below which the client's address gives way to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +66,20 @@ class TraceLayout:
         status = ms_edge - (13 if split else 11)
         room = status - request
         request_width = min(request_width, max(8, room // (4 if split else 3)))
-        client = request + request_width + 2 if split else 0
-        way = client + 23 if split else request + request_width + 2
+        way = request + request_width + 2
+        client = way if status - way - 23 >= WAY_ROOM else 0
+        way += 23 if client else 0
         return cls(width, time_edge, request, client, way, status, ms_edge, bar, bar_width, split)
 
 
 def head_row(layout: TraceLayout, glyphs: Glyphs) -> Row:
     """The column heads of the wide trace."""
-    row = Row().put(1, "at, s", "faint").put(layout.request, "request", "faint").put(layout.client, "client", "faint")
+    row = Row().put(1, "at, s", "faint").put(layout.request, "request", "faint")
+    if layout.client:
+        row.put(layout.client, "client", "faint")
     row.put(layout.way, f"ingress {glyphs.arrow} pod", "faint").right(layout.ms_edge, "time", "faint")
-    return row.put(layout.bar, "refused, queue, service, network", "faint")
+    words = "refused, queue, service, network"
+    return row.put(layout.bar, words if len(words) <= layout.bar_width + 1 else "where it went", "faint")
 
 
 def request_text(row: TraceRow) -> str:
@@ -150,23 +157,20 @@ def _half_cells(ns: int, full_ns: int, width: int) -> int:
     return max(1, min(2 * width, round(2 * width * ns / full_ns)))
 
 
-def way_pieces(row: TraceRow, glyphs: Glyphs) -> list[tuple[str, str, bool]]:
-    """The way as (text, token, bold): ``4kq2x → m4dd8 ✖ twice → 7xk2p``."""
-    pieces: list[tuple[str, str, bool]] = []
-    if row.ingress:
-        pieces.append((text.tail(row.ingress), "text", False))
-    for one, same in groupby(row.tries, key=lambda one: (one.pod, one.outcome)):
+def way_stations(row: TraceRow, glyphs: Glyphs) -> list[list[tuple[str, str, bool]]]:
+    """The way, station by station, each as pieces of (text, token, bold): ``4kq2x``, ``m4dd8 ✖ twice``, ``7xk2p``."""
+    stations = [[(text.tail(row.ingress), "text", False)]] if row.ingress else []
+    for (pod, outcome), same in groupby(row.tries, key=lambda one: (one.pod, one.outcome)):
         count = len(list(same))
-        if pieces:
-            pieces.append((f" {glyphs.arrow} ", "dim", False))
-        pieces.append((_place(TraceTry(*one)), "text", False))
-        if one[1] != "ok":
-            pieces.append((f" {glyphs.crashed}", "lost", True))
-            words = [one[1]] if one[1] != "refused" else []
+        station = [(_place(TraceTry(pod, outcome)), "text", False)]
+        if outcome != "ok":
+            station.append((f" {glyphs.crashed}", "lost", True))
+            words = [outcome] if outcome != "refused" else []
             words += [TIMES.get(count, f"{count} times")] if count > 1 else []
             if words:
-                pieces.append((" " + " ".join(words), "lost", True))
-    return pieces
+                station.append((" " + " ".join(words), "lost", True))
+        stations.append(station)
+    return stations
 
 
 def _place(one: TraceTry) -> str:
@@ -176,20 +180,26 @@ def _place(one: TraceTry) -> str:
 
 
 def _put_way(line: Row, row: TraceRow, layout: TraceLayout, glyphs: Glyphs) -> None:
-    """Write the way; where it does not fit the first tries go, with a sign, and the last one stays."""
-    pieces = way_pieces(row, glyphs)
+    """Write the way; where it does not fit the first stations go, with a sign, and the last one stays."""
+    arrow = f" {glyphs.arrow} "
+    stations = way_stations(row, glyphs)
     room = layout.status - layout.way - 1
+
+    def width() -> int:
+        cells = sum(cell_len(piece[0]) for station in stations for piece in station)
+        return cells + len(arrow) * (len(stations) - 1) + (2 if cut else 0)
+
     cut = False
-    while len(pieces) > 1 and sum(cell_len(piece[0]) for piece in pieces) + 2 * cut > room:
-        pieces.pop(0)
-        while len(pieces) > 1 and not pieces[0][0].startswith(f" {glyphs.arrow}"):
-            pieces.pop(0)
+    while len(stations) > 1 and width() > room:
+        stations.pop(0)
         cut = True
-        if len(pieces) > 1:
-            pieces.pop(0)
     line.put(layout.way, f"{glyphs.ellipsis} " if cut else "", "dim")
-    for piece, token, bold in pieces:
-        line.put(max(layout.way, line.x), piece, token, bold)
+    for number, station in enumerate(stations):
+        if number:
+            line.add(arrow, "dim")
+        for piece, token, bold in station:
+            left = max(1, layout.way + room - max(layout.way, line.x))
+            line.put(max(layout.way, line.x), text.fit(piece, left, glyphs.ellipsis), token, bold)
 
 
 def scale_ns(latencies_ns: list[int]) -> int:
