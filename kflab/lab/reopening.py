@@ -197,26 +197,23 @@ class Reopener:
         block = self._lab.draws.block(wired.entry.index, number, 1, attempt)
         return [int(word) for word in block[0]]
 
-    def ports(self, wired: Wired, number: int) -> tuple[int, tuple[int, ...]]:
-        """(client's source port, NGINX's source port per try) of a request."""
+    def client_port(self, wired: Wired, number: int) -> int:
+        """The client's source port of a request."""
+        pinned = next((port for n, port, _ in wired.stream.pinned_ports if n == number), 0)
+        return pinned or _port(self.words(wired, number)[Choice.ENTRY])
 
-        def port(word: int) -> int:
-            return int(ephemeral_ports(np.array([word], dtype=np.uint64))[0])
-
-        client = port(self.words(wired, number)[Choice.ENTRY])
-        upstream = [port(self.words(wired, number, attempt)[Choice.BACKEND]) for attempt in range(MAX_TRIES)]
-        for pinned, client_port, first_upstream in wired.stream.pinned_ports:
-            if pinned == number:
-                client = client_port
-                upstream[0] = first_upstream or upstream[0]
-        return client, tuple(upstream)
+    def upstream_ports(self, wired: Wired, number: int) -> tuple[int, ...]:
+        """NGINX's source port of each try of a request."""
+        ports = [_port(self.words(wired, number, attempt)[Choice.BACKEND]) for attempt in range(MAX_TRIES)]
+        ports[0] = next((first for n, _, first in wired.stream.pinned_ports if n == number), 0) or ports[0]
+        return tuple(ports)
 
     def row(self, trace_id: int, one: Record) -> TraceRow:
         """The short form for the trace pane."""
         lab = self._lab
         wired = lab.wiring.wired[one.stream]
         entry = wired.entry
-        client_port, _ = self.ports(wired, one.number)
+        client_port = self.client_port(wired, one.number)
         ingress = lab.wiring.servers[one.ingress][3] if one.ingress >= 0 else None
         tries = tuple(
             TraceTry(self._server_name(server), ANSWER_WORDS.get(answer, "none"))
@@ -256,7 +253,7 @@ class Reopener:
         lab = self._lab
         wired = lab.wiring.wired[one.stream]
         entry = wired.entry
-        client_port, upstream_ports = self.ports(wired, one.number)
+        client_port, upstream_ports = self.client_port(wired, one.number), self.upstream_ports(wired, one.number)
         first = self.words(wired, one.number)
         backend = tuple(self.words(wired, one.number, attempt)[Choice.BACKEND] >> 32 for attempt in range(MAX_TRIES))
         entry_word = first[Choice.ENTRY] >> 32
@@ -448,6 +445,10 @@ class Reopener:
             if isinstance(service, Service):
                 address = join_host_port(service.cluster_ip, chooser.service_port)
         return UpstreamTry(address, status, one.try_ends_ns[k] - one.try_starts_ns[k])
+
+
+def _port(word: int) -> int:
+    return int(ephemeral_ports(np.array([word], dtype=np.uint64))[0])
 
 
 def parts_of(one: Record) -> tuple[tuple[str, int], ...]:

@@ -7,10 +7,13 @@ from collections.abc import Iterable
 from typing import cast
 
 from kflab.cluster.store import Store
+from kflab.dataplane.fan_cache import FanCache
 from kflab.dataplane.iptables import RuleSet, ServiceTable, compile_service
 from kflab.dataplane.node_facts import NodeFacts
+from kflab.dataplane.packets import Packet
 from kflab.dataplane.proxy_config import ProxyConfig
 from kflab.dataplane.service_ports import ServiceRules
+from kflab.dataplane.walk import FanOut
 from kflab.dataplane.world import node_facts
 from kflab.manifest.objects import EndpointSlice, Key, Node, Service
 
@@ -38,6 +41,7 @@ class RuleBook:
         self._tables: dict[int, tuple[int, ServiceTable]] = {}
         """Rules revision → (a store revision that has it, its table)."""
         self._sets: dict[tuple[str, int], RuleSet] = {}
+        self._fans = FanCache()
 
     def table(self, revision: int) -> ServiceTable:
         """All compiled Services as of a store revision."""
@@ -77,6 +81,10 @@ class RuleBook:
             found = self._sets[key] = RuleSet(facts, self.config, self.table(revision), self._family)
         return found
 
+    def fan(self, node: str, revision: int, packet: Packet) -> FanOut:
+        """Everything a node's rules may do with a first packet; equal for nodes that see it alike."""
+        return self._fans.fan(self.rule_set(node, revision), packet)
+
     def slices(self, service: Key, revision: int) -> tuple[EndpointSlice, ...]:
         """A Service's EndpointSlices as of a store revision, in order of creation."""
         self._read()
@@ -89,6 +97,7 @@ class RuleBook:
         self._read_to = 0
         self._tables.clear()
         self._sets.clear()
+        self._fans = FanCache()
 
     def forget_before(self, revision: int) -> None:
         """Drop tables older than a store revision that somebody may still act on."""

@@ -8,6 +8,8 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 
+import numpy as np
+
 from kflab.cluster.ipam import Pins
 from kflab.cluster.store import Store
 from kflab.control import made
@@ -194,8 +196,16 @@ class Lab:
         self.since_event.add(rows)
         self.sampler.add(rows, t_ns)
         self.view.count(rows)
+        self._count_ingress(rows)
         for watcher in self._watchers:
             watcher(rows)
+
+    def _count_ingress(self, rows: Finished) -> None:
+        """Count requests per ingress server: the engine's bins know tries, and a client's connection is none."""
+        through = rows.ingress >= 0
+        answered = rows.status > 0
+        for count, part in ((Count.SERVER_OK, through & answered), (Count.SERVER_BAD, through & ~answered)):
+            self.engine.bins.add(count, rows.ingress[part].astype(np.int64), rows.finish_ns[part])
 
     def watch_rows(self, watcher: Callable[[Finished], None]) -> None:
         """Let somebody see every finished request from now on."""

@@ -13,7 +13,7 @@ from kflab.cluster.store import Store
 from kflab.control.plane import ControlPlane
 from kflab.dataplane.nginx import IngressConfig, route
 from kflab.dataplane.packets import Packet, Verdict, join_host_port
-from kflab.dataplane.walk import FanOut, fan
+from kflab.dataplane.walk import FanOut
 from kflab.engine.engine import Engine
 from kflab.engine.types import Answer, Behaviour, Fan, Pick, Server, Stream
 from kflab.lab.controllers import Controller, Controllers
@@ -317,7 +317,7 @@ class Wiring:
         if revision is None:
             return Fan(answer=Answer.TIMEOUT)
         packet = self.first_packet(chooser)
-        return self._fan(fan(self._book.rule_set(chooser.place, revision), packet), packet.protocol)
+        return self._fan(self._book.fan(chooser.place, revision, packet), packet.protocol)
 
     def first_packet(self, chooser: Chooser) -> Packet:
         """The packet that a node's rules see first for this chooser's stream (source port 0: no rule looks at it)."""
@@ -351,7 +351,7 @@ class Wiring:
         if revision is None:
             return Fan(answer=Answer.TIMEOUT)
         packet = Packet(pod.ip, 0, upstream.address, upstream.port)
-        return self._fan(fan(self._book.rule_set(chooser.place, revision), packet), packet.protocol)
+        return self._fan(self._book.fan(chooser.place, revision, packet), packet.protocol)
 
     def _fan(self, out: FanOut, protocol: str) -> Fan:
         if out.verdict is not Verdict.DNAT:
