@@ -34,9 +34,7 @@ def test_a_rolling_update_keeps_its_bounds_and_ends(replicas, surge, unavailable
     assert plane.next_ns() is None
 
 
-@pytest.mark.parametrize(
-    ("replicas", "surge", "unavailable"), [(1, 1, 0), (3, 1, 0), (4, 1, 1), (10, 3, 2)]
-)
+@pytest.mark.parametrize(("replicas", "surge", "unavailable"), [(1, 1, 0), (3, 1, 0), (4, 1, 1), (10, 3, 2)])
 def test_default_percentages_round_surge_up_and_unavailable_down(replicas, surge, unavailable):
     found = bounds(deployment(replicas))
     assert (found.surge, found.unavailable) == (surge, unavailable)

@@ -41,7 +41,9 @@ def test_a_crash_is_noticed_written_and_synced_in_order_and_in_time(seed, readin
     assert start < noticed.t_ns <= start + 1.13 * S
     assert 10 * MS <= written.t_ns - noticed.t_ns <= 50 * MS
     assert 5 * MS <= sliced.t_ns - written.t_ns <= 50 * MS
-    gone = {f.subject.name: f.t_ns for f in reversed(facts) if f.what is What.RULES_SYNCED and f.revision >= sliced.revision}
+    gone = {
+        f.subject.name: f.t_ns for f in reversed(facts) if f.what is What.RULES_SYNCED and f.revision >= sliced.revision
+    }
     gone.pop("coredns", None)
     assert set(gone) == {"kube-proxy/node-1", "kube-proxy/node-2", "kube-proxy/node-3"}
     assert all(25 * MS <= t - sliced.t_ns <= 1.2 * S for t in gone.values())
