@@ -102,8 +102,8 @@ class _Shape:
             for position, entry in enumerate(value):
                 if entry is not None:
                     self.value(entry, known.of, here, position)
-                elif known.of.form == "struct":
-                    self._wrong(entry, "struct", (*here, position))
+                elif known.of.form != "any":
+                    self._wrong(entry, known.of.form, (*here, position))
 
     def _unknown(self, name: str, known: list[str], path: Path) -> None:
         report = self.report

@@ -214,7 +214,7 @@ def _kube_proxy(tree: Tree, given: Given) -> KubeProxyConfiguration:
         localhost_node_ports=True if local is None else bool(local),
         min_sync_s=duration_s(rules.get("minSyncPeriod"), 1.0),
         sync_s=duration_s(rules.get("syncPeriod"), 30.0),
-        feature_gates=dict(tree.get("featureGates") or {}),
+        feature_gates={name: on for name, on in (tree.get("featureGates") or {}).items() if on is not None},
     )
 
 

@@ -431,3 +431,8 @@ def test_addresses_that_are_none_do_not_come_through() -> None:
 def test_numbers_that_do_not_fit_are_errors() -> None:
     (error,) = read(DEPLOYMENT.replace("replicas: 2", "replicas: 4294967296")).errors
     assert error.message == "spec.replicas: cannot unmarshal number 4294967296 into Go struct field of type int32"
+
+
+def test_an_empty_entry_of_a_list_is_an_error() -> None:
+    (error,) = read(DEPLOYMENT.replace("image: i", "image: i\n        args: [a, ~]")).errors
+    assert error.message == "spec.template.spec.containers[0].args[1]: must be a string, got nothing"
