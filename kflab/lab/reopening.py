@@ -194,8 +194,8 @@ class Reopener:
 
     def words(self, wired: Wired, number: int, attempt: int = 0) -> list[int]:
         """The four draw words of a try."""
-        block = self._lab.draws.block(wired.entry.index, number, 1, attempt)
-        return [int(word) for word in block[0]]
+        words = self._lab.draws.rows(wired.entry.index, np.array([number]), attempt)
+        return [int(word) for word in words[0]]
 
     def client_port(self, wired: Wired, number: int) -> int:
         """The client's source port of a request."""

@@ -109,9 +109,9 @@ class RuleBook:
 
     def _read(self) -> None:
         if not self._read_to:  # the log may no longer begin at revision 0
-            for obj in self._store.of_kind("EndpointSlice"):
-                assert isinstance(obj, EndpointSlice)
-                self._slices_of.setdefault(obj.service, {})[obj.key] = None
+            for piece in self._store.of_kind("EndpointSlice"):
+                assert isinstance(piece, EndpointSlice)
+                self._slices_of.setdefault(piece.service, {})[piece.key] = None
         for change in self._store.changes(self._read_to):
             obj = change.new or change.old
             if isinstance(obj, EndpointSlice):

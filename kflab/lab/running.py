@@ -23,6 +23,7 @@ from kflab.engine.bins import Count
 from kflab.engine.engine import Engine
 from kflab.engine.types import Finished, Timing
 from kflab.errors import KflabError
+from kflab.kubectl.ages import instant
 from kflab.kubectl.complete import completions
 from kflab.lab import applying
 from kflab.lab.commands import (
@@ -465,7 +466,7 @@ class Lab:
     def live_yaml(self, key: Key) -> str:
         """The object as the API server has it now."""
         obj = self.store.get(key)
-        return to_yaml(obj) if obj is not None else f"# {key}: no such object any more\n"
+        return to_yaml(obj, instant(0)) if obj is not None else f"# {key}: no such object any more\n"
 
     def rules_text(self, node: str) -> str:
         """The rules in force on a node, as iptables-save prints them.

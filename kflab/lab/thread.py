@@ -30,8 +30,14 @@ from kflab.lab.snapshot import Snapshot
 from kflab.lab.spec import LabSpec
 from kflab.manifest.objects import Key
 
-STEP_NS = 50_000_000
-"""Largest simulated step at ×1 between two looks at the command queue."""
+STEP_S = 0.04
+"""Wall time between two steps: a snapshot is never older than that."""
+
+MOST_NS = 500_000_000
+"""Largest simulated step between two looks at the clock and the command queue."""
+
+BEHIND_S = 0.25
+"""How much untold wall time is carried; more is dropped, the lab runs slower and says so."""
 
 BUSY_S = 0.02
 """Longest wall time spent advancing before commands and snapshots get their turn: keeps a key press quick."""
@@ -168,17 +174,10 @@ class LabThread:
         while not self._closed.is_set():
             now = time.monotonic()
             running = not self._paused and not self._lab.ended
-            owed_ns = int((now - told) * self._speed * 1e9) if running else 0
-            step_ns = max(STEP_NS, int(STEP_NS * self._speed / 2)) if self._speed > 1 else STEP_NS
-            if running and owed_ns >= min(step_ns, int(self._speed * 1e9 / 20)):
-                deadline = now + BUSY_S
-                while owed_ns > 0 and time.monotonic() < deadline and self._jobs.empty():
-                    step = min(owed_ns, STEP_NS)
-                    self._lab.advance(self._lab.t_ns + step)
-                    owed_ns -= step
-                told = now  # what could not be told in time is dropped, not owed: the lab runs slower and says so
-            elif not running:
+            if not running:
                 told = now
+            elif now - told >= STEP_S:
+                told = self._tell(max(told, now - BEHIND_S), now)
             if now - mark_wall >= 1.0:
                 reached = (self._lab.t_ns - mark_sim) / 1e9 / (now - mark_wall)
                 keeps_up = reached >= 0.98 * self._speed or not running
@@ -190,6 +189,16 @@ class LabThread:
                     self._snapshot = self._draw()
             try:
                 # Paused: sleep until somebody asks for something; running: until the next step is due.
-                self._serve(self._jobs.get(timeout=0.02 if running else 0.25))
+                wait_s = max(0.001, told + STEP_S - time.monotonic()) if running else 0.25
+                self._serve(self._jobs.get(timeout=wait_s))
             except queue.Empty:
                 continue
+
+    def _tell(self, told: float, now: float) -> float:
+        """Advance the lab towards the wall instant `now`, for `BUSY_S` at most; returns how far the story is told."""
+        deadline = time.monotonic() + BUSY_S
+        while told < now and time.monotonic() < deadline and self._jobs.empty():
+            step_s = min(now - told, MOST_NS / 1e9 / self._speed)
+            self._lab.advance(self._lab.t_ns + max(1, int(step_s * self._speed * 1e9)))
+            told += step_s
+        return told
