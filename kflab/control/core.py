@@ -12,7 +12,7 @@ from kflab.cluster.ipam import Allocator, Pins
 from kflab.cluster.store import Change, Store
 from kflab.control.delays import Delays, ns
 from kflab.control.facts import Fact, What
-from kflab.control.heap import Event, EventHeap
+from kflab.control.heap import Event, EventHeap, KubeletEvent
 from kflab.control.index import Index
 from kflab.control.names import uid
 from kflab.control.observers import Observer
@@ -173,8 +173,8 @@ class Core(Mutable):
             self._held.append(event)
         elif event.needs_api and self._outages and (back_ns := self.reconnected_ns(event.actor)) > t_ns:
             self.heap.push(back_ns, event)
-        elif event.of_kubelet and self.stopped and f"kubelet/{event.node}" in self.stopped:  # type: ignore[attr-defined]  # events of kubelets have `node`
-            self._held_kubelet.setdefault(event.node, []).append(event)  # type: ignore[attr-defined]  # as above
+        elif isinstance(event, KubeletEvent) and self.stopped and f"kubelet/{event.node}" in self.stopped:
+            self._held_kubelet.setdefault(event.node, []).append(event)
         else:
             self.controllers[event.room].handle(event)
 

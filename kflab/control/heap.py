@@ -15,13 +15,18 @@ class Event:
     room: ClassVar[str] = ""
     needs_api: ClassVar[bool] = False
     """Held back while the API server is stopped."""
-    of_kubelet: ClassVar[bool] = False
-    """Held back while the kubelet of `node` is stopped; such events have a field `node`."""
 
     @property
     def actor(self) -> str:
         """Component that acts: its watch has to come back after the API server was away."""
         return self.room
+
+
+@dataclass(frozen=True, slots=True)
+class KubeletEvent(Event):
+    """Something a kubelet does: held back while it is stopped."""
+
+    node: str
 
 
 class EventHeap(Mutable):

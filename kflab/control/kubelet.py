@@ -11,7 +11,7 @@ from typing import ClassVar
 from kflab.cluster.store import Change
 from kflab.control.core import Controller, Core
 from kflab.control.facts import What
-from kflab.control.heap import Event
+from kflab.control.heap import Event, KubeletEvent
 from kflab.control.listening import container_ports, has_silent_container, running_containers
 from kflab.control.pleg import Pleg, Relist
 from kflab.control.probes import Probes
@@ -21,13 +21,11 @@ from kflab.manifest.objects import ContainerStatus, Key, Node, Pod, Service
 
 
 @dataclass(frozen=True, slots=True)
-class PodSeen(Event):
+class PodSeen(KubeletEvent):
     """A pod bound to the node reached its kubelet."""
 
     room: ClassVar[str] = "kubelet"
-    of_kubelet: ClassVar[bool] = True
     needs_api: ClassVar[bool] = True
-    node: str
     key: Key
     uid: str
 
@@ -38,23 +36,19 @@ class PodSeen(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class SandboxReady(Event):
+class SandboxReady(KubeletEvent):
     """Pod sandbox and network are there."""
 
     room: ClassVar[str] = "kubelet"
-    of_kubelet: ClassVar[bool] = True
-    node: str
     key: Key
     uid: str
 
 
 @dataclass(frozen=True, slots=True)
-class ContainersStarted(Event):
+class ContainersStarted(KubeletEvent):
     """Containers of a pod run from now on."""
 
     room: ClassVar[str] = "kubelet"
-    of_kubelet: ClassVar[bool] = True
-    node: str
     key: Key
     uid: str
     names: tuple[str, ...]
@@ -71,12 +65,10 @@ class StartsListening(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class RetrySync(Event):
+class RetrySync(KubeletEvent):
     """The pod worker tries again after a sync that failed because a container is in back-off."""
 
     room: ClassVar[str] = "kubelet"
-    of_kubelet: ClassVar[bool] = True
-    node: str
     key: Key
     uid: str
     container: str

@@ -5,19 +5,18 @@ Time only moves when somebody calls `step` or `advance_clock`; commands act at t
 
 import gc
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
-from kflab.cluster.checkpoint import Mutable, clone
+from kflab.cluster.checkpoint import clone
 from kflab.cluster.ipam import Pins
 from kflab.cluster.store import Store
-from kflab.control.admission import admit_service, carry_over, check_update, require_api
+from kflab.control.components import Components
 from kflab.control.core import API_SERVER, ControlDraws, Core
 from kflab.control.corednssync import CorednsSync
 from kflab.control.daemonset import DaemonSetController
 from kflab.control.delays import Delays
 from kflab.control.deployment import DeploymentController
 from kflab.control.endpointslice import EndpointSliceController
-from kflab.control.facts import Fact, What
+from kflab.control.facts import Fact
 from kflab.control.ground_signals import GroundSignals
 from kflab.control.heap import Event
 from kflab.control.ingresssync import IngressSync
@@ -25,9 +24,8 @@ from kflab.control.kubelet import Kubelet
 from kflab.control.lbsync import LbSync
 from kflab.control.load import Loader, pins_check
 from kflab.control.loadbalancers import LoadBalancer
-from kflab.control.node import NodeController, complete
+from kflab.control.node import NodeController
 from kflab.control.observers import Observer
-from kflab.control.pods import mark_deleted
 from kflab.control.probes import Probes
 from kflab.control.proxysync import ProxySync
 from kflab.control.replicaset import ReplicaSetController
@@ -38,23 +36,17 @@ from kflab.control.signals import Signals
 from kflab.control.statefulset import StatefulSetController
 from kflab.control.status import StatusManager
 from kflab.control.termination import Termination
-from kflab.errors import KflabError
+from kflab.control.writes import Writes
 from kflab.manifest.objects import (
-    Deployment,
     Key,
     KubeObject,
     KubeProxyConfiguration,
-    Node,
-    Pod,
-    ReplicaSet,
-    Service,
-    StatefulSet,
 )
 
 USER = "user"
 
 
-class ControlPlane(Mutable):
+class ControlPlane(Writes, Components):
     """Store, controllers, nodes' ground truth and observers of one cluster.
 
     Args:
@@ -242,189 +234,6 @@ class ControlPlane(Mutable):
     def pending(self) -> Sequence[tuple[int, Event]]:
         """What is due, for looking at."""
         return self.core.heap.pending()
-
-    # --- commands at the current instant --------------------------------------------------------------------
-
-    def crash(self, pod_key: Key, exit_code: int = 137, container: str = "") -> tuple[Fact, ...]:
-        """A container's process ends now; nobody has noticed yet.
-
-        Args:
-            pod_key: The pod.
-            exit_code: What it exits with.
-            container: Which one; "": the first that runs.
-
-        Raises:
-            KflabError: When the pod or a running container is not there.
-        """
-        ground = self.core.runtime.get(pod_key)
-        app = [c.name for c in self._pod(pod_key).spec.containers]
-        running = [run.name for run in ground.containers if run.up and run.name in app] if ground is not None else []
-        name = container or next(iter(sorted(running, key=app.index)), "")
-        if name not in running:
-            raise KflabError(
-                f"no running container{' ' + name if name else ''} in pod {pod_key.namespace}/{pod_key.name}"
-            )
-        before = len(self.core.facts)
-        self.kubelet.containers_exited(pod_key, (name,), exit_code, "")
-        return tuple(self.core.facts[before:])
-
-    def delete_pod(self, pod_key: Key, grace_s: int | None = None) -> tuple[Fact, ...]:
-        """kubectl delete pod, now; `grace_s` 0 forces it out of the API at once.
-
-        Raises:
-            KflabError: When it is not there, or nobody answers.
-        """
-        require_api(self.core)
-        before = len(self.core.facts)
-        mark_deleted(self.core, self._pod(pod_key), grace_s, USER)
-        return tuple(self.core.facts[before:])
-
-    def _pod(self, key: Key) -> Pod:
-        pod = self.store.get(key)
-        if not isinstance(pod, Pod):
-            raise KflabError(f'Error from server (NotFound): pods "{key.name}" not found')
-        return pod
-
-    def scale(self, key: Key, replicas: int) -> tuple[Fact, ...]:
-        """kubectl scale, now.
-
-        Raises:
-            KflabError: When the workload is not there or has no replicas, or nobody answers.
-        """
-        require_api(self.core)
-        workload = self.store.get(key)
-        if not isinstance(workload, Deployment | ReplicaSet | StatefulSet):
-            raise KflabError(f'Error from server (NotFound): {key.kind.lower()}s "{key.name}" not found')
-        if replicas < 0:
-            raise KflabError(f"--replicas must be 0 or more, not {replicas}")
-        before = len(self.core.facts)
-        meta = replace(workload.meta, generation=workload.meta.generation + 1)
-        change = (
-            self.core.put(replace(workload, meta=meta, replicas=replicas), USER)
-            if workload.replicas != replicas
-            else None
-        )
-        if change is not None:
-            text = f"{key.kind} {key.name} was scaled from {workload.replicas} to {replicas}"
-            self.core.fact(What.SCALED, key, USER, text, change.revision)
-        return tuple(self.core.facts[before:])
-
-    def apply(self, objects: Iterable[KubeObject], t_ns: int | None = None) -> tuple[Fact, ...]:
-        """Create or update objects, already merged with the live ones: all or none.
-
-        Args:
-            objects: Typed objects as they should be.
-            t_ns: The current instant, for checking; None: not checked.
-
-        Raises:
-            KflabError: In the API server's words; then nothing was written.
-        """
-        if t_ns is not None and t_ns != self.now_ns:
-            self.advance_clock(t_ns)
-        require_api(self.core)
-        wanted = list(objects)
-        for obj in wanted:
-            old = self.store.get(obj.key)
-            if old is not None:
-                check_update(old, obj)
-            elif obj.meta.namespace and self.store.get(Key("Namespace", "", obj.meta.namespace)) is None:
-                named = any(o.kind == "Namespace" and o.meta.name == obj.meta.namespace for o in wanted)
-                if not named:
-                    raise KflabError(f'namespaces "{obj.meta.namespace}" not found')
-        ranges = clone(self.core.addresses)
-        try:
-            ready = [self._admitted(obj) for obj in wanted]
-        except KflabError:
-            self.core.addresses.restore(ranges)
-            raise
-        before = len(self.core.facts)
-        for obj in sorted(ready, key=lambda o: o.kind not in ("Namespace", "Node")):
-            self._write(obj)
-        return tuple(self.core.facts[before:])
-
-    def _admitted(self, obj: KubeObject) -> KubeObject:
-        old = self.store.get(obj.key)
-        merged = carry_over(old, obj) if old is not None else obj
-        if isinstance(merged, Service):
-            return admit_service(self.core, merged, old if isinstance(old, Service) else None, strict=True)
-        if isinstance(merged, Node) and old is None:
-            return complete(self.core, merged, self.store.count("Node") + 1)
-        return merged
-
-    def _write(self, obj: KubeObject) -> None:
-        old = self.store.get(obj.key)
-        change = self.core.create(obj, USER) if old is None else self.core.put(obj, USER)
-        if change is not None:
-            word = "created" if old is None else "configured"
-            self.core.fact(What.APPLIED, obj.key, USER, f"{obj.key} {word}", change.revision)
-
-    def delete(self, key: Key, grace_s: int | None = None) -> tuple[Fact, ...]:
-        """kubectl delete of any object, now; what it owned goes with it.
-
-        Raises:
-            KflabError: When it is not there, or nobody answers.
-        """
-        if key.kind == "Pod":
-            return self.delete_pod(key, grace_s)
-        require_api(self.core)
-        if self.store.get(key) is None:
-            raise KflabError(f'Error from server (NotFound): {key.kind.lower()}s "{key.name}" not found')
-        before = len(self.core.facts)
-        change = self.core.remove(key, USER)
-        if change is not None:
-            self.core.fact(What.APPLIED, key, USER, f"{key} deleted", change.revision)
-        return tuple(self.core.facts[before:])
-
-    # --- components -----------------------------------------------------------------------------------------
-
-    def stop(self, component: str) -> tuple[Fact, ...]:
-        """Stop "apiserver", "kube-proxy/NODE" or "kubelet/NODE" now: knowledge goes stale, traffic goes on.
-
-        Raises:
-            KflabError: For an unknown component, or one that is stopped already.
-        """
-        what, node = self._component(component)
-        if component in self.core.stopped:
-            raise KflabError(f"{component} is stopped already")
-        before = len(self.core.facts)
-        self.core.stopped[component] = self.now_ns
-        self.core.fact(What.COMPONENT_STOPPED, Key("Component", "", component), USER, f"{component} was stopped")
-        if what == "kube-proxy":
-            self.proxies.stop(node)
-        elif what == "kubelet":
-            self.kubelet.pleg.kubelet_stopped(node)
-        return tuple(self.core.facts[before:])
-
-    def start(self, component: str) -> tuple[Fact, ...]:
-        """Start a stopped component now.
-
-        Raises:
-            KflabError: For an unknown component, or one that runs.
-        """
-        what, node = self._component(component)
-        if component not in self.core.stopped:
-            raise KflabError(f"{component} runs already")
-        before = len(self.core.facts)
-        self.core.fact(What.COMPONENT_STARTED, Key("Component", "", component), USER, f"{component} was started")
-        if what == API_SERVER:
-            self.core.release_api()
-        else:
-            del self.core.stopped[component]
-        if what == "kube-proxy":
-            self.proxies.start(node)
-        elif what == "kubelet":
-            self.core.release_kubelet(node)
-            self.kubelet.pleg.kubelet_started(node)
-            self.termination.kubelet_started(node)
-        return tuple(self.core.facts[before:])
-
-    def _component(self, component: str) -> tuple[str, str]:
-        what, _, node = component.partition("/")
-        known = what == API_SERVER and not node
-        known = known or (what in ("kube-proxy", "kubelet") and self.store.get(Key("Node", "", node)) is not None)
-        if not known:
-            raise KflabError(f"no component {component!r}; there are apiserver, kube-proxy/NODE and kubelet/NODE")
-        return what, node
 
     # --- traffic speaks -------------------------------------------------------------------------------------
 

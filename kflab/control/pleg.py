@@ -9,17 +9,15 @@ from typing import ClassVar
 
 from kflab.cluster.checkpoint import Mutable
 from kflab.control.core import Core
-from kflab.control.heap import Event
+from kflab.control.heap import KubeletEvent
 from kflab.manifest.objects import Key
 
 
 @dataclass(frozen=True, slots=True)
-class Relist(Event):
+class Relist(KubeletEvent):
     """A relist that will find something has ended."""
 
     room: ClassVar[str] = "kubelet"
-    of_kubelet: ClassVar[bool] = True
-    node: str
     looked_ns: int
     """When it started looking."""
 

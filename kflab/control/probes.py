@@ -12,7 +12,7 @@ from typing import ClassVar
 from kflab.control.core import Controller, Core
 from kflab.control.delays import SECOND_NS
 from kflab.control.facts import What
-from kflab.control.heap import Event
+from kflab.control.heap import Event, KubeletEvent
 from kflab.control.status import PodWorker, StatusManager
 from kflab.manifest.objects import Container, Key, Probe
 
@@ -20,12 +20,10 @@ STARTUP, READINESS, LIVENESS = "startup", "readiness", "liveness"
 
 
 @dataclass(frozen=True, slots=True)
-class ProbeTick(Event):
+class ProbeTick(KubeletEvent):
     """A probe runs now."""
 
     room: ClassVar[str] = "probes"
-    of_kubelet: ClassVar[bool] = True
-    node: str
     key: Key
     uid: str
     container: str
@@ -34,12 +32,10 @@ class ProbeTick(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class KillContainer(Event):
+class KillContainer(KubeletEvent):
     """A liveness or startup probe failed for good: the container is to be stopped and restarted."""
 
     room: ClassVar[str] = "termination"
-    of_kubelet: ClassVar[bool] = True
-    node: str
     key: Key
     uid: str
     container: str

@@ -59,13 +59,21 @@ class PodRuntime:
         """A container by name."""
         return self.containers[self.names[name]]
 
-    def with_runs(self, *changed: ContainerRun, **others: int | None) -> "PodRuntime":
-        """The same pod with some containers replaced; `others` are started_ns or exited_ns."""
+    def with_runs(
+        self, *changed: ContainerRun, started_ns: int | None = None, exited_ns: int | None = None
+    ) -> "PodRuntime":
+        """The same pod with some containers replaced; times are those of a start or exit happening now."""
         runs = list(self.containers)
         for run in changed:
             runs[self.names[run.name]] = run
         containers = tuple(runs)
-        return replace(self, containers=containers, listening=open_ports(containers), **others)  # type: ignore[arg-type]  # only the two named int fields come here
+        return replace(
+            self,
+            containers=containers,
+            listening=open_ports(containers),
+            started_ns=self.started_ns if started_ns is None else started_ns,
+            exited_ns=self.exited_ns if exited_ns is None else exited_ns,
+        )
 
 
 def open_ports(runs: tuple[ContainerRun, ...]) -> Ports:

@@ -10,7 +10,7 @@ from typing import ClassVar
 from kflab.cluster.checkpoint import Mutable
 from kflab.control.core import STATUS_WRITER, Controller, Core
 from kflab.control.facts import What
-from kflab.control.heap import Event
+from kflab.control.heap import Event, KubeletEvent
 from kflab.manifest.objects import ContainerStatus, Key, Pod, PodSpec, PodStatus
 
 
@@ -57,13 +57,11 @@ class PodWorker(Mutable):
 
 
 @dataclass(frozen=True, slots=True)
-class WriteStatus(Event):
+class WriteStatus(KubeletEvent):
     """A kubelet's status PATCH arrives at the API server."""
 
     room: ClassVar[str] = "status"
     needs_api: ClassVar[bool] = True
-    of_kubelet: ClassVar[bool] = True
-    node: str
     key: Key
     uid: str
 

@@ -11,7 +11,7 @@ from kflab.cluster.store import Change
 from kflab.control.core import STATUS_WRITER, Controller, Core
 from kflab.control.delays import SECOND_NS
 from kflab.control.facts import What
-from kflab.control.heap import Event
+from kflab.control.heap import Event, KubeletEvent
 from kflab.control.kubelet import Kubelet
 from kflab.control.probes import KillContainer
 from kflab.control.status import PodWorker
@@ -19,13 +19,11 @@ from kflab.manifest.objects import Key, Pod
 
 
 @dataclass(frozen=True, slots=True)
-class KillPod(Event):
+class KillPod(KubeletEvent):
     """The kubelet starts to stop a pod."""
 
     room: ClassVar[str] = "termination"
-    of_kubelet: ClassVar[bool] = True
     needs_api: ClassVar[bool] = True
-    node: str
     key: Key
     uid: str
     grace_s: int
@@ -37,12 +35,10 @@ class KillPod(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Sigterm(Event):
+class Sigterm(KubeletEvent):
     """SIGTERM reaches a container."""
 
     room: ClassVar[str] = "termination"
-    of_kubelet: ClassVar[bool] = True
-    node: str
     key: Key
     uid: str
     container: str
@@ -51,12 +47,10 @@ class Sigterm(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Sigkill(Event):
+class Sigkill(KubeletEvent):
     """The grace period is over."""
 
     room: ClassVar[str] = "termination"
-    of_kubelet: ClassVar[bool] = True
-    node: str
     key: Key
     uid: str
     container: str
@@ -87,24 +81,20 @@ class AppExit(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class TearDown(Event):
+class TearDown(KubeletEvent):
     """Sandbox and address go."""
 
     room: ClassVar[str] = "termination"
-    of_kubelet: ClassVar[bool] = True
-    node: str
     key: Key
     uid: str
 
 
 @dataclass(frozen=True, slots=True)
-class RemovePod(Event):
+class RemovePod(KubeletEvent):
     """The kubelet deletes the pod object for good."""
 
     room: ClassVar[str] = "termination"
-    of_kubelet: ClassVar[bool] = True
     needs_api: ClassVar[bool] = True
-    node: str
     key: Key
     uid: str
 
