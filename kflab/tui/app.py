@@ -1,14 +1,15 @@
 """The app: themes, glyphs, the one screen, and how often it asks the lab."""
 
 import os
-from collections.abc import Mapping
 
+from textual import events
 from textual.app import App
 from textual.binding import Binding
 
 from kflab.lab.handle import LabHandle
 from kflab.tui.glyphs import choose
 from kflab.tui.lab_screen import LabScreen
+from kflab.tui.palette import LabCommands
 from kflab.tui.tokens import THEMES
 
 FRAMES_LOCAL = 20
@@ -25,12 +26,12 @@ class KflabApp(App[int]):
         lab: What to show.
         theme: slate, paper or ansi.
         glyphs: "ascii" or "unicode"; "" asks the locale.
-        environment: Where SSH_CONNECTION and NO_COLOR are looked up; the process environment by default.
     """
 
     CSS_PATH = "kflab.tcss"
     TITLE = "kflab"
     COMMAND_PALETTE_BINDING = "ctrl+p"
+    COMMANDS = {LabCommands}
     ENABLE_COMMAND_PALETTE = True
     NOTIFICATION_TIMEOUT = 4
     BINDINGS = [
@@ -59,17 +60,15 @@ class KflabApp(App[int]):
         *,
         theme: str = "slate",
         glyphs: str = "",
-        environment: Mapping[str, str] | None = None,
     ) -> None:
-        environ = os.environ if environment is None else environment
-        no_color = environ.get("NO_COLOR") is not None
+        no_color = "NO_COLOR" in os.environ
         # Without ansi_color Textual still sends greys as 24-bit colour under NO_COLOR.
         super().__init__(ansi_color=True if no_color else None)
-        if no_color and not self.no_color:
-            self.no_color = True
         self.lab = lab
+        self.keys_pressed = 0
+        self._last_key: events.Key | None = None
         self.glyphs = choose(glyphs)
-        self.over_ssh = bool(environ.get("SSH_CONNECTION"))
+        self.over_ssh = bool(os.environ.get("SSH_CONNECTION"))
         self.frames = FRAMES_SSH if self.over_ssh else FRAMES_LOCAL
         if self.over_ssh:
             self.animation_level = "none"
@@ -78,6 +77,13 @@ class KflabApp(App[int]):
         # Under NO_COLOR the grounds must be the terminal's own, so the theme is the one that names none.
         self.theme = "ansi" if no_color else theme if theme in ("slate", "paper", "ansi") else "slate"
         self.main = LabScreen(lab)
+
+    async def on_event(self, event: events.Event) -> None:
+        """Count key presses, so that one press of esc is one step back; a key that bubbles comes here again."""
+        if isinstance(event, events.Key) and event is not self._last_key:
+            self._last_key = event
+            self.keys_pressed += 1
+        await super().on_event(event)
 
     def get_default_screen(self) -> LabScreen:
         """The one screen."""

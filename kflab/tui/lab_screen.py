@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from textual.app import ComposeResult
@@ -15,14 +16,21 @@ from kflab.lab.commands import Command, KillRandom, NextEvent, Pause, Restart, R
 from kflab.lab.handle import LabHandle
 from kflab.lab.snapshot import Snapshot, Span, TraceRow
 from kflab.manifest.objects import Key
+from kflab.tui import lab_words
+from kflab.tui.clipboard import copy
+from kflab.tui.command_line import open_command_line
 from kflab.tui.facts_view import FactsView
-from kflab.tui.frame import Body, PaneFrame
 from kflab.tui.filter_line import FilterLine
+from kflab.tui.frame import Body, PaneFrame
+from kflab.tui.help_screen import open_help
 from kflab.tui.hints import Hints
+from kflab.tui.history import History
 from kflab.tui.keys import LAB_BINDINGS, key_offers
+from kflab.tui.kill_menu import KillMenu
 from kflab.tui.ledger import LedgerView
 from kflab.tui.manifest_pane import ManifestPane
 from kflab.tui.messages import (
+    CommandIssued,
     HopSelected,
     InstantSelected,
     LabMessage,
@@ -40,6 +48,7 @@ from kflab.tui.schematic import SchematicView
 from kflab.tui.shares_pane import SharesPane
 from kflab.tui.status_line import KeyLine, StatusLine, StoryLine
 from kflab.tui.text import instant
+from kflab.tui.tokens import LOOKS
 from kflab.tui.trace_pane import TracePane
 
 VIEWS = ("ledger", "schematic", "nodes")
@@ -103,10 +112,12 @@ class LabScreen(Screen[None]):
             PaneFrame("facts", self.facts, titled=False),
         )
         self.body = Body(frames)
+        self.history = History()
         self.filter = FilterLine(self._filtered)
         self._stale: set[str] = set()
         self._before_request: Widget | None = None
         self._interrupts = 0
+        self._stepped_back = -1
 
     def compose(self) -> ComposeResult:
         yield self.status
@@ -138,6 +149,7 @@ class LabScreen(Screen[None]):
         if snapshot is self.snapshot:
             self.ledger.calm()
             self.say()
+            self.follow_pane_sizes()
             return
         if self.snapshot is not None and self.app.output_waits():  # type: ignore[attr-defined]  # KflabApp
             return
@@ -153,8 +165,13 @@ class LabScreen(Screen[None]):
                 else:
                     self._stale.add(area)
             self.say()
-        if self.ledger.wanted_rows() != self.wish.topology_rows:
-            self.follow_plan()
+        self.follow_pane_sizes()
+
+    def follow_pane_sizes(self) -> None:
+        """Lay out anew when the ledger has grown or somebody began or ended editing."""
+        editing = bool(getattr(self.manifest, "editing", False))
+        if self.ledger.wanted_rows() > self.wish.topology_rows or editing != self.wish.editing:
+            self.want(editing=editing)
 
     def restarted(self) -> None:
         """The clock went back: what was open belongs to a life that is over."""
@@ -205,17 +222,17 @@ class LabScreen(Screen[None]):
 
     def want(self, **changes: Any) -> None:
         """Change what should be on the screen."""
-        from dataclasses import replace
-
         self.wish = replace(self.wish, **changes)
         self.follow_plan()
 
     def follow_plan(self) -> None:
         """Lay the panes out for the size and the wish of now."""
-        from dataclasses import replace
-
         width, height = self.app.size
-        self.wish = replace(self.wish, topology_rows=self.ledger.wanted_rows())
+        rows = self.ledger.wanted_rows()
+        if self.wish.view != "ledger":
+            view = self.schematic if self.wish.view == "schematic" else self.nodes_view
+            rows = max(rows, view.wanted_rows() + 1)
+        self.wish = replace(self.wish, topology_rows=rows)
         moved = self.body.follow(plan(width, height, self.wish))
         if not moved:
             return
@@ -361,6 +378,7 @@ class LabScreen(Screen[None]):
 
     def press(self, action: str) -> None:
         """Run an action of this screen (a click on the key line)."""
+        self._stepped_back = -1
         self.app.call_later(self.run_action, action)
 
     def action_next_pane(self) -> None:
@@ -381,6 +399,32 @@ class LabScreen(Screen[None]):
     def action_kill_random(self) -> None:
         self.hints.did("kill")
         self.submit(KillRandom())
+
+    def action_kill(self) -> None:
+        """The menu of what can be ended or stopped, on the selected row itself."""
+        if self.snapshot is None:
+            return
+        on_ledger = self.wish.view == "ledger" or self.selected is None
+        key = self.ledger.selected_key if on_ledger else self.selected
+        x, y = self.ledger.selected_place() if on_ledger else (4, self.body.frames[self.wish.view].region.y + 1)
+
+        def chosen(command: Command | None) -> None:
+            if command is not None:
+                self.hints.did("kill")
+                self.submit(command)
+
+        self.app.push_screen(KillMenu(key, self.snapshot, x, y), chosen)
+
+    def action_command(self) -> None:
+        self.open_command()
+
+    def open_command(self, start: str = "") -> None:
+        """Open the command line, with a start of a line."""
+        open_command_line(self, self.history, start, self.action_help)
+
+    def action_help(self) -> None:
+        """About the focused pane, then all keys."""
+        open_help(self.app, LAB_BINDINGS)
 
     def action_restart(self) -> None:
         self.submit(Restart())
@@ -414,6 +458,7 @@ class LabScreen(Screen[None]):
             self.want(view=view, tab="topology")
         else:
             self.want(view=view)
+        self.call_after_refresh(self.follow_plan)
         if had or self.body.plan.size == "tabs":
             self.call_after_refresh(self.focus_pane, view)
 
@@ -472,7 +517,14 @@ class LabScreen(Screen[None]):
             self.post_message(HopSelected(numbers[max(0, min(len(numbers) - 1, at + direction))]))
 
     def action_back(self) -> None:
-        """esc: one step at a time."""
+        """esc: one step at a time.
+
+        A pane without a use for the key may hand it on while it also bubbles here by itself; one press is one step.
+        """
+        pressed = getattr(self.app, "keys_pressed", 0)
+        if pressed == self._stepped_back:
+            return
+        self._stepped_back = pressed
         if self.ledger.filter_text:
             self.ledger.set_filter("")
         elif self.wish.lower:
@@ -490,12 +542,75 @@ class LabScreen(Screen[None]):
         else:
             self.focus_pane(self.wish.view)
 
+    def action_edit(self) -> None:
+        """Edit what is selected; the pane shows it already."""
+        self.hints.did("edit")
+        self.show_pane("manifest")
+        self.call_after_refresh(self.manifest.action_edit)
+
+    def action_live(self) -> None:
+        self.show_pane("manifest")
+        self.call_after_refresh(self.manifest.action_live)
+
+    def action_copy(self) -> None:
+        """Copy what the focused pane offers, else the selected name."""
+        focused = self.focused
+        source = getattr(focused, "copy_text", None)
+        if source is not None:
+            text, what = source()
+        elif self.trace is not None:
+            text, what = self.request.copy_text()
+        else:
+            text, what = (self.selected.name, "name") if self.selected is not None else ("", "selection")
+        self.tell(copy(self.app, text, what))
+
     def action_leave(self) -> None:
         self.leave()
 
     def leave(self) -> None:
-        """Quit."""
-        self.app.exit(0)
+        """Quit, after the editor has asked about unwritten edits."""
+
+        def then(may: bool) -> None:
+            if may:
+                self.app.exit(0)
+
+        self.manifest.leave(then)
+
+    # --- command line ---------------------------------------------------------------------------------------------
+
+    def on_command_issued(self, message: CommandIssued) -> None:
+        """A line of the command line: a word for the screen, or a command for the lab."""
+        if message.relayed:
+            return
+        self.hints.did("command")
+        try:
+            asked = lab_words.parse(message.line)
+        except KflabError as error:
+            self.tell(error.message, bad=True)
+            return
+        if isinstance(asked, lab_words.FaceWord):
+            self.do_word(asked)
+        elif asked is not None:
+            self.submit(asked)
+
+    def do_word(self, word: lab_words.FaceWord) -> None:
+        """Do what the screen does itself."""
+        if word.name == "q":
+            self.leave()
+        elif word.name == "w":
+            self.manifest.write(word.argument or None)
+        elif word.name == "theme":
+            if word.argument in LOOKS and word.argument != "plain":
+                self.app.theme = word.argument
+            else:
+                self.tell("themes are slate, paper and ansi", bad=True)
+        elif word.name == "view":
+            if word.argument in VIEWS:
+                self.want(view=word.argument)
+            else:
+                self.tell("views are ledger, schematic and nodes", bad=True)
+        elif word.name == "filter":
+            self.ledger.set_filter(word.argument)
 
     def interrupted(self) -> None:
         """ctrl+c: says how to quit; the second one quits."""

@@ -44,7 +44,6 @@ OUTSIDE_LOOKS = 4
 CAPTURES = 8
 """How many past changes can be drawn again after their bins have left the snapshot."""
 
-WRONG_WAY = frozenset({"KNOWER", "KNOWS", "STRIP"})
 _PATH_KINDS = frozenset({RowKind.HEAD, RowKind.CANDIDATE, RowKind.GROUP, RowKind.FOLD, RowKind.ROUTE})
 
 
@@ -106,8 +105,10 @@ class LedgerView(Pane):
         self._captures: dict[int, Capture] = {}
         self._folding: tuple[object, Folding] | None = None
         self._wanted_rows = 0
+        self._counted: tuple[object, ...] | None = None
         self._lines: list[Strip] = []
         self._paint: Paint | None = None
+        self._started = False
         self._unfolded = ""
 
     # --- what the screen asks -------------------------------------------------------------------------------------
@@ -127,12 +128,16 @@ class LedgerView(Pane):
     def wanted_rows(self) -> int:
         """Rows this pane would like, its axis included. Grows, and never shrinks until the terminal is resized."""
         snapshot = self.lab.snapshot()
-        natural = len(make_rows(snapshot, Wanted(), Folding())) + 1
-        self._wanted_rows = max(self._wanted_rows, natural)
+        counts = (tuple(len(band.candidates) for band in snapshot.bands), len(snapshot.knowledge.knowers))
+        if counts != self._counted:
+            self._counted = counts
+            self._wanted_rows = max(self._wanted_rows, len(make_rows(snapshot, Wanted(), Folding())) + 1)
         return self._wanted_rows
 
     def forget_height(self) -> None:
+        """The terminal was resized: the wish may shrink again."""
         self._wanted_rows = 0
+        self._counted = None
 
     def restart(self) -> None:
         """A new life of the lab: forget marks, scales, captures."""
@@ -272,6 +277,7 @@ class LedgerView(Pane):
         folding = self._fold(snapshot, wanted, height - 1)
         self.rows = make_rows(snapshot, wanted, folding)
         self.matches = sum(row.kind is RowKind.CANDIDATE for row in self.rows) if self.filter_text else 0
+        self._first_selection()
         self._keep_selection()
         self.top = max(0, min(self.top, len(self.rows) - (height - 1)))
         paint = self._make_paint(snapshot, grid)
@@ -464,6 +470,22 @@ class LedgerView(Pane):
             return
         match = next((row for row in self.rows if row.selectable and self.selected_key in row_keys(row)), None)
         self.selected = match.id if match is not None else ""
+
+    def _first_selection(self) -> None:
+        """The cursor stands on a pod from the start, so that `k` has something to kill; nobody is told."""
+        if self._started or not self.rows:
+            return
+        self._started = True
+        pods = [row for row in self.rows if row.kind is RowKind.CANDIDATE and row.band and row.band.kind == "service"]
+        if pods and not self.selected:
+            first = pods[min(1, len(pods) - 1)]
+            self.selected, self.selected_key = first.id, first.key
+
+    def selected_place(self) -> tuple[int, int]:
+        """Column and row on the screen where the selected name stands; the pane's first row without one."""
+        index = next((i for i, row in enumerate(self.rows) if row.id == self.selected), self.top)
+        inside = max(0, min(self.size.height - 2, index - self.top))
+        return self.region.x + self.grid.GLYPH, self.region.y + 1 + inside
 
     @property
     def selected_row(self) -> LedgerRow | None:

@@ -1,0 +1,105 @@
+"""What the command line understands besides kubectl's words: parsing only, no doing."""
+
+from dataclasses import dataclass
+
+from kflab.errors import KflabError
+from kflab.lab.commands import (
+    Command,
+    KillRandom,
+    NextEvent,
+    Pause,
+    Restart,
+    Resume,
+    Run,
+    Save,
+    SetLoad,
+    SetSpeed,
+    Stop,
+)
+from kflab.lab.commands import Start as StartComponent
+
+WORDS: dict[str, str] = {
+    "q": "leave kflab",
+    "w [FILE]": "write the open text, or all edited ones that have a file",
+    "save NAME": "write what was done since the start as a scenario",
+    "assumptions": "what the lab assumed, each with how to override it",
+    "findings": "what looked wrong on opening the manifests",
+    "speed N": "simulated seconds per second, 0.01 to 100",
+    "load N": "multiply the configured load",
+    "pause": "hold the clock",
+    "resume": "let it run",
+    "next": "go to the next control-plane event",
+    "restart": "start the scenario again",
+    "crash": "crash a random ready application pod",
+    "stop COMPONENT": "stop kube-proxy/NODE, kubelet/NODE or apiserver",
+    "start COMPONENT": "start it again",
+    "view NAME": "ledger, schematic or nodes",
+    "theme NAME": "slate, paper or ansi",
+    "filter [TEXT]": "show only rows with this text",
+}
+"""Usage → what it does; everything else goes to the lab as a kubectl command, curl or iptables-save."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaceWord:
+    """Something the screen does itself: `name` is q, w, assumptions, findings, view, theme or filter."""
+
+    name: str
+    argument: str = ""
+
+
+def _number(word: str, argument: str, low: float, high: float) -> float:
+    try:
+        value = float(argument.lstrip("×x"))
+    except ValueError:
+        raise KflabError(f"{word} takes a number from {low:g} to {high:g}, not {argument!r}") from None
+    if not low <= value <= high:
+        raise KflabError(f"{word} takes a number from {low:g} to {high:g}, not {argument}")
+    return value
+
+
+def parse(line: str) -> Command | FaceWord | None:
+    """What a line asks for.
+
+    Args:
+        line: As typed, with or without the leading colon.
+
+    Returns:
+        A command for the lab, a word for the screen, or None for an empty line.
+
+    Raises:
+        KflabError: If a word of the lab has a missing or wrong argument; the message says what it takes.
+    """
+    line = line.strip().removeprefix(":").strip()
+    if not line:
+        return None
+    word, _, argument = line.partition(" ")
+    argument = argument.strip()
+    plain: dict[str, Command] = {
+        "pause": Pause(),
+        "resume": Resume(),
+        "run": Resume(),
+        "next": NextEvent(),
+        "restart": Restart(),
+        "crash": KillRandom(),
+    }
+    if word in plain and not argument:
+        return plain[word]
+    if word == "speed":
+        return SetSpeed(_number(word, argument, 0.01, 100))
+    if word == "load":
+        return SetLoad(_number(word, argument, 0, 1000))
+    if word in ("save", "stop", "start", "view", "theme") and not argument:
+        usage = next(usage for usage in WORDS if usage.split(" ")[0] == word)
+        raise KflabError(f"{usage}: {WORDS[usage]}")
+    if word == "save":
+        return Save(argument)
+    if word == "stop":
+        return Stop(argument)
+    if word == "start":
+        return StartComponent(argument)
+    if word in ("q", "quit", "q!", "exit"):
+        return FaceWord("q")
+    if word in ("w", "assumptions", "findings", "view", "theme", "filter"):
+        return FaceWord(word, argument)
+    return Run(line)

@@ -1,0 +1,325 @@
+"""The ledger as it is painted: text of the lines, selection, filter, lit path, regions."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+from textual.app import App, ComposeResult
+from textual.pilot import Pilot
+
+from kflab.lab.snapshot import Snapshot
+from kflab.manifest.objects import Key
+from kflab.tui.glyphs import ASCII, UNICODE
+from kflab.tui.ledger import LedgerView, differing
+from kflab.tui.messages import InstantSelected, ObjectSelected, RequestClosed, RequestLoaded
+from kflab.tui.tokens import THEMES
+
+from .fakes import CRASH_NS, NODE_A, PODS, PRODUCT_SVC, SNAPSHOTS, FakeLab, request
+
+
+class Bare(App[None]):
+    """The ledger alone, with a clock that only tests move."""
+
+    def __init__(self, lab: FakeLab) -> None:
+        super().__init__()
+        self.seconds = 0.0
+        self.glyphs = UNICODE
+        self.over_ssh = False
+        for theme in THEMES:
+            self.register_theme(theme)
+        self.theme = "slate"
+        self.ledger = LedgerView(lab, clock=lambda: self.seconds)
+        self.heard: list[object] = []
+
+    def compose(self) -> ComposeResult:
+        yield self.ledger
+
+    def on_object_selected(self, message: ObjectSelected) -> None:
+        self.heard.append(message.key)
+
+    def on_instant_selected(self, message: InstantSelected) -> None:
+        self.heard.append((message.key, message.t_ns))
+
+
+@asynccontextmanager
+async def ledger(state: str | Snapshot, width: int = 120, height: int = 24) -> AsyncIterator[tuple[Bare, Pilot[None]]]:
+    app = Bare(FakeLab(state))
+    async with app.run_test(size=(width, height)) as pilot:
+        app.ledger.show(app.ledger.lab.snapshot())
+        app.ledger.focus()
+        await pilot.pause()
+        yield app, pilot
+
+
+def lines(app: Bare) -> list[str]:
+    return [app.ledger.render_line(y).text for y in range(app.ledger.size.height)]
+
+
+def row(app: Bare, words: str) -> str:
+    return next(line for line in lines(app) if words in line)
+
+
+async def test_steady_stands_in_the_columns_of_the_design() -> None:
+    async with ledger("steady") as (app, _):
+        head = row(app, "who chooses")
+        for words, column in (("state", 22), ("address", 34), ("node", 50), ("share", 57), ("-30 s", 75)):
+            assert head.index(words) == column
+        pod = row(app, "product-…-m4dd8")
+        assert pod[3] == "●"
+        assert pod.index("product") == 5
+        assert pod.index("10.244.2.26") == 34
+        assert pod[57:65] == "━━━━━┼──"
+        assert pod[:73].endswith("33.5 %")
+        assert set(pod[90:119]) <= set("▁▂▃▄▅▆▇")
+
+
+async def test_the_crash_runs_through_every_row_in_one_column() -> None:
+    async with ledger("crash_half") as (app, _):
+        shown = lines(app)
+        assert shown[0][96] == "✖"
+        end = next(i for i, line in enumerate(shown) if "node-c rules" in line)
+        assert {line[96] for line in shown[1 : end + 1]} == {"│"}
+        assert shown[0][90:95] == "12.40"
+        assert shown[0][99:102] == "now"
+
+
+async def test_the_gap_is_tinted_until_traffic_moved() -> None:
+    async with ledger("crash_two") as (app, _):
+        strip = app.ledger.render_line(5)
+        tinted, x = set(), 0
+        for segment in strip:
+            if segment.style is not None and segment.style.bgcolor is not None:
+                colour = segment.style.bgcolor.triplet
+                if colour is not None and colour.hex == "#2a1820":
+                    tinted |= set(range(x, x + segment.cell_length))
+            x += segment.cell_length
+        assert tinted == set(range(97, 103))
+        assert lines(app)[0][103] == "◆"
+
+
+async def test_who_learned_when() -> None:
+    async with ledger("crash_two") as (app, _):
+        assert row(app, "node-a rules")[97:117] == "╍╍╍╍╍╍◆ traffic move"
+        assert row(app, "node-c rules").rstrip().endswith("◆ in step")
+        assert "5 of 5" in row(app, "who knows")
+
+
+async def test_a_narrow_terminal_keeps_address_state_and_figure() -> None:
+    async with ledger("crash_half", 80, 21) as (app, _):
+        pod = row(app, "product-…-m4dd8")
+        assert "crashed" in pod
+        assert "10.244.2.26" in pod
+        assert pod[:52].endswith("32.6 %")
+        assert "node-b" not in pod
+
+
+@pytest.mark.parametrize("state", sorted(SNAPSHOTS))
+@pytest.mark.parametrize("width", [60, 80, 92, 104, 120, 132, 200])
+async def test_every_line_is_exactly_as_wide_as_the_pane(state: str, width: int) -> None:
+    async with ledger(state, width, 25) as (app, _):
+        for y in range(25):
+            strip = app.ledger.render_line(y)
+            assert sum(segment.cell_length for segment in strip) == width
+            assert all(segment.style is not None for segment in strip)
+
+
+async def test_arrows_select_rows_and_tell_others() -> None:
+    async with ledger("steady") as (app, pilot):
+        await pilot.press("end")
+        await pilot.press("up", "up")
+        assert app.heard[-1] == NODE_A
+        assert row(app, "node-a rules").startswith("▌")
+
+
+async def test_left_and_right_walk_the_bands() -> None:
+    async with ledger("steady") as (app, pilot):
+        await pilot.press("home", "right", "right", "right", "right")
+        assert app.heard[-1] == PRODUCT_SVC
+
+
+async def test_a_click_selects_the_row_and_the_instant() -> None:
+    async with ledger("crash_half") as (app, pilot):
+        y = lines(app).index(row(app, "product-…-m4dd8"))
+        await pilot.click(LedgerView, offset=(98, y))
+        key, t_ns = next(heard for heard in app.heard if not isinstance(heard, Key))  # type: ignore[misc]
+        assert key == PODS[1]
+        assert CRASH_NS + 100_000_000 <= t_ns < CRASH_NS + 200_000_000
+
+
+async def test_the_selection_survives_everything_that_happens() -> None:
+    async with ledger("steady") as (app, pilot):
+        app.ledger.post_message(_relayed(ObjectSelected(PODS[1])))
+        await pilot.pause()
+        before = lines(app).index(row(app, "▌"))
+        app.ledger.show(SNAPSHOTS["crash_half"]())
+        assert lines(app).index(row(app, "▌")) == before
+
+
+def _relayed(message: ObjectSelected | RequestLoaded | RequestClosed) -> ObjectSelected | RequestLoaded | RequestClosed:
+    return message.copy()
+
+
+async def test_an_open_request_lights_its_path() -> None:
+    async with ledger("crash_half") as (app, pilot):
+        app.ledger.post_message(_relayed(RequestLoaded(request(), 1)))
+        await pilot.pause()
+        numbers = {line[0]: line for line in lines(app)[1:] if line[0].isdigit()}
+        for number, words in {
+            "1": "DNS",
+            "2": "node-a",
+            "3": "ingress-…-4kq2x",
+            "4": "Service",
+            "5": "m4dd8",
+            "7": "7xk2p",
+        }.items():
+            assert words in numbers[number]
+        assert lines(app)[1][1] == "┏"
+        assert numbers["5"][1] == "┗"
+        assert "▼" in lines(app)[0]
+        app.ledger.post_message(_relayed(RequestClosed()))
+        await pilot.pause()
+        assert lines(app)[1][1] == "╭"
+
+
+async def test_sixty_pods_fit_and_one_glyph_is_one_pod() -> None:
+    async with ledger("sixty_pods", 120, 25) as (app, _):
+        frontend = row(app, "frontend")
+        assert frontend.count("●") == 16
+        assert "16 ready" in frontend
+        assert "▴" in row(app, "catalogue")
+        assert row(app, "8 nodes ")[34:47] == "10.0.1.50–57 "
+        assert "9 of 10" in row(app, "▾ orders")
+
+
+async def test_enter_on_more_lists_all() -> None:
+    async with ledger("sixty_pods", 120, 25) as (app, pilot):
+        app.ledger.select(next(row for row in app.ledger.rows if row.kind.value == "more"))
+        await pilot.press("enter")
+        names = [row.candidate.name for row in app.ledger.rows if row.candidate is not None]
+        assert sum(name.startswith("orders") for name in names) == 10
+
+
+async def test_what_is_out_of_sight_is_said() -> None:
+    async with ledger("sixty_pods", 120, 10) as (app, pilot):
+        assert "▼" in lines(app)[0]
+        await pilot.press("end")
+        assert "▲" in lines(app)[0]
+        assert "8 nodes' rules" in "\n".join(lines(app))
+
+
+async def test_plus_unfolds_and_minus_folds() -> None:
+    async with ledger("sixty_pods", 120, 40) as (app, pilot):
+        band = next(row for row in app.ledger.rows if row.band is not None and row.band.kind == "lb")
+        app.ledger.select(band)
+        app.ledger.fold(True)
+        assert any(row.kind.value == "group" and row.band.kind == "lb" for row in app.ledger.rows if row.band)
+        app.ledger.fold(False)
+        assert not any(row.kind.value == "group" and row.band.kind == "lb" for row in app.ledger.rows if row.band)
+        await pilot.pause()
+
+
+async def test_figures_change_at_most_four_times_a_second() -> None:
+    async with ledger("steady") as (app, _):
+        snapshot = app.ledger.lab.snapshot()
+        bands = tuple(replace(band, rate_rps=77.0) if band.kind == "client" else band for band in snapshot.bands)
+        app.seconds = 0.1
+        app.ledger.show(replace(snapshot, bands=bands, t_ns=snapshot.t_ns + 1))
+        assert "1,000/s" in row(app, "client")
+        app.seconds = 0.3
+        app.ledger.show(replace(snapshot, bands=bands, t_ns=snapshot.t_ns + 2))
+        assert " 77/s" in row(app, "client")
+
+
+async def test_the_last_figures_come_through_when_the_lab_rests() -> None:
+    async with ledger("steady") as (app, _):
+        snapshot = app.ledger.lab.snapshot()
+        bands = tuple(replace(band, rate_rps=77.0) if band.kind == "client" else band for band in snapshot.bands)
+        app.seconds = 0.1
+        app.ledger.show(replace(snapshot, bands=bands, t_ns=snapshot.t_ns + 1))
+        app.seconds = 0.5
+        app.ledger.calm()
+        assert " 77/s" in row(app, "client")
+
+
+async def test_a_changed_state_word_is_bold_for_a_second() -> None:
+    async with ledger("steady") as (app, _):
+        app.seconds = 1.0
+        app.ledger.show(SNAPSHOTS["crash_half"]())
+
+        def bold() -> bool:
+            y = lines(app).index(row(app, "m4dd8  crashed"))
+            return any(
+                segment.style is not None and bool(segment.style.bold) and "crashed" in segment.text
+                for segment in app.ledger.render_line(y)
+            )
+
+        assert bold()
+        app.seconds = 2.1
+        app.ledger.calm()
+        assert not bold()
+
+
+async def test_between_two_frames_only_changed_lines_are_repainted() -> None:
+    async with ledger("steady") as (app, _):
+        painted: list[object] = []
+        original = app.ledger.refresh
+
+        def spy(*regions: object, **options: object) -> LedgerView:
+            painted.extend(regions)
+            return original(*regions, **options)  # type: ignore[arg-type]  # a spy hands on what it is given
+
+        app.ledger.refresh = spy  # type: ignore[method-assign,assignment]  # a spy for this test
+        snapshot = app.ledger.lab.snapshot()
+        app.ledger.show(replace(snapshot, t_ns=snapshot.t_ns + 1))
+        assert painted == []
+
+
+async def test_hostile_names_are_data() -> None:
+    snapshot = SNAPSHOTS["steady"]()
+    band = snapshot.bands[-1]
+    names = ("[/]", "x\x1b[2J\u202ey", "漢字漢字漢字漢字漢字漢字")
+    pods = tuple(replace(pod, name=name) for pod, name in zip(band.candidates, names, strict=True))
+    hostile = replace(
+        snapshot, bands=(*snapshot.bands[:-1], replace(band, candidates=pods, detail="[bold]/[a-z]+(/|$)"))
+    )
+    async with ledger(hostile) as (app, _):
+        text = "\n".join(lines(app))
+        assert "[/]" in text
+        assert "[bold]/[a-z]+(/|$)" in text
+        assert "\x1b" not in text
+        assert "\u202e" not in text
+        for y in range(24):
+            assert app.ledger.render_line(y).cell_length == 120
+
+
+async def test_ascii_screens_are_ascii() -> None:
+    async with ledger("crash_two") as (app, _):
+        app.glyphs = ASCII
+        app.ledger.show(replace(app.ledger.lab.snapshot()))
+        assert [line for line in lines(app) if not line.isascii()] == []
+
+
+async def test_an_old_change_can_be_looked_at_again() -> None:
+    async with ledger("crash_two") as (app, _):
+        old = SNAPSHOTS["crash_two"]()
+        for t in range(20):
+            app.ledger.show(replace(old, t_ns=old.t_ns + t * 400_000_000))
+        before = row(app, "m4dd8")[90:119]
+        assert "▃" in before or "▂" in before
+        far = old.t_ns + 60_000_000_000
+        bare = SNAPSHOTS["steady"]()
+        app.ledger.show(replace(bare, t_ns=far, first_bin=far // 100_000_000 - 119))
+        app.ledger.step_change(-1)
+        assert lines(app)[0][90:97] == "12.40 ✖"
+        assert row(app, "m4dd8")[97:103].strip()
+
+
+def test_differences_are_found_from_both_ends() -> None:
+    from rich.segment import Segment
+    from rich.style import Style
+    from textual.strip import Strip
+
+    a = Strip([Segment("ab", Style()), Segment("cd", Style(bold=True)), Segment("ef", Style())])
+    b = Strip([Segment("ab", Style()), Segment("xy", Style(bold=True)), Segment("ef", Style())])
+    assert differing(a, b) == (2, 4)
