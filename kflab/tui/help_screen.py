@@ -104,7 +104,8 @@ def as_bindings(bindings: Iterable[BindingType]) -> list[Binding]:
 def pane_of(focused: Widget | None) -> Widget | None:
     """The pane around a widget: the nearest ancestor with a title of its own."""
     for widget in focused.ancestors_with_self if focused is not None else ():
-        if isinstance(widget, Widget) and getattr(widget, "title", ""):
+        title: object = getattr(widget, "title", None)
+        if isinstance(widget, Widget) and title:
             return widget
     return None
 
@@ -131,7 +132,7 @@ class HelpPane(LinePane):
             Row().put(1, "Command line", "strong", bold=True).add("  tab completes, ↑ is the line before", "dim"),
         ]
         words = [(f":{usage}", what) for usage, what in WORDS.items()]
-        rows += self._table(words, width)
+        rows += self._table([("tab", "completes"), ("up", "the line before"), *words], width)
         rows += [Row(), Row().put(1, "and kubectl's, with or without the word kubectl", "dim")]
         return [*rows, *self._table(list(KUBECTL), width)]
 
@@ -146,7 +147,9 @@ class HelpPane(LinePane):
         rows = []
         for key, words in pairs:
             lines = wrap_words(words, max(10, min(width - at - 1, 100)))
-            row = Row().put(1, key, "strong", bold=True)
+            heads = wrap_words(key, width - 2)
+            rows += [Row().put(1, head, "strong", bold=True) for head in heads[:-1]]
+            row = Row().put(1, heads[-1], "strong", bold=True)
             if row.x >= at:
                 rows.append(row)
                 row = Row()

@@ -116,7 +116,7 @@ class SharesPane(LinePane):
     def _verdict(self, group: ShareGroup, at: int, width: int) -> list[Row]:
         """``luck, not structure: p = 0.91`` and how many connections that is about."""
         right = f"n = {group.n:,} since {text.instant(group.since_ns)}"
-        p = "" if group.p_value is None else f"p = {p_words(group.p_value)}"
+        p = "" if group.p_value is None else p_words(group.p_value)
         if group.word == "structural":
             words, token = ": ".join(part for part in ("structural", group.why or p) if part), "late"
             if group.why and p:
@@ -137,7 +137,7 @@ class SharesPane(LinePane):
 
 
 def p_words(p: float) -> str:
-    """``0.91``, ``0.003``, ``< 10⁻⁴``."""
+    """``p = 0.91``, ``p = 0.0031``, ``p < 0.0001``."""
     if p < 1e-4:
-        return "< 0.0001"
-    return f"{p:.2f}" if p >= 0.095 else f"{p:.2g}"
+        return "p < 0.0001"
+    return f"p = {p:.2f}" if p >= 0.095 else f"p = {p:.2g}"
