@@ -19,8 +19,12 @@ POD_ENDS = ("crash", "delete", "force")
 HOLD_NS = 10_000_000_000
 """How long after all know the sentence stays before the hint comes back."""
 
-LATER_NS = 5_000_000_000
-"""A consequence written this long after the change is still counted as its effect when nothing was written before."""
+_STOPPED = {
+    "apiserver": "Nobody can learn anything; traffic goes on by the rules there are.",
+    "kube-proxy": "Its rules stay as they are and the kernel goes on following them.",
+    "kubelet": "Nobody looks after its pods: a crash there would go unnoticed.",
+}
+"""What stopping a component means, by its kind."""
 
 
 @dataclass(slots=True)
@@ -272,7 +276,21 @@ class Knowing:
             if expected_share and incident.calling | {""} and incident.moved_ns is None:
                 rest += f": {expected_share}"
             return (first, Span(rest + ".", "strong"))
-        return (first,)
+        return (first, Span(self._other_words(incident, now_ns), "strong"))
+
+    def _other_words(self, incident: Incident, now_ns: int) -> str:
+        """The second half of the sentence for changes that end no pod."""
+        if incident.kind == "stop":
+            return _STOPPED.get(incident.what.partition("/")[0].partition(" ")[0], "What it does is not done.")
+        if incident.kind == "start":
+            return "It catches up with what it missed."
+        if incident.target is None:
+            return "No rule has changed so far."
+        behind = [o.name for o in self._observers.values() if o.running and o.revision < incident.target]
+        if behind:
+            return f"Rules are changing: {len(behind)} observers still act on the past."
+        last = max(incident.learned.values(), default=incident.t_ns)
+        return f"All rules carry it since +{(last - incident.t_ns) / 1e9:.2f} s."
 
 
 def _state_of(obj: object, pod: Key) -> tuple[bool | None, bool | None, bool | None] | None:

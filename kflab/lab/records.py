@@ -1,7 +1,7 @@
 """Finished requests as the lab remembers them: a sample for the trace pane, totals for the report.
 
-Sampling is part of the story: one request per 50 ms of simulated time, a failed one before a retried one before an
-ordinary one, earliest first. Neither slabs nor the screen change which.
+Sampling is part of the story: per 50 ms of simulated time the first request to finish, whatever became of it, and the
+first failed and the first retried one beside it. Neither slabs nor the screen change which.
 """
 
 from collections import Counter, deque
@@ -13,7 +13,7 @@ import numpy as np
 from kflab.engine.types import MAX_TRIES, Answer, Finished
 
 SAMPLE_NS = 50_000_000
-"""One traced request per this much simulated time."""
+"""Requests are sampled per this much simulated time."""
 
 KEPT_TRACES = 400
 """Sampled requests that can still be opened."""
@@ -132,8 +132,8 @@ class Sampler:
         self.traces: deque[tuple[int, Record]] = deque(maxlen=KEPT_TRACES)
         """(trace id, record), oldest first."""
         self.seen = 0
-        self._open: dict[int, tuple[int, Record]] = {}
-        """Sampling interval → (rank, record) while more rows may still finish in it."""
+        self._open: dict[int, dict[int, Record]] = {}
+        """Sampling interval → what was sampled, by kind (0 any, 1 failed, 2 retried), while it may still grow."""
         self._recent: deque[Finished] = deque()
         self._recent_rows = 0
 
@@ -144,17 +144,21 @@ class Sampler:
             self._recent_rows += len(rows)
             while self._recent_rows > KEPT_ROWS and len(self._recent) > 1:
                 self._recent_rows -= len(self._recent.popleft())
-            interval = rows.finish_ns // SAMPLE_NS
-            rank = np.where((rows.status < 200) | (rows.status >= 400), 0, np.where(rows.tries > 1, 1, 2))
-            order = np.lexsort((np.arange(len(rows)), rank, interval))
-            first = np.ones(len(order), dtype=bool)
-            first[1:] = interval[order][1:] != interval[order][:-1]
-            for i in order[first]:
-                key, level = int(interval[i]), int(rank[i])
-                if key not in self._open or level < self._open[key][0]:
-                    self._open[key] = (level, record(rows, int(i)))
+            self._sample(rows)
         for key in sorted(k for k in self._open if (k + 1) * SAMPLE_NS <= now_ns):
-            self.remember(self._open.pop(key)[1])
+            chosen = {(one.stream, one.number): one for one in self._open.pop(key).values()}
+            for one in sorted(chosen.values(), key=lambda one: (one.finish_ns, one.stream, one.number)):
+                self.remember(one)
+
+    def _sample(self, rows: Finished) -> None:
+        interval = rows.finish_ns // SAMPLE_NS
+        failed = (rows.status < 200) | (rows.status >= 400)
+        kinds = (np.ones(len(rows), dtype=bool), failed, ~failed & (rows.tries > 1))
+        for kind, mask in enumerate(kinds):
+            found = np.flatnonzero(mask)
+            keys, first = np.unique(interval[found], return_index=True)
+            for key, i in zip(keys.tolist(), found[first].tolist(), strict=True):
+                self._open.setdefault(key, {}).setdefault(kind, record(rows, i))
 
     def remember(self, one: Record) -> int:
         """Add a record to the trace list; returns its id."""

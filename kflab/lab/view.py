@@ -1,5 +1,6 @@
 """From a running lab to one immutable snapshot."""
 
+from fractions import Fraction
 from math import erfc, sqrt
 from typing import TYPE_CHECKING, cast
 
@@ -44,6 +45,8 @@ class View:
         """Server → tries lost since the last change."""
         self._saved: dict[int, int] = {}
         """Server → requests that lost a try there and still went well."""
+        self._answered: dict[int, int] = {}
+        """Server → requests answered since the last change."""
         self._traces: dict[int, TraceRow] = {}
 
     # --- counting -------------------------------------------------------------------------------------------
@@ -52,10 +55,12 @@ class View:
         """A change happened: count anew."""
         self._lost.clear()
         self._saved.clear()
+        self._answered.clear()
 
     def count(self, rows: Finished) -> None:
         """Attribute lost tries to servers and to the observers whose rules sent them there."""
         lab = self._lab
+        self._count_answers(rows)
         lost = rows.try_answer > Answer.OK
         if not len(rows) or not lost.any() or lab.knowing.incident is None:
             return
@@ -72,6 +77,14 @@ class View:
             if good[i]:
                 for server in counted:
                     self._saved[server] = self._saved.get(server, 0) + 1
+
+    def _count_answers(self, rows: Finished) -> None:
+        answered = rows.try_server[rows.try_answer == Answer.OK]
+        through = rows.ingress[(rows.ingress >= 0) & (rows.status > 0)]
+        for servers in (answered, through):
+            counts = np.bincount(servers[servers >= 0])
+            for server in np.flatnonzero(counts).tolist():
+                self._answered[server] = self._answered.get(server, 0) + int(counts[server])
 
     def _caller(self, stream: int, node: int, ingress: int) -> str:
         """Observer by whose knowledge the last leg's choice was made."""
@@ -203,7 +216,8 @@ class View:
             ip, port, _, pod = lab.wiring.servers[candidate]
             state, _ = self.pod_state(pod, lab.store.get(pod) if pod else None)
             rows.append(
-                ShareRow(pod or Key("Endpoint", "", f"{ip}:{port}"), state, seen[candidate], seen[candidate], None,
+                ShareRow(pod or Key("Endpoint", "", f"{ip}:{port}"), state, seen[candidate],
+                         self._answered.get(candidate, 0), Fraction(share).limit_denominator(1000),
                          int(low * n), int(high * n) + 1)
             )  # fmt: skip
         p_value = min(1.0, smallest * len(rows))
