@@ -48,6 +48,11 @@ class ControlDraws(Protocol):
         ...
 
 
+def address_of(key: Key) -> str:
+    """An object's part of the address of its draws."""
+    return f"{key.kind}/{key.namespace}/{key.name}"
+
+
 class Controller(Mutable):
     """Base of all controllers: acts on its own events, hears of writes to its kinds."""
 
@@ -229,13 +234,14 @@ class Core(Mutable):
 
     # --- draws ----------------------------------------------------------------------------------------------
 
-    def delay(self, name: str, obj: str) -> int:
+    def delay(self, name: str, about: Key | str) -> int:
         """A delay in ns: drawn for this object, anew each time; a fixed value while settling."""
         if self.quiet:
             return self._middles[name]
         low, high = self.spans[name]
         if high <= low:
             return low
+        obj = about if isinstance(about, str) else address_of(about)
         return self.draws.control_between(name, obj, self.next_draw(name, obj), low, high + 1)
 
     def bits(self, purpose: str, obj: str) -> int:
@@ -249,9 +255,9 @@ class Core(Mutable):
         drawn[purpose] = n + 1
         return n
 
-    def forget_draws(self, obj: str) -> None:
+    def forget_draws(self, key: Key) -> None:
         """An object with a name of its own is gone for good: its counters are not needed again."""
-        self._drawn.pop(obj, None)
+        self._drawn.pop(address_of(key), None)
 
     def _draw_number(self, obj: str, n: int, low: int, high: int) -> int:
         return self.draws.control_between("address", obj, n, low, high)

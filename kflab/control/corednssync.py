@@ -12,7 +12,7 @@ from kflab.control.core import Controller, Core
 from kflab.control.facts import What
 from kflab.control.heap import Event
 from kflab.control.observers import Observer
-from kflab.manifest.objects import Key, Service
+from kflab.manifest.objects import Key
 
 NAME = "coredns"
 
@@ -48,13 +48,14 @@ class CorednsSync(Controller):
         self.core.push_at(self._last_ns, DnsLearned(change.revision))
 
     def handle(self, event: Event) -> None:
-        """Answers are from this revision now; told where a name's answer can differ."""
+        """Answers are from this revision now."""
         assert isinstance(event, DnsLearned)
         self.observer.learn(self.core.now_ns, event.revision)
         change = next(iter(self.core.store.changes(event.revision - 1)), None)
-        if change is not None and isinstance(change.new or change.old, Service):
-            text = f"CoreDNS knows the new state of {change.key.name}.{change.key.namespace}"
-            self.core.fact(What.RULES_SYNCED, Key("Observer", "", NAME), NAME, text, event.revision)
+        about = f"the new state of {change.key}" if change is not None else "a new state"
+        self.core.fact(
+            What.RULES_SYNCED, Key("Observer", "", NAME), NAME, f"CoreDNS answers from {about}", event.revision
+        )
 
     def finish_settling(self) -> None:
         """It knows everything."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from kflab.cluster.store import Change
-from kflab.control.core import Controller, Core
+from kflab.control.core import Controller, Core, address_of
 from kflab.control.heap import Event
 from kflab.control.names import generated
 from kflab.control.pods import active, create_pod, mark_deleted, owned_pods
@@ -69,7 +69,7 @@ class DaemonSetController(Controller):
     def _enqueue(self, key: Key) -> None:
         if key not in self._queued:
             self._queued[key] = None
-            wait = self.core.delay("watch_s", key.name) + self.core.delay("controller_s", key.name)
+            wait = self.core.delay("watch_s", key) + self.core.delay("controller_s", key)
             self.core.push(wait, SyncDaemonSet(key))
 
     def handle(self, event: Event) -> None:
@@ -98,7 +98,7 @@ class DaemonSetController(Controller):
     def _create(self, ds: DaemonSet, spec: PodSpec, node: str) -> None:
         name = ""
         while not name or self.core.store.get(Key("Pod", ds.meta.namespace, name)) is not None:
-            name = generated(f"{ds.meta.name}-", self.core.bits("pod-name", f"{ds.meta.name}/{node}"))
+            name = generated(f"{ds.meta.name}-", self.core.bits("pod-name", f"{address_of(ds.key)}/{node}"))
         bound = replace(spec, affinity=_on_node(spec.affinity, node))
         meta = Meta(name, ds.meta.namespace, ds.template.labels, ds.template.annotations)
         ordinal = self._created.get(ds.key, 0)

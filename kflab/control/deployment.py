@@ -68,7 +68,7 @@ class DeploymentController(Controller):
     def _enqueue(self, key: Key) -> None:
         if key.kind == "Deployment" and key not in self._queued:
             self._queued[key] = None
-            wait = self.core.delay("watch_s", key.name) + self.core.delay("controller_s", key.name)
+            wait = self.core.delay("watch_s", key) + self.core.delay("controller_s", key)
             self.core.push(wait, SyncDeployment(key))
 
     def handle(self, event: Event) -> None:

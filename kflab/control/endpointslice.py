@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from kflab.cluster.store import Change
-from kflab.control.core import Controller, Core
+from kflab.control.core import Controller, Core, address_of
 from kflab.control.endpoints import belongs, endpoint, endpoint_ports, family_of, with_hints, zone_of
 from kflab.control.facts import What
 from kflab.control.heap import Event
@@ -77,7 +77,7 @@ class EndpointSliceController(Controller):
     def _enqueue(self, key: Key) -> None:
         if key not in self._queued:
             self._queued[key] = None
-            self.core.push(self.core.delay("endpointslice_s", key.name), SyncService(key))
+            self.core.push(self.core.delay("endpointslice_s", key), SyncService(key))
 
     def handle(self, event: Event) -> None:
         """Write what differs."""
@@ -166,9 +166,7 @@ class EndpointSliceController(Controller):
     def _create(self, service: Service, group: Group, entries: list[Endpoint], labels: dict[str, str]) -> None:
         name = ""
         while not name or self.core.store.get(Key("EndpointSlice", service.meta.namespace, name)) is not None:
-            name = generated(
-                f"{service.meta.name}-", self.core.bits("slice-name", f"{service.meta.namespace}/{service.meta.name}")
-            )
+            name = generated(f"{service.meta.name}-", self.core.bits("slice-name", address_of(service.key)))
         meta = Meta(name, service.meta.namespace, labels, owner=service.key)
         change = self.core.create(EndpointSlice(meta, None, None, group[0], tuple(entries), group[1]), BY)
         self._tell(service, change)

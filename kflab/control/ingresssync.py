@@ -136,7 +136,7 @@ class IngressSync(Controller):
         for key, known in self.pods.items():
             if not known.observer.running or not self._concerned(known, change):
                 continue
-            arrival = self.core.now_ns + self.core.delay("ingress_watch_s", f"ingress/{key.name}")
+            arrival = self.core.now_ns + self.core.delay("ingress_watch_s", key)
             if self.core.has_reconnects:
                 arrival = max(arrival, self.core.reconnected_ns(known.observer.name))
             known.last_arrival = max(arrival, known.last_arrival)
@@ -186,9 +186,9 @@ class IngressSync(Controller):
         if not carried:
             return
         reloads = any(entry[2] for entry in carried)
-        done = now + self.core.delay("ingress_post_s", f"ingress/{pod.name}")
+        done = now + self.core.delay("ingress_post_s", pod)
         if reloads:
-            done += self.core.delay("ingress_reload_s", f"ingress/{pod.name}")
+            done += self.core.delay("ingress_reload_s", pod)
         else:
             done = self._next_poll(pod, done)
         known.effective = max(done, known.effective)

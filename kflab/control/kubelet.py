@@ -100,7 +100,7 @@ class Kubelet(Controller):
             old = change.old
             bound = not (isinstance(old, Pod) and old.spec.node_name)
             if bound and self.status.worker(new.key, new.meta.uid) is None:
-                wait = self.core.delay("kubelet_watch_s", new.meta.name)
+                wait = self.core.delay("kubelet_watch_s", new.key)
                 self.core.push(wait, PodSeen(new.spec.node_name, new.key, new.meta.uid))
 
     def handle(self, event: Event) -> None:
@@ -134,7 +134,7 @@ class Kubelet(Controller):
             self._waiting[key] = uid
             return
         self.new_worker(pod, self.core.now_ns)
-        wait = self.core.delay("image_pull_s", key.name) + self.core.delay("sandbox_s", key.name)
+        wait = self.core.delay("image_pull_s", key) + self.core.delay("sandbox_s", key)
         self.core.push(wait, SandboxReady(pod.spec.node_name, key, uid))
 
     def new_worker(self, pod: Pod, seen_ns: int) -> PodWorker:
@@ -157,14 +157,14 @@ class Kubelet(Controller):
             ips = self.core.addresses.allocate_pod_ips(worker.node, self.core.pinned_ips.pop(key, ""))
         if not ips:
             # The CNI plugin has no address left: the sync fails and is tried again.
-            self.core.push(self.core.delay("sync_retry_s", key.name), SandboxReady(worker.node, key, uid))
+            self.core.push(self.core.delay("sync_retry_s", key), SandboxReady(worker.node, key, uid))
             return
         worker.pod_ips = ips
         self.core.set_ground(key, self.ground(pod, worker, ips))
         inits = sum(c.restart_policy != "Always" for c in worker.spec.init_containers)
-        wait = self.core.delay("container_start_s", key.name)
+        wait = self.core.delay("container_start_s", key)
         for _ in range(inits):
-            wait += self.core.delay("init_container_s", key.name)
+            wait += self.core.delay("init_container_s", key)
         names = tuple(c.name for c in running_containers(worker.spec))
         self.core.push(wait, ContainersStarted(worker.node, key, uid, names))
 
@@ -187,7 +187,7 @@ class Kubelet(Controller):
         if worker is None or worker.kill or ground is None or not ground.sandbox:
             return
         now = self.core.now_ns
-        wait = self.core.delay("app_listen_s", key.name)
+        wait = self.core.delay("app_listen_s", key)
         runs = []
         for name in names:
             run = ground.container(name)
@@ -296,7 +296,7 @@ class Kubelet(Controller):
         first = self.core.spans["crash_backoff_s"][0]
         longest = self.core.spans["crash_backoff_max_s"][0]
         worker.back_off[name] = (first if fresh or entry is None else min(2 * entry[0], longest), now)
-        wait = self.core.delay("container_restart_s", worker.key.name)
+        wait = self.core.delay("container_restart_s", worker.key)
         self.core.push(wait, ContainersStarted(worker.node, worker.key, worker.uid, (name,)))
 
     def _back_off(self, worker: PodWorker, name: str, waits: int, retry: bool) -> None:
@@ -307,7 +307,7 @@ class Kubelet(Controller):
         if not retry:
             text = f"kubelet on {worker.node} waits {waits / 1e9:g} s before it restarts {name} of {worker.key.name}"
             self.core.fact(What.BACK_OFF, worker.key, f"kubelet {worker.node}", text)
-        wait = self.core.delay("sync_retry_s", worker.key.name)
+        wait = self.core.delay("sync_retry_s", worker.key)
         self.core.push(wait, RetrySync(worker.node, worker.key, worker.uid, name, status.restarts + 1))
 
     # --- ground truth changes -------------------------------------------------------------------------------

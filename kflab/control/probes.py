@@ -73,7 +73,7 @@ class Probes(Controller):
             self.status.update(worker, name, replace(status, ready=False))
             started = status.started_ns or self.core.now_ns
             if started + container.readiness.initial_delay_s * SECOND_NS <= self.core.now_ns:
-                now = self.core.now_ns + self.core.delay("probe_answer_s", worker.key.name)
+                now = self.core.now_ns + self.core.delay("probe_answer_s", worker.key)
                 self._push(worker, name, READINESS, now)
             else:
                 self._next_tick(worker, container, READINESS, container.readiness)

@@ -13,7 +13,7 @@ import numpy as np
 
 from kflab.cluster.checkpoint import Mutable
 from kflab.cluster.store import Change
-from kflab.control.core import Controller, Core
+from kflab.control.core import Controller, Core, address_of
 from kflab.control.facts import What
 from kflab.control.heap import Event
 from kflab.control.lbsync import LbSync
@@ -124,7 +124,7 @@ class ProxySync(Controller):
             return
         core, now = self.core, self.core.now_ns
         running = [(node, proxy) for node, proxy in self.proxies.items() if proxy.observer.running]
-        waits, lengths = self._draw(str(change.key), [proxy.number for _, proxy in running])
+        waits, lengths = self._draw(address_of(change.key), [proxy.number for _, proxy in running])
         for (node, proxy), wait, takes in zip(running, waits, lengths, strict=True):
             arrival = now + wait
             if core.has_reconnects:

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from kflab.cluster.ipam import Pins
 from kflab.cluster.store import Change
-from kflab.control.core import Controller, Core
+from kflab.control.core import Controller, Core, address_of
 from kflab.control.delays import ns
 from kflab.control.heap import Event
 from kflab.control.names import generated
@@ -79,7 +79,7 @@ class ReplicaSetController(Controller):
     def _enqueue(self, key: Key) -> None:
         if key not in self._queued:
             self._queued[key] = None
-            wait = self.core.delay("watch_s", key.name) + self.core.delay("controller_s", key.name)
+            wait = self.core.delay("watch_s", key) + self.core.delay("controller_s", key)
             self.core.push(wait, SyncReplicaSet(key))
 
     def handle(self, event: Event) -> None:
@@ -124,7 +124,7 @@ class ReplicaSetController(Controller):
         wait, batch = 0, 1
         while count > 0:
             size = min(batch, count)
-            wait += self.core.delay("api_write_s", rs.meta.name)
+            wait += self.core.delay("api_write_s", rs.key)
             self.core.push(wait, CreatePods(rs.key, size))
             count, batch = count - size, 2 * batch
 
@@ -134,7 +134,7 @@ class ReplicaSetController(Controller):
         self._created[owner] = ordinal + 1
         name = Pins.nth(self.core.pins.pod_names, owner.namespace, owner.kind, owner.name, ordinal)
         while not name or self.core.store.get(Key("Pod", rs.meta.namespace, name)) is not None:
-            name = generated(f"{rs.meta.name}-", self.core.bits("pod-name", rs.meta.name))
+            name = generated(f"{rs.meta.name}-", self.core.bits("pod-name", address_of(rs.key)))
         meta = Meta(name, rs.meta.namespace, rs.template.labels, rs.template.annotations)
         create_pod(self.core, rs.key, Pod(meta, spec=rs.template.spec), BY, (owner, ordinal))
 

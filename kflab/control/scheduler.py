@@ -70,7 +70,7 @@ class Scheduler(Controller):
             if not after:
                 self._freed(before)
         if old is None and isinstance(new, Pod) and not after:
-            self.core.push(self.core.delay("watch_s", new.meta.name), SchedulePod(change.key))
+            self.core.push(self.core.delay("watch_s", new.key), SchedulePod(change.key))
         if new is None:
             self.parked.pop(change.key, None)
 
@@ -93,7 +93,7 @@ class Scheduler(Controller):
 
     def _unpark(self) -> None:
         for key in self.parked:
-            self.core.push(self.core.delay("watch_s", key.name), SchedulePod(key))
+            self.core.push(self.core.delay("watch_s", key), SchedulePod(key))
         self.parked.clear()
 
     def handle(self, event: Event) -> None:

@@ -46,7 +46,7 @@ class ServiceController(Controller):
                 return
             if new.type == "LoadBalancer" and not new.load_balancer and new.key not in self._ordered:
                 self._ordered[new.key] = None
-                self.core.push(self.core.delay("cloud_lb_s", new.meta.name), CloudMade(new.key))
+                self.core.push(self.core.delay("cloud_lb_s", new.key), CloudMade(new.key))
         elif isinstance(change.old, Service):
             release_service(self.core, change.old)
 

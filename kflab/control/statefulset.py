@@ -51,7 +51,7 @@ class StatefulSetController(Controller):
     def _enqueue(self, key: Key) -> None:
         if key not in self._queued:
             self._queued[key] = None
-            wait = self.core.delay("watch_s", key.name) + self.core.delay("controller_s", key.name)
+            wait = self.core.delay("watch_s", key) + self.core.delay("controller_s", key)
             self.core.push(wait, SyncStatefulSet(key))
 
     def handle(self, event: Event) -> None:

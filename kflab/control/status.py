@@ -97,7 +97,7 @@ class StatusManager(Controller):
         """Send a PATCH, unless one that will carry this change is on its way."""
         if not worker.writing:
             worker.writing = True
-            wait = self.core.delay("pod_status_write_s", worker.key.name)
+            wait = self.core.delay("pod_status_write_s", worker.key)
             self.core.push(wait, WriteStatus(worker.node, worker.key, worker.uid))
 
     def handle(self, event: Event) -> None:

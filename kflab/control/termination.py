@@ -131,7 +131,7 @@ class Termination(Controller):
             self._push_kill(new, new.meta.grace_s or 0)
 
     def _push_kill(self, pod: Pod, grace_s: int) -> None:
-        wait = self.core.delay("kubelet_watch_s", pod.meta.name)
+        wait = self.core.delay("kubelet_watch_s", pod.key)
         self.core.push(wait, KillPod(pod.spec.node_name, pod.key, pod.meta.uid, grace_s))
 
     def handle(self, event: Event) -> None:
@@ -187,7 +187,7 @@ class Termination(Controller):
         grace = grace_s * SECOND_NS
         pre_stop = min(sleep_s * SECOND_NS, grace)
         deadline = self.core.now_ns + grace
-        wait = pre_stop + self.core.delay("sigterm_s", worker.key.name)
+        wait = pre_stop + self.core.delay("sigterm_s", worker.key)
         self.core.push(wait, Sigterm(worker.node, worker.key, worker.uid, name, worker.kill, deadline))
 
     def _sigterm(self, event: Sigterm) -> None:
@@ -202,8 +202,8 @@ class Termination(Controller):
         self.core.fact(
             What.SIGTERM_SENT, key, f"kubelet {worker.node}", f"kubelet sent SIGTERM to {name} of {key.name}"
         )
-        exits = self.core.delay("app_exit_s", key.name)
-        stops = self.core.delay("app_stop_listening_s", key.name)
+        exits = self.core.delay("app_exit_s", key)
+        stops = self.core.delay("app_stop_listening_s", key)
         killed = max(event.deadline_ns, self.core.now_ns + self.core.spans["minimum_grace_s"][0])
         if stops < exits:
             self.core.push(stops, StopListening(key, uid, name, run.starts))
@@ -231,7 +231,7 @@ class Termination(Controller):
         worker = self.status.worker(key, uid)
         ground = self.core.runtime.get(key)
         if worker is not None and worker.kill and ground is not None and not ground.up:
-            wait = self.core.delay("sandbox_gone_s", key.name)
+            wait = self.core.delay("sandbox_gone_s", key)
             self.core.push(wait, TearDown(worker.node, key, uid))
 
     # --- after the last exit --------------------------------------------------------------------------------
@@ -255,7 +255,7 @@ class Termination(Controller):
                     finished_ns=run.since_ns, exit_code=run.exit_code,
                 )  # fmt: skip
                 self.status.update(worker, name, dead)
-        self.core.push(self.core.delay("pod_removal_s", key.name), RemovePod(worker.node, key, uid))
+        self.core.push(self.core.delay("pod_removal_s", key), RemovePod(worker.node, key, uid))
 
     def _remove(self, key: Key, uid: str) -> None:
         worker = self.status.worker(key, uid)
@@ -268,7 +268,7 @@ class Termination(Controller):
             change = self.core.remove(key, by)
             if change is not None:
                 self.core.fact(What.POD_REMOVED, key, by, f"{key.name} was removed from the API", change.revision)
-        self.core.forget_draws(key.name)
+        self.core.forget_draws(key)
 
     def kubelet_started(self, node: str) -> None:
         """A restarted kubelet starts terminations again, with the full grace period (lifecycle 1.2)."""
