@@ -129,11 +129,11 @@ class HelpPane(LinePane):
         rows += [Row(), Row().put(1, "All keys", "strong", bold=True), *self._keys(self.keys, width)]
         rows += [
             Row(),
-            Row().put(1, "Command line", "strong", bold=True).add("  tab completes, ↑ is the line before", "dim"),
+            Row().put(1, "Command line", "strong", bold=True),
         ]
         words = [(f":{usage}", what) for usage, what in WORDS.items()]
         rows += self._table([("tab", "completes"), ("up", "the line before"), *words], width)
-        rows += [Row(), Row().put(1, "and kubectl's, with or without the word kubectl", "dim")]
+        rows += [Row(), Row().put(1, "and kubectl's words", "dim")]
         return [*rows, *self._table(list(KUBECTL), width)]
 
     def _keys(self, bindings: Sequence[Binding], width: int) -> list[Row]:

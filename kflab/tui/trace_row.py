@@ -61,11 +61,11 @@ class TraceLayout:
         time_edge = 1 + time_width
         request = time_edge + 2
         bar_width = min(34, width // 4) if split else 8 if width >= 60 else 0
-        bar = width - bar_width - 1
+        bar = width - bar_width - (1 if split or not bar_width else 0)
         ms_edge = bar - 1 if bar_width else width - 1
         status = ms_edge - (13 if split else 11)
         room = status - request
-        request_width = min(request_width, max(8, room // (4 if split else 3)))
+        request_width = min(request_width, max(8, room // (4 if split else 3), min(14, room - 19)))
         way = request + request_width + 2
         client = way if status - way - 23 >= WAY_ROOM else 0
         way += 23 if client else 0
