@@ -412,7 +412,7 @@ class Lab:
 
     def running(self, component: str) -> bool:
         """Whether a component runs ("apiserver", "kube-proxy/NODE", "kubelet/NODE"); others always do."""
-        return self.plane.components.get(component) is None
+        return component not in self.plane.core.stopped
 
     def locate(self, key: Key) -> tuple[str, int] | None:
         """Where an object, or the workload that made it, is written."""

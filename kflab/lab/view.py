@@ -248,14 +248,16 @@ class View:
             pods_of.setdefault(cast(Pod, pod).spec.node_name, []).append(cast(Pod, pod))
         calling = lab.wiring.calling()
         newest = lab.store.last_rule_change
+        deciders: dict[str, list[int]] = {}
+        for chooser in lab.wiring.choosers:
+            if chooser.picker is Pick.RANDOM and chooser.kind != "lb":
+                deciders.setdefault(chooser.place, []).append(chooser.index)
         rows = []
         for obj in lab.store.of_kind("Node"):
             node = cast(Node, obj)
             name = node.meta.name
             observer = lab.plane.observers.get(f"kube-proxy/{name}")
-            ids = [
-                c.index for c in lab.wiring.choosers if c.place == name and c.picker is Pick.RANDOM and c.kind != "lb"
-            ]
+            ids = deciders.get(name, [])
             pods = []
             for pod in pods_of.get(name, ()):
                 row = figures.get(pod.key)
