@@ -36,9 +36,10 @@ def shown(found: manifest_findings.Finding) -> Finding:
 
 
 def check_tabs(tabs: Sequence[Tab], texts: Sequence[tuple[str, str]], namespace: str) -> tuple[Finding, ...]:
-    """Everything to say about edited texts, worst first, then in order of the texts."""
+    """What looks wrong in edited texts, worst first, then in order of the texts; what is merely unusual is left out."""
     loaded = load_tabs(with_texts(tabs, texts), namespace)
-    ordered = sorted(loaded.findings, key=lambda found: -found.severity)
+    wrong = [found for found in loaded.findings if found.severity > Severity.INFO]
+    ordered = sorted(wrong, key=lambda found: -found.severity)
     return tuple(shown(found) for found in ordered)
 
 

@@ -45,6 +45,9 @@ BUSY_S = 0.02
 SLOWEST, FASTEST = 0.01, 100.0
 """Bounds of the asked speed."""
 
+DRAW_SHARE = 3.0
+"""After a snapshot this many times its cost belongs to the simulation: large clusters are drawn less often."""
+
 _Job = tuple[Callable[[], Any], "Future[Any]"]
 
 
@@ -68,6 +71,8 @@ class LabThread:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._asked = threading.Event()
         self._closed = threading.Event()
+        self._draw_again = 0.0
+        """Wall instant before which no snapshot is drawn for the asking."""
         self._snapshot = self._draw()
         self._thread = threading.Thread(target=self._loop, name="kflab-lab", daemon=True)
         self._thread.start()
@@ -183,10 +188,13 @@ class LabThread:
                 keeps_up = reached >= 0.98 * self._speed or not running
                 self._reached = self._speed if keeps_up else reached
                 mark_wall, mark_sim = now, self._lab.t_ns
-            if self._asked.is_set():
+            if self._asked.is_set() and time.monotonic() >= self._draw_again:
                 self._asked.clear()
                 if running:
+                    began = time.monotonic()
                     self._snapshot = self._draw()
+                    done = time.monotonic()
+                    self._draw_again = done + (done - began) * DRAW_SHARE
             try:
                 # Paused: sleep until somebody asks for something; running: until the next step is due.
                 wait_s = max(0.001, told + STEP_S - time.monotonic()) if running else 0.25
