@@ -75,7 +75,9 @@ def old_sizes(deployment: Deployment, new: ReplicaSet, old: Sequence[ReplicaSet]
         if gone > 0:
             sizes[rs.key] -= gone
             left -= gone
-    spare = available(new) + sum(available(rs) for rs in old) - floor
+    # A status that lags behind a scale-down would count pods that are about to go, and take availability below its
+    # bound for a moment: a set has no more available pods than it is asked to have.
+    spare = available(new) + sum(min(available(rs), rs.replicas) for rs in old) - floor
     for rs in old:
         gone = min(max(0, spare), sizes.get(rs.key, 0))
         if gone > 0:

@@ -15,7 +15,7 @@ from kflab.manifest.objects import Key, ReplicaSet, RollingUpdate
 limit = st.one_of(st.integers(0, 4), st.sampled_from(["0%", "10%", "25%", "50%", "100%"]))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(replicas=st.integers(1, 12), surge=limit, unavailable=limit, seed=st.integers(0, 1000))
 def test_a_rolling_update_keeps_its_bounds_and_ends(replicas, surge, unavailable, seed):
     before = deployment(replicas, strategy=RollingUpdate(max_surge=surge, max_unavailable=unavailable))
