@@ -71,6 +71,7 @@ class RulesPane(LinePane):
         Binding("slash", "search", "search", id="rules.search", tooltip="Search: address, chain, Service, any text"),
         Binding("N", "match(-1)", "match before", id="rules.match-before", show=False, tooltip="The match before"),
         Binding("enter", "match(1)", "next match", id="rules.match", show=False, tooltip="The next match"),
+        Binding("escape", "end_search", "end search", id="rules.end-search", show=False, tooltip="Leave the search"),
         Binding("w", "whole", "whole lines", id="rules.whole", tooltip="Whole lines as printed, or shortened"),
     ]
 
@@ -301,15 +302,15 @@ class RulesPane(LinePane):
         self.remove_class("-typing")
         self.focus()
 
-    def key_escape(self) -> None:
-        """Leave the search; without one the key is the shell's."""
-        if self.has_class("-typing") or self.pattern:
-            self.pattern = ""
-            self.remove_class("-typing")
-            self.focus()
-            self.rebuild()
-        else:
-            self.app.call_later(self.screen.run_action, "back")
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Esc is the shell's while nothing is searched."""
+        return action != "end_search" or self.has_class("-typing") or bool(self.pattern)
+
+    def action_end_search(self) -> None:
+        self.pattern = ""
+        self.remove_class("-typing")
+        self.focus()
+        self.rebuild()
 
     def copy_text(self) -> tuple[str, str]:
         """What `y` copies: the rules of the selected hop, else the matches, else all of them."""

@@ -287,11 +287,14 @@ class TracePane(LinePane):
             self._end_typing()
         elif not self.following:
             self.action_scroll_edge(1)
-        elif not self.filter.empty:
-            self.filter = TraceFilter()
-            self._refilter()
         else:
-            self.post_message(RequestClosed())
+            self.filter = TraceFilter("", self.filter.key, self.filter.pods)
+            self._refilter()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Esc is the shell's (request, selection) once nothing of the pane's own is left to undo."""
+        own = self.has_class("-typing") or not self.following or bool(self.filter.outcome or self.filter.words)
+        return action != "undo" or own
 
     def _end_typing(self) -> None:
         self.remove_class("-typing")

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from kflab.lab.snapshot import TraceRow, TraceTry
 from kflab.tui.glyphs import UNICODE
-from kflab.tui.messages import RequestOpened
+from kflab.tui.messages import ObjectSelected, RequestOpened
 from kflab.tui.tokens import LOOKS
 from kflab.tui.trace_filter import TraceFilter
 from kflab.tui.trace_pane import TracePane
@@ -116,3 +116,20 @@ async def test_a_restart_empties_the_trace() -> None:
     async with app.run_test(size=(73, 15)):
         app.pane.show(replace(lab.current, traces=(), traces_seen=0))
         assert app.pane.shown == []
+
+
+async def test_esc_undoes_the_panes_own_steps_and_then_is_the_shells() -> None:
+    app = PaneApp(fakes.FakeLab("crash_half"), TracePane)
+    async with app.run_test(size=(73, 15)) as pilot:
+        pane = app.pane
+        pane.post_message(ObjectSelected(fakes.PODS[1]))
+        await pilot.press("f", "up")
+        assert pane.subtitle.startswith("stopped")
+        await pilot.press("escape")
+        assert pane.subtitle == f"following · only errors · {fakes.PODS[1]}"
+        await pilot.press("escape")
+        assert pane.subtitle == f"following · only {fakes.PODS[1]}"
+        assert pane.check_action("undo", ()) is False
+        pane.post_message(ObjectSelected(None))
+        await pilot.pause()
+        assert pane.subtitle == "following"
