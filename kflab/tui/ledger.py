@@ -1,13 +1,15 @@
 """The ledger: every tier a band, a chooser and its candidates, all rows on one time axis."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from textual import events
+from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.geometry import Region
 from textual.strip import Strip
+from textual.widget import Widget
 
 from kflab.dataplane.packets import Hop, RequestTrace
 from kflab.lab.handle import LabHandle
@@ -56,13 +58,38 @@ class Capture:
         self.series: dict[str, tuple[Series, int]] = {}
 
 
+class Slice(Widget):
+    """A run of the ledger's columns.
+
+    Textual repaints a changed region from the left edge of its widget on, so the columns that change every 0.1 s are
+    widgets of their own: over SSH this is most of the difference.
+    """
+
+    DEFAULT_CSS = "Slice { width: 1; height: 1fr; }"
+
+    def __init__(self, ledger: "LedgerView") -> None:
+        super().__init__()
+        self.ledger = ledger
+        self.start = 0
+        self.end = 0
+
+    def place(self, start: int, end: int) -> None:
+        """Take the columns `start` … `end` - 1."""
+        self.start, self.end = start, end
+        self.display = end > start
+        self.styles.width = max(1, end - start)
+
+    def render_line(self, y: int) -> Strip:
+        return self.ledger.render_line(y).crop(self.start, self.end)
+
+
 class LedgerView(Pane):
     """Topology as a ledger."""
 
     title = "Topology"
     subtitle = "ledger"
 
-    DEFAULT_CSS = "LedgerView { width: 1fr; height: 1fr; }"
+    DEFAULT_CSS = "LedgerView { width: 1fr; height: 1fr; layout: horizontal; overflow: hidden; }"
 
     BINDINGS = [
         Binding("up", "move(-1)", "row up", id="ledger.up", show=False, tooltip="Select the row above"),
@@ -106,10 +133,16 @@ class LedgerView(Pane):
         self._folding: tuple[object, Folding] | None = None
         self._wanted_rows = 0
         self._counted: tuple[object, ...] | None = None
+        self.slices = tuple(Slice(self) for _ in range(4))
+        self._cells: list[CellLine] = []
         self._lines: list[Strip] = []
+        self._drawn_with: Look | None = None
         self._paint: Paint | None = None
         self._started = False
         self._unfolded = ""
+
+    def compose(self) -> ComposeResult:
+        yield from self.slices
 
     # --- what the screen asks -------------------------------------------------------------------------------------
 
@@ -284,31 +317,34 @@ class LedgerView(Pane):
         self._paint = paint
         visible = self.rows[self.top : self.top + height - 1]
         spines = self._spines(paint.hops)
-        selected_span = (2, grid.name_end) if self.look.reverse_selection else None
-        lines = [self._axis(paint, len(visible))]
+        cells = [paint_axis(paint, (self.top, len(self.rows) - self.top - len(visible)))]
         for i, row in enumerate(visible):
             line = paint_row(row, spines[self.top + i], paint)
-            lines.append(line.strip(self.look, selected_span if row.id == self.selected else None))
-        blank = CellLine(width).strip(self.look)
-        lines.extend([blank] * (height - len(lines)))
-        self._refresh_changed(lines)
+            if row.id == self.selected and self.look.reverse_selection:
+                line.reverse = (2, grid.name_end)
+            cells.append(line)
+        cells.extend(CellLine(width) for _ in range(height - len(cells)))
+        self._repaint(cells)
 
-    def _axis(self, paint: Paint, visible: int) -> Strip:
-        return paint_axis(paint, (self.top, len(self.rows) - self.top - visible)).strip(self.look)
-
-    def _refresh_changed(self, lines: list[Strip]) -> None:
-        """Repaint runs of lines that differ, only in the columns from the first difference on."""
-        old, self._lines = self._lines, lines
-        if len(old) != len(lines):
-            self.refresh()
+    def _repaint(self, cells: list[CellLine]) -> None:
+        """Take the lines of a frame; repaint only what differs, in the columns concerned."""
+        old, self._cells = self._cells, cells
+        style = self.look
+        if len(old) != len(cells) or not old or old[0].width != cells[0].width or self._drawn_with is not style:
+            self._drawn_with = style
+            self._lines = [line.strip(style) for line in cells]
+            for part_of in self.slices:
+                part_of.refresh()
             return
-        regions = []
-        for y, (before, after) in enumerate(zip(old, lines, strict=True)):
-            if before is not after and before != after:
-                start, end = differing(before, after)
-                regions.append(Region(start, y, end - start, 1))
-        if regions:
-            self.refresh(*regions)
+        for y, (before, after) in enumerate(zip(old, cells, strict=True)):
+            fresh = False
+            for part_of in self.slices:
+                changed = after.changes(before, part_of.start, part_of.end)
+                if changed is not None:
+                    fresh = True
+                    part_of.refresh(Region(changed[0] - part_of.start, y, changed[1] - changed[0], 1))
+            if fresh:
+                self._lines[y] = after.strip(style)
 
     def _make_paint(self, snapshot: Snapshot, grid: Grid) -> Paint:
         self.control.over_ssh = bool(getattr(self.app, "over_ssh", False))
@@ -453,13 +489,19 @@ class LedgerView(Pane):
         return CellLine(max(1, self.size.width)).strip(self.look)
 
     def on_resize(self) -> None:
-        self._lines = []
+        """Put the slices where the columns of this width are."""
+        grid = self.grid
+        figures = grid.bar if grid.bar is not None else max(0, grid.figure - 8)
+        behind = grid.context or grid.lens or grid.width
+        edges = (0, figures, behind, grid.lens if grid.lens is not None else grid.width, grid.width)
+        for i, one in enumerate(self.slices):
+            one.place(edges[i], edges[i + 1])
+        self._cells = []
         self._draw()
 
     def notify_style_update(self) -> None:
         super().notify_style_update()
-        if self.is_attached and self.snapshot is not None:
-            self._lines = []
+        if self.is_attached and self.snapshot is not None and self._drawn_with is not self.look:
             self._draw()
 
     # --- selection ------------------------------------------------------------------------------------------------
@@ -587,15 +629,16 @@ class LedgerView(Pane):
 
     def on_click(self, event: events.Click) -> None:
         """The mouse selects row and instant: a click in the lens opens the nearest traced request."""
-        index = self.top + event.y - 1
-        if event.y < 1 or index >= len(self.rows) or self._paint is None:
+        x, y = event.screen_x - self.region.x, event.screen_y - self.region.y
+        index = self.top + y - 1
+        if y < 1 or index >= len(self.rows) or self._paint is None:
             return
         row = self.rows[index]
         grid = self.grid
         if row.selectable:
             self.select(row)
-        if grid.lens is not None and event.x >= grid.lens and self._paint is not None:
-            at = self._paint.lens.bin_at(min(event.x - grid.lens, grid.lens_cells - 1))
+        if grid.lens is not None and x >= grid.lens:
+            at = self._paint.lens.bin_at(min(x - grid.lens, grid.lens_cells - 1))
             if at is not None and at < self._paint.lens.now:
                 self.post_message(InstantSelected(row.key, at * BIN_NS + BIN_NS // 2))
 
@@ -670,24 +713,3 @@ def row_keys(row: LedgerRow) -> set[Key]:
 def part(series: Series, low: int) -> Series:
     """The bins from `low` on that a caught lens can show."""
     return Series(series.ok[low : low + 70], series.bad[low : low + 70])
-
-
-def differing(before: Strip, after: Strip) -> tuple[int, int]:
-    """Columns (start, end) between the first and the last difference of two strips of one length."""
-    old, new = list(before), list(after)
-    start = 0
-    while old and new and old[0] == new[0]:
-        start += old[0].cell_length
-        old.pop(0)
-        new.pop(0)
-    end = after.cell_length
-    while old and new and old[-1] == new[-1]:
-        end -= old[-1].cell_length
-        old.pop()
-        new.pop()
-    return start, max(end, start + 1)
-
-
-def selectable_rows(rows: Sequence[LedgerRow]) -> list[LedgerRow]:
-    """Rows the arrows stop at."""
-    return [row for row in rows if row.selectable]

@@ -6,12 +6,14 @@ from dataclasses import replace
 
 import pytest
 from textual.app import App, ComposeResult
+from textual.geometry import Region
 from textual.pilot import Pilot
 
 from kflab.lab.snapshot import Snapshot
 from kflab.manifest.objects import Key
+from kflab.tui.cells import CellLine
 from kflab.tui.glyphs import ASCII, UNICODE
-from kflab.tui.ledger import LedgerView, differing
+from kflab.tui.ledger import LedgerView
 from kflab.tui.messages import InstantSelected, ObjectSelected, RequestClosed, RequestLoaded
 from kflab.tui.tokens import THEMES
 
@@ -262,17 +264,15 @@ async def test_a_changed_state_word_is_bold_for_a_second() -> None:
 
 async def test_between_two_frames_only_changed_lines_are_repainted() -> None:
     async with ledger("steady") as (app, _):
-        painted: list[object] = []
-        original = app.ledger.refresh
-
-        def spy(*regions: object, **options: object) -> LedgerView:
-            painted.extend(regions)
-            return original(*regions, **options)  # type: ignore[arg-type]  # a spy hands on what it is given
-
-        app.ledger.refresh = spy  # type: ignore[method-assign,assignment]  # a spy for this test
+        painted: list[tuple[int, tuple[Region, ...]]] = []
+        for one in app.ledger.slices:
+            one.refresh = lambda *regions, start=one.start: painted.append((start, regions))  # type: ignore
         snapshot = app.ledger.lab.snapshot()
         app.ledger.show(replace(snapshot, t_ns=snapshot.t_ns + 1))
         assert painted == []
+        app.ledger.show(replace(snapshot, t_ns=snapshot.t_ns + 100_000_000))
+        assert {start for start, _ in painted} == {75, 90}  # a cell of the 30 s column is complete, too
+        assert all(len(regions) == 1 and regions[0].height == 1 for _, regions in painted)
 
 
 async def test_hostile_names_are_data() -> None:
@@ -315,11 +315,13 @@ async def test_an_old_change_can_be_looked_at_again() -> None:
         assert row(app, "m4dd8")[97:103].strip()
 
 
-def test_differences_are_found_from_both_ends() -> None:
-    from rich.segment import Segment
-    from rich.style import Style
-    from textual.strip import Strip
-
-    a = Strip([Segment("ab", Style()), Segment("cd", Style(bold=True)), Segment("ef", Style())])
-    b = Strip([Segment("ab", Style()), Segment("xy", Style(bold=True)), Segment("ef", Style())])
-    assert differing(a, b) == (2, 4)
+def test_only_columns_that_differ_are_repainted() -> None:
+    old, new = CellLine(20), CellLine(20)
+    for line in (old, new):
+        line.put(2, "product", "text")
+    assert new.changes(old, 0, 20) is None
+    new.put(4, "x", "lost")
+    new.ground(10, 12, "gap")
+    assert new.changes(old, 0, 20) == (4, 12)
+    assert new.changes(old, 0, 8) == (4, 5)
+    assert new.changes(old, 12, 20) is None
