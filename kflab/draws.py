@@ -89,8 +89,8 @@ class Draws:
         self._state["state"]["counter"][:] = [counter >> shift & _MASK for shift in (0, 64, 128, 192)]
         self._state["buffer_pos"] = 4
         self._generator.state = self._state
-        words: UInt64Array = self._generator.random_raw(4 * count)
-        return words.reshape(count, 4)
+        words: UInt64Array = self._generator.random_raw(4 * count).reshape(count, 4)
+        return words
 
     def rows(self, stream: "Int64Array | int", numbers: Int64Array, attempts: "Int64Array | int" = 0) -> UInt64Array:
         """Draw the words of arbitrary requests; row i equals `block(stream[i], numbers[i], 1, attempts[i])[0]`.

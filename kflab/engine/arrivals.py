@@ -6,6 +6,7 @@ what is left of the running gap: the exponential has no memory, so the stream st
 every rate.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from math import isqrt
@@ -23,6 +24,9 @@ NEVER = (1 << 63) - 1
 _UNIT_BITS = 24
 _MIN_BLOCK = 32
 """Rows drawn at least at once: a quiet stream asks the generator once in 32 requests."""
+
+_MAX_BLOCK = 1 << 14
+"""Rows drawn at most at once: 512 KiB of words, routed while they are in the cache."""
 
 _TABLE_SHIFT = np.uint64(48)
 
@@ -129,29 +133,27 @@ class Arrivals:
         buffer.starts[buffer.used :] = np.cumsum(gaps) + now
         self.next_starts[stream] = buffer.starts[buffer.used]
 
-    def take(self, end_ns: int) -> list[Batch]:
-        """Take every request that starts before `end_ns`, by stream."""
+    def take(self, end_ns: int) -> Iterator[Batch]:
+        """Take every request that starts before `end_ns`, by stream, each batch drawn when it is asked for."""
         end = end_ns << FRACTION_BITS
-        batches: list[Batch] = []
         for stream in np.flatnonzero(self.next_starts < end).tolist():
-            batches.extend(self._take(stream, end))
-        return batches
+            yield from self._take(stream, end)
 
-    def _take(self, stream: int, end: int) -> list[Batch]:
+    def _take(self, stream: int, end: int) -> Iterator[Batch]:
         buffer = self._buffers[stream]
-        taken: list[Batch] = []
         while True:
             stop = int(np.searchsorted(buffer.starts, end, side="left"))
             if stop > buffer.used:
                 rows = slice(buffer.used, stop)
                 starts = buffer.starts[rows] >> FRACTION_BITS
-                taken.append(Batch(stream, buffer.first + buffer.used, starts, buffer.words[rows]))
+                batch = Batch(stream, buffer.first + buffer.used, starts, buffer.words[rows])
                 buffer.used = stop
+                yield batch
             if stop < len(buffer.starts):
                 self.next_starts[stream] = buffer.starts[stop]
-                return taken
+                return
             expected = (end - int(buffer.starts[-1])) // buffer.rate.mean
-            self._draw(stream, buffer, expected + 4 * isqrt(expected) + _MIN_BLOCK)
+            self._draw(stream, buffer, min(_MAX_BLOCK, expected + 4 * isqrt(expected) + _MIN_BLOCK))
 
     def _draw(self, stream: int, buffer: _Buffer, count: int) -> None:
         """Replace a used-up buffer by the next requests."""

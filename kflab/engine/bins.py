@@ -46,6 +46,10 @@ class Bins:
             self._totals[count] = np.zeros(wide, dtype=np.int64)
             self._totals[count][: len(total)] = total
 
+    def width(self, count: Count) -> int:
+        """Return how many ids have room."""
+        return len(self._totals[count])
+
     def _open(self, bin_index: int) -> int:
         """Return the ring row of a bin, emptied if it held an older one; -1 if the bin is already forgotten."""
         row = bin_index % RING

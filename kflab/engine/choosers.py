@@ -12,7 +12,7 @@ from math import gcd
 import numpy as np
 
 from kflab.draws import Draws
-from kflab.engine.types import Answer, Fan, Int32Array, Int64Array, Pick, UInt64Array
+from kflab.engine.types import Answer, Fan, Int64Array, Pick, UInt64Array
 from kflab.errors import KflabError
 
 MAX_SLOTS = 1 << 16
@@ -61,10 +61,12 @@ class Choosers:
 
     def __init__(self, draws: Draws) -> None:
         self._draws = draws
-        self.flat: Int32Array = np.full(64, -1, dtype=np.int32)
+        self.flat: Int64Array = np.full(64, -1, dtype=np.int64)
         """[slots] -> candidate; -1 where a fan is empty."""
         self.slot_picks: Int64Array = np.zeros(64, dtype=np.int64)
         """[slots] -> connections given so far."""
+        self.owner: Int64Array = np.zeros(64, dtype=np.int64)
+        """[slots] -> chooser."""
         self.n_slots = 1
         self.offset: Int64Array = np.zeros(16, dtype=np.int64)
         """[versions] -> first slot. Version 0 is "knows nothing": no rule, the packet goes astray (lifecycle.md 3)."""
@@ -122,7 +124,7 @@ class Choosers:
         if versions[-1].fan == fan and self._learned[chooser]:
             return
         run = _layout(fan)
-        index = self._add_version(run, fan)
+        index = self._add_version(chooser, run, fan)
         n = self._learned[chooser]
         self._learned[chooser] += 1
         # lua-resty-balancer's roundrobin starts a new list at a random node (random_start in roundrobin.lua).
@@ -135,10 +137,11 @@ class Choosers:
             self._coming.append((from_ns, chooser, index))
             self._coming.sort()
 
-    def _add_version(self, run: tuple[int, ...], fan: Fan) -> int:
+    def _add_version(self, chooser: int, run: tuple[int, ...], fan: Fan) -> int:
         while self.n_slots + len(run) > len(self.flat):
             self.flat = np.concatenate((self.flat, np.full_like(self.flat, -1)))
             self.slot_picks = np.concatenate((self.slot_picks, np.zeros_like(self.slot_picks)))
+            self.owner = np.concatenate((self.owner, np.zeros_like(self.owner)))
         if self.n_versions == len(self.offset):
             for name in ("offset", "size", "answer", "turn"):
                 old = getattr(self, name)
@@ -149,6 +152,7 @@ class Choosers:
         self.size[index] = len(run)
         self.answer[index] = Answer.NONE if fan.candidates else fan.answer
         self.flat[self.n_slots : self.n_slots + len(run)] = run
+        self.owner[self.n_slots : self.n_slots + len(run)] = chooser
         self.n_slots += len(run)
         return index
 
@@ -158,6 +162,11 @@ class Choosers:
         self._turn_servers = None
         while versions[0].index != version.index:
             versions.pop(0)
+
+    @property
+    def changing(self) -> bool:
+        """Whether any chooser changes inside the current slab."""
+        return self._keys is not None
 
     def begin(self, start_ns: int, end_ns: int) -> None:
         """Look up what changes inside the slab [start, end)."""
@@ -256,7 +265,7 @@ class Choosers:
         fresh: list[list[Version]] = [[] for _ in self._versions]
         for chooser, version in live:
             if version.index not in renamed:
-                index = self._add_version(_layout(version.fan), version.fan)
+                index = self._add_version(chooser, _layout(version.fan), version.fan)
                 first, new, length = int(offset[version.index]), int(self.offset[index]), int(size[version.index])
                 self.slot_picks[new : new + length] = picks[first : first + length]
                 self.turn[index] = turn[version.index]

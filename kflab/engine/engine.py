@@ -13,10 +13,11 @@ import numpy as np
 
 from kflab.draws import Draws
 from kflab.engine.arrivals import Arrivals
-from kflab.engine.bins import Bins, Count
+from kflab.engine.bins import BIN_NS, Bins, Count
 from kflab.engine.choosers import Choosers
 from kflab.engine.crashes import end_requests_at
 from kflab.engine.eventwise import take_tries
+from kflab.engine.express import MIN_ROWS, Express, Underway, route, settle
 from kflab.engine.finished import FinishedRows, Window
 from kflab.engine.memory import Col, Memory
 from kflab.engine.paths import Paths
@@ -88,6 +89,7 @@ class Engine:
         self.finished = FinishedRows(kept_rows, hashing)
         self._changes: list[_Change] = []
         self._n_changes = 0
+        self._underway: list[Underway] = []
         for server in servers:
             self.add_server(server)
         self._set_paths(list(streams))
@@ -180,6 +182,9 @@ class Engine:
                 if change.drain:
                     self.memory.pools.drop_server(change.server)
                 else:
+                    for underway in self._underway:
+                        underway.put_in_flight(self.memory.flights)
+                    self._underway = []
                     end_requests_at(self.steps, change.server, change.behaviour, self.now_ns)
 
     # Time -----------------------------------------------------------------------------------------------------------
@@ -196,15 +201,33 @@ class Engine:
 
     def _slab_length(self) -> int:
         per_ns = self.arrivals.rows_per_ns()
-        return self.slab_ns if per_ns * self.slab_ns < MAX_SLAB_ROWS else max(1, int(MAX_SLAB_ROWS / per_ns))
+        if per_ns * self.slab_ns > MIN_ROWS:
+            # Whole bins keep the bulk path's counting simple; slab lengths never matter to results.
+            to_next_bin = BIN_NS - self.now_ns % BIN_NS
+            return min(self.slab_ns, to_next_bin, max(1, int(MAX_SLAB_ROWS / per_ns)))
+        return self.slab_ns
 
     def _slab(self, end_ns: int) -> None:
         memory, steps = self.memory, self.steps
         self.choosers.begin(self.now_ns, end_ns)
+        ordered = self._needs_order()
+        routed: list[Express] = []
         for batch in self.arrivals.take(end_ns):
             self.bins.add(Count.STREAM_SENT, np.full(len(batch.starts), batch.stream), batch.starts)
-            steps.start(batch)
-        done = steps.run(end_ns, partial(take_tries, steps) if self._needs_order() else None)
+            express = None if ordered else route(steps, batch, self.now_ns, end_ns)
+            if ordered:
+                steps.start(batch)
+            elif express is not None:
+                routed.append(express)
+        done, served = steps.run(end_ns, partial(take_tries, steps) if ordered else None, routed)
+        for express, served_ns in zip(routed, served, strict=True):
+            settle(express, served_ns)
+            self._underway.append(Underway(express))
+        for underway in self._underway:
+            over = underway.finish(self.bins, end_ns)
+            if over is not None:
+                self.finished.add_express(over, end_ns)
+        self._underway = [underway for underway in self._underway if len(underway)]
         if len(done):
             steps.count_tries(done)
             rows = memory.flights.m[:, done]
@@ -212,7 +235,7 @@ class Engine:
             good = (rows[Col.STATUS] >= 200) & (rows[Col.STATUS] < 400)
             self.bins.add(Count.STREAM_OK, rows[Col.STREAM, good], rows[Col.DUE, good])
             self.bins.add(Count.STREAM_FAILED, rows[Col.STREAM, ~good], rows[Col.DUE, ~good])
-            self.finished.add(rows)
+            self.finished.add(rows, end_ns)
         memory.flights.compact()
         self.choosers.end(end_ns)
 
@@ -230,6 +253,11 @@ class Engine:
     def take_finished(self) -> Finished:
         """Take the requests finished since the last call, in order of (finish, stream, number)."""
         return self.finished.take()
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests have started and not finished."""
+        return self.memory.flights.live + sum(map(len, self._underway))
 
     @property
     def dropped_rows(self) -> int:

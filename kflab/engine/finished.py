@@ -5,14 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kflab.engine.memory import Col
-from kflab.engine.types import MAX_TRIES, Finished, Int64Array
+from kflab.engine.express import ExpressFinished
+from kflab.engine.memory import N_COLS, Col
+from kflab.engine.types import MAX_TRIES, Finished, Int64Array, UInt64Array
 
 KEPT_ROWS = 1 << 18
 """Rows kept for `take` when nobody takes them, at most (about 75 MB); then the oldest batch goes."""
 
-KEPT_LATENCIES = 1 << 19
-"""Latencies kept for percentiles."""
+KEPT_LATENCIES = 1 << 18
+"""Rows kept for percentiles."""
 
 _HASHED = [
     Col.STREAM, Col.NUMBER, Col.START, Col.DUE, Col.STATUS, Col.TRIES, Col.NODE, Col.INGRESS, Col.QUEUE, Col.SERVICE,
@@ -34,11 +35,20 @@ class Window:
         return self.n - self.ok
 
 
-def mix(x: "np.ndarray[tuple[int, ...], np.dtype[np.uint64]]") -> "np.ndarray[tuple[int, ...], np.dtype[np.uint64]]":
+def mix(x: UInt64Array) -> UInt64Array:
     """Scramble 64-bit words (the finaliser of splitmix64)."""
     x = (x ^ x >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ x >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
     return x ^ x >> np.uint64(31)
+
+
+def _coded_latencies(batch: "Int64Array | ExpressFinished") -> tuple[Int64Array, Int64Array]:
+    """Return finishes and latencies, the latter inverted where a request failed."""
+    if isinstance(batch, ExpressFinished):
+        return batch.finishes(), batch.latencies()
+    latencies = batch[Col.DUE] - batch[Col.START]
+    good = (batch[Col.STATUS] >= 200) & (batch[Col.STATUS] < 400)
+    return batch[Col.DUE], np.where(good, latencies, ~latencies)
 
 
 class FinishedRows:
@@ -55,37 +65,44 @@ class FinishedRows:
         self.total = 0
         self.dropped = 0
         """Rows that nobody took in time."""
-        self._batches: deque[Int64Array] = deque()
+        self._batches: deque[tuple[int, Int64Array | ExpressFinished]] = deque()
         self._kept = 0
-        self._latencies: deque[tuple[Int64Array, Int64Array]] = deque()
+        self._latencies: deque[tuple[int, int, Int64Array | ExpressFinished]] = deque()
         self._n_latencies = 0
         self._sum = 0
         self._sum2 = 0
 
-    def add(self, rows: Int64Array) -> None:
-        """Add rows as columns of the flights' matrix; DUE is their finish."""
+    def add(self, rows: Int64Array, end_ns: int) -> None:
+        """Add rows of the slab that ends at `end_ns`, as columns of the flights' matrix; DUE is their finish."""
         count = rows.shape[1]
         if not count:
             return
-        self.total += count
-        self._batches.append(rows)
-        self._kept += count
-        while self._kept > self.kept_rows and len(self._batches) > 1:
-            gone = self._batches.popleft().shape[1]
-            self._kept -= gone
-            self.dropped += gone
-        latency = rows[Col.DUE] - rows[Col.START]
-        good = (rows[Col.STATUS] >= 200) & (rows[Col.STATUS] < 400)
-        self._latencies.append((rows[Col.DUE], np.where(good, latency, ~latency)))
-        self._n_latencies += count
-        while self._n_latencies > KEPT_LATENCIES and len(self._latencies) > 1:
-            self._n_latencies -= len(self._latencies.popleft()[0])
+        self._add(count, rows, end_ns)
         if self.hashing:
             self._hash(rows)
 
+    def add_express(self, over: ExpressFinished, end_ns: int) -> None:
+        """Add rows that all went well."""
+        self._add(len(over.rows), over, end_ns)
+        if self.hashing:
+            self._hash(over.matrix())
+
+    def _add(self, count: int, batch: "Int64Array | ExpressFinished", end_ns: int) -> None:
+        self.total += count
+        self._batches.append((count, batch))
+        self._kept += count
+        while self._kept > self.kept_rows and len(self._batches) > 1:
+            gone, _ = self._batches.popleft()
+            self._kept -= gone
+            self.dropped += gone
+        self._latencies.append((count, end_ns, batch))
+        self._n_latencies += count
+        while self._n_latencies > KEPT_LATENCIES and len(self._latencies) > 1:
+            self._n_latencies -= self._latencies.popleft()[0]
+
     def _hash(self, rows: Int64Array) -> None:
         """Add every row's own hash: a sum does not depend on how rows came in batches."""
-        state = np.zeros(rows.shape[1], dtype=np.uint64)
+        state: UInt64Array = np.zeros(rows.shape[1], dtype=np.uint64)
         for col in _HASHED:
             state = mix(state + rows[col].view(np.uint64) + np.uint64(0x9E3779B97F4A7C15))
         mask = (1 << 64) - 1
@@ -99,11 +116,11 @@ class FinishedRows:
     def window(self, start_ns: int, end_ns: int) -> Window:
         """Rank the latencies of requests that finished in [start, end)."""
         parts: list[Int64Array] = []
-        for finishes, latencies in reversed(self._latencies):
-            inside = (finishes >= start_ns) & (finishes < end_ns)
-            if not inside.any() and int(finishes.max()) < start_ns:
+        for _, slab_end_ns, batch in reversed(self._latencies):
+            if slab_end_ns <= start_ns:
                 break
-            parts.append(latencies[inside])
+            finishes, latencies = _coded_latencies(batch)
+            parts.append(latencies[(finishes >= start_ns) & (finishes < end_ns)])
         coded = np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
         n = len(coded)
         if not n:
@@ -117,7 +134,8 @@ class FinishedRows:
     def take(self) -> Finished:
         """Hand out the rows kept, in order of (finish, stream, number), and forget them."""
         batches, self._batches, self._kept = self._batches, deque(), 0
-        rows = np.concatenate(batches, axis=1) if batches else np.zeros((Col.WORKER0 + MAX_TRIES, 0), dtype=np.int64)
+        parts = [batch if isinstance(batch, np.ndarray) else batch.matrix() for _, batch in batches]
+        rows = np.concatenate(parts, axis=1) if parts else np.zeros((N_COLS, 0), dtype=np.int64)
         rows = rows[:, np.lexsort((rows[Col.NUMBER], rows[Col.STREAM], rows[Col.DUE]))]
 
         def three(col: Col) -> Int64Array:

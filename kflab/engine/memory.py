@@ -87,19 +87,20 @@ class Flights:
         """Columns ever used; those above are free."""
         self.live = 0
 
-    def add(self, count: int) -> Int64Array:
-        """Make `count` fresh columns, blank but for what every new request has."""
+    def add(self, count: int, blank: bool = True) -> Int64Array:
+        """Make `count` fresh columns, blank but for what every new request has (or not even that)."""
         while self.used + count > self.m.shape[1]:
             spare = np.zeros_like(self.m)
             spare[Col.DUE] = NEVER
             self.m = np.concatenate((self.m, spare), axis=1)
         first, self.used = self.used, self.used + count
         self.live += count
-        block = self.m[:, first : self.used]
-        block[:] = 0
-        block[[Col.NODE, Col.INGRESS]] = -1
-        block[Col.SERVER0 : Col.SERVER0 + MAX_TRIES] = -1
-        block[Col.WORKER0 : Col.WORKER0 + MAX_TRIES] = -1
+        if blank:
+            block = self.m[:, first : self.used]
+            block[:] = 0
+            block[[Col.NODE, Col.INGRESS]] = -1
+            block[Col.SERVER0 : Col.SERVER0 + MAX_TRIES] = -1
+            block[Col.WORKER0 : Col.WORKER0 + MAX_TRIES] = -1
         return np.arange(first, self.used)
 
     def due_before(self, end_ns: int) -> Int64Array:
@@ -122,7 +123,8 @@ class Flights:
 
     def words(self, col: Col, rows: Int64Array) -> UInt64Array:
         """Return a column of draw words as they were drawn."""
-        return self.m[col, rows].view(np.uint64)
+        words: UInt64Array = self.m[col, rows].view(np.uint64)
+        return words
 
 
 @dataclass(slots=True)
@@ -165,7 +167,3 @@ class Memory:
         first = int(self.first_worker[server])
         workers = self.busy_until[first : first + int(self.n_workers[server])]
         return int(np.maximum(workers - t_ns, 0).sum())
-
-    def in_flight(self) -> int:
-        """Return how many requests have started and not finished."""
-        return self.flights.live

@@ -11,7 +11,9 @@ was sent only if it is idempotent (ngx_http_upstream.c, ngx_http_upstream_next);
 queue longer than proxy-read-timeout is waited for.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 
@@ -40,6 +42,17 @@ Rows = Int64Array
 """Column indices into the matrix of requests in flight."""
 
 
+class Queued(Protocol):
+    """Accepted requests of one stream that are not in flight; arrays of one length."""
+
+    stream: int
+    numbers: Int64Array
+    starts: Int64Array
+    arrivals: Int64Array
+    queue_ids: Int64Array
+    services: Int64Array
+
+
 class Steps:
     """The steps of a request, on the engine's memory.
 
@@ -65,13 +78,20 @@ class Steps:
 
     # The way in ---------------------------------------------------------------------------------------------------
 
-    def start(self, batch: Batch) -> None:
-        """Put new requests in flight, on their way to the load balancer or their node."""
+    def start(self, batch: Batch, numbers: "Int64Array | None" = None) -> None:
+        """Put new requests in flight, on their way to the load balancer or their node.
+
+        Args:
+            batch: Requests of one stream.
+            numbers: Their numbers, when they are not consecutive.
+        """
+        if not len(batch.starts):
+            return
         flights, paths, stream = self.memory.flights, self.paths, batch.stream
         rows = flights.add(len(batch.starts))
         block = flights.m[:, rows[0] : rows[-1] + 1]
         block[Col.STREAM] = stream
-        block[Col.NUMBER] = np.arange(batch.first, batch.first + len(rows))
+        block[Col.NUMBER] = np.arange(batch.first, batch.first + len(rows)) if numbers is None else numbers
         block[Col.START] = batch.starts
         if paths.balanced[stream]:
             block[Col.STAGE] = Stage.LB
@@ -102,7 +122,7 @@ class Steps:
         versions = np.where(choosers < 0, 0, self.choosers.versions_at(np.maximum(choosers, 0), times))
         slots = self.choosers.slots_by_draw(versions, bits)
         self._count_picks(choosers, times, slots)
-        return self.choosers.flat[slots].astype(np.int64), self.choosers.answer[versions], versions
+        return self.choosers.flat[slots], self.choosers.answer[versions], versions
 
     def at_lb(self, rows: Rows) -> None:
         """The load balancer picks a node by flow hash or at random."""
@@ -122,7 +142,7 @@ class Steps:
         m[Col.DUE, good] += self.timing.lb_node_ns
 
     def _turned_away(self, rows: Rows, answers: Int64Array, back: Int64Array) -> None:
-        """End requests that met an empty fan on their way in: rejected at once, or dropped until the client gives up."""
+        """End requests that met an empty fan on their way in: rejected at once, or dropped until it gives up."""
         if not len(rows):
             return
         m = self.memory.flights.m
@@ -207,7 +227,7 @@ class Steps:
             order = order[np.lexsort((m[Col.NUMBER, part], m[Col.STREAM, part], times[order], versions[order]))]
             slots[order] = self.choosers.slots_by_turn(versions[order])
             self._count_picks(choosers, times, slots)
-            targets, answers = self.choosers.flat[slots].astype(np.int64), self.choosers.answer[versions]
+            targets, answers = self.choosers.flat[slots], self.choosers.answer[versions]
         answers = np.where(choosers < 0, Answer.NO_UPSTREAM, answers)
         self.tried(rows, targets, answers)
 
@@ -290,12 +310,19 @@ class Steps:
         self.failed(refused, Answer.REFUSED, m[Col.DUE, refused] + m[Col.HOP, refused], True)
         began = m[Col.TRY_START0 + m[Col.TRIES, silent] - 1, silent]
         self.failed(silent, Answer.TIMEOUT, began + self.timing.connect_timeout_ns, True)
-        return rows[listens]
+        accepted: Rows = rows[listens]
+        return accepted
 
-    def at_workers(self, rows: Rows) -> None:
-        """Accepted connections queue at their worker, are served, and their answers set out."""
-        if not len(rows):
-            return
+    def at_workers(self, rows: Rows, others: Sequence[Queued] = ()) -> list[Int64Array]:
+        """Accepted connections queue at their worker, are served, and their answers set out.
+
+        Args:
+            rows: Accepted rows in flight.
+            others: Sets of accepted requests that are not in flight (see `express`).
+
+        Returns:
+            For each of `others`, when its requests are done.
+        """
         m, memory = self.memory.flights.m, self.memory
         last = m[Col.TRIES, rows] - 1
         servers = m[Col.SERVER0 + last, rows]
@@ -304,11 +331,32 @@ class Steps:
         workers = memory.first_worker[servers] + own
         services = self.service_ns(servers, memory.flights.words(Col.SERVICE_WORD, rows))
         arrivals = m[Col.DUE, rows]
-        order = order_by_arrival(workers, arrivals, m[Col.STREAM, rows], m[Col.NUMBER, rows])
-        rows, last, own, arrivals, services = rows[order], last[order], own[order], arrivals[order], services[order]
-        done = serve(workers[order], arrivals, services, memory.busy_until)
+        bounds = np.cumsum([0, len(rows)] + [len(other.starts) for other in others])
+        if others:
+            workers = np.concatenate([workers, *(other.queue_ids for other in others)])
+            arrivals = np.concatenate([arrivals, *(other.arrivals for other in others)])
+            services = np.concatenate([services, *(other.services for other in others)])
+
+        def keys(places: Int64Array) -> tuple[Int64Array, Int64Array]:
+            found = [self._key(place, bounds, rows, others) for place in places.tolist()]
+            table = np.array(found, dtype=np.int64).reshape(-1, 2)
+            return table[:, 0], table[:, 1]
+
+        order = order_by_arrival(workers, arrivals, keys)
+        done = np.empty_like(arrivals)
+        done[order] = serve(workers.take(order), arrivals.take(order), services.take(order), memory.busy_until)
+        n = len(rows)
         m[Col.WORKER0 + last, rows] = own
-        self.answered(rows, last, arrivals, services, done)
+        self.answered(rows, last, arrivals[:n], services[:n], done[:n])
+        return [done[begin:end] for begin, end in pairwise(bounds[1:].tolist())]
+
+    def _key(self, place: int, bounds: Int64Array, rows: Rows, others: Sequence[Queued]) -> tuple[int, int]:
+        """Return (stream, number) of the row at a place in the concatenation of `rows` and `others`."""
+        m = self.memory.flights.m
+        if place < len(rows):
+            return int(m[Col.STREAM, rows[place]]), int(m[Col.NUMBER, rows[place]])
+        which = int(np.searchsorted(bounds, place, side="right")) - 2
+        return others[which].stream, int(others[which].numbers[place - int(bounds[which + 1])])
 
     def service_ns(self, servers: Int64Array, words: UInt64Array) -> Int64Array:
         """Draw service times."""
@@ -345,31 +393,38 @@ class Steps:
 
     # A slab -------------------------------------------------------------------------------------------------------
 
-    def run(self, end_ns: int, tries: "Callable[[Rows, int], None] | None" = None) -> Rows:
+    def run(
+        self,
+        end_ns: int,
+        tries: "Callable[[Rows, int], None] | None" = None,
+        others: Sequence[Queued] = (),
+    ) -> tuple[Rows, list[Int64Array]]:
         """Take every step before `end_ns`.
 
         Args:
             end_ns: End of the slab.
             tries: Takes over from the first try on, given the rows in flight that are due; None for `rounds`.
+            others: Accepted requests that are not in flight; only with `tries` None.
 
         Returns:
-            The rows that finished; the caller removes them.
+            The rows that finished (the caller removes them), and when each of `others` is done.
         """
         flights = self.memory.flights
         active = flights.due_before(end_ns)
-        if not len(active):
-            return active
+        if not len(active) and not others:
+            return active, []
         for stage, step in ((Stage.LB, self.at_lb), (Stage.NODE, self.at_node), (Stage.INGRESS, self.at_ingress)):
             rows = self.ready(active, stage, end_ns)
             if len(rows):
                 step(rows)
+        done: list[Int64Array] = []
         if tries is None:
-            self.rounds(active, end_ns)
+            done = self.rounds(active, end_ns, others)
         else:
             tries(active, end_ns)
-        return self.ready(active, Stage.ANSWER, end_ns)
+        return self.ready(active, Stage.ANSWER, end_ns), done
 
-    def rounds(self, active: Rows, end_ns: int) -> None:
+    def rounds(self, active: Rows, end_ns: int, others: Sequence[Queued] = ()) -> list[Int64Array]:
         """Take tries in rounds, then serve everything that was accepted."""
         accepted: list[Rows] = []
         while True:
@@ -385,10 +440,12 @@ class Steps:
             # Not due again in this loop; `answered` gives the row its real stage.
             self.memory.flights.m[Col.STAGE, rows] = Stage.RELEASE
             accepted.append(rows)
-        if accepted:
-            self.at_workers(np.concatenate(accepted))
+        if any(map(len, accepted)) or others:
+            return self.at_workers(np.concatenate([active[:0], *accepted]), others)
+        return []
 
     def ready(self, active: Rows, stage: Stage, end_ns: int) -> Rows:
         """Return the rows at a stage whose time has come."""
         m = self.memory.flights.m
-        return active[(m[Col.STAGE, active] == stage) & (m[Col.DUE, active] < end_ns)]
+        ready: Rows = active[(m[Col.STAGE, active] == stage) & (m[Col.DUE, active] < end_ns)]
+        return ready

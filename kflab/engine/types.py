@@ -69,7 +69,7 @@ class Choice(IntEnum):
     """Attempt 0 (the first try): the 16 high bits give the gap before this request, the 32 low bits pick for a load
     balancer that picks at random; attempts ≥ 1 do not use it."""
     ENTRY = 1
-    """Attempt 0: high 32 bits pick the ingress pod or first DNAT, bits 16-31 give the source port (see addresses.py)."""
+    """Attempt 0: high 32 bits pick the ingress pod or first DNAT, bits 16-31 the source port (see addresses.py)."""
     BACKEND = 2
     """High 32 bits pick the endpoint of this try; bits 16-31 give the upstream port, bits 0-15 the pod's worker."""
     SERVICE = 3

@@ -1,0 +1,458 @@
+"""`kflab bench`: every workload in one run, each figure beside its baseline and its target, reached or not.
+
+Exit status: 0 when everything asked for was measured, whatever the figures; 1 when a workload could not be measured.
+Missed targets do not fail: on a shared machine that would say more about the machine.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any, TextIO
+
+from kflab import KUBERNETES_RELEASE, __version__, exits
+from kflab.errors import KflabError
+
+if TYPE_CHECKING:
+    from kflab.bench.clusters import Cluster
+    from kflab.bench.engine_workloads import Measured
+
+LETTERS = {
+    "a": "engine: routing, and the full path with queueing latency (one core)",
+    "b": "floor: numpy drawing and counting as many random integers as the path has choices",
+    "c": "peers: the same path in plain Python and in SimPy",
+    "d": "counts mode: 10⁶ and 10⁹ requests",
+    "e": "generated clusters of 10 to 5,000 nodes: load, compile, one pod kill, memory",
+    "f": "process start to first paint, beside a bare Textual app of three widgets",
+    "g": "the screen through a pseudo-terminal: key to paint, a held lab, memory",
+}
+
+COUNTS_RATIO = 2.0
+"""Counts of 10⁹ requests may take this much longer than of 10⁶ and still be called independent of the number."""
+
+QUICK_SIZES = (10, 100, 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line of the report."""
+
+    letter: str
+    name: str
+    value: float
+    unit: str
+    means: str
+    beside: str = ""
+    """The baseline of the same run."""
+    target: str = ""
+    reached: bool | None = None
+    """None: no target, or its baseline was not measured in this run."""
+
+
+@dataclass(slots=True)
+class Bench:
+    """What a run has found so far; `tell` narrates to people, never into the report."""
+
+    tell: Callable[[str], None]
+    quick: bool = False
+    paused_s: float = 30.0
+    figures: list[Figure] = field(default_factory=list)
+    raw: dict[str, Any] = field(default_factory=dict)
+    """Letter → every figure as measured."""
+    notes: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    """Workloads that could not be measured, each with why."""
+    found: dict[str, float] = field(default_factory=dict)
+    """Values that later targets are compared with."""
+
+    def add(
+        self, letter: str, name: str, value: float, unit: str, means: str, *,
+        beside: str = "", target: str = "", reached: bool | None = None,
+    ) -> None:  # fmt: skip
+        """Keep a figure."""
+        self.figures.append(Figure(letter, name, value, unit, means, beside, target, reached))
+        self.tell(f"  {name}: {shown(value)} {unit}")
+
+    def measured(self, letter: str, found: "Measured") -> None:
+        """Keep what a workload of the engine measured, raw."""
+        self.raw.setdefault(letter, []).append(asdict(found))
+        self.found[found.name] = found.value
+
+
+# --- workloads --------------------------------------------------------------------------------------------------
+
+
+def run(only: str, as_json: bool, out: TextIO, *, quick: bool = False, paused_s: float = 30.0) -> int:
+    """Measure and report.
+
+    Args:
+        only: Letters of the workloads to run; "" for all.
+        as_json: Print every raw figure as JSON instead of the table.
+        out: Where the report goes; progress goes to standard error.
+        quick: Shorter: no 5,000 nodes, memory at simulated minutes 3 and 9 instead of hours; the report says so.
+        paused_s: How long a held lab is watched.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        KflabError: If `only` has an unknown letter.
+    """
+    letters = chosen(only)
+    bench = Bench(_tell, quick, paused_s)
+    machine = about_machine()
+    begin = monotonic()
+    for letter in letters:
+        bench.tell(f"({letter}) {LETTERS[letter]} …")
+        _guarded(bench, letter, WORKLOADS[letter])
+    machine["load_average_after"] = round(os.getloadavg()[0], 2)
+    report = Report(machine, tuple(letters), bench, monotonic() - begin)
+    if as_json:
+        json.dump(report.tree(), out, indent=2, ensure_ascii=False)
+        out.write("\n")
+    else:
+        out.write(report.text())
+    return exits.FAILED if bench.failed else exits.OK
+
+
+def chosen(only: str) -> list[str]:
+    """Letters to run; the floor and the peers come before what is compared with them.
+
+    Raises:
+        KflabError: If a letter names no workload.
+    """
+    asked = [char for char in only.lower() if char not in ", "]
+    for char in asked:
+        if char not in LETTERS:
+            raise KflabError(f"--only {only!r}: {char!r} is no workload; they are {', '.join(LETTERS)}")
+    return [letter for letter in "bcadefg" if not asked or letter in asked]
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _guarded(bench: Bench, letter: str, work: Callable[[Bench], None]) -> None:
+    """One workload that cannot be measured must not take the others' figures with it."""
+    try:
+        work(bench)
+    except (KflabError, OSError, AssertionError, MemoryError, subprocess.SubprocessError) as error:
+        why = (getattr(error, "stderr", None) or str(error) or type(error).__name__).strip()
+        bench.failed.append(
+            f"({letter}) {why.splitlines()[-1] if isinstance(error, subprocess.SubprocessError) else why}"
+        )
+        bench.tell(f"  could not be measured: {bench.failed[-1]}")
+
+
+def _floor(bench: Bench) -> None:
+    from kflab.bench import engine_workloads as engine
+
+    for philox in (False, True):
+        found = engine.floor(philox=philox)
+        bench.measured("b", found)
+        bench.add("b", found.name, found.value, found.unit, found.detail)
+        if not philox:
+            bench.found["floor"] = found.value
+
+
+def _peers(bench: Bench) -> None:
+    from kflab.bench import python_walk, simpy_peer
+
+    found = python_walk.walk()
+    bench.measured("c", found)
+    bench.found["python"] = found.value
+    bench.add("c", found.name, found.value, found.unit, f"one request at a time; {found.detail}")
+    found = simpy_peer.simulate()
+    bench.measured("c", found)
+    bench.found["simpy"] = found.value
+    bench.add("c", found.name, found.value, found.unit, f"a process per request, a Resource per worker; {found.detail}")
+
+
+def _engine(bench: Bench) -> None:
+    from kflab.bench import engine_workloads as engine
+
+    floor = bench.found.get("floor")
+    found = engine.routing()
+    bench.measured("a", found)
+    bench.add(
+        "a", found.name, found.value, found.unit, f"LB hash → node → kube-proxy → ingress → pod → status; {found.detail}",
+        beside=times(found.value, floor, "the floor (b)"), target="≥ 1/4 of the floor",
+        reached=None if floor is None else found.value >= floor / 4,
+    )  # fmt: skip
+    simpy = bench.found.get("simpy")
+    for hashing in (False, True):
+        found = engine.full_path(hashing=hashing)
+        bench.measured("a", found)
+        beside = ", ".join(
+            text for text in (
+                times(found.value, simpy, "SimPy (c)"), times(found.value, bench.found.get("python"), "plain Python (c)"),
+            ) if text
+        )  # fmt: skip
+        if hashing:
+            bench.add("a", found.name, found.value, found.unit, found.detail, beside=beside)
+            continue
+        bench.add(
+            "a", found.name, found.value, found.unit, found.detail,
+            beside=beside, target="≥ 8 M flows/s", reached=found.value >= 8e6,
+        )  # fmt: skip
+        if simpy is not None:
+            ratio = found.value / simpy
+            bench.add(
+                "a", "full path ÷ SimPy", ratio, "×", "how many times the peer's speed",
+                target="≥ 100×", reached=ratio >= 100,
+            )  # fmt: skip
+    found = engine.quiet_slab()
+    bench.measured("a", found)
+    bench.add("a", found.name, found.value, found.unit, f"computing for {found.detail}")
+
+
+def _counts(bench: Bench) -> None:
+    from kflab.bench import engine_workloads as engine
+
+    engine.counts(10**6)  # the first one fills tables
+    small, large = engine.counts(10**6), engine.counts(10**9)
+    for found in (small, large):
+        bench.measured("d", found)
+    ratio = large.value / max(small.value, 1e-9)
+    bench.add("d", small.name, small.value, small.unit, "counts per path, pod and status, exact distribution")
+    bench.add(
+        "d", large.name, large.value, large.unit, "the same for a thousand times as many",
+        beside=f"{ratio:.2f} × 10⁶", target=f"no dependence on the number (≤ {COUNTS_RATIO:g} ×)",
+        reached=ratio <= COUNTS_RATIO,
+    )  # fmt: skip
+
+
+def _clusters(bench: Bench) -> None:
+    from kflab.bench import clusters
+
+    sizes = QUICK_SIZES if bench.quick else clusters.SIZES
+    if bench.quick:
+        bench.notes.append(f"(e) --quick: sizes {', '.join(map(str, sizes))} only")
+    found: list[Cluster] = []
+    for nodes in sizes:
+        for source in ("objects", "yaml"):
+            one = clusters.run((nodes,), (source,))[0]
+            found.append(one)
+            bench.raw.setdefault("e", []).append(asdict(one))
+            _one_cluster(bench, one, next((c for c in found if c.nodes == 10 and c.source == source), None))
+
+
+def _one_cluster(bench: Bench, one: "Cluster", smallest: "Cluster | None") -> None:
+    name = f"{one.nodes:,} nodes from {one.source}"
+    size = f"{one.pods:,} pods, {one.services:,} Services"
+    read = "reading the YAML and settling" if one.source == "yaml" else "settling the controllers"
+    bench.add("e", f"{name}: load", one.load_s, "s", f"{read}; {size}")
+    bench.add("e", f"{name}: compile", one.compile_s, "s", "all Services compiled, one node's table indexed")
+    ratio = one.kill_s / smallest.kill_s if smallest is not None and smallest.kill_s > 0 else None
+    judged = one.nodes == 1000 and ratio is not None
+    bench.add(
+        "e", f"{name}: one pod kill", one.kill_s * 1e3, "ms",
+        f"computing until the last node's rules are effective ({one.kill_simulated_s:.2f} s simulated)",
+        beside="" if ratio is None or one.nodes == 10 else f"{ratio:.1f} × the 10-node kill",
+        target="≤ 3 × the 10-node kill" if one.nodes == 1000 else "",
+        reached=ratio <= 3 if judged and ratio is not None else None,
+    )  # fmt: skip
+    bench.add("e", f"{name}: peak memory", one.peak_mib, "MiB", "of a process of its own")
+
+
+def _first_paint(bench: Bench) -> None:
+    from kflab.bench import screen
+
+    found = screen.first_paint()
+    bench.raw["f"] = asdict(found)
+    runs = len(found.kflab_runs)
+    ratio = found.kflab_s / found.bare_s
+    bench.add("f", "bare Textual app", found.bare_s, "s", f"three Static widgets, same interpreter; median of {runs}")
+    bench.add(
+        "f", "kflab to first paint", found.kflab_s, "s", f"exec to the whole first frame of overview; median of {runs}",
+        beside=f"{ratio:.2f} × the bare app", target="< 1 s", reached=found.kflab_s < 1.0,
+    )  # fmt: skip
+    bench.add(
+        "f", "kflab ÷ bare app", ratio, "×", "what the lab adds to the toolkit", target="≤ 2.5×", reached=ratio <= 2.5
+    )
+
+
+def _screen(bench: Bench) -> None:
+    from kflab.bench import screen
+
+    bench.raw["g"] = {}
+    for name, rollout in (("steady", False), ("during rollouts", True)):
+        keys = screen.key_presses(rollout, 50 if bench.quick else 200)
+        bench.raw["g"][f"keys {name}"] = asdict(keys)
+        moved = f"; EndpointSlice revision {keys.revision_from} → {keys.revision_to}" if rollout else ""
+        lost = f"; {keys.lost} not answered within 2 s" if keys.lost else ""
+        bench.add(
+            "g", f"key to paint {name}, p99", keys.p99_ms, "ms",
+            f"{len(keys.samples_ms)} keys at {screen.RATE:,} simulated requests/s, ×1{moved}{lost}",
+            beside=f"p50 {keys.p50_ms:.0f} ms, worst {keys.max_ms:.0f} ms", target="< 50 ms", reached=keys.p99_ms < 50,
+        )  # fmt: skip
+        if rollout and keys.revision_from == keys.revision_to:
+            bench.notes.append("(g) no rollout was seen while keys were pressed")
+    held = screen.paused(min(bench.paused_s, 10.0) if bench.quick else bench.paused_s)
+    bench.raw["g"]["paused"] = asdict(held)
+    bench.add(
+        "g", "held lab", held.cpu_share * 100, "% of a core", f"overview paused for {held.seconds:g} s, all threads",
+        target="< 2 %", reached=held.cpu_share < 0.02,
+    )  # fmt: skip
+    found = screen.memory(bench.quick, bench.tell)
+    bench.raw["g"]["memory"] = asdict(found)
+    growth = found.late_mb - found.early_mb
+    bench.add(
+        "g", "overview, resident", found.overview_mb, "MB", "ten seconds after the first frame, ×1",
+        target="< 150 MB", reached=found.overview_mb < 150,
+    )  # fmt: skip
+    when = f"simulated hours {found.early_hours:.2g} and {found.late_hours:.2g} at ×{found.speed:.0f} of ×100"
+    bench.add(
+        "g", "growth of resident memory", growth, "MB", when,
+        beside=f"{found.early_mb:.1f} → {found.late_mb:.1f} MB", target="< 5 MB", reached=growth < 5,
+    )  # fmt: skip
+    if bench.quick:
+        bench.notes.append(
+            "(g) --quick: 50 keys, a shorter pause, memory at simulated minutes 3 and 9, not hours 1 and 3"
+        )
+
+
+WORKLOADS: dict[str, Callable[[Bench], None]] = {
+    "a": _engine,
+    "b": _floor,
+    "c": _peers,
+    "d": _counts,
+    "e": _clusters,
+    "f": _first_paint,
+    "g": _screen,
+}
+
+
+# --- the report -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A finished run."""
+
+    machine: dict[str, Any]
+    letters: tuple[str, ...]
+    bench: Bench
+    took_s: float
+
+    def tree(self) -> dict[str, Any]:
+        """Everything, for JSON."""
+        return {
+            "kflab": __version__,
+            "kubernetes": KUBERNETES_RELEASE,
+            "machine": self.machine,
+            "workloads": {letter: LETTERS[letter] for letter in LETTERS if letter in self.letters},
+            "quick": self.bench.quick,
+            "took_s": round(self.took_s, 1),
+            "figures": [asdict(figure) for figure in self.ordered()],
+            "raw": self.bench.raw,
+            "notes": self.notes(),
+            "failed": self.bench.failed,
+        }
+
+    def ordered(self) -> list[Figure]:
+        """Figures by letter, as measured within one."""
+        return sorted(self.bench.figures, key=lambda figure: figure.letter)
+
+    def notes(self) -> list[str]:
+        """What one must know to read the figures."""
+        notes = list(self.bench.notes)
+        busy = self.machine["load_average_before"]
+        if busy > 0.5:
+            notes.insert(0, f"the machine was not idle when this began (load average {busy:g}): figures are too slow")
+        return notes
+
+    def text(self) -> str:
+        """The table: per figure one line of name, value, baseline and target, and below it what it means."""
+        machine = self.machine
+        lines = [
+            f"kflab {__version__} bench: {machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']:g} GB; "
+            f"Python {machine['python']}, numpy {machine['numpy']}, Textual {machine['textual']}",
+        ]
+        figures = self.ordered()
+        names = max((len(figure.name) for figure in figures), default=0)
+        for letter in LETTERS:
+            mine = [figure for figure in figures if figure.letter == letter]
+            if not mine:
+                continue
+            lines += ["", f"({letter}) {LETTERS[letter]}"]
+            for figure in mine:
+                value = f"{shown(figure.value):>10} {figure.unit}"
+                extra = "; ".join(text for text in (figure.beside, verdict(figure)) if text)
+                lines.append(f"  {figure.name:<{names}} {value:<22} {extra}".rstrip())
+                lines.append(f"  {'':<{names}} {'':10} {figure.means}".rstrip())
+        lines += self._closing(figures)
+        return "\n".join(lines) + "\n"
+
+    def _closing(self, figures: Iterable[Figure]) -> list[str]:
+        judged = [figure for figure in figures if figure.reached is not None]
+        missed = [figure.name for figure in judged if not figure.reached]
+        lines = [""]
+        if judged:
+            tail = f"; missed: {', '.join(missed)}" if missed else ""
+            lines.append(f"targets reached: {len(judged) - len(missed)} of {len(judged)}{tail}")
+        lines += [f"not measured: {text}" for text in self.bench.failed]
+        lines += [f"note: {text}" for text in self.notes()]
+        lines.append(f"took {self.took_s:.0f} s")
+        return lines
+
+
+def verdict(figure: Figure) -> str:
+    """The target and whether it is reached, in words."""
+    if not figure.target:
+        return ""
+    if figure.reached is None:
+        return f"target {figure.target}: its baseline was not measured in this run"
+    return f"target {figure.target}: {'reached' if figure.reached else 'MISSED'}"
+
+
+def times(value: float, baseline: float | None, name: str) -> str:
+    """`value` as a multiple of a baseline; "" without one."""
+    return "" if baseline is None else f"{shown(value / baseline)} × {name}"
+
+
+def shown(value: float) -> str:
+    """Three significant figures, large numbers in full thousands."""
+    if abs(value) >= 1e6:
+        return f"{value / 1e6:,.2f} M"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:#.3g}".rstrip(".")
+
+
+def about_machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    return {
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "numpy": _version("numpy"),
+        "textual": _version("textual"),
+        "simpy": _version("simpy"),
+        "load_average_before": round(os.getloadavg()[0], 2),
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _cpu() -> str:
+    """The processor's name, as the kernel says it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.machine())

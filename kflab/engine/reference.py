@@ -1,0 +1,399 @@
+"""The same semantics as `engine`, one request and one event at a time: slow, plain, the other half of property tests.
+
+Shared with the engine are only the draws, the duration tables, the port and hash functions and the pools; everything
+that happens to a request is written anew here, as events on one heap in order of (time, rank, stream, number).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+
+import numpy as np
+
+from kflab.draws import Draws, duration_table
+from kflab.engine.addresses import ephemeral_ports, flow_hashes, flow_salt
+from kflab.engine.arrivals import FRACTION_BITS, Rate, unit_gaps
+from kflab.engine.pools import Connection, Pools
+from kflab.engine.types import Answer, Behaviour, Choice, Fan, Pick, Server, Stream, Timing
+
+_BLOCK = 64
+
+
+@dataclass(slots=True)
+class Try:
+    """One try, as it is recorded."""
+
+    server: int
+    answer: Answer
+    start_ns: int
+    end_ns: int
+    worker: int = -1
+
+
+@dataclass(slots=True)
+class Request:
+    """One request."""
+
+    stream: Stream
+    number: int
+    start_ns: int
+    words: list[int]
+    node: int = -1
+    ingress: int = -1
+    admitted: bool = False
+    """The ingress server has it."""
+    back_ns: int = 0
+    hop_ns: int = 0
+    tries: list[Try] = field(default_factory=list)
+    served_ns: int | None = None
+    out_ns: int | None = None
+    """When the ingress was rid of it."""
+    queue_ns: int = 0
+    service_ns: int = 0
+    kept: int = 0
+    lost: int = 0
+    status: int | None = None
+    epoch: int = 0
+    """Events of an older epoch no longer count: its course was changed."""
+
+    @property
+    def is_l7(self) -> bool:
+        return self.stream.kind == "l7"
+
+
+Row = tuple[object, ...]
+_RANK = {"start": 0, "lb": 0, "node": 0, "ingress": 0, "release": 1, "try": 2, "server": 3, "answer": 4}
+
+
+class Reference:
+    """Counterpart of `engine.Engine`; rows of finished requests are in `rows`."""
+
+    def __init__(self, draws: Draws, timing: Timing, streams: Sequence[Stream], servers: Sequence[Server]) -> None:
+        self.draws, self.timing = draws, timing
+        self.streams, self.servers = list(streams), list(servers)
+        self.behaviour = [Behaviour.LISTENS for _ in servers]
+        self.busy = [[0] * server.workers for server in servers]
+        self.fans: dict[int, list[tuple[int, Fan]]] = {}
+        self.turns: dict[tuple[int, int], int] = {}
+        self.picks: dict[int, Pick] = {}
+        self.pools = Pools()
+        self.live: dict[tuple[int, int], Request] = {}
+        self.rows: list[Row] = []
+        self.now_ns = 0
+        self._heap: list[tuple[int, int, int, int, int, str]] = []
+        self._blocks: dict[tuple[int, int], list[list[int]]] = {}
+        self._unit = unit_gaps().tolist()
+        self._rates = [Rate.of(stream.rate_rps) for stream in streams]
+        self._next = [0] * len(self.streams)
+        """Start of the next request of each stream, in 2⁻¹⁰ ns."""
+        self._numbers = [0] * len(self.streams)
+        for stream in self.streams:
+            self._schedule(stream.index)
+
+    def learn(self, chooser: int, from_ns: int, fan: Fan) -> None:
+        versions = self.fans.setdefault(chooser, [])
+        if not versions or versions[-1][1] != fan:
+            versions.append((from_ns, fan))
+
+    def set_pick(self, chooser: int, pick: Pick) -> None:
+        self.picks[chooser] = pick
+
+    def _words(self, stream: int, number: int) -> list[int]:
+        key = (stream, number // _BLOCK)
+        if key not in self._blocks:
+            self._blocks[key] = self.draws.block(stream, key[1] * _BLOCK, _BLOCK).tolist()
+        return self._blocks[key][number % _BLOCK]
+
+    def _schedule(self, stream: int) -> None:
+        if self._rates[stream].mean:
+            unit = self._unit[self._words(stream, self._numbers[stream])[Choice.ARRIVAL] >> 48]
+            self._next[stream] += self._rates[stream].gap(unit)
+
+    def _push(self, t_ns: int, request: Request, what: str) -> None:
+        key = (t_ns, _RANK[what], request.stream.index, request.number, request.epoch, what)
+        heappush(self._heap, key)
+
+    def advance(self, to_ns: int) -> None:
+        for stream in self.streams:
+            index = stream.index
+            while self._rates[index].mean and self._next[index] >> FRACTION_BITS < to_ns:
+                start, number = self._next[index] >> FRACTION_BITS, self._numbers[index]
+                request = Request(stream, number, start, list(self._words(index, number)))
+                self.live[index, number] = request
+                self._push(start, request, "start")
+                self._numbers[index] += 1
+                self._schedule(index)
+        while self._heap and self._heap[0][0] < to_ns:
+            t_ns, _, stream_index, number, epoch, what = heappop(self._heap)
+            found = self.live.get((stream_index, number))
+            if found is not None and found.epoch == epoch:
+                getattr(self, f"_{what}")(found, t_ns)
+        self.now_ns = to_ns
+
+    # The way in -----------------------------------------------------------------------------------------------------
+
+    def _fan(self, chooser: int, t_ns: int) -> tuple[int, Fan]:
+        found = (-1, Fan(answer=Answer.TIMEOUT))
+        for version, (from_ns, fan) in enumerate(self.fans.get(chooser, [])):
+            if from_ns <= t_ns:
+                found = (version, fan)
+        return found
+
+    @staticmethod
+    def _run(fan: Fan) -> list[int]:
+        divisor = int(np.gcd.reduce(fan.weights))
+        return [c for c, weight in zip(fan.candidates, fan.weights, strict=True) for _ in range(weight // divisor)]
+
+    def _draw(self, fan: Fan, u32: int) -> int:
+        run = self._run(fan)
+        return run[u32 * len(run) >> 32]
+
+    def _to_node(self, stream: Stream) -> int:
+        if stream.kind == "pod":
+            return 0
+        return self.timing.client_lb_ns + (0 if stream.kind == "node" else self.timing.lb_node_ns)
+
+    def _hop(self, a: int, b: int) -> int:
+        return self.timing.same_node_ns if a == b else self.timing.cross_node_ns
+
+    def _start(self, request: Request, t_ns: int) -> None:
+        if request.stream.kind in ("l7", "l4"):
+            self._push(t_ns + self.timing.client_lb_ns, request, "lb")
+        else:
+            request.node = request.stream.place
+            self._push(t_ns + self._to_node(request.stream), request, "node")
+
+    def _lb(self, request: Request, t_ns: int) -> None:
+        stream = request.stream
+        _, fan = self._fan(stream.lb, t_ns)
+        if not fan.candidates:
+            self._turned_away(request, fan.answer, t_ns + self.timing.client_lb_ns)
+            return
+        bits = request.words[Choice.ARRIVAL] & 0xFFFFFFFF
+        if self.picks.get(stream.lb) == Pick.FLOW_HASH:
+            ports = ephemeral_ports(np.array([request.words[Choice.ENTRY]], dtype=np.uint64))
+            for number, port, _ in stream.pinned_ports:
+                if number == request.number:
+                    ports[0] = port
+            salt = np.array([flow_salt(stream.client, stream.destination)], dtype=np.uint64)
+            bits = int(flow_hashes(salt, ports)[0])
+        request.node = self._draw(fan, bits)
+        self._push(t_ns + self.timing.lb_node_ns, request, "node")
+
+    def _turned_away(self, request: Request, answer: Answer, heard_ns: int) -> None:
+        if answer == Answer.TIMEOUT:
+            heard_ns = request.start_ns + self.timing.connect_timeout_ns
+        if not request.is_l7:
+            request.tries.append(Try(-1, answer, request.start_ns, heard_ns))
+        self._finish(request, -answer, heard_ns)
+
+    def _finish(self, request: Request, status: int, t_ns: int) -> None:
+        request.status = status
+        self._push(t_ns, request, "answer")
+
+    def _node(self, request: Request, t_ns: int) -> None:
+        stream = request.stream
+        _, fan = self._fan(dict(stream.entries).get(request.node, -1), t_ns)
+        if not fan.candidates:
+            self._turned_away(request, fan.answer, t_ns + self._to_node(stream))
+            return
+        server = self._draw(fan, request.words[Choice.ENTRY] >> 32)
+        hop = self._hop(request.node, self.servers[server].place)
+        request.back_ns = self._to_node(stream) + hop
+        if request.is_l7:
+            request.ingress = server
+            self._push(t_ns + hop, request, "ingress")
+        else:
+            request.hop_ns = t_ns + hop - request.start_ns
+            request.tries.append(Try(server, Answer.NONE, request.start_ns, 0))
+            self._push(t_ns + hop, request, "server")
+
+    def _ingress(self, request: Request, t_ns: int) -> None:
+        behaviour = self.behaviour[request.ingress]
+        if behaviour == Behaviour.REFUSES:
+            self._finish(request, -Answer.REFUSED, t_ns + request.back_ns)
+        elif behaviour == Behaviour.SILENT:
+            self._finish(request, -Answer.TIMEOUT, request.start_ns + self.timing.connect_timeout_ns)
+        else:
+            request.admitted = True
+            ready = t_ns + self.timing.nginx_ns
+            if request.stream.no_route:
+                request.out_ns = ready
+                self._finish(request, 404, ready + request.back_ns)
+            else:
+                self._push(ready, request, "try")
+
+    # Tries ----------------------------------------------------------------------------------------------------------
+
+    def _try(self, request: Request, t_ns: int) -> None:
+        made = len(request.tries) + request.lost
+        if made:
+            numbers = np.array([request.number], dtype=np.int64)
+            request.words = self.draws.rows(request.stream.index, numbers, made)[0].tolist()
+        chooser = dict(request.stream.upstreams).get(request.ingress, -1)
+        if chooser < 0:
+            request.tries.append(Try(-1, Answer.NO_UPSTREAM, t_ns, 0))
+            self._fail(request, Answer.NO_UPSTREAM, t_ns, False)
+            return
+        in_turn = self.picks.get(chooser) == Pick.ROUND_ROBIN
+        if request.stream.keepalive and not in_turn and self._reuse(request, ("chooser", chooser), t_ns):
+            return
+        version, fan = self._fan(chooser, t_ns)
+        if not fan.candidates:
+            request.tries.append(Try(-1, fan.answer, t_ns, 0))
+            wait = 2 * self.timing.same_node_ns
+            wait = self.timing.connect_timeout_ns if fan.answer == Answer.TIMEOUT else wait
+            wait = 0 if fan.answer == Answer.NO_UPSTREAM else wait
+            self._fail(request, fan.answer, t_ns + wait, fan.answer != Answer.NO_UPSTREAM)
+            return
+        if in_turn:
+            run = self._run(fan)
+            first = self.draws.control_between("round-robin-start", str(chooser), version, 0, len(run))
+            taken = self.turns.get((chooser, version), 0)
+            self.turns[chooser, version] = taken + 1
+            server = run[(first + taken) % len(run)]
+            if request.stream.keepalive and self._reuse(request, ("server", server), t_ns):
+                return
+        else:
+            server = self._draw(fan, request.words[Choice.BACKEND] >> 32)
+        self._send(request, server, -1, t_ns)
+
+    def _reuse(self, request: Request, key: tuple[str, int], t_ns: int) -> bool:
+        kept = self.pools.take(request.ingress, key, t_ns, self.timing.keepalive_idle_ns)
+        if kept is None:
+            return False
+        request.kept |= 1 << len(request.tries)
+        self._send(request, kept.server, kept.worker, t_ns)
+        return True
+
+    def _send(self, request: Request, server: int, worker: int, t_ns: int) -> None:
+        request.tries.append(Try(server, Answer.NONE, t_ns, 0, worker))
+        request.hop_ns = self._hop(self.servers[request.ingress].place, self.servers[server].place)
+        self._push(t_ns + request.hop_ns, request, "server")
+
+    def _server(self, request: Request, t_ns: int) -> None:
+        this = request.tries[-1]
+        behaviour = self.behaviour[this.server]
+        kept = bool(request.kept >> len(request.tries) - 1 & 1)
+        if behaviour == Behaviour.LISTENS:
+            self._serve(request, this, t_ns)
+        elif behaviour == Behaviour.SILENT:
+            patience = self.timing.read_timeout_ns if kept else self.timing.connect_timeout_ns
+            self._fail(request, Answer.TIMEOUT, this.start_ns + patience, request.stream.idempotent or not kept)
+        elif kept:
+            self._reset(request, t_ns + request.hop_ns)
+        else:
+            self._fail(request, Answer.REFUSED, t_ns + request.hop_ns, True)
+
+    def _serve(self, request: Request, this: Try, t_ns: int) -> None:
+        workers = self.busy[this.server]
+        if this.worker < 0:
+            this.worker = (request.words[Choice.BACKEND] & 0xFFFF) * len(workers) >> 16
+        params = {name: (p50, p99) for name, p50, p99 in self.timing.service_tables}
+        default = (self.timing.service_p50_ns, self.timing.service_p99_ns)
+        p50, p99 = params.get(self.servers[this.server].service, default)
+        table = duration_table("lognormal", p50_ns=p50, p99_ns=p99)
+        request.service_ns = int(table[request.words[Choice.SERVICE] >> 48])
+        begin = max(t_ns, workers[this.worker])
+        request.queue_ns = begin - t_ns
+        request.served_ns = workers[this.worker] = begin + request.service_ns
+        this.answer = Answer.OK
+        if not request.is_l7:
+            this.end_ns = request.served_ns + request.back_ns
+            self._finish(request, 200, this.end_ns)
+            return
+        this.end_ns = request.out_ns = request.served_ns + request.hop_ns
+        self._finish(request, 200, this.end_ns + request.back_ns)
+        if request.stream.keepalive:
+            self._push(this.end_ns, request, "release")
+
+    def _release(self, request: Request, t_ns: int) -> None:
+        this = request.tries[-1]
+        if self.behaviour[this.server] == Behaviour.LISTENS:
+            chooser = dict(request.stream.upstreams)[request.ingress]
+            in_turn = self.picks.get(chooser) == Pick.ROUND_ROBIN
+            key = ("server", this.server) if in_turn else ("chooser", chooser)
+            connection = Connection(key, this.server, this.worker, t_ns)
+            self.pools.keep(request.ingress, connection, self.timing.keepalive_connections)
+
+    def _fail(self, request: Request, answer: Answer, end_ns: int, may_retry: bool) -> None:
+        request.epoch += 1
+        request.tries[-1].answer, request.tries[-1].end_ns = answer, end_ns
+        request.served_ns, request.queue_ns, request.service_ns, request.out_ns = None, 0, 0, None
+        if not request.is_l7:
+            self._finish(request, -answer, end_ns)
+        elif may_retry and len(request.tries) < request.stream.tries:
+            self._push(end_ns, request, "try")
+        else:
+            status = {Answer.TIMEOUT: 504, Answer.NO_UPSTREAM: 503}.get(answer, 502)
+            request.out_ns = end_ns
+            self._finish(request, status, end_ns + request.back_ns)
+
+    def _reset(self, request: Request, end_ns: int) -> None:
+        """A connection in use is reset; on a kept one an idempotent request tries again for nothing."""
+        if request.kept >> len(request.tries) - 1 & 1 and request.stream.idempotent:
+            request.epoch += 1
+            request.tries.pop()
+            request.kept &= ~(1 << len(request.tries))
+            request.lost += 1
+            request.served_ns, request.queue_ns, request.service_ns, request.out_ns = None, 0, 0, None
+            self._push(end_ns, request, "try")
+        else:
+            self._fail(request, Answer.RESET, end_ns, request.stream.idempotent)
+
+    def _answer(self, request: Request, t_ns: int) -> None:
+        del self.live[request.stream.index, request.number]
+        blank = Try(-1, Answer.NONE, 0, 0)
+        tries = (request.tries + [blank] * 3)[:3]
+        self.rows.append(
+            (
+                *(request.stream.index, request.number, request.start_ns, t_ns, request.status, len(request.tries)),
+                *(request.node, request.ingress, request.queue_ns, request.service_ns, request.kept, request.lost),
+                *((one.server, int(one.answer), one.start_ns, one.end_ns, one.worker) for one in tries),
+            )
+        )
+
+    # Changes --------------------------------------------------------------------------------------------------------
+
+    def set_rate(self, stream: int, rate_rps: float) -> None:
+        """Change a rate now (from a rate above 0 to a rate above 0)."""
+        now = self.now_ns << FRACTION_BITS
+        old, new = self._rates[stream], Rate.of(rate_rps)
+        self._next[stream] = now + (self._next[stream] - now) * new.mean // old.mean
+        self._rates[stream] = new
+
+    def behave(self, server: int, behaviour: Behaviour, drain: bool = False) -> None:
+        """Change a server's behaviour now."""
+        self.behaviour[server] = behaviour
+        now = self.now_ns
+        if behaviour == Behaviour.LISTENS:
+            return
+        if drain:
+            self.pools.drop_server(server)
+            return
+        for request in list(self.live.values()):
+            this = request.tries[-1] if request.tries else None
+            if this and this.server == server and request.served_ns is not None and request.served_ns > now:
+                if behaviour == Behaviour.SILENT:
+                    end = max(now, this.start_ns + self.timing.read_timeout_ns)
+                    self._fail(request, Answer.TIMEOUT, end, request.stream.idempotent)
+                else:
+                    self._reset(request, now + (request.hop_ns if request.is_l7 else request.back_ns))
+        for request in list(self.live.values()):
+            held = request.admitted and (request.out_ns is None or request.out_ns > now)
+            if request.ingress == server and held:
+                self._lose_ingress(request, behaviour, now)
+        self.busy[server] = [min(busy, now) for busy in self.busy[server]]
+        self.pools.drop_ingress(server)
+        if behaviour == Behaviour.REFUSES:
+            self.pools.drop_server(server)
+
+    def _lose_ingress(self, request: Request, behaviour: Behaviour, now: int) -> None:
+        request.epoch += 1
+        if request.tries and (request.tries[-1].end_ns > now or request.tries[-1].end_ns == 0):
+            request.tries[-1].answer, request.tries[-1].end_ns = Answer.NONE, now
+        request.served_ns, request.queue_ns, request.service_ns, request.out_ns = None, 0, 0, now
+        if behaviour == Behaviour.SILENT:
+            self._finish(request, -Answer.TIMEOUT, max(now, request.start_ns + self.timing.read_timeout_ns))
+        else:
+            self._finish(request, -Answer.RESET, now + request.back_ns)

@@ -1,0 +1,193 @@
+"""The vectorised engine and the event-by-event model produce the very same rows."""
+
+from dataclasses import dataclass
+from unittest import mock
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kflab.draws import Draws
+from kflab.engine import express
+from kflab.engine.engine import Engine
+from kflab.engine.reference import Reference
+from kflab.engine.types import Answer, Behaviour, Fan, Finished, Pick, Server, Stream, Timing
+
+MS = 1_000_000
+N_INGRESS = 2
+N_PODS = 4
+N_SERVERS = N_INGRESS + N_PODS
+LB, ENTRY_A, ENTRY_B, UP_A, UP_B, INSIDE = range(6)
+PODS = tuple(range(N_INGRESS, N_SERVERS))
+
+# Short timeouts, so that runs of half a second see tries after them.
+TIMING = Timing(
+    connect_timeout_ns=50 * MS,
+    read_timeout_ns=120 * MS,
+    keepalive_idle_ns=20 * MS,
+    keepalive_connections=3,
+    service_p50_ns=5 * MS,
+    service_tables=(("slow", 20 * MS, 60 * MS),),
+)
+
+
+@dataclass(frozen=True)
+class Change:
+    """Something that happens in a run."""
+
+    t_ns: int
+    what: str
+    subject: int
+    fan: Fan | None = None
+    behaviour: Behaviour = Behaviour.LISTENS
+    drain: bool = False
+    rate: float = 0.0
+
+
+def fans(candidates: tuple[int, ...]) -> st.SearchStrategy[Fan]:
+    some = st.lists(st.sampled_from(candidates), min_size=1, max_size=len(candidates), unique=True)
+    weighted = some.flatmap(
+        lambda chosen: st.lists(st.sampled_from((1, 1, 1, 2)), min_size=len(chosen), max_size=len(chosen)).map(
+            lambda weights: Fan(tuple(chosen), tuple(weights))
+        )
+    )
+    empty = st.sampled_from((Answer.REJECTED, Answer.TIMEOUT, Answer.NO_UPSTREAM)).map(lambda a: Fan(answer=a))
+    return st.one_of(weighted, weighted, weighted, empty)
+
+
+def changes() -> st.SearchStrategy[list[Change]]:
+    when = st.integers(1, 400).map(lambda n: n * MS + n % 7)
+    learns = st.one_of(
+        st.tuples(st.sampled_from((UP_A, UP_B, INSIDE)), fans(PODS)),
+        st.tuples(st.sampled_from((ENTRY_A, ENTRY_B)), fans((0, 1))),
+        st.tuples(st.just(LB), fans((0, 1))),
+    )
+    learn = st.builds(lambda t, pair: Change(t, "learn", pair[0], fan=pair[1]), when, learns)
+    behave = st.builds(
+        lambda t, server, behaviour, drain: Change(t, "behave", server, behaviour=behaviour, drain=drain),
+        when,
+        st.integers(0, N_SERVERS - 1),
+        st.sampled_from(Behaviour),
+        st.booleans(),
+    )
+    rate = st.builds(
+        lambda t, s, r: Change(t, "rate", s, rate=r), when, st.integers(0, 3), st.sampled_from((50.0, 900.0))
+    )
+    return st.lists(st.one_of(behave, learn, behave, rate), min_size=2, max_size=12).map(
+        lambda found: sorted(found, key=lambda change: change.t_ns)
+    )
+
+
+def make_streams(keepalive: bool, idempotent: bool, tries: int, places: int) -> list[Stream]:
+    entries = tuple((place, (ENTRY_A, ENTRY_B)[place]) for place in range(places))
+    ways = {"lb": LB, "entries": entries, "upstreams": ((0, UP_A), (1, UP_B))}
+    l7 = {**ways, "client": "203.0.113.45", "destination": "x:443"}
+    return [
+        Stream(0, "l7", 700.0, tries=tries, keepalive=keepalive, pinned_ports=((0, 54321, 39123),), **l7),
+        Stream(1, "l7", 200.0, idempotent=idempotent, **l7),
+        Stream(2, "pod", 300.0, place=0, entries=((0, INSIDE),)),
+        Stream(3, "l4", 100.0, lb=LB, entries=((0, INSIDE), (1, INSIDE))),
+        Stream(4, "node", 50.0, place=1, entries=((1, INSIDE),)),
+        Stream(5, "l7", 30.0, no_route=True, **l7),
+    ]
+
+
+def make_servers(workers: int) -> list[Server]:
+    ingress = [Server(f"i{n}", n, is_ingress=True) for n in range(N_INGRESS)]
+    return ingress + [Server(f"p{n}", n % 3, workers, ("default", "slow")[n % 2]) for n in range(N_PODS)]
+
+
+FIRST = {
+    LB: Fan((0, 1), (1, 1)),
+    ENTRY_A: Fan((0, 1), (1, 1)),
+    ENTRY_B: Fan((1,), (1,)),
+    UP_A: Fan(PODS, (1,) * N_PODS),
+    UP_B: Fan(PODS, (1,) * N_PODS),
+    INSIDE: Fan(PODS, (1, 2, 1, 1)),
+}
+
+
+def engine_rows(finished: Finished) -> list[tuple[object, ...]]:
+    columns = [
+        *(finished.stream, finished.number, finished.start_ns, finished.finish_ns, finished.status, finished.tries),
+        *(finished.node, finished.ingress, finished.queue_ns, finished.service_ns),
+        *(finished.extra["kept"], finished.extra["lost"]),
+    ]
+    per_try = [finished.try_server, finished.try_answer, finished.try_start_ns, finished.try_end_ns]
+    per_try.append(finished.try_worker)
+    plain = [column.tolist() for column in columns]
+    tries = [[tuple(int(column[row, k]) for column in per_try) for k in range(3)] for row in range(len(finished))]
+    return [(*values, *tries[row]) for row, values in enumerate(zip(*plain, strict=True))]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    script=changes(),
+    seed=st.integers(0, 1000),
+    in_turn=st.booleans(),
+    keepalive=st.booleans(),
+    idempotent=st.booleans(),
+    tries=st.integers(1, 3),
+    workers=st.sampled_from((1, 3)),
+    slab_ms=st.sampled_from((3, 37, 100)),
+    bulk_from=st.sampled_from((1, 512)),
+)
+def test_same_rows(
+    script: list[Change],
+    seed: int,
+    in_turn: bool,
+    keepalive: bool,
+    idempotent: bool,
+    tries: int,
+    workers: int,
+    slab_ms: int,
+    bulk_from: int,
+) -> None:
+    with mock.patch.object(express, "MIN_ROWS", bulk_from):
+        compare(script, seed, in_turn, keepalive, idempotent, tries, workers, slab_ms)
+
+
+def compare(
+    script: list[Change],
+    seed: int,
+    in_turn: bool,
+    keepalive: bool,
+    idempotent: bool,
+    tries: int,
+    workers: int,
+    slab_ms: int,
+) -> None:
+    streams, servers = make_streams(keepalive, idempotent, tries, 2), make_servers(workers)
+    engine = Engine(Draws(seed), TIMING, streams, servers, 3, slab_ns=slab_ms * MS)
+    slow = Reference(Draws(seed), TIMING, streams, servers)
+    for model in (engine, slow):
+        model.set_pick(LB, Pick.FLOW_HASH)
+        if in_turn:
+            model.set_pick(UP_A, Pick.ROUND_ROBIN)
+            model.set_pick(UP_B, Pick.ROUND_ROBIN)
+        for chooser, fan in FIRST.items():
+            model.learn(chooser, 0, fan)
+        for change in script:
+            if change.what == "learn":
+                model.learn(change.subject, change.t_ns, change.fan)
+    for change in script:
+        if change.what == "behave":
+            engine.behave(change.subject, change.behaviour, change.t_ns, drain=change.drain)
+            slow.advance(change.t_ns)
+            slow.behave(change.subject, change.behaviour, drain=change.drain)
+        elif change.what == "rate":
+            engine.set_rate(change.subject, change.rate, change.t_ns)
+            slow.advance(change.t_ns)
+            slow.set_rate(change.subject, change.rate)
+    engine.advance(500 * MS)
+    slow.advance(500 * MS)
+    finished = engine.take_finished()
+    order = np.lexsort((finished.number, finished.stream, finished.finish_ns))
+    assert (order == np.arange(len(finished))).all()
+    assert len(finished) > 100
+    expected = sorted(slow.rows, key=lambda row: (row[3], row[0], row[1]))
+    got = engine_rows(finished)
+    for mine, theirs in zip(got, expected, strict=False):
+        assert mine == theirs
+    assert len(got) == len(expected)
+    assert engine.in_flight == len(slow.live)
