@@ -10,7 +10,7 @@ import pytest
 
 from kflab import exits
 from kflab.bench import report, screen
-from kflab.bench.report import Bench, Report
+from kflab.bench.table import Bench, Report, shown
 from kflab.bench.terminal_probe import Glass, Terminal, environment
 from kflab.errors import KflabError
 from kflab.scenario.format import load
@@ -81,7 +81,7 @@ def test_json_carries_every_figure_with_every_field() -> None:
     ("value", "text"), [(12_345_678.0, "12.35 M"), (4321.4, "4,321"), (61.42, "61.4"), (0.5, "0.500")]
 )
 def test_values_have_three_figures(value: float, text: str) -> None:
-    assert report.shown(value) == text
+    assert shown(value) == text
 
 
 # --- which workloads --------------------------------------------------------------------------------------------
