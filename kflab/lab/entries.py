@@ -51,6 +51,12 @@ class Entry:
     """l7 and l4: through a cloud load balancer; False: the client dials a node's NodePort itself."""
 
     @property
+    def identity(self) -> tuple[str, Key, int, str, str]:
+        """What tells one entry from another, whatever its address is called by now."""
+        named = (self.host, self.path) if self.kind == "l7" else ("", "")
+        return (self.kind, self.service, self.port.port, *named)
+
+    @property
     def url(self) -> str:
         """As a person would type it."""
         number = self.port.port if self.balanced else self.port.node_port
@@ -247,6 +253,8 @@ class Entries:
                 continue
             for port in service.ports[:1]:
                 balanced = service.type == "LoadBalancer"
+                if balanced and not service.load_balancer:
+                    continue  # the cloud has not made it yet
                 host = next((entry.ip or entry.hostname for entry in service.load_balancer), service.meta.name)
                 if not balanced:
                     host = next((ip for n in self._store.of_kind("Node") for ip in cast(Node, n).internal_ips), "node")

@@ -242,12 +242,27 @@ class Lab:
                 self._lines.append((fact.t_ns, fact.by, fact.text))
         if structural:
             self.wiring.topology_changed()
+        if any(fact.what in (What.APPLIED, What.LB_TARGETS_CHANGED) for fact in facts):
+            self._discover()
         self.knowing.hear(facts, self.wiring.callers_of)
         self.facts.extend(facts)
         self._fresh.extend(facts)
         del self.facts[:-KEPT_FACTS]
         del self._fresh[:-KEPT_FACTS]
         del self._lines[:-KEPT_FACTS]
+
+    def _discover(self) -> None:
+        """Send traffic to entry points that an apply has added, at the rate of the others."""
+        if self.spec.clients or self.spec.url:
+            return
+        known = {wired.entry.identity for wired in self.wiring.wired}
+        outside = [wired.entry.rate_rps for wired in self.wiring.wired if wired.entry.kind != "pod"]
+        fresh = Entries(self.store, self.spec, self.controllers, self.client_pod)
+        for entry in fresh.find():
+            if entry.identity not in known:
+                rate = entry.rate_rps if entry.kind == "pod" or not outside else outside[0]
+                self.wiring.add(replace(entry, index=len(self.wiring.wired), rate_rps=rate))
+        self.uncalled = fresh.uncalled
 
     def take_lines(self) -> list[tuple[int, str, str]]:
         """(time, who, what) of everything since the last call, for the plain player."""
