@@ -245,8 +245,9 @@ class ManifestPane(Pane):
             self.go_to(*place)
 
     def _span_at(self, words: str, row: int) -> DocumentSpan | None:
-        """The document around a line; the text is split once for each version of it."""
-        if self._spans[0] != words:
+        """The document around a line; while keys come fast, as of the last rest."""
+        resting = self._check_timer is None or self._spans[1] == ()
+        if resting and self._spans[0] != words:
             self._spans = (words, split_documents(words))
         inside = [span for span in self._spans[1] if span.first <= row < span.end]
         return inside[0] if inside else None
@@ -419,6 +420,8 @@ class ManifestPane(Pane):
     # --- checking -----------------------------------------------------------------------------------------------
 
     def _check_now(self) -> None:
+        self._check_timer = None
+        self._say()
         self._check(self._revision, self.state.texts())
 
     @work(thread=True, exclusive=True, group="check")

@@ -7,6 +7,11 @@ from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 from textual import events
+from textual.document._document import Document
+from textual.document._document_navigator import DocumentNavigator
+from textual.document._syntax_aware_document import SyntaxAwareDocument
+from textual.document._wrapped_document import WrappedDocument
+from textual.expand_tabs import get_tab_widths
 from textual.strip import Strip
 from textual.widgets import TextArea
 from textual.widgets.text_area import TextAreaTheme
@@ -16,8 +21,11 @@ from kflab.tui.glyphs import Glyphs
 from kflab.tui.line_pane import glyphs_of
 from kflab.tui.tokens import Look, look
 
-COLOUR_LIMIT = 256 * 1024
-"""Characters up to which a text is coloured: Textual asks for all highlights again after every key."""
+COLOUR_LIMIT = 64 * 1024
+"""Characters up to which a text is coloured: tree-sitter reads the whole text through Python after every key."""
+
+AROUND = 40
+"""Lines above and below the visible ones that are coloured with them."""
 
 SEVERITY_TOKENS: Mapping[str, str] = {"error": "lost", "refused": "lost", "warning": "late", "info": "dim"}
 """Colour of a finding."""
@@ -69,6 +77,34 @@ def shown_char(char: str) -> str:
     return char
 
 
+class UnwrappedDocument(WrappedDocument):
+    """A document whose lines are never wrapped.
+
+    Textual 8.2.8 measures the tabs of every line, and adds up the height of all lines for each line it draws; with
+    100,000 lines a key would take seconds.
+    """
+
+    def wrap(self, width: int, tab_width: int | None = None) -> None:
+        """Lay the lines out, one row each; only lines with tabs are measured."""
+        if width:
+            super().wrap(width, tab_width)
+            return
+        self._width, self._tab_width = 0, tab_width or self._tab_width
+        lines = self.document.lines
+        self._wrap_offsets = [[] for _ in lines]
+        self._offset_to_line_info = [(index, 0) for index in range(len(lines))]
+        self._line_index_to_offsets = [[index] for index in range(len(lines))]
+        self._tab_width_cache = [
+            [cells for _, cells in get_tab_widths(line, self._tab_width)] if "\t" in line else [0] if line else []
+            for line in lines
+        ]
+
+    @property
+    def height(self) -> int:
+        """One row a line."""
+        return len(self._offset_to_line_info)
+
+
 class YamlArea(TextArea):
     """A text to look at or to edit. It takes the focus only while it is edited."""
 
@@ -80,6 +116,7 @@ class YamlArea(TextArea):
 
     def __init__(self, text: str, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name for it
         self.findings: tuple[Finding, ...] = ()
+        self._coloured = (0, 0)
         self.changed_lines: frozenset[int] = frozenset()
         """Lines (from 0) that somebody else changed a moment ago."""
         super().__init__(
@@ -153,9 +190,51 @@ class YamlArea(TextArea):
             self.changed_lines = lines
             self.refresh()
 
+    def _set_document(self, text: str, language: str | None) -> None:
+        """Take a text. Textual's own prepares the language on nothing; a long text is then laid out once, not often."""
+        super()._set_document("", language)
+        empty = self.document
+        if isinstance(empty, SyntaxAwareDocument):
+            self.document = SyntaxAwareDocument(text, empty.language)
+        else:
+            self.document = Document(text)
+        self.wrapped_document = UnwrappedDocument(self.document, tab_width=self.indent_width)
+        self.navigator = DocumentNavigator(self.wrapped_document)
+        self._build_highlight_map()
+        self.move_cursor((0, 0))
+        self._refresh_size()
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """Colour what comes to sight."""
+        super().watch_scroll_y(old_value, new_value)
+        first, end = self._coloured
+        if new_value < first or new_value + self.size.height > end:
+            self._build_highlight_map()
+
+    def _on_resize(self) -> None:
+        super()._on_resize()
+        self._build_highlight_map()
+
+    def _colour(self, first: int, end: int) -> None:
+        """Ask tree-sitter for the highlights of some lines; Textual's own asks for all lines after every key."""
+        if not self._highlight_query:
+            return
+        found = self.document.query_syntax_tree(self._highlight_query, (first, 0), (end, 0))
+        for name, nodes in found.items():
+            for node in nodes:
+                (top, left), (bottom, right) = node.start_point, node.end_point
+                for row in range(max(top, first), min(bottom, end) + 1):
+                    upto = right if row == bottom else None
+                    if upto != 0:
+                        self._highlights[row].append((left if row == top else 0, upto, name))
+
     def _build_highlight_map(self) -> None:
-        """Put the findings on top of the syntax (Textual 8.2.8 has no public way to add a highlight)."""
-        super()._build_highlight_map()
+        """Colour the lines in sight and put the findings on top (there is no public way to add a highlight)."""
+        self._line_cache.clear()
+        self._highlights.clear()
+        top = self.scroll_offset.y
+        self._coloured = (max(0, top - AROUND), top + max(1, self.size.height) + AROUND)
+        self._colour(*self._coloured)
         for finding in self.findings:
             row = finding.place.line - 1 if finding.place else -1
             if not 0 <= row < self.document.line_count or finding.place is None:
