@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from difflib import SequenceMatcher
-from time import monotonic
 
 from textual import events, on, work
 from textual.app import ComposeResult
@@ -20,9 +18,10 @@ from kflab.lab.handle import LabHandle
 from kflab.lab.snapshot import Snapshot
 from kflab.manifest.objects import Key
 from kflab.tui import text
-from kflab.tui.ask import Ask
 from kflab.tui.drafts import DraftFile, restorable
-from kflab.tui.editor_state import Buffer, ChangedOnDisk, DocumentSpan, EditorState, split_documents
+from kflab.tui.editor_state import Buffer, DocumentSpan, EditorState, split_documents
+from kflab.tui.manifest_files import TextFiles
+from kflab.tui.manifest_live import LiveArrived, LiveText
 from kflab.tui.manifest_parts import (
     Lines,
     PartChosen,
@@ -30,11 +29,12 @@ from kflab.tui.manifest_parts import (
     finding_rows,
     of_tab,
     sorted_findings,
+    state_rows,
     tab_rows,
 )
 from kflab.tui.messages import ObjectSelected
 from kflab.tui.pane import Pane
-from kflab.tui.row import Row, wrap_words
+from kflab.tui.row import Row
 from kflab.tui.yaml_area import YamlArea
 
 CHECK_AFTER_S = 0.15
@@ -42,12 +42,6 @@ CHECK_AFTER_S = 0.15
 
 DRAFT_AFTER_S = 0.6
 """Seconds after the last key until the draft is written; a write with fsync takes a few ms of a thread."""
-
-LIVE_EVERY_S = 0.5
-"""Seconds between two looks at a live object; its status changes more often than anyone can read."""
-
-CHANGED_FOR_S = 5.0
-"""Seconds for which lines that somebody else changed keep their mark."""
 
 
 class Checked(Message):
@@ -57,15 +51,6 @@ class Checked(Message):
         super().__init__()
         self.revision = revision
         self.findings = findings
-
-
-class LiveArrived(Message):
-    """The live object is here."""
-
-    def __init__(self, key: Key, words: str) -> None:
-        super().__init__()
-        self.key = key
-        self.words = words
 
 
 class ApplyAnswered(Message):
@@ -112,6 +97,7 @@ class ManifestPane(Pane):
     def __init__(self, lab: LabHandle, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name for it
         super().__init__(lab, id=id)
         self.state = EditorState.of_tabs(lab.tabs())
+        self.files = TextFiles(self)
         self.findings: tuple[Finding, ...] = ()
         self.key: Key | None = None
         """The object that is shown, when one was selected."""
@@ -125,13 +111,10 @@ class ManifestPane(Pane):
         self._body = Widget(classes="text")
         self._reasons = Lines("finding")
         self._line = Lines("state")
-        self._live_area = YamlArea("", id="live")
+        self.live_text = LiveText(lab, self.post_message)
         self._revision = 0
         self._chosen_finding = -1
-        self._live_at = 0.0
-        self._live_changed_at = 0.0
         self._snapshot: Snapshot | None = None
-        self._drafts: DraftFile | None = None
         self._restored: dict[str, str] = {}
         self._check_timer: Timer | None = None
         self._draft_timer: Timer | None = None
@@ -140,15 +123,15 @@ class ManifestPane(Pane):
     def compose(self) -> ComposeResult:
         yield self._tabs
         with self._body:
-            yield self._live_area
+            yield self.live_text.area
         yield self._reasons
         yield self._line
 
     def on_mount(self) -> None:
-        self._live_area.display = False
+        self.live_text.area.display = False
         snapshot = self._snapshot or self.lab.snapshot()
-        self._drafts = DraftFile(snapshot.scenario, self.state.buffers)
-        self._restored, strange = restorable(self._drafts.read(), self.state)
+        drafts = self.files.drafts = DraftFile(snapshot.scenario, self.state.buffers)
+        self._restored, strange = restorable(drafts.read(), self.state)
         for name, draft in self._restored.items():
             index = self.state.index_of(name)
             if index is not None:
@@ -156,7 +139,7 @@ class ManifestPane(Pane):
         if self._restored:
             self.tell(f"draft of an earlier session restored: {', '.join(self._restored)} · ctrl+z takes it back")
         elif strange:
-            self.tell(f"a draft of another text of {', '.join(strange)} is kept in {self._drafts.path}", bad=True)
+            self.tell(f"a draft of another text of {', '.join(strange)} is kept in {drafts.path}", bad=True)
         self.findings = self.lab.findings()
         self._show_text()
         if self._restored:
@@ -171,7 +154,7 @@ class ManifestPane(Pane):
     def area(self) -> YamlArea | None:
         """The text that is shown."""
         if self.live:
-            return self._live_area
+            return self.live_text.area
         buffer = self.state.buffer
         return self._areas.get(buffer.name) if buffer else None
 
@@ -190,10 +173,10 @@ class ManifestPane(Pane):
 
     def _show_text(self) -> None:
         """Show the open tab or the live object, and hide the rest."""
-        wanted: YamlArea | None = self._live_area if self.live else None
+        wanted: YamlArea | None = self.live_text.area if self.live else None
         if not self.live and self.state.buffer is not None:
             wanted = self._area_of(self.state.buffer)
-        for area in (self._live_area, *self._areas.values()):
+        for area in (self.live_text.area, *self._areas.values()):
             area.display = area is wanted
         self._mark()
         self._say()
@@ -277,48 +260,22 @@ class ManifestPane(Pane):
         new = key != self.key or not self.live
         self.key, self.live = key, True
         if new:
-            self._live_area.load_text("")
-        self._fetch_live()
+            self.live_text.area.load_text("")
+        self.live_text.fetch(key)
         self._show_text()
 
-    def _fetch_live(self) -> None:
-        """Ask for the object as it is now."""
-        key = self.key
-        if key is None:
-            return
-        self._live_at = monotonic()
-
-        def arrived(answer: "Future[str]") -> None:
-            error = answer.exception()
-            self.post_message(LiveArrived(key, f"# {error}\n" if error else answer.result()))
-
-        self.lab.live_yaml(key).add_done_callback(arrived)
-
     def on_live_arrived(self, message: LiveArrived) -> None:
-        """Show it where the eye is; lines that changed since the last look are marked."""
+        """Show it where the eye is."""
         message.stop()
-        if message.key != self.key or not self.live:
-            return
-        before = self._live_area.text
-        if before != message.words:
-            scroll = self._live_area.scroll_offset
-            self._live_area.load_text(message.words)
-            self._live_area.scroll_to(scroll.x, scroll.y, animate=False, force=True)
-            if before:
-                self._live_area.mark_changed(changed_lines(before, message.words))
-                self._live_changed_at = monotonic()
-        self._say()
+        if message.key == self.key and self.live:
+            self.live_text.take(message.words)
+            self._say()
 
     def show(self, snapshot: Snapshot) -> None:
         """Look at the live object again; the text changes only by typing."""
         self._snapshot = snapshot
-        if not self.live or not self.is_mounted:
-            return
-        now = monotonic()
-        if self._live_area.changed_lines and now - self._live_changed_at > CHANGED_FOR_S:
-            self._live_area.mark_changed(frozenset())
-        if now - self._live_at >= LIVE_EVERY_S:
-            self._fetch_live()
+        if self.live and self.is_mounted and self.key is not None:
+            self.live_text.tick(self.key)
 
     # --- editing ------------------------------------------------------------------------------------------------
 
@@ -409,7 +366,7 @@ class ManifestPane(Pane):
         if self._draft_timer is not None:
             self._draft_timer.stop()
         self._check_timer = self.set_timer(CHECK_AFTER_S, self._check_now)
-        self._draft_timer = self.set_timer(DRAFT_AFTER_S, self._keep_draft)
+        self._draft_timer = self.set_timer(DRAFT_AFTER_S, self.keep_draft)
         self._say()
 
     @on(TextArea.SelectionChanged)
@@ -508,63 +465,7 @@ class ManifestPane(Pane):
 
     def write(self, file: str | None = None) -> None:
         """`:w [FILE]`: write the open tab; without a file name all edited tabs that have a file."""
-        buffer = self.state.buffer
-        if buffer is None:
-            self.tell("there is no text to write", bad=True)
-            return
-        targets = [buffer] if file or not buffer.path else [each for each in self.state.unwritten if each.path]
-        if not targets:
-            self.tell(f"nothing to write: {buffer.path} is as the editor has it")
-            return
-        self._write_next(targets, file, None)
-
-    def _write_next(self, targets: list[Buffer], file: str | None, then: Callable[[bool], None] | None) -> None:
-        """Write one after the other; a file that changed on disk is asked about."""
-        if not targets:
-            if then is not None:
-                then(True)
-            return
-        buffer, rest = targets[0], targets[1:]
-        try:
-            self.tell(self.state.write(buffer, file))
-        except ChangedOnDisk as error:
-            self._ask_overwrite(error, buffer, rest, file, then)
-            return
-        except KflabError as error:
-            self.tell(error.message, bad=True)
-            if then is not None:
-                then(False)
-            return
-        self._keep_draft()
-        self._write_next(rest, file, then)
-
-    def _ask_overwrite(
-        self,
-        reason: KflabError,
-        buffer: Buffer,
-        rest: list[Buffer],
-        file: str | None,
-        then: Callable[[bool], None] | None,
-    ) -> None:
-        """The file holds a text nobody here has seen."""
-
-        def answered(key: str | None) -> None:
-            if key != "w":
-                self.tell("not written; the text is in the editor and in the draft")
-                if then is not None:
-                    then(False)
-                return
-            try:
-                self.tell(self.state.write(buffer, file, overwrite=True))
-            except KflabError as error:
-                self.tell(error.message, bad=True)
-                if then is not None:
-                    then(False)
-                return
-            self._keep_draft()
-            self._write_next(rest, file, then)
-
-        self.app.push_screen(Ask(f"{reason.message}.", (("w", "write over it"), ("escape", "do not write"))), answered)
+        self.files.write(file)
 
     def leave(self, then: Callable[[bool], None]) -> None:
         """Ask about unwritten edits before the lab closes.
@@ -572,41 +473,12 @@ class ManifestPane(Pane):
         Args:
             then: Called with True when the lab may close, with False when the user stays.
         """
-        unwritten = self.state.unwritten
-        if not unwritten:
-            then(True)
-            return
-        names = ", ".join(buffer.name for buffer in unwritten[:3]) + (" …" if len(unwritten) > 3 else "")
-        choices = [("w", "write")] if all(buffer.path for buffer in unwritten) else []
-        choices += [("q", "leave, keep the draft"), ("d", "leave, drop the edits"), ("escape", "stay")]
+        self.files.leave(then)
 
-        def answered(key: str | None) -> None:
-            if key == "w":
-                self._write_next(list(unwritten), None, then)
-            elif key == "q":
-                self._leave_with(self._drafts.snapshot(self.state) if self._drafts else "", then)
-            elif key == "d":
-                self._leave_with("", then)
-            else:
-                then(False)
-
-        self.app.push_screen(Ask(f"Edits that are not written: {names}.", tuple(choices)), answered)
-
-    def _leave_with(self, draft: str, then: Callable[[bool], None]) -> None:
-        """Keep or drop the draft; one that cannot be kept holds the user back, so that nothing typed is lost."""
-        try:
-            if self._drafts is not None:
-                self._drafts.keep(draft)
-        except KflabError as error:
-            if draft:
-                self.tell(error.message, bad=True)
-                then(False)
-                return
-        then(True)
-
-    def _keep_draft(self) -> None:
-        if self._drafts is not None:
-            self._write_draft(self._drafts, self._drafts.snapshot(self.state))
+    def keep_draft(self) -> None:
+        """Write what is unwritten into the draft file, in a thread."""
+        if self.files.drafts is not None:
+            self._write_draft(self.files.drafts, self.files.drafts.snapshot(self.state))
 
     @work(thread=True, group="draft")
     def _write_draft(self, drafts: DraftFile, content: str) -> None:
@@ -680,15 +552,7 @@ class ManifestPane(Pane):
             words, token = f"{wrong} · f8 goes to each", "late"
         else:
             words, token = f"as applied at {applied_words(self.state.applied_ns)} s", "faint"
-        row = Row()
-        room = width - 2
-        if len(words) + len(keys) + 3 <= room:
-            row.put(1, words, token).right(width - 1, keys, "faint")
-            return [row]
-        lines = wrap_words(words, room)
-        if len(lines) > 3:
-            lines = [*lines[:2], text.fit(" ".join(lines[2:]), room)]
-        return [Row().put(1, line, token) for line in lines]
+        return state_rows(words, token, keys, width)
 
     # --- moving without editing ---------------------------------------------------------------------------------
 
@@ -718,16 +582,6 @@ class ManifestPane(Pane):
             self.show_object(message.key)
         else:
             self.key = None
-
-
-def changed_lines(before: str, after: str) -> frozenset[int]:
-    """Lines of the newer text (from 0) that the older one does not have in that place."""
-    matcher = SequenceMatcher(None, before.split("\n"), after.split("\n"), autojunk=False)
-    lines: set[int] = set()
-    for tag, _, _, first, end in matcher.get_opcodes():
-        if tag in ("replace", "insert"):
-            lines.update(range(first, end))
-    return frozenset(lines)
 
 
 def applied_words(t_ns: int) -> str:

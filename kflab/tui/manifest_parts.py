@@ -156,3 +156,13 @@ def count_words(findings: Sequence[Finding]) -> str:
     parts = [text.plural(errors, "error")] if errors else []
     parts += [text.plural(warnings, "warning")] if warnings else []
     return ", ".join(parts)
+
+
+def state_rows(words: str, token: str, keys: str, width: int) -> list[Row]:
+    """The pane's last line: what is so at the left, keys at the right; a long answer takes the keys' room and wraps."""
+    if len(words) + len(keys) + 3 <= width - 2:
+        return [Row().put(1, words, token).right(width - 1, keys, "faint")]
+    lines = wrap_words(words, width - 2)
+    if len(lines) > 3:
+        lines = [*lines[:2], text.fit(" ".join(lines[2:]), width - 2)]
+    return [Row().put(1, line, token) for line in lines]

@@ -9,7 +9,8 @@ from textual.pilot import Pilot
 from kflab.errors import Place
 from kflab.lab.commands import Apply, Finding, Result
 from kflab.lab.handle import Tab
-from kflab.tui.manifest_pane import ManifestPane, changed_lines
+from kflab.tui.manifest_live import changed_lines
+from kflab.tui.manifest_pane import ManifestPane
 from kflab.tui.messages import ObjectSelected
 from tests.tui import fakes
 from tests.tui.demo import PaneApp, lines_of
@@ -198,7 +199,7 @@ async def test_a_controllers_object_is_shown_live_and_cannot_be_edited() -> None
     app = PaneApp(Lab(), ManifestPane)
     async with app.run_test(size=(60, 16)) as pilot:
         app.pane.post_message(ObjectSelected(fakes.SLICE))
-        await until(pilot, lambda: "EndpointSlice" in app.pane._live_area.text)
+        await until(pilot, lambda: "EndpointSlice" in app.pane.live_text.area.text)
         assert app.pane.note == "live, read-only"
         await pilot.press("e")
         assert not app.pane.editing
