@@ -76,7 +76,14 @@ def load(name: str) -> Scenario:
     Raises:
         KflabError: With the place, when the file is not a scenario of this version.
     """
-    return _build(find(name), _read(find(name), 0))
+    origin = find(name)
+    return _build(origin, _read(origin, 0))
+
+
+def load_text(text: str, name: str) -> Scenario:
+    """Read a scenario from a text; relative names in it are looked up in the working folder."""
+    origin = Origin(name, "stdin" if name == "<stdin>" else name, text, Path())
+    return _build(origin, _read(origin, 0))
 
 
 @dataclass(frozen=True, slots=True)

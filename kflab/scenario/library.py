@@ -1,6 +1,5 @@
 """Where scenarios come from: the ones bundled in the wheel, files, and standard input."""
 
-import sys
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -67,13 +66,11 @@ def _from_file(path: Path, place: Place | None = None) -> Origin:
 
 
 def find(name: str, asked_by: Origin | None = None) -> Origin:
-    """Find a scenario: "-" is standard input, a name with a dot or slash is a file, else a bundled one.
+    """Find a scenario: a name with a dot or slash is a file, else a bundled one.
 
     Raises:
         KflabError: If there is none of that name; the message lists those there are.
     """
-    if name == "-":
-        return Origin("<stdin>", "stdin", sys.stdin.read(LARGEST_BYTES), Path())
     if asked_by is not None and asked_by.folder is not None and ("/" in name or name.endswith((".yaml", ".yml"))):
         return _from_file(asked_by.folder / name)
     if name in bundled():

@@ -1,5 +1,6 @@
 """From what a user names on the command line to something that runs: a scenario, a file, a folder, standard input."""
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,7 +10,7 @@ from kflab.errors import KflabError
 from kflab.lab.handle import Tab
 from kflab.lab.spec import LabSpec
 from kflab.manifest.sources import read_paths
-from kflab.scenario.format import FORMAT, Scenario, load
+from kflab.scenario.format import FORMAT, Scenario, load, load_text
 from kflab.scenario.library import bundled
 
 PLAIN_DURATION_NS = 60_000_000_000
@@ -39,8 +40,9 @@ def open_what(
     scenario = _scenario(what)
     if scenario is None:
         sources = read_paths(list(what), recursive=recursive, stdin=sys.stdin)
-        if len(sources) == 1 and FORMAT in sources[0].text[:4000] and what[0] == "-":
-            raise KflabError("a scenario on standard input: use `kflab replay -`")
+        if list(what) == ["-"] and re.search(rf"^kflab: {FORMAT}\s*$", sources[0].text[:4096], re.M):
+            scenario = load_text(sources[0].text, "<stdin>")
+    if scenario is None:
         tabs = tuple(Tab(source.name, source.text, str(source.path) if source.path else None) for source in sources)
         name = "stdin" if what[0] == "-" else Path(what[0]).resolve().stem
         spec = LabSpec(name=name, tabs=tabs, duration_ns=None)
