@@ -143,7 +143,8 @@ def _high_product(values: UInt64Array, factor: int) -> UInt64Array:
     low, high = values & low_mask, values >> half
     middle = high * factor_low + (low * factor_low >> half)
     other = low * factor_high + (middle & low_mask)
-    return high * factor_high + (middle >> half) + (other >> half)
+    product: UInt64Array = high * factor_high + (middle >> half) + (other >> half)
+    return product
 
 
 def _philox_array(

@@ -160,7 +160,7 @@ class Arrivals:
         first = buffer.first + len(buffer.starts)
         last = int(buffer.starts[-1]) if len(buffer.starts) else 0
         words = self._draws.block(stream, first, count)
-        gaps = buffer.rate.gaps(self._units[(words[:, 0] >> _TABLE_SHIFT).astype(np.int64)])
+        gaps = buffer.rate.gaps(self._units.take((words[:, 0] >> _TABLE_SHIFT).view(np.int64)))
         gaps[0] += last
         buffer.first, buffer.starts, buffer.words, buffer.used = first, np.cumsum(gaps), words, 0
         self.next_starts[stream] = buffer.starts[0]

@@ -360,9 +360,9 @@ class Steps:
 
     def service_ns(self, servers: Int64Array, words: UInt64Array) -> Int64Array:
         """Draw service times."""
-        index = (words >> _TOP_16).astype(np.int64)
+        index = (words >> _TOP_16).view(np.int64)
         if len(self.tables) == 1:
-            return self.tables[0][index]
+            return self.tables[0].take(index)
         which = self.server_table[servers]
         return np.stack(self.tables)[which, index]
 

@@ -263,3 +263,16 @@ def test_choosers_forget_old_versions() -> None:
         choosers.end(n)
     assert choosers.n_slots < 10_000
     assert [candidate for candidate, _ in choosers.connections(0)] == [19_999 % 7, 3]
+
+
+def test_a_version_is_in_force_from_its_first_nanosecond() -> None:
+    choosers = Choosers(Draws(1))
+    for chooser in (3, 4):
+        choosers.learn(chooser, 0, Fan((0,), (1,)), 0)
+        choosers.learn(chooser, 50 + chooser, Fan((1,), (1,)), 0)
+    choosers.begin(0, 100)
+    times = np.array([0, 53, 52, 54, 53, 99, 53])
+    asked = np.array([3, 3, 3, 4, 4, 4, 0])
+    found = choosers.versions_at(asked, times).tolist()
+    assert found == [choosers.version_at(chooser, t) for chooser, t in zip(asked.tolist(), times.tolist(), strict=True)]
+    assert choosers.flat[choosers.offset[found]].tolist() == [0, 1, 0, 1, 0, 1, -1]
