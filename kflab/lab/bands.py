@@ -206,6 +206,8 @@ class Bands:
             service = cast(Service, self._lab.store.get(entry.service))
             node_port = self._lab.wiring.node_port(entry)
             target = self._target_port(service, entry.port.port)
+            ports = {self._lab.wiring.servers[i][1] for c in choosers if c.fan for i in c.fan.candidates}
+            target = ports.pop() if isinstance(target, str) and len(ports) == 1 else target
             where = f"DNAT on {nodes[0]}" if len(nodes) == 1 else f"DNAT on {len(nodes)} nodes"
             rows = self._pods(f"ingress/{band}", choosers, counts, entry.service)
             choice = "only choice" if len(rows) == 1 else "random"
@@ -263,6 +265,8 @@ class Bands:
         target = self._target_port(service, first.service_port)
         reached = [chooser for chooser in choosers if self._lab.wiring.reached(chooser)]
         rows = self._pods(band, reached, counts, key)
+        ports = {self._lab.wiring.servers[i][1] for c in reached if c.fan for i in c.fan.candidates}
+        target = ports.pop() if isinstance(target, str) and len(ports) == 1 else target
         n_listed = sum(row.listed for row in rows)
         robin = first.picker is Pick.ROUND_ROBIN
         empty = first.fan is not None and not first.fan.candidates

@@ -21,6 +21,7 @@ from kflab.lab.snapshot import (
     ShareGroup,
     ShareRow,
     Snapshot,
+    Span,
     TraceRow,
 )
 from kflab.lab.wiring import Chooser
@@ -300,6 +301,18 @@ class View:
                     return f"{chooser.place}'s rules still send it 1 try in {n}"
         return ""
 
+    def _opening_words(self) -> tuple[Span, ...]:
+        """What looked wrong on opening, until something happens."""
+        wrong = [found for found in self._lab.findings if found.severity != "info"]
+        if not wrong or self._lab.knowing.incident is not None:
+            return ()
+        n = len(wrong)
+        count = "1 thing looks wrong" if n == 1 else f"{n} things look wrong"
+        return (
+            Span(f"{count}: ", "late"), Span(wrong[0].message, "strong"), Span(" · ", "dim"), Span(":findings", "key"),
+            Span(" lists and jumps", "dim"),
+        )  # fmt: skip
+
     def traces(self) -> tuple[TraceRow, ...]:
         """The sampled requests, oldest first."""
         known = self._traces
@@ -325,7 +338,7 @@ class View:
             p50_ns=p50, p99_ns=p99, first_bin=counts.first_bin, n_bins=counts.n_bins, bands=bands,
             failures=self._failures(counts), knowledge=self.knowledge(), marks=tuple(lab.knowing.marks),
             nodes=self._nodes(counts, bands), traces=self.traces(), traces_seen=lab.sampler.seen, shares=self.shares(),
-            components=self._components(), story=lab.knowing.story(lab.t_ns, self._expected_words()),
+            components=self._components(), story=lab.knowing.story(lab.t_ns, self._expected_words()) or self._opening_words(),
             uncalled=lab.uncalled, pods_total=len(lab.store.keys("Pod")), rules_revision=lab.store.rules_revision(),
             load_factor=lab.load_factor, ended=lab.ended, narration=lab.narration,
         )  # fmt: skip
