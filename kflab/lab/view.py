@@ -331,6 +331,7 @@ class View:
         done, failed = counts.rate(counts.done, ids), counts.rate(counts.failed, ids)
         window_ns = WINDOW_BINS * BIN_NS
         p50, p99 = lab.percentiles(max(0, lab.t_ns - window_ns), lab.t_ns)
+        story = lab.knowing.story(lab.t_ns, self._expected_words()) or self._opening_words()
         return Snapshot(
             scenario=lab.spec.name, seed=lab.spec.seed, t_ns=lab.t_ns, paused=False, speed_asked=1.0, speed_reached=1.0,
             rate_rps=counts.rate(counts.sent, ids), ok_share=done / (done + failed) if done + failed else None,
@@ -338,7 +339,7 @@ class View:
             p50_ns=p50, p99_ns=p99, first_bin=counts.first_bin, n_bins=counts.n_bins, bands=bands,
             failures=self._failures(counts), knowledge=self.knowledge(), marks=tuple(lab.knowing.marks),
             nodes=self._nodes(counts, bands), traces=self.traces(), traces_seen=lab.sampler.seen, shares=self.shares(),
-            components=self._components(), story=lab.knowing.story(lab.t_ns, self._expected_words()) or self._opening_words(),
+            components=self._components(), story=story,
             uncalled=lab.uncalled, pods_total=len(lab.store.keys("Pod")), rules_revision=lab.store.rules_revision(),
             load_factor=lab.load_factor, ended=lab.ended, narration=lab.narration,
         )  # fmt: skip
