@@ -110,6 +110,11 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--only", default="", help="letters of the workloads to run, e.g. abd")
     bench.set_defaults(run=_bench)
 
+    screenshots = commands.add_parser("screenshots", help="make the pictures of the README from real runs, as SVG")
+    screenshots.add_argument("folder", nargs="?", default="screenshots", metavar="DIR")
+    screenshots.add_argument("--only", action="append", default=[], metavar="NAME", help="only this picture")
+    screenshots.set_defaults(run=_screenshots)
+
     conform = commands.add_parser("conform", help="run conformance vector files")
     conform.add_argument("files", nargs="+", metavar="FILE")
     conform.set_defaults(run=_conform)
@@ -263,6 +268,14 @@ def _bench(args: argparse.Namespace) -> int:
     from kflab.bench.report import run
 
     return run(args.only, args.json, sys.stdout)
+
+
+def _screenshots(args: argparse.Namespace) -> int:
+    from kflab.tui.screenshots import make
+
+    for path in make(args.folder, args.only):
+        print(path)
+    return exits.OK
 
 
 def _conform(args: argparse.Namespace) -> int:
