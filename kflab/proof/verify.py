@@ -1,0 +1,308 @@
+"""`kflab verify`: ask the real kernel whether it does with packets what kflab says.
+
+Nodes, pods and clients become network namespaces; each node loads the rules that kflab wrote, with the real tool; real
+sockets call everything from everywhere; and what the callers and the pods saw is held against what the walker reads from
+the same rules: how calls end, who answers, which source address it sees, and how often.
+
+The load balancer is left out (clients dial node:NodePort), and so is DNS. The pod network is CNI profile *routed*:
+veth pairs whose host side has no address, so a masqueraded packet always has the node's InternalIP. The lab's own
+profile is *bridge*; the two differ only in that address.
+"""
+
+import os
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from ipaddress import ip_network
+from math import ceil
+from typing import Final, TextIO
+
+from kflab.dataplane.iptables import RuleSet
+from kflab.errors import KflabError
+from kflab.exits import FAILED, OK, USAGE
+from kflab.proof.netns import missing
+from kflab.proof.netns_calls import DELIVERED, DROPPED, Answer, Call, Wires
+from kflab.proof.netns_layout import Layout
+from kflab.proof.verify_cluster import Cluster, cluster_of
+from kflab.proof.verify_expect import OWN, Branch, Oracle, Outcome, Seen, merged
+from kflab.proof.verify_pairs import SPOKEN, Pair, Source, crowd_range, destinations, pairs
+from kflab.proof.verify_stats import FALSE_ALARM, connections_to_see_all, fits
+from kflab.scenario.format import Scenario
+
+TOOLS: Final = {"iptables": ("ip", "iptables-restore"), "nftables": ("ip", "nft")}
+
+FEWEST: Final = 3
+"""Calls per pair where the outcome is certain."""
+
+POOLED: Final = 400
+"""Calls, over all callers that meet the same chances, from which shares are judged."""
+
+PATIENT_S: Final = 5.0
+"""Silence that counts as a drop where an answer is expected: long, so that a busy machine does not look like one."""
+
+BRIEF_S: Final = 0.5
+"""Silence that counts as a drop where one is expected: ten times what an answer takes here on a busy machine."""
+
+Rewrite = Callable[[str, str], str]
+"""(node, rules) → rules: lets a test load other rules than kflab reads."""
+
+
+def verify(scenario: Scenario, mode: str, out: TextIO, rewrite: Rewrite | None = None) -> int:
+    """Compare a scenario's cluster with the kernel.
+
+    Args:
+        scenario: What to build.
+        mode: iptables or nftables.
+        out: Where to print disagreements and the summary.
+        rewrite: Changes a node's rules before they are loaded.
+
+    Returns:
+        0 if every pair agrees, 1 if any does not, 2 where this machine cannot tell.
+    """
+    if mode != "iptables":
+        out.write(f"kflab verify: mode {mode} is not available\n")
+        return USAGE
+    lacking = missing(TOOLS[mode])
+    if lacking:
+        out.write(f"kflab verify: {lacking}\n")
+        return USAGE
+    return verify_cluster(cluster_of(scenario), mode, out, rewrite)
+
+
+def verify_cluster(cluster: Cluster, mode: str, out: TextIO, rewrite: Rewrite | None = None) -> int:
+    """Compare a cluster with the kernel; see `verify`."""
+    found, unspoken = destinations(cluster)
+    crowd = crowd_range(cluster)
+    plan = _Plan(Oracle(cluster), list(pairs(cluster, found)), crowd)
+    with Layout(cluster, crowd) as layout, Wires() as wires:
+        texts = {name: _text(rules) for name, rules in cluster.rules.items()}
+        if rewrite is not None:
+            texts = {name: rewrite(name, text) for name, text in texts.items()}
+        refused = layout.load(texts, _loader(mode))
+        if refused:
+            return _refusals(refused, mode, out)
+        for pod in cluster.pods:
+            for protocol, port in pod.listening:
+                if protocol in SPOKEN:
+                    wires.listen(layout.pods[pod.name], pod.name, pod.address, protocol, port)
+        plan.call(layout, wires)
+        lines = list(plan.disagreements())
+        calls = wires.calls
+    for line in lines:
+        out.write(f"✖ {line}\n")
+    if unspoken:
+        out.write(f"not compared: {unspoken} Service ports of other protocols than {' and '.join(SPOKEN)}\n")
+    out.write(f"{plan.agreeing} pairs agree, {plan.disagreeing} disagree ({calls} calls; {_versions(mode)})\n")
+    return FAILED if lines else OK
+
+
+def _text(rules: RuleSet) -> str:
+    return rules.save_text()
+
+
+def _loader(mode: str) -> tuple[str, ...]:
+    return ("iptables-restore",) if mode == "iptables" else ("nft", "-f", "-")
+
+
+def _refusals(refused: Mapping[str, str], mode: str, out: TextIO) -> int:
+    """A tool did not take the rules: the kernel may lack something, or the text is wrong."""
+    tool = _loader(mode)[0]
+    node, said = next(iter(refused.items()))
+    if "not supported" in said or "missing kernel module" in said or "you need to be root" in said:
+        out.write(f"kflab verify: the kernel lacks what {tool} needs: {said}\n")
+        return USAGE
+    for node, said in refused.items():
+        out.write(f"✖ node {node}: {tool} refuses the rules: {said}\n")
+    out.write(f"0 pairs agree, {len(refused)} nodes without rules\n")
+    return FAILED
+
+
+def _versions(mode: str) -> str:
+    tool = TOOLS[mode][1]
+    path = shutil.which(tool) or tool
+    said = subprocess.run((path, "--version"), capture_output=True, text=True, check=False).stdout.strip()
+    return f"{said or tool}; Linux {os.uname().release}"
+
+
+# --- what is called, and what came of it ---------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Trial:
+    """One line of comparison: a pair, or all one-time clients of a destination with affinity."""
+
+    name: str
+    expected: dict[Outcome, Fraction]
+    pool: tuple[object, ...]
+    """Trials with the same pool meet the same rules with the same chances."""
+    n: int = 0
+    """Calls planned."""
+    seen: Counter[Outcome] = field(default_factory=Counter)
+    sticky: bool = False
+    """Affinity decides all calls but a source's first: no chance to judge."""
+    unexpected: dict[str, int] = field(default_factory=dict)
+    """What happened that no rule allows, with how often."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One call of a lane."""
+
+    trial: _Trial
+    pair: Pair
+    counted: bool
+    """Whether it was a free choice, for the shares."""
+
+
+class _Plan:
+    def __init__(self, oracle: Oracle, all_pairs: Sequence[Pair], crowd: str) -> None:
+        self._oracle = oracle
+        self._trials: list[_Trial] = []
+        self._lanes: list[list[_Step]] = []
+        self._crowd = (str(address) for address in ip_network(crowd).hosts())
+        self.disagreeing = self.agreeing = 0
+        self._bound = FALSE_ALARM / max(1, 3 * len(all_pairs))
+        self._plan(all_pairs)
+
+    def _plan(self, all_pairs: Sequence[Pair]) -> None:
+        lasting: dict[Source, list[_Step]] = {}
+        free: list[tuple[_Trial, Pair]] = []
+        for pair in all_pairs:
+            expected = merged(self._oracle.branches(pair))
+            trial = _Trial(str(pair), expected, (pair.node, pair.destination, *sorted(expected.items())))
+            self._trials.append(trial)
+            if not pair.destination.sticky:
+                free.append((trial, pair))
+                continue
+            trial.sticky = True
+            lasting.setdefault(pair.source, []).extend(_Step(trial, pair, False) for _ in range(FEWEST))
+            if pair.source.kind == "client" and len(expected) > 1:
+                self._new_clients(pair)
+        self._lanes.extend(lasting.values())
+        callers = Counter(trial.pool for trial, _ in free)
+        for trial, pair in free:
+            n = FEWEST
+            if len(trial.expected) > 1:
+                enough = connections_to_see_all(list(trial.expected.values()), self._bound)
+                n = max(enough, ceil(POOLED / callers[trial.pool]))
+            self._lanes.extend([_Step(trial, pair, True)] for _ in range(n))
+
+    def _new_clients(self, pair: Pair) -> None:
+        """Clients that call once and once again: the first calls are free choices, the second must stick to them."""
+        address = next(self._crowd)
+        stranger = Pair(Source("client", address, "", address), pair.destination, pair.node)
+        expected = merged(self._oracle.branches(stranger))
+        name = f"clients, each for the first time → {str(pair).partition(' → ')[2]}"
+        pool = (pair.node, pair.destination, "first")
+        if any(trial.pool == pool for trial in self._trials):
+            return
+        trial = _Trial(name, expected, pool)
+        self._trials.append(trial)
+        n = max(POOLED // 2, connections_to_see_all(list(expected.values()), self._bound)) if len(expected) > 1 else 1
+        for _ in range(n):
+            once = Pair(Source("client", address, "", address), pair.destination, pair.node)
+            self._lanes.append([_Step(trial, once, True), _Step(trial, once, False)])
+            address = next(self._crowd)
+
+    # --- calling -----------------------------------------------------------------------------------------------
+
+    def call(self, layout: Layout, wires: Wires) -> None:
+        """Make all calls and note what came of them."""
+        answers = wires.run([[_call(step, layout) for step in lane] for lane in self._lanes])
+        for lane, came in zip(self._lanes, answers, strict=True):
+            memory: set[Seen] = set()
+            for step, answer in zip(lane, came, strict=True):
+                self._note(step, answer, memory)
+
+    def _note(self, step: _Step, answer: Answer, memory: set[Seen]) -> None:
+        outcome = _outcome(answer, step.pair)
+        trial = step.trial
+        branches = self._oracle.branches(step.pair, memory) if memory else ()
+        possible: Mapping[Outcome, Fraction] = merged(branches) if memory else trial.expected
+        if outcome not in possible:
+            said = f"{outcome}{', though affinity remembers another' if outcome in trial.expected else ''}"
+            trial.unexpected[said] = trial.unexpected.get(said, 0) + 1
+        if step.counted:
+            trial.seen[outcome] += 1
+        if step.pair.destination.sticky:
+            memory.update(_memory_of(branches or self._oracle.branches(step.pair), outcome))
+
+    # --- judging -----------------------------------------------------------------------------------------------
+
+    def disagreements(self) -> Iterator[str]:
+        """One line per pair that disagrees."""
+        pools: dict[tuple[object, ...], list[_Trial]] = {}
+        for trial in self._trials:
+            problem = self._problem(trial)
+            self.disagreeing += bool(problem)
+            self.agreeing += not problem
+            if problem:
+                yield f"{trial.name}: {problem}"
+            elif not trial.sticky:
+                pools.setdefault(trial.pool, []).append(trial)
+        for pool in pools.values():
+            together: Counter[Outcome] = Counter()
+            for trial in pool:
+                together.update(trial.seen)
+            if len(pool) > 1 and not self._shares_fit(pool[0].expected, together):
+                self.disagreeing += len(pool)
+                self.agreeing -= len(pool)
+                yield f"{pool[0].name} and {len(pool) - 1} like it: {_shares(pool[0].expected, together)}"
+
+    def _problem(self, trial: _Trial) -> str:
+        if trial.unexpected:
+            what = ", ".join(f"{said} ({times}×)" for said, times in trial.unexpected.items())
+            return f"kflab says {_said(trial.expected)}; the kernel: {what}"
+        if trial.sticky:
+            return ""
+        never = [outcome for outcome, chance in trial.expected.items() if chance and not trial.seen[outcome]]
+        if never:
+            n = trial.seen.total()
+            return f"kflab says {_said(trial.expected)}; the kernel: never {_listed(never)} in {n} calls"
+        if not self._shares_fit(trial.expected, trial.seen):
+            return _shares(trial.expected, trial.seen)
+        return ""
+
+    def _shares_fit(self, expected: Mapping[Outcome, Fraction], seen: Counter[Outcome]) -> bool:
+        return fits([seen[outcome] for outcome in expected], list(expected.values()), self._bound)
+
+
+def _call(step: _Step, layout: Layout) -> Call:
+    pair, to = step.pair, step.pair.destination
+    source = pair.source
+    client = source.kind == "client"
+    namespace = layout.outside if client else (layout.nodes if source.kind == "node" else layout.pods)[source.name]
+    only_drops = all(outcome.verdict == DROPPED for outcome in step.trial.expected)
+    patience_s = BRIEF_S if only_drops else PATIENT_S
+    address, device = (source.address, layout.device(pair.node)) if client else ("", "")
+    return Call(namespace, address, device, to.protocol, to.address, to.port, patience_s)
+
+
+def _outcome(answer: Answer, pair: Pair) -> Outcome:
+    if answer.verdict != DELIVERED:
+        return Outcome(answer.verdict)
+    return Outcome(DELIVERED, answer.name, OWN if answer.peer == pair.packet.src else answer.peer)
+
+
+def _memory_of(branches: Sequence[Branch], outcome: Outcome) -> Iterator[Seen]:
+    for branch in branches:
+        if branch.outcome == outcome:
+            yield from branch.remembered
+
+
+def _said(expected: Mapping[Outcome, Fraction]) -> str:
+    if len(expected) == 1:
+        return str(next(iter(expected)))
+    return ", ".join(f"{chance} {outcome}" for outcome, chance in expected.items())
+
+
+def _listed(outcomes: Sequence[Outcome]) -> str:
+    return ", ".join(str(outcome) for outcome in outcomes)
+
+
+def _shares(expected: Mapping[Outcome, Fraction], seen: Counter[Outcome]) -> str:
+    counts = ", ".join(f"{seen[outcome]}× {outcome}" for outcome in expected)
+    return f"kflab says {_said(expected)}; the kernel: {counts}"

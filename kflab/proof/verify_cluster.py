@@ -1,0 +1,143 @@
+"""The cluster that verify builds: who is where, what listens, and which rules each node has."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from kflab.cluster.ipam import Pins
+from kflab.cluster.store import Store
+from kflab.control import made
+from kflab.control.delays import Delays
+from kflab.control.plane import ControlPlane
+from kflab.control.runtime import Ports
+from kflab.dataplane.addresses import IPV4, family_of
+from kflab.dataplane.cni import ROUTED
+from kflab.dataplane.iptables import RuleSet
+from kflab.dataplane.node_facts import NodeFacts
+from kflab.dataplane.proxy_config import ProxyConfig
+from kflab.dataplane.world import StaticWorld
+from kflab.draws import Draws
+from kflab.errors import KflabError
+from kflab.manifest.loader import load
+from kflab.manifest.objects import Key, KubeObject, KubeProxyConfiguration, Node, Pod
+from kflab.manifest.sources import SourceText
+from kflab.scenario.format import Scenario
+
+FAMILY = IPV4
+"""The one family that is built."""
+
+MOST = 500
+"""Nodes and pods built at most: each is a network namespace, and pairs grow with their square."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodSite:
+    """A pod as it runs."""
+
+    key: Key
+    node: str
+    address: str
+    listening: Ports = ()
+    host_network: bool = False
+
+    @property
+    def name(self) -> str:
+        """namespace/name."""
+        return f"{self.key.namespace}/{self.key.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A cluster at rest, of one address family."""
+
+    nodes: Mapping[str, NodeFacts]
+    pods: tuple[PodSite, ...]
+    rules: Mapping[str, RuleSet]
+    """By node: what kube-proxy's rules say there."""
+    config: ProxyConfig
+    clients: tuple[str, ...]
+    """Addresses of callers outside the cluster."""
+
+    def node_with(self, address: str) -> str:
+        """The node that has an address of its own; "" where none has."""
+        return next((name for name, facts in self.nodes.items() if address in facts.ips), "")
+
+    def pod_with(self, address: str) -> PodSite | None:
+        """The pod with an address of its own (not one that shares its node's)."""
+        return next((pod for pod in self.pods if pod.address == address and not pod.host_network), None)
+
+    def listener(self, address: str, protocol: str, port: int) -> PodSite | None:
+        """Whoever answers on a port of an address."""
+        wanted = (protocol, port)
+        return next((pod for pod in self.pods if pod.address == address and wanted in pod.listening), None)
+
+
+DEFAULT_CLIENT = "203.0.113.45"
+
+
+def cluster_of(scenario: Scenario) -> Cluster:
+    """Bring a scenario's cluster to t = 0 as a lab does, without traffic.
+
+    Raises:
+        KflabError: If the manifests cannot be loaded.
+    """
+    spec = scenario.spec
+    texts = [SourceText(tab.name, tab.text, tab.path) for tab in spec.tabs if tab.role != "patches"]
+    patches = [SourceText(tab.name, tab.text, tab.path) for tab in spec.tabs if tab.role == "patches"]
+    loaded = load(texts, patches, default_namespace=spec.namespace)
+    loaded.raise_errors()
+    given = loaded.objects
+    extra = made.Made()
+    if spec.nodes and not any(isinstance(obj, Node) for obj in given):
+        extra += made.nodes(spec.nodes)
+    extra += made.ingress_controllers(given)
+    extra += made.coredns(given)
+    extra += made.client_pod(spec.namespace)
+    plane = ControlPlane(
+        Store(),
+        Draws(spec.seed),
+        Delays().with_overrides(spec.delays),
+        Pins(pod_ips=spec.pins.pod_ips, lb_ips=spec.pins.load_balancer_ips),
+        None,
+        next((obj for obj in given if isinstance(obj, KubeProxyConfiguration)), None),
+    )
+    plane.load((*given, *extra.objects), loaded.observed_keys)
+    plane.settle()
+    return settled(plane, (client.address for client in spec.clients if not client.from_pod))
+
+
+def settled(plane: ControlPlane, clients: Iterable[str] = ()) -> Cluster:
+    """The cluster that a control plane has brought to rest.
+
+    Raises:
+        KflabError: If it is too large to be built.
+    """
+    store = plane.store
+    objects: list[KubeObject] = [obj for kind in store.kinds() for obj in store.of_kind(kind)]
+    world = StaticWorld.of(objects, cni=ROUTED)
+    pods = []
+    for key in sorted(plane.runtime):
+        runtime, pod = plane.runtime[key], store.get(key)
+        address = next((ip for ip in runtime.ips if family_of(ip) == FAMILY), "")
+        if runtime.sandbox and address and runtime.node in world.nodes and isinstance(pod, Pod):
+            pods.append(PodSite(key, runtime.node, address, runtime.listening, pod.spec.host_network))
+    if len(pods) + len(world.nodes) > MOST:
+        raise KflabError(
+            f"{len(world.nodes)} nodes and {len(pods)} pods: verify builds at most {MOST} of both; give fewer manifests"
+        )
+    config = next((rules.config for rules in world.rules.values()), ProxyConfig())
+    outside = dict.fromkeys(ip for ip in (*clients, *_range_clients(world.rules)) if family_of(ip) == FAMILY)
+    inside = {*(pod.address for pod in pods), *(ip for facts in world.nodes.values() for ip in facts.ips)}
+    callers = tuple(ip for ip in outside if ip not in inside) or (DEFAULT_CLIENT,)
+    return Cluster(world.nodes, tuple(pods), world.rules, config, callers)
+
+
+def _range_clients(rules: Mapping[str, RuleSet]) -> Iterable[str]:
+    """A client outside all source ranges, and one inside each."""
+    yield DEFAULT_CLIENT
+    table = next(iter(rules.values())).services if rules else {}
+    for service in table.values():
+        for port in service.ports:
+            for cidr in port.source_ranges:
+                base, _, length = cidr.partition("/")
+                head, _, last = base.rpartition(".")
+                yield base if int(length) > 30 else f"{head}.{int(last) | 1}"
