@@ -15,6 +15,7 @@ from kflab.tui.frame import title_row
 from kflab.tui.line_pane import LinePane, glyphs_of
 from kflab.tui.overlay import Overlay
 from kflab.tui.row import Row, wrap_words
+from kflab.tui.text import safe
 from kflab.tui.tokens import look
 from kflab.tui.yaml_area import SEVERITY_TOKENS
 
@@ -64,7 +65,21 @@ class OutputPane(LinePane):
         super().__init__(lab=None)  # type: ignore[arg-type]  # never asked: show() does nothing
         self.lines = lines
         self.cursor = 0 if any(line.place for line in lines) else -1
+        self.left = 0
+        """First column shown; wide tables are walked with left and right."""
         self._first_row: list[int] = []
+
+    BINDINGS = [
+        Binding("left", "sideways(-1)", "left", id="output.left", show=False, tooltip="Columns further left"),
+        Binding("right", "sideways(1)", "right", id="output.right", show=False, tooltip="Columns further right"),
+    ]
+
+    def action_sideways(self, direction: int) -> None:
+        """Half a screen to the side, as far as there is text."""
+        widest = max((len(line.text) for line in self.lines), default=0)
+        step = max(8, self.size.width // 2)
+        self.left = max(0, min(self.left + direction * step, widest - self.size.width + 4))
+        self.rebuild()
 
     def build(self, width: int, height: int) -> Sequence[Row]:
         """Tables keep their columns: a line is never wrapped, but cut with a sign; sentences of a list are wrapped."""
@@ -75,7 +90,7 @@ class OutputPane(LinePane):
             self._first_row.append(len(rows))
             ground = "sel" if index == self.cursor else "bg"
             is_list = bool(line.second or line.place)
-            parts = wrap_words(line.text, width - 3) if is_list else [line.text]
+            parts = wrap_words(line.text, width - 3) if is_list else [safe(line.text)[self.left :]]
             for number, part in enumerate(parts):
                 row = Row(ground)
                 if index == self.cursor and not number:

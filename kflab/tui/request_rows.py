@@ -131,12 +131,24 @@ def _hop_rows(hop: Hop, failed: bool, columns: _Columns, glyphs: Glyphs, selecte
         row.put(columns.chance, _chance(hop.chance), "dim")
     why = _words(hop.why, glyphs)
     if not columns.narrow:
-        lines = wrap_words(why, columns.width - columns.why - 1)
+        room = columns.width - columns.why - 1
+        lines = wrap_words(why, room) if selected else [one_line(why, room, glyphs)]
         rows = [row.put(columns.why, lines[0], "dim")]
         return rows + [Row(ground).put(columns.why, line, "dim") for line in lines[1:]]
     return [row] + [
         Row(ground).put(NAME + 2, line, "dim") for line in wrap_words(why, columns.width - NAME - 3) if line
     ]
+
+
+def one_line(why: str, room: int, glyphs: Glyphs) -> str:
+    """As many whole clauses of a reason as fit, and a sign; the hop under the cursor is printed whole."""
+    why = text.safe(why)
+    if cell_len(why) > room:
+        # The way into the node ports is always through KUBE-SERVICES.
+        why = why.replace(f"KUBE-SERVICES {glyphs.arrow} NODEPORTS", f"{glyphs.ellipsis}NODEPORTS")
+    while cell_len(why) > room and "; " in why:
+        why = why.rpartition("; ")[0].removesuffix(f" {glyphs.ellipsis}") + f" {glyphs.ellipsis}"
+    return text.fit(why, room, glyphs.ellipsis)
 
 
 def _remark_rows(hop: Hop, columns: _Columns, glyphs: Glyphs) -> list[Row]:

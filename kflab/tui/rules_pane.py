@@ -246,7 +246,7 @@ class RulesPane(LinePane):
         wanted = wanted or set(self._taken())
         for line in self.lines:
             if line.full.startswith("-A") and same_rule(line.full) in wanted:
-                self.scroll_to_row(self._starts[line.number], 3)
+                self._set_top(self._starts[line.number] - 2)
                 return
 
     def choose_node(self, node: str) -> None:

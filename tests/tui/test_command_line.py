@@ -101,3 +101,16 @@ def test_results_are_what_the_lab_gives() -> None:
     lab = fakes.FakeLab()
     lab.results[Run] = Result(True, "NAME\nx\n")
     assert [line.text for line in answer_lines(lab.submit(Run("get x")).result().text)] == ["NAME", "x"]
+
+
+async def test_a_table_wider_than_the_screen_is_walked_sideways() -> None:
+    app = PaneApp(fakes.FakeLab(), TracePane)
+    async with app.run_test(size=(60, 20)) as pilot:
+        app.push_screen(
+            OutputScreen("get pods -o wide", answer_lines("NAME" + " " * 80 + "NODE\npod" + " " * 81 + "node-a\n"))
+        )
+        await pilot.pause()
+        assert lines_of(app)[-2].endswith("…")
+        await pilot.press("right", "right")
+        await pilot.pause()
+        assert lines_of(app)[-1].endswith("node-a")

@@ -77,3 +77,11 @@ def test_ascii_terminals_get_ascii() -> None:
 
 def test_a_title_too_long_for_the_pane_gives_up_the_host_first() -> None:
     assert title_words(fakes.request(), UNICODE, 50) == "GET /products · 200 · 2 tries · 4.1 ms · at 12.53 s"
+
+
+def test_a_long_reason_is_one_line_until_its_hop_is_chosen() -> None:
+    why = "TLS ends; host ✓ and /products ✓; NGINX did not ask DNS, it read the ClusterIP from the API"
+    hops = tuple(replace(hop, why=why if hop.number == 4 else hop.why) for hop in fakes.request().hops)
+    assert "TLS ends; host ✓ and /products ✓ …" in " ".join(text(118, hops=hops))
+    assert "ClusterIP from the API" not in " ".join(text(118, hops=hops))
+    assert "ClusterIP from the API" in " ".join(" ".join(text(118, 4, hops=hops)).split())
