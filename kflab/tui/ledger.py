@@ -306,11 +306,11 @@ class LedgerView(Pane):
         if snapshot is None or width < 2 or height < 2:
             return
         grid = self.grid
+        self._first_selection(snapshot)
         wanted = self._wanted(snapshot)
         folding = self._fold(snapshot, wanted, height - 1)
         self.rows = make_rows(snapshot, wanted, folding)
         self.matches = sum(row.kind is RowKind.CANDIDATE for row in self.rows) if self.filter_text else 0
-        self._first_selection()
         self._keep_selection()
         self.top = max(0, min(self.top, len(self.rows) - (height - 1)))
         paint = self._make_paint(snapshot, grid)
@@ -474,12 +474,18 @@ class LedgerView(Pane):
                         return row
             return None
         only_lb = "load balancer" in where
-        found = None
+        touched = set(hop.touches)
+        found, best = None, 0
         for row in path:
             if only_lb and (row.band is None or row.band.kind != "lb"):
                 continue
-            if row_keys(row) & set(hop.touches):
-                found = row
+            if not row_keys(row) & touched:
+                continue
+            # A pod may stand under several Services: its row under the one this hop went to is meant.
+            under = row.kind in (RowKind.CANDIDATE, RowKind.GROUP, RowKind.FOLD)
+            score = 2 if under and row.band is not None and row.band.key in touched else 1
+            if score >= best:
+                found, best = row, score
         return found
 
     def render_line(self, y: int) -> Strip:
@@ -513,15 +519,17 @@ class LedgerView(Pane):
         match = next((row for row in self.rows if row.selectable and self.selected_key in row_keys(row)), None)
         self.selected = match.id if match is not None else ""
 
-    def _first_selection(self) -> None:
+    def _first_selection(self, snapshot: Snapshot) -> None:
         """The cursor stands on a pod from the start, so that `k` has something to kill; nobody is told."""
-        if self._started or not self.rows:
+        if self._started:
             return
-        self._started = True
-        pods = [row for row in self.rows if row.kind is RowKind.CANDIDATE and row.band and row.band.kind == "service"]
-        if pods and not self.selected:
-            first = pods[min(1, len(pods) - 1)]
-            self.selected, self.selected_key = first.id, first.key
+        for band in snapshot.bands:
+            if band.kind == "service" and band.candidates:
+                self._started = True
+                pod = band.candidates[min(1, len(band.candidates) - 1)]
+                if self.selected_key is None:
+                    self.selected, self.selected_key = f"{band.id}|{pod.key}|{pod.key.namespace}", pod.key
+                return
 
     def selected_place(self) -> tuple[int, int]:
         """Column and row on the screen where the selected name stands; the pane's first row without one."""

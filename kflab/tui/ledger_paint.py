@@ -22,7 +22,7 @@ from kflab.tui.ledger_rows import (
 from kflab.tui.lens import Lens, changes
 from kflab.tui.sparks import context, level, window
 from kflab.tui.status_line import short_names
-from kflab.tui.text import after, fit, instant, plural, rate, safe, share, shorten
+from kflab.tui.text import after, fit, fit_words, instant, plural, rate, safe, share, shorten
 
 GLYPH_STRIP = 17
 """Up to so many pods have a glyph each in a folded row."""
@@ -144,7 +144,7 @@ def _head(row: LedgerRow, line: CellLine, paint: Paint) -> None:
     detail = _sentence(band.detail, paint.glyphs)
     if grid.short or cell_len(detail) > room:
         detail = _sentence(band.short or band.detail, paint.glyphs)
-    line.put(x + 2, fit(detail, room, paint.glyphs.ellipsis), "text" if chosen else "dim")
+    line.put(x + 2, fit_words(detail, room, paint.glyphs.ellipsis), "text" if chosen else "dim")
     line.right(grid.figure, _sentence(figure, paint.glyphs), "dim" if band.figure else "strong")
     if band.series is not None:
         _spark(line, paint, row.id, band.series, band.id, head=True)
@@ -239,7 +239,7 @@ def _bar(line: CellLine, paint: Paint, candidate: Candidate, places: int, observ
     line.put(grid.bar, glyphs.empty * cells, "rule")
     ink = "lost" if candidate.failing else "traffic"
     line.put(grid.bar, glyphs.bar * (halves // 2) + (glyphs.bar_half if halves % 2 else ""), ink)
-    if candidate.expected is not None and not single:
+    if candidate.expected and not single:
         tick = min(cells - 1, int(candidate.expected * scale + 1e-6))
         reached = halves > tick * 2
         line.put(grid.bar + tick, glyphs.tick_on if reached else glyphs.tick_off, ink if reached else "spine")
@@ -264,11 +264,10 @@ def _group(row: LedgerRow, line: CellLine, paint: Paint) -> None:
     _counted_state(line, paint, members)
     nodes = {member.node for member in members if member.node}
     where = f"on {plural(len(nodes), 'node')}" if nodes else address_range([member.address for member in members])
-    _strip_of_states(line, paint, members, where)
-    parts = {round(member.share, 3) for member in good if member.share}
     expected = [member.expected for member in members if member.expected]
-    if expected and (max(expected) - min(expected) < 1e-6 or len(parts) == 1):
-        line.right(grid.figure, share(expected[0]), "text")
+    figure = share(expected[0]) if expected and max(expected) - min(expected) < 1e-6 else ""
+    _strip_of_states(line, paint, members, where, figure)
+    line.right(grid.figure, figure, "text")
     total = sum_series([member.series for member in members if member.series is not None])
     if total is not None:
         _spark(line, paint, row.id, total, band.id, head=True)
@@ -291,8 +290,9 @@ def _fold(row: LedgerRow, line: CellLine, paint: Paint) -> None:
         _counted_state(line, paint, row.members)
     else:
         line.put(grid.state, "no pods", "late")
-    _strip_of_states(line, paint, row.members, address_of(band))
-    line.right(grid.figure, rate(paint.figures.rates.get(band.id, band.rate_rps)), "text")
+    figure = rate(paint.figures.rates.get(band.id, band.rate_rps))
+    _strip_of_states(line, paint, row.members, address_of(band), figure)
+    line.right(grid.figure, figure, "text")
     if band.series is not None:
         _spark(line, paint, row.id, band.series, "folded", head=True)
     else:
@@ -312,12 +312,11 @@ def _counted_state(line: CellLine, paint: Paint, members: Sequence[Candidate]) -
         line.put(paint.grid.state, f"{good:,} of {len(members):,}", "dim" if nodes else "late", bold=flash)
 
 
-def _strip_of_states(line: CellLine, paint: Paint, members: Sequence[Candidate], where: str) -> None:
+def _strip_of_states(line: CellLine, paint: Paint, members: Sequence[Candidate], where: str, figure: str) -> None:
     """The address, and one glyph per pod in placement order, or counts of states where there are too many."""
     grid, glyphs = paint.grid, paint.glyphs
     if grid.address is not None:
-        room = (grid.node or grid.figure - 8) - grid.address - 1
-        line.put(grid.address, shorten(where, room, glyphs.ellipsis), "text")
+        _address(line, paint, where, figure, "text")
     if grid.node is None:
         return
     room = min(GLYPH_STRIP, grid.figure - 7 - grid.node)
@@ -519,9 +518,11 @@ def _learning(line: CellLine, paint: Paint, knowers: Sequence[Knower], word: str
 
 
 def _after(line: CellLine, paint: Paint, at: int, text: str, ink: str) -> None:
-    """Words behind what is drawn in the lens; where they would leave the line they are left out."""
-    if at + cell_len(text) <= paint.grid.width and at > 0:
-        line.put(at, text, ink)
+    """Words behind what is drawn in the lens; where not all fit the last one says it, or none does."""
+    for words in (text, text.rpartition(" ")[2] if ink == "known" else text):
+        if at > 0 and at + cell_len(words) <= paint.grid.width:
+            line.put(at, words, ink)
+            return
 
 
 def _note(line: CellLine, paint: Paint, note: str) -> None:

@@ -115,7 +115,7 @@ def _wide(width: int, body: int, wish: Wish) -> dict[str, Region]:
     right = left + 2
     right_width = width - right
     top = max(18, min(wish.topology_rows + 1, body - 2 * LOWER_ROWS))
-    middle = 13
+    middle = max(13, min(20, (body - top) // 2))
     areas = {wish.view: Region(0, 0, left, top)}
     if wish.request:
         areas["request"] = Region(0, top, left, middle)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from itertools import takewhile
 
 from rich.cells import cell_len
 from textual import events
@@ -61,7 +62,7 @@ def status_row(snapshot: Snapshot, width: int, glyphs: Glyphs) -> Row:
     elif width >= 110:
         at = {"run": 36, "speed": 48, "rate": 65, "ok": 82, "p50": 86, "p99": 95}
     elif width >= 78:
-        at = {"run": 19, "speed": 30, "rate": 41, "ok": 58, "p50": 61, "p99": 70}
+        at = {"run": 19, "speed": 30, "rate": 41, "ok": 58, "p50": 60, "p99": 69}
     else:
         at = {"run": 1, "speed": 12, "rate": 22, "ok": 38}
     row = Row()
@@ -156,13 +157,14 @@ class StoryLine(Line):
             row.put(start, str(i + 1), "strong" if active else "dim")
             row.put(start + 2, name.capitalize(), "strong" if active else "dim", underline=active)
             self._places.append((start, row.x, name))
-        first = self.spans[0] if self.spans and self.spans[0].tone in ("lost", "known", "late") else None
-        if first is not None:
-            text = _POD_NAME.sub(lambda found: found.group().rpartition("-")[2], safe(first.text)).rstrip(".")
+        tone = self.spans[0].tone if self.spans and self.spans[0].tone in ("lost", "known", "late") else ""
+        if tone:
+            first = "".join(span.text for span in takewhile(lambda span: span.tone == tone, self.spans))
+            text = _POD_NAME.sub(lambda found: found.group().rpartition("-")[2], safe(first)).rstrip(". ")
             room = self.size.width - row.x - 3
             text = text if self.glyphs is UNICODE else to_ascii(text)
             if room > 10:
-                row.right(self.size.width - 1, fit(text, room, self.glyphs.ellipsis), first.tone, bold=True)
+                row.right(self.size.width - 1, fit(text, room, self.glyphs.ellipsis), tone, bold=True)
         return row
 
     def on_click(self, event: events.Click) -> None:

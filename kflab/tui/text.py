@@ -110,6 +110,19 @@ def fit(text: str, width: int, ellipsis: str = "…") -> str:
     return "" if width <= 0 else _cells(text, width - 1).rstrip() + ellipsis
 
 
+def fit_words(text: str, width: int, ellipsis: str = "…") -> str:
+    """A sentence in `width` cells: its longest word is shortened in the middle first, then its end is cut."""
+    over = cell_len(text) - width
+    if over <= 0:
+        return text
+    words = text.split(" ")
+    longest = max(range(len(words)), key=lambda i: cell_len(words[i]))
+    room = cell_len(words[longest]) - over
+    if room >= 12:
+        words[longest] = shorten(words[longest], room, ellipsis)
+    return fit(" ".join(words), width, ellipsis)
+
+
 def rate(rps: float, per: str = "/s") -> str:
     """``1,004/s``; from 100,000 ``104k/s``; below 10 one decimal where it says something: ``0.5/s``."""
     return number(rps) + per
@@ -160,7 +173,7 @@ def clock(t_ns: int) -> str:
 def instant(t_ns: int, decimals: int = 2) -> str:
     """An instant on the axis or in a trace: ``12.40``, from one minute ``1:12.40``, from one hour ``1:00:12``."""
     step = 10 ** (9 - decimals)
-    units = t_ns // step
+    units = (t_ns + step // 2) // step
     seconds, fraction = divmod(units, 10**decimals)
     if seconds >= 3600:
         return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"

@@ -184,6 +184,18 @@ async def test_an_open_request_lights_its_path() -> None:
         assert lines(app)[1][1] == "╭"
 
 
+async def test_a_pod_of_two_services_is_lit_where_the_hop_went() -> None:
+    snapshot = SNAPSHOTS["crash_half"]()
+    other = replace(snapshot.bands[-1], id="service/default/other:80", key=Key("Service", "default", "other"))
+    async with ledger(replace(snapshot, bands=(*snapshot.bands, other)), 120, 40) as (app, pilot):
+        app.ledger.post_message(_relayed(RequestLoaded(request(), 1)))
+        await pilot.pause()
+        lit = app.ledger.lit_rows()
+        assert {name.split("|")[0] for name, number in lit.items() if number in (5, 7)} == {
+            "service/default/product-service:80"
+        }
+
+
 async def test_sixty_pods_fit_and_one_glyph_is_one_pod() -> None:
     async with ledger("sixty_pods", 120, 25) as (app, _):
         frontend = row(app, "frontend")
