@@ -139,6 +139,8 @@ class LedgerView(Pane):
         self._drawn_with: Look | None = None
         self._paint: Paint | None = None
         self._started = False
+        self._chosen = False
+        """Whether somebody selected; the cursor of the start gives way to the first change."""
         self._unfolded = ""
 
     def compose(self) -> ComposeResult:
@@ -271,7 +273,8 @@ class LedgerView(Pane):
         """The selected Service unfolds; if none is, the one with the last change; else what was."""
         services = [band for band in snapshot.bands if band.kind == "service"]
         touched = {key for hop in self.trace.hops for key in hop.touches} if self.trace is not None else set()
-        for wanted in (self.selected_key, snapshot.knowledge.subject):
+        order = (self.selected_key, snapshot.knowledge.subject)
+        for wanted in order if self._chosen else reversed(order):
             if wanted is None:
                 continue
             for band in services:
@@ -523,13 +526,14 @@ class LedgerView(Pane):
         """The cursor stands on a pod from the start, so that `k` has something to kill; nobody is told."""
         if self._started:
             return
-        for band in snapshot.bands:
-            if band.kind == "service" and band.candidates:
-                self._started = True
-                pod = band.candidates[min(1, len(band.candidates) - 1)]
-                if self.selected_key is None:
-                    self.selected, self.selected_key = f"{band.id}|{pod.key}|{pod.key.namespace}", pod.key
-                return
+        subject = snapshot.knowledge.subject
+        bands = [band for band in snapshot.bands if band.kind == "service" and band.candidates]
+        bands.sort(key=lambda band: not any(row.key == subject for row in band.candidates))
+        for band in bands[:1]:
+            self._started = True
+            pod = band.candidates[min(1, len(band.candidates) - 1)]
+            if self.selected_key is None:
+                self.selected, self.selected_key = f"{band.id}|{pod.key}|{pod.key.namespace}", pod.key
 
     def selected_place(self) -> tuple[int, int]:
         """Column and row on the screen where the selected name stands; the pane's first row without one."""
@@ -543,7 +547,7 @@ class LedgerView(Pane):
 
     def select(self, row: LedgerRow) -> None:
         """Select a row and tell the other panes."""
-        self.selected = row.id
+        self.selected, self._chosen = row.id, True
         if row.key != self.selected_key:
             self.selected_key = row.key
             if row.key is not None:
@@ -669,7 +673,7 @@ class LedgerView(Pane):
     def on_object_selected(self, message: ObjectSelected) -> None:
         """Another pane selected an object: its row here."""
         if message.relayed and message.key != self.selected_key:
-            self.selected_key = message.key
+            self.selected_key, self._chosen = message.key, message.key is not None
             if message.key is None:
                 self.selected = ""
             else:
