@@ -21,7 +21,7 @@ DELIVERED: Final = "delivered"
 REFUSED: Final = "refused"
 DROPPED: Final = "dropped"
 
-IN_FLIGHT: Final = 256
+IN_FLIGHT: Final = 512
 """Calls under way at a time: few enough that no queue of the kernel runs over."""
 
 _BACKLOG: Final = 1024

@@ -1,9 +1,9 @@
 """The cluster as network namespaces: a router with the clients outside, one namespace per node and per pod.
 
 Every pod hangs on a veth pair of its own whose host side has no address (CNI profile routed, as Calico without
-encapsulation): its default route is its node by 169.254.1.1, a node has a host route to each of its pods, and the router
-leads from node to node. Nothing leads out: what no route knows ends in a blackhole. Neighbours are written down, so no
-ARP is waited for.
+encapsulation): its default route is its node by 169.254.1.1, a node has a host route to each of its pods, and the
+router leads from node to node. Nothing leads out: what no route knows ends in a blackhole. Neighbours are written down,
+so no ARP is waited for.
 """
 
 from collections.abc import Mapping
@@ -101,8 +101,9 @@ class Layout:
         for name, facts in self._cluster.nodes.items():
             i, device = self._index[name], self.device(name)
             here, there = _mac(0, i, 0), _mac(0, i, 1)
+            peer = self.nodes[name].path
             lines += [
-                f"link add {device} address {here} type veth peer name uplink address {there} netns {self.nodes[name].path}",
+                f"link add {device} address {here} type veth peer name uplink address {there} netns {peer}",
                 f"link set {device} up",
                 f"neigh replace {_GATEWAY} lladdr {there} dev {device} nud permanent",
             ]

@@ -1,8 +1,8 @@
 """`kflab verify`: ask the real kernel whether it does with packets what kflab says.
 
 Nodes, pods and clients become network namespaces; each node loads the rules that kflab wrote, with the real tool; real
-sockets call everything from everywhere; and what the callers and the pods saw is held against what the walker reads from
-the same rules: how calls end, who answers, which source address it sees, and how often.
+sockets call everything from everywhere; and what the callers and the pods saw is held against what the walker reads
+from the same rules: how calls end, who answers, which source address it sees, and how often.
 
 The load balancer is left out (clients dial node:NodePort), and so is DNS. The pod network is CNI profile *routed*:
 veth pairs whose host side has no address, so a masqueraded packet always has the node's InternalIP. The lab's own
@@ -21,7 +21,6 @@ from math import ceil
 from typing import Final, TextIO
 
 from kflab.dataplane.iptables import RuleSet
-from kflab.errors import KflabError
 from kflab.exits import FAILED, OK, USAGE
 from kflab.proof.netns import missing
 from kflab.proof.netns_calls import DELIVERED, DROPPED, Answer, Call, Wires
@@ -43,8 +42,11 @@ POOLED: Final = 400
 PATIENT_S: Final = 5.0
 """Silence that counts as a drop where an answer is expected: long, so that a busy machine does not look like one."""
 
+MIXED_S: Final = 2.0
+"""The same where some calls are to be answered and some dropped: a lost SYN is sent again after 1 s."""
+
 BRIEF_S: Final = 0.5
-"""Silence that counts as a drop where one is expected: ten times what an answer takes here on a busy machine."""
+"""The same where only drops are expected: ten times what an answer takes on a busy machine."""
 
 Rewrite = Callable[[str, str], str]
 """(node, rules) → rules: lets a test load other rules than kflab reads."""
@@ -189,6 +191,8 @@ class _Plan:
                 enough = connections_to_see_all(list(trial.expected.values()), self._bound)
                 n = max(enough, ceil(POOLED / callers[trial.pool]))
             self._lanes.extend([_Step(trial, pair, True)] for _ in range(n))
+        # Those that are waited for come first, side by side.
+        self._lanes.sort(key=lambda lane: not any(outcome.verdict == DROPPED for outcome in lane[0].trial.expected))
 
     def _new_clients(self, pair: Pair) -> None:
         """Clients that call once and once again: the first calls are free choices, the second must stick to them."""
@@ -275,8 +279,8 @@ def _call(step: _Step, layout: Layout) -> Call:
     source = pair.source
     client = source.kind == "client"
     namespace = layout.outside if client else (layout.nodes if source.kind == "node" else layout.pods)[source.name]
-    only_drops = all(outcome.verdict == DROPPED for outcome in step.trial.expected)
-    patience_s = BRIEF_S if only_drops else PATIENT_S
+    drops = Counter(outcome.verdict == DROPPED for outcome in step.trial.expected)
+    patience_s = PATIENT_S if not drops[True] else MIXED_S if drops[False] else BRIEF_S
     address, device = (source.address, layout.device(pair.node)) if client else ("", "")
     return Call(namespace, address, device, to.protocol, to.address, to.port, patience_s)
 
