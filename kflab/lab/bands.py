@@ -354,12 +354,14 @@ class Bands:
             share = expected.get(index)
             low, high = spread(share or 0.0, total * counts.seconds)
             state, note = self._lab.view.pod_state(pod, obj)
+            # The bin that is still filling counts here: a crash shows at once.
+            failing = bool(counts.total(counts.server_bad, [index])[counts.whole.start :].any())
             node = obj.spec.node_name if isinstance(obj, Pod) else ""
             seen = rate / total if total else None
             candidates.append(
                 Candidate(
                     pod or Key("Endpoint", "", ip), pod.name if pod else ip, state, ip, node, seen, share, low, high,
-                    rate, bad > 0, obj.status.restarts if isinstance(obj, Pod) else 0, note,
+                    rate, failing, obj.status.restarts if isinstance(obj, Pod) else 0, note,
                     counts.series([index], [index]), listed,
                 )
             )  # fmt: skip

@@ -87,6 +87,9 @@ class Knowing:
                 incident.restarts += 1
 
     def _look_for_target(self, incident: Incident, callers_of: Callable[[frozenset[Key]], frozenset[str]]) -> None:
+        if incident.kind == "start":
+            self._catch_up(incident, callers_of)
+            return
         for change in self._store.changes(incident.revision):
             if change.t_ns < incident.t_ns or not self._carries(incident, change.old, change.new):
                 continue
@@ -96,6 +99,15 @@ class Knowing:
             incident.services = frozenset({named})
             incident.calling = callers_of(incident.services)
             return
+
+    def _catch_up(self, incident: Incident, callers_of: Callable[[frozenset[Key]], frozenset[str]]) -> None:
+        """A component started: what it missed is written already, it only has to learn."""
+        incident.target, incident.target_ns = self._store.last_rule_change, incident.t_ns
+        incident.services = frozenset(self._store.keys("Service"))
+        for observer in self._observers.values():
+            if observer.revision >= incident.target:
+                incident.learned[observer.name] = incident.t_ns
+        incident.calling = callers_of(incident.services) - set(incident.learned)
 
     @staticmethod
     def _carries(incident: Incident, old: object, new: object) -> bool:

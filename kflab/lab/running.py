@@ -63,6 +63,9 @@ SLAB_NS = 500_000_000
 CUTS = frozenset({What.LISTENERS_CHANGED, What.ADDRESS_GONE})
 """Facts that change what requests meet."""
 
+SILENT_EVENTS = 10_000
+"""Events without words that "next event" passes over at most."""
+
 KEPT_FACTS = 5_000
 """Facts kept for views; the journal and the hash have seen them all."""
 
@@ -213,16 +216,18 @@ class Lab:
         self._watchers.append(watcher)
 
     def next_event(self) -> Result:
-        """Advance to just after the next control-plane event."""
-        due = self.plane.next_ns()
-        action = self._actions[0].t_ns if self._actions else None
-        times = [t for t in (due, action) if t is not None]
-        if not times:
-            return Result(False, "nothing is due: no control-plane event lies ahead")
+        """Advance to the next control-plane event that says something, and stand right behind it."""
         seen = len(self._lines)
-        self.advance(max(min(times), self.t_ns))
-        text = self._lines[-1][2] if len(self._lines) > seen else ""
-        return Result(True, text or f"at {self.t_ns / 1e9:.3f} s")
+        for _ in range(SILENT_EVENTS):
+            times = [
+                t for t in (self.plane.next_ns(), self._actions[0].t_ns if self._actions else None) if t is not None
+            ]
+            if not times:
+                return Result(False, "nothing is due: no control-plane event lies ahead")
+            self.advance(max(min(times), self.t_ns + 1))
+            if len(self._lines) > seen:
+                return Result(True, self._lines[-1][2])
+        return Result(True, f"at {self.t_ns / 1e9:.3f} s")
 
     # --- facts ----------------------------------------------------------------------------------------------
 
@@ -235,8 +240,10 @@ class Lab:
                 self.wiring.pod_changed(fact.subject, fact.t_ns)
             if fact.what in (What.RULES_SYNCED, What.LB_TARGETS_CHANGED):
                 self.wiring.observer_learned(fact.subject.name, fact.t_ns)
-            if fact.what in (What.CONTAINER_STARTED, What.POD_REMOVED):
+            if fact.what in (What.CONTAINER_STARTED, What.POD_STATUS_WRITTEN, What.POD_REMOVED):
                 structural = structural or self.controllers.is_pod(fact.subject)
+            elif fact.what is What.APPLIED:
+                structural = structural or fact.subject.kind == "Node"
             self._hash.update(f"{fact.t_ns} {fact.what} {fact.subject} {fact.by} {fact.revision}\n".encode())
             if fact.what is not What.LISTENERS_CHANGED:
                 self._lines.append((fact.t_ns, fact.by, fact.text))

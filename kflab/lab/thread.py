@@ -167,10 +167,12 @@ class LabThread:
             return
         work, future = job
         try:
-            future.set_result(work())
+            result = work()
         except KflabError as error:
             future.set_exception(error)
-        self._snapshot = self._draw()
+            return
+        self._snapshot = self._draw()  # before the answer: who waited for it sees what it did
+        future.set_result(result)
 
     def _loop(self) -> None:
         told = time.monotonic()
