@@ -22,7 +22,7 @@ REFUSED: Final = "refused"
 DROPPED: Final = "dropped"
 
 IN_FLIGHT: Final = 512
-"""Calls under way at a time: few enough that no queue of the kernel runs over."""
+"""Calls under way at a time unless told otherwise: few enough that no queue of the kernel runs over."""
 
 _BACKLOG: Final = 1024
 
@@ -158,8 +158,12 @@ class Wires:
         server = _Server(name.encode("utf-8"), sock, protocol == "TCP")
         self._selector.register(sock, selectors.EVENT_READ, server)
 
-    def run(self, lanes: Sequence[Sequence[Call]]) -> list[list[Answer]]:
+    def run(self, lanes: Sequence[Sequence[Call]], in_flight: int = IN_FLIGHT) -> list[list[Answer]]:
         """Make calls: those of a lane in turn, many lanes side by side.
+
+        Args:
+            lanes: The calls.
+            in_flight: How many may be under way at a time.
 
         Returns:
             What became of each call of each lane.
@@ -170,10 +174,10 @@ class Wires:
         opened: dict[int, _Open] = {}
         try:
             with Steps() as steps:
-                self._fill(steps, waiting, opened, deadlines)
+                self._fill(steps, waiting, opened, deadlines, in_flight)
                 while opened:
                     self._turn(steps, opened, deadlines)
-                    self._fill(steps, waiting, opened, deadlines)
+                    self._fill(steps, waiting, opened, deadlines, in_flight)
         finally:
             for call in opened.values():
                 self._selector.unregister(call.sock)
@@ -181,9 +185,14 @@ class Wires:
         return [lane.answers for lane in made]
 
     def _fill(
-        self, steps: Steps, waiting: Iterator[_Lane], opened: dict[int, _Open], deadlines: list[tuple[float, int]]
+        self,
+        steps: Steps,
+        waiting: Iterator[_Lane],
+        opened: dict[int, _Open],
+        deadlines: list[tuple[float, int]],
+        in_flight: int,
     ) -> None:
-        while len(opened) < IN_FLIGHT:
+        while len(opened) < in_flight:
             lane = next(waiting, None)
             if lane is None:
                 return

@@ -23,7 +23,7 @@ from typing import Final, TextIO
 from kflab.dataplane.iptables import RuleSet
 from kflab.exits import FAILED, OK, USAGE
 from kflab.proof.netns import missing
-from kflab.proof.netns_calls import DELIVERED, DROPPED, Answer, Call, Wires
+from kflab.proof.netns_calls import DELIVERED, DROPPED, IN_FLIGHT, Answer, Call, Wires
 from kflab.proof.netns_layout import Layout
 from kflab.proof.verify_cluster import Cluster, cluster_of
 from kflab.proof.verify_expect import OWN, Branch, Oracle, Outcome, Seen, merged
@@ -47,6 +47,13 @@ MIXED_S: Final = 2.0
 
 BRIEF_S: Final = 0.5
 """The same where only drops are expected: ten times what an answer takes on a busy machine."""
+
+AFFINE_LANES: Final = 64
+"""Callers with affinity under way at a time: xt_recent forgets the oldest of more than 100 sources of an endpoint (its
+parameter ip_list_tot), so more at once would forget each other."""
+
+REMEMBERED_S: Final = 60
+"""Affinity that lasts shorter may end between two calls of one caller, so that it is not judged."""
 
 Rewrite = Callable[[str, str], str]
 """(node, rules) → rules: lets a test load other rules than kflab reads."""
@@ -164,6 +171,8 @@ class _Plan:
         self._oracle = oracle
         self._trials: list[_Trial] = []
         self._lanes: list[list[_Step]] = []
+        self._affine: list[list[_Step]] = []
+        """Lanes whose calls depend on what affinity remembers."""
         self._crowd = (str(address) for address in ip_network(crowd).hosts())
         self.disagreeing = self.agreeing = 0
         self._bound = FALSE_ALARM / max(1, 3 * len(all_pairs))
@@ -176,23 +185,24 @@ class _Plan:
             expected = merged(self._oracle.branches(pair))
             trial = _Trial(str(pair), expected, (pair.node, pair.destination, *sorted(expected.items())))
             self._trials.append(trial)
-            if not pair.destination.sticky:
+            if not pair.destination.sticky_s:
                 free.append((trial, pair))
                 continue
             trial.sticky = True
             lasting.setdefault(pair.source, []).extend(_Step(trial, pair, False) for _ in range(FEWEST))
             if pair.source.kind == "client" and len(expected) > 1:
                 self._new_clients(pair)
-        self._lanes.extend(lasting.values())
+        self._affine[:0] = lasting.values()
         callers = Counter(trial.pool for trial, _ in free)
         for trial, pair in free:
             n = FEWEST
             if len(trial.expected) > 1:
                 enough = connections_to_see_all(list(trial.expected.values()), self._bound)
-                n = max(enough, ceil(POOLED / callers[trial.pool]))
+                waits = any(outcome.verdict == DROPPED for outcome in trial.expected)
+                n = enough if waits else max(enough, ceil(POOLED / callers[trial.pool]))
             self._lanes.extend([_Step(trial, pair, True)] for _ in range(n))
         # Those that are waited for come first, side by side.
-        self._lanes.sort(key=lambda lane: not any(outcome.verdict == DROPPED for outcome in lane[0].trial.expected))
+        self._lanes.sort(key=lambda lane: all(outcome.verdict == DELIVERED for outcome in lane[0].trial.expected))
 
     def _new_clients(self, pair: Pair) -> None:
         """Clients that call once and once again: the first calls are free choices, the second must stick to them."""
@@ -208,18 +218,19 @@ class _Plan:
         n = max(POOLED // 2, connections_to_see_all(list(expected.values()), self._bound)) if len(expected) > 1 else 1
         for _ in range(n):
             once = Pair(Source("client", address, "", address), pair.destination, pair.node)
-            self._lanes.append([_Step(trial, once, True), _Step(trial, once, False)])
+            self._affine.append([_Step(trial, once, True), _Step(trial, once, False)])
             address = next(self._crowd)
 
     # --- calling -----------------------------------------------------------------------------------------------
 
     def call(self, layout: Layout, wires: Wires) -> None:
         """Make all calls and note what came of them."""
-        answers = wires.run([[_call(step, layout) for step in lane] for lane in self._lanes])
-        for lane, came in zip(self._lanes, answers, strict=True):
-            memory: set[Seen] = set()
-            for step, answer in zip(lane, came, strict=True):
-                self._note(step, answer, memory)
+        for lanes, in_flight in ((self._affine, AFFINE_LANES), (self._lanes, IN_FLIGHT)):
+            answers = wires.run([[_call(step, layout) for step in lane] for lane in lanes], in_flight)
+            for lane, came in zip(lanes, answers, strict=True):
+                memory: set[Seen] = set()
+                for step, answer in zip(lane, came, strict=True):
+                    self._note(step, answer, memory)
 
     def _note(self, step: _Step, answer: Answer, memory: set[Seen]) -> None:
         outcome = _outcome(answer, step.pair)
@@ -231,7 +242,7 @@ class _Plan:
             trial.unexpected[said] = trial.unexpected.get(said, 0) + 1
         if step.counted:
             trial.seen[outcome] += 1
-        if step.pair.destination.sticky:
+        if step.pair.destination.sticky_s >= REMEMBERED_S:
             memory.update(_memory_of(branches or self._oracle.branches(step.pair), outcome))
 
     # --- judging -----------------------------------------------------------------------------------------------

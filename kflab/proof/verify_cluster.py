@@ -9,7 +9,7 @@ from kflab.control import made
 from kflab.control.delays import Delays
 from kflab.control.plane import ControlPlane
 from kflab.control.runtime import Ports
-from kflab.dataplane.addresses import IPV4, family_of
+from kflab.dataplane.addresses import IPV4, contains, family_of
 from kflab.dataplane.cni import ROUTED
 from kflab.dataplane.iptables import RuleSet
 from kflab.dataplane.node_facts import NodeFacts
@@ -126,8 +126,9 @@ def settled(plane: ControlPlane, clients: Iterable[str] = ()) -> Cluster:
         )
     config = next((rules.config for rules in world.rules.values()), ProxyConfig())
     outside = dict.fromkeys(ip for ip in (*clients, *_range_clients(world.rules)) if family_of(ip) == FAMILY)
-    inside = {*(pod.address for pod in pods), *(ip for facts in world.nodes.values() for ip in facts.ips)}
-    callers = tuple(ip for ip in outside if ip not in inside) or (DEFAULT_CLIENT,)
+    inside = [*config.cluster_cidrs, *(pod.address for pod in pods)]
+    inside += [ip for facts in world.nodes.values() for ip in (*facts.ips, *facts.pod_cidrs)]
+    callers = tuple(ip for ip in outside if not any(contains(cidr, ip) for cidr in inside))
     return Cluster(world.nodes, tuple(pods), world.rules, config, callers)
 
 

@@ -45,8 +45,8 @@ class Destination:
     node: str = ""
     """Whose address it is, for a NodePort; "" for an address that no interface has."""
     loopback: bool = False
-    sticky: bool = field(default=False, compare=False)
-    """Whether the rules remember who called."""
+    sticky_s: int = field(default=0, compare=False)
+    """For how long the rules remember who called; 0: they do not."""
 
     def __str__(self) -> str:
         return f"{self.protocol} {join_host_port(self.address, self.port)} ({self.words})"
@@ -110,19 +110,19 @@ def _unused(ports: set[int]) -> int:
 
 
 def _of_port(port: PortRules, cluster: Cluster) -> Iterator[Destination]:
-    sticky = bool(port.affinity_s)
-    yield Destination(port.cluster_ip, port.port, port.protocol, f"{port.name} cluster IP", sticky=sticky)
+    sticky_s = port.affinity_s
+    yield Destination(port.cluster_ip, port.port, port.protocol, f"{port.name} cluster IP", sticky_s=sticky_s)
     for words, addresses in (("external IP", port.external_ips), ("load balancer IP", port.lb_ips)):
         for address in addresses:
             if not cluster.node_with(address):
-                yield Destination(address, port.port, port.protocol, f"{port.name} {words}", sticky=sticky)
+                yield Destination(address, port.port, port.protocol, f"{port.name} {words}", sticky_s=sticky_s)
     if not port.node_port:
         return
     for name, facts in cluster.nodes.items():
         for ip in facts.ips:
             if ":" not in ip:
-                yield Destination(ip, port.node_port, port.protocol, f"{port.name} node port", name, sticky=sticky)
-    yield Destination("127.0.0.1", port.node_port, port.protocol, f"{port.name} node port", "", True, sticky)
+                yield Destination(ip, port.node_port, port.protocol, f"{port.name} node port", name, sticky_s=sticky_s)
+    yield Destination("127.0.0.1", port.node_port, port.protocol, f"{port.name} node port", "", True, sticky_s)
 
 
 def pairs(cluster: Cluster, all_destinations: tuple[Destination, ...]) -> Iterator[Pair]:
