@@ -54,8 +54,9 @@ _FATES = {
 
 @dataclass(frozen=True, slots=True)
 class _Memory:
-    """What the record says of round robin and kept connections."""
+    """What the record says of round robin and kept connections, and what session affinity remembers."""
 
+    lab: "Lab"
     positions: tuple[int, ...]
     kept: tuple[KeptConnection | None, ...]
 
@@ -68,8 +69,13 @@ class _Memory:
         return self.kept[try_number - 1] if try_number <= len(self.kept) else None
 
     def seen(self, node: str, chain: str, client: str, seconds: int, t_ns: int) -> bool:
-        """Session affinity is not remembered between the engine's requests yet."""
-        return False
+        """Whether affinity keeps the client on the endpoint of a KUBE-SEP chain."""
+        stuck = self.lab.wiring.stuck_to(node, client, t_ns)
+        known = self.lab.reopener.world.ruleset_at(node, t_ns) if stuck else None
+        if known is None:
+            return False
+        ports = (port for rules in known.rules.services.values() for port in rules.ports if port.affinity_s)
+        return any(port.endpoint_of.get(chain) in stuck for port in ports)
 
 
 class LabWorld:
@@ -309,7 +315,7 @@ class Reopener:
         ingress = lab.wiring.servers[one.ingress][3] if one.ingress >= 0 else None
         chooser = wired.upstreams.get(ingress) if ingress else None
         if chooser is None:
-            return _Memory((), ())
+            return _Memory(lab, (), ())
         positions: list[int] = []
         kept_bits = dict(one.extra).get("kept", 0)
         kept: list[KeptConnection | None] = []
@@ -319,7 +325,7 @@ class Reopener:
             ups = route(config, wired.entry.scheme, wired.entry.host, wired.entry.path).upstreams if config else ()
             positions.append(next((i for i, up in enumerate(ups) if up.text == address), 0))
             kept.append(KeptConnection(address) if kept_bits >> k & 1 else None)
-        return _Memory(tuple(positions), tuple(kept))
+        return _Memory(lab, tuple(positions), tuple(kept))
 
     # --- single requests ------------------------------------------------------------------------------------
 

@@ -107,7 +107,7 @@ class Lab:
         timing = self._timing()
         self.engine = Engine(self.draws, timing, [], [], n_places=len(self.store.keys("Node")), slab_ns=slab_ns)
         self.controllers = Controllers(self.store)
-        self.wiring = Wiring(self.plane, self.book, self.engine, self.controllers, self.lb_address)
+        self.wiring = Wiring(self.plane, self.book, self.engine, self.controllers, self.draws, self.lb_address)
         self._entries = Entries(self.store, spec, self.controllers, self.client_pod)
         for entry in self._entries.find():
             self.wiring.add(entry)

@@ -14,6 +14,7 @@ from kflab.control.plane import ControlPlane
 from kflab.dataplane.nginx import IngressConfig, route
 from kflab.dataplane.packets import Packet, Verdict, join_host_port
 from kflab.dataplane.walk import FanOut
+from kflab.draws import Draws
 from kflab.engine.engine import Engine
 from kflab.engine.types import Answer, Behaviour, Fan, Pick, Server, Stream
 from kflab.lab.controllers import Controller, Controllers
@@ -74,6 +75,7 @@ class Wiring:
         book: Rules by revision.
         engine: Receives streams, servers and chooser versions.
         controllers: Ingress controllers of the cluster.
+        draws: For the first choice that session affinity keeps.
         lb_address: Address of a Service's load balancer.
     """
 
@@ -83,9 +85,11 @@ class Wiring:
         book: RuleBook,
         engine: Engine,
         controllers: Controllers,
+        draws: Draws,
         lb_address: Callable[[Key], str],
     ) -> None:
         self._controllers = controllers
+        self._draws = draws
         self._plane = plane
         self._lb_address = lb_address
         self._store: Store = plane.store
@@ -102,6 +106,8 @@ class Wiring:
         self._by_observer: dict[str, list[int]] = {}
         self.wired: list[Wired] = []
         self._configs: dict[tuple[str, int], IngressConfig] = {}
+        self._sticky: dict[tuple[str, str, Key, int], list[tuple[int, int]]] = {}
+        """ClientIP affinity: (node, caller's address, Service, port) → (since, server), ascending."""
 
     # --- index spaces ---------------------------------------------------------------------------------------
 
@@ -215,7 +221,6 @@ class Wiring:
         for node in nodes:
             if node not in wired.entries:
                 chooser = self._chooser("entry", band_id, node, (f"kube-proxy/{node}",), entry)
-                chooser.service, chooser.service_port = entry.service, entry.port.port
                 wired.entries[node] = chooser
         if entry.controller is not None:
             for pod in self._controller_pods(entry):
@@ -268,6 +273,8 @@ class Wiring:
         self, kind: str, band: str, place: str, observers: Sequence[str], entry: Entry, pod: Key | None = None
     ) -> Chooser:
         chooser = Chooser(len(self.choosers), kind, band, place, tuple(observers), entry, pod)
+        if kind == "entry":
+            chooser.service, chooser.service_port = entry.service, entry.port.port
         self.choosers.append(chooser)
         for name in observers:
             self._by_observer.setdefault(name, []).append(chooser.index)
@@ -317,7 +324,7 @@ class Wiring:
         if revision is None:
             return Fan(answer=Answer.TIMEOUT)
         packet = self.first_packet(chooser)
-        return self._fan(self._book.fan(chooser.place, revision, packet), packet.protocol)
+        return self._fan(chooser, self._book.fan(chooser.place, revision, packet), packet, t_ns)
 
     def first_packet(self, chooser: Chooser) -> Packet:
         """The packet that a node's rules see first for this chooser's stream (source port 0: no rule looks at it)."""
@@ -351,16 +358,39 @@ class Wiring:
         if revision is None:
             return Fan(answer=Answer.TIMEOUT)
         packet = Packet(pod.ip, 0, upstream.address, upstream.port)
-        return self._fan(self._book.fan(chooser.place, revision, packet), packet.protocol)
+        return self._fan(chooser, self._book.fan(chooser.place, revision, packet), packet, t_ns)
 
-    def _fan(self, out: FanOut, protocol: str) -> Fan:
+    def _fan(self, chooser: Chooser, out: FanOut, packet: Packet, t_ns: int) -> Fan:
         if out.verdict is not Verdict.DNAT:
             return Fan(answer=_EMPTY_ANSWERS[out.verdict])
         scale = lcm(*(endpoint.chance.denominator for endpoint in out.endpoints))
-        return Fan(
-            tuple(self.server(e.address, e.port, protocol, e.target) for e in out.endpoints),
-            tuple(int(e.chance * scale) for e in out.endpoints),
-        )
+        servers = tuple(self.server(e.address, e.port, packet.protocol, e.target) for e in out.endpoints)
+        if out.affinity_s and chooser.service is not None:
+            return Fan((self._stick(chooser, packet.src, chooser.service, servers, t_ns),), (1,))
+        return Fan(servers, tuple(int(e.chance * scale) for e in out.endpoints))
+
+    def _stick(self, chooser: Chooser, caller: str, service: Key, servers: tuple[int, ...], t_ns: int) -> int:
+        """The endpoint that ClientIP affinity keeps a caller on: its own while the rules list it, else a new one.
+
+        A stream has one caller, and every connection renews the entry (`recent --rcheck … --set`), so it never expires.
+        """
+        history = self._sticky.setdefault((chooser.place, caller, service, chooser.service_port), [])
+        if not history or history[-1][1] not in servers:
+            name = f"{chooser.place}/{caller}/{service.namespace}/{service.name}:{chooser.service_port}"
+            index = self._draws.control_between("affinity", name, len(history), 0, len(servers))
+            history.append((t_ns, servers[index]))
+        return history[-1][1]
+
+    def stuck_to(self, node: str, caller: str, t_ns: int) -> frozenset[str]:
+        """ip:port of the endpoints that ClientIP affinity keeps a caller on, by a node's rules at `t_ns`."""
+        found = set()
+        for (place, address, _, _), history in self._sticky.items():
+            if place == node and address == caller:
+                since = [server for start, server in history if start <= t_ns]
+                if since:
+                    ip, port, _, _ = self.servers[since[-1]]
+                    found.add(join_host_port(ip, port))
+        return frozenset(found)
 
     def _revision(self, observer: str, t_ns: int) -> int | None:
         known = self._plane.observers.get(observer)
