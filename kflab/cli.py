@@ -24,7 +24,7 @@ examples:
 exit status: 0 all well; 1 an expectation or check did not hold; 2 bad usage or input.
 """
 
-COMMANDS = ("replay", "trace", "rules", "get", "describe", "scenarios", "bench", "conform", "screenshots")
+COMMANDS = ("replay", "trace", "rules", "get", "describe", "scenarios", "bench", "conform", "verify", "screenshots")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -118,6 +118,12 @@ def _parser() -> argparse.ArgumentParser:
     conform = commands.add_parser("conform", help="run conformance vector files")
     conform.add_argument("files", nargs="+", metavar="FILE")
     conform.set_defaults(run=_conform)
+
+    verify = commands.add_parser("verify", help="ask the real kernel: namespaces, its own rules, real sockets (root)")
+    verify.add_argument("what", nargs="*", metavar="FILE|DIR|-|SCENARIO")
+    _manifest_options(verify, files=False)
+    verify.add_argument("--mode", default="iptables", choices=("iptables", "nftables"), help="proxy mode")
+    verify.set_defaults(run=_verify)
     return parser
 
 
@@ -283,3 +289,9 @@ def _conform(args: argparse.Namespace) -> int:
 
     out: TextIO = sys.stdout
     return conform(args.files, out)
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from kflab.proof.verify import verify
+
+    return verify(_scenario(args.what or ["overview"], args), args.mode, sys.stdout)
