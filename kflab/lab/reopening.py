@@ -261,7 +261,8 @@ class Reopener:
         entry = wired.entry
         client_port, upstream_ports = self.client_port(wired, one.number), self.upstream_ports(wired, one.number)
         first = self.words(wired, one.number)
-        backend = tuple(self.words(wired, one.number, attempt)[Choice.BACKEND] >> 32 for attempt in range(MAX_TRIES))
+        lost = dict(one.extra).get("lost", 0)  # errors on kept connections drew anew without using up a try
+        backend = tuple(self.words(wired, one.number, lost + k)[Choice.BACKEND] >> 32 for k in range(MAX_TRIES))
         entry_word = first[Choice.ENTRY] >> 32
         request = Request(
             url=entry.url, method=entry.method, source=entry.client, source_port=client_port, stream=one.stream,
