@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 
 from kflab.lab.snapshot import Snapshot
-from kflab.tui.ledger_paint import address_range
 from kflab.tui.ledger_rows import (
     Folding,
     LedgerRow,
@@ -16,6 +15,7 @@ from kflab.tui.ledger_rows import (
     make_rows,
     outside,
 )
+from kflab.tui.ledger_tiers import address_range
 
 from .fakes import PODS, PRODUCT_SVC, crash_half, sixty_pods, steady
 

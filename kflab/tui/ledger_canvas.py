@@ -1,0 +1,356 @@
+"""How the ledger is drawn: rows, lines, and only what changed painted."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from textual.app import ComposeResult
+from textual.geometry import Region
+from textual.strip import Strip
+from textual.widget import Widget
+
+from kflab.dataplane.packets import RequestTrace
+from kflab.lab.handle import LabHandle
+from kflab.lab.snapshot import Series, Snapshot
+from kflab.manifest.objects import Key
+from kflab.tui.cells import CellLine
+from kflab.tui.glyphs import UNICODE, Glyphs
+from kflab.tui.ledger_axis import paint_axis
+from kflab.tui.ledger_context import Paint
+from kflab.tui.ledger_grid import Grid, grid_for
+from kflab.tui.ledger_memory import Captures, FigureKeeper, Flashes
+from kflab.tui.ledger_paint import paint_row
+from kflab.tui.ledger_path import lit_rows, row_keys, spines
+from kflab.tui.ledger_rows import (
+    Folding,
+    LedgerRow,
+    RowKind,
+    Wanted,
+    choose_folding,
+    make_rows,
+)
+from kflab.tui.lens import LensControl
+from kflab.tui.pane import Pane
+from kflab.tui.sparks import Scales, peak
+from kflab.tui.tokens import Look, look
+
+
+class Slice(Widget):
+    """A run of the ledger's columns.
+
+    Textual repaints a changed region from the left edge of its widget on, so the columns that change every 0.1 s are
+    widgets of their own: over SSH this is most of the difference.
+    """
+
+    DEFAULT_CSS = "Slice { width: 1; height: 1fr; }"
+
+    def __init__(self, ledger: "LedgerCanvas") -> None:
+        super().__init__()
+        self.ledger = ledger
+        self.start = 0
+        self.end = 0
+
+    def place(self, start: int, end: int) -> None:
+        """Take the columns `start` … `end` - 1."""
+        self.start, self.end = start, end
+        self.display = end > start
+        self.styles.width = max(1, end - start)
+
+    def render_line(self, y: int) -> Strip:
+        return self.ledger.render_line(y).crop(self.start, self.end)
+
+
+class LedgerCanvas(Pane):
+    """The ledger as it is drawn; `LedgerView` adds what one does with it."""
+
+    title = "Topology"
+    subtitle = "ledger"
+
+    DEFAULT_CSS = "LedgerCanvas { width: 1fr; height: 1fr; layout: horizontal; overflow: hidden; }"
+
+    def __init__(
+        self,
+        lab: LabHandle,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        id: str | None = None,  # noqa: A002
+    ) -> None:
+        super().__init__(lab, id=id)
+        self.snapshot: Snapshot | None = None
+        self.rows: list[LedgerRow] = []
+        self.selected = ""
+        self.selected_key: Key | None = None
+        self.filter_text = ""
+        self.matches = 0
+        self.top = 0
+        self.trace: RequestTrace | None = None
+        self.control = LensControl()
+        self.scales = Scales()
+        self.by_hand: dict[str, bool] = {}
+        self.listed: set[str] = set()
+        self._clock = clock
+        self._figures = FigureKeeper()
+        self._flashes = Flashes()
+        self._captures = Captures()
+        self._folding: tuple[object, Folding] | None = None
+        self._wanted_rows = 0
+        self._counted: tuple[object, ...] | None = None
+        self.slices = tuple(Slice(self) for _ in range(4))
+        self._cells: list[CellLine] = []
+        self._lines: list[Strip] = []
+        self._drawn_with: Look | None = None
+        self._paint: Paint | None = None
+        self._started = False
+        self._chosen = False
+        """Whether somebody selected; the cursor of the start gives way to the first change."""
+        self._unfolded = ""
+
+    def compose(self) -> ComposeResult:
+        yield from self.slices
+
+    # --- what the screen asks -------------------------------------------------------------------------------------
+
+    @property
+    def glyphs(self) -> Glyphs:
+        return getattr(self.app, "glyphs", UNICODE)
+
+    @property
+    def look(self) -> Look:
+        return look(self.app)
+
+    @property
+    def grid(self) -> Grid:
+        return grid_for(max(1, self.size.width))
+
+    def wanted_rows(self) -> int:
+        """Rows this pane would like, its axis included. Grows, and never shrinks until the terminal is resized."""
+        snapshot = self.lab.snapshot()
+        counts = (tuple(len(band.candidates) for band in snapshot.bands), len(snapshot.knowledge.knowers))
+        if counts != self._counted:
+            self._counted = counts
+            self._wanted_rows = max(self._wanted_rows, len(make_rows(snapshot, Wanted(), Folding())) + 1)
+        return self._wanted_rows
+
+    def forget_height(self) -> None:
+        """The terminal was resized: the wish may shrink again."""
+        self._wanted_rows = 0
+        self._counted = None
+
+    def restart(self) -> None:
+        """A new life of the lab: forget marks, scales, captures."""
+        self.control.restart()
+        self.scales.restart()
+        self._captures.restart()
+        self._flashes.restart()
+        self._figures.restart()
+
+    # --- frames ---------------------------------------------------------------------------------------------------
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Show a newer snapshot."""
+        now = self._clock()
+        self._flashes.look(snapshot, now)
+        self._figures.take(snapshot, now)
+        self.snapshot = snapshot
+        self._draw()
+
+    def calm(self) -> None:
+        """Nothing new from the lab: let flashes end and the last figures through."""
+        if self.snapshot is None:
+            return
+        now = self._clock()
+        if self._flashes.due(now) or self._figures.due(self.snapshot, now):
+            self.show(self.snapshot)
+
+    def _wanted(self, snapshot: Snapshot) -> Wanted:
+        keep = {self.selected_key} if self.selected_key is not None else set()
+        if self.trace is not None:
+            keep |= {key for hop in self.trace.hops for key in hop.touches}
+        return Wanted(
+            self._choose_unfolded(snapshot),
+            self.by_hand,
+            frozenset(self.listed),
+            self.filter_text,
+            frozenset(keep),
+            connectors=self.app.size.height >= 30,
+        )
+
+    def _choose_unfolded(self, snapshot: Snapshot) -> str:
+        """The selected Service unfolds; if none is, the one with the last change; else what was."""
+        services = [band for band in snapshot.bands if band.kind == "service"]
+        touched = {key for hop in self.trace.hops for key in hop.touches} if self.trace is not None else set()
+        order = (self.selected_key, snapshot.knowledge.subject)
+        for wanted in order if self._chosen else reversed(order):
+            if wanted is None:
+                continue
+            for band in services:
+                if band.key == wanted or any(row.key == wanted for row in band.candidates):
+                    self._unfolded = band.id
+                    return band.id
+        for band in services:
+            if any(row.key in touched for row in band.candidates):
+                return band.id
+        return self._unfolded if any(band.id == self._unfolded for band in services) else ""
+
+    def _fold(self, snapshot: Snapshot, wanted: Wanted, height: int) -> Folding:
+        """The folding for this structure: decided by counts, not by states, so that it does not flicker."""
+        structure = (
+            height,
+            wanted.unfolded,
+            tuple(wanted.by_hand.items()),
+            wanted.listed,
+            wanted.filter_text,
+            wanted.connectors,
+            tuple((band.id, len(band.candidates)) for band in snapshot.bands),
+            len(snapshot.knowledge.knowers),
+        )
+        if self._folding is None or self._folding[0] != structure:
+            self._folding = (structure, choose_folding(snapshot, wanted, height))
+        return self._folding[1]
+
+    def _draw(self) -> None:
+        """Make the rows and lines of this frame; repaint the lines that differ."""
+        snapshot = self.snapshot
+        width, height = self.size
+        if snapshot is None or width < 2 or height < 2:
+            return
+        grid = self.grid
+        self._first_selection(snapshot)
+        wanted = self._wanted(snapshot)
+        folding = self._fold(snapshot, wanted, height - 1)
+        self.rows = make_rows(snapshot, wanted, folding)
+        self.matches = sum(row.kind is RowKind.CANDIDATE for row in self.rows) if self.filter_text else 0
+        self._keep_selection()
+        self.top = max(0, min(self.top, len(self.rows) - (height - 1)))
+        paint = self._make_paint(snapshot, grid)
+        self._paint = paint
+        visible = self.rows[self.top : self.top + height - 1]
+        spine = spines(self.rows, paint.hops, self.glyphs)
+        cells = [paint_axis(paint, (self.top, len(self.rows) - self.top - len(visible)))]
+        for i, row in enumerate(visible):
+            line = paint_row(row, spine[self.top + i], paint)
+            if row.id == self.selected and self.look.reverse_selection:
+                line.reverse = (2, grid.name_end)
+            cells.append(line)
+        cells.extend(CellLine(width) for _ in range(height - len(cells)))
+        self._repaint(cells)
+
+    def _repaint(self, cells: list[CellLine]) -> None:
+        """Take the lines of a frame; repaint only what differs, in the columns concerned."""
+        old, self._cells = self._cells, cells
+        style = self.look
+        if len(old) != len(cells) or not old or old[0].width != cells[0].width or self._drawn_with is not style:
+            self._drawn_with = style
+            self._lines = [line.strip(style) for line in cells]
+            for part_of in self.slices:
+                part_of.refresh()
+            return
+        for y, (before, after) in enumerate(zip(old, cells, strict=True)):
+            fresh = False
+            for part_of in self.slices:
+                changed = after.changes(before, part_of.start, part_of.end)
+                if changed is not None:
+                    fresh = True
+                    part_of.refresh(Region(changed[0] - part_of.start, y, changed[1] - changed[0], 1))
+            if fresh:
+                self._lines[y] = after.strip(style)
+
+    def _make_paint(self, snapshot: Snapshot, grid: Grid) -> Paint:
+        self.control.over_ssh = bool(getattr(self.app, "over_ssh", False))
+        lens = self.control.follow(snapshot, max(1, grid.lens_cells), grid.before)
+        self._captures.look(snapshot)
+        caught = self.control.caught_ns
+        change = next((mark for mark in snapshot.marks if mark.t_ns == caught and mark.kind != "moved"), None)
+        knowledge = snapshot.knowledge
+        captured: Mapping[str, tuple[Series, int]] = {}
+        kept = self._captures.get(caught)
+        if kept is not None:
+            change = change or kept.mark
+            captured = kept.series
+            if kept.knowledge is not None and knowledge.t_ns != caught:
+                knowledge = kept.knowledge
+        if knowledge is not snapshot.knowledge:
+            snapshot = replace(snapshot, knowledge=knowledge)
+        hops = self.lit_rows()
+        return Paint(
+            snapshot,
+            grid,
+            lens,
+            self.glyphs,
+            self._figures.figures,
+            self._scale_all(snapshot),
+            self.look.plain,
+            self.selected,
+            self._flashes.keys,
+            hops,
+            self.trace.t_start_ns if self.trace is not None else None,
+            captured,
+            change,
+            knowledge.moved_ns,
+            knowledge.t_ns,
+        )
+
+    def _scale_all(self, snapshot: Snapshot) -> dict[str, float]:
+        """Candidates of a band share one scale; heads have theirs; folded Services share one."""
+        scales: dict[str, float] = {}
+        t_ns = snapshot.t_ns
+        for band in snapshot.bands:
+            if band.series is not None:
+                scales[band.id] = self.scales.of(band.id, peak([band.series]), t_ns)
+            own = [row.series for row in band.candidates if row.series is not None]
+            if own:
+                scales[band.id + "|"] = self.scales.of(band.id + "|", peak(own), t_ns)
+        services = [band.series for band in snapshot.bands if band.kind == "service" and band.series is not None]
+        if services:
+            scales["folded"] = self.scales.of("folded", peak(services), t_ns)
+        failed = snapshot.failures.series
+        scales["failed"] = self.scales.of("failed", float(failed.bad.max()) if len(failed.bad) else 0.0, t_ns)
+        return scales
+
+    def lit_rows(self) -> dict[str, int]:
+        """Row id → number of the first hop of the open request that belongs there."""
+        return lit_rows(self.rows, self.trace)
+
+    def render_line(self, y: int) -> Strip:
+        """Draw one line of the frame."""
+        if y < len(self._lines) and self._lines[y].cell_length == self.size.width:
+            return self._lines[y]
+        return CellLine(max(1, self.size.width)).strip(self.look)
+
+    def on_resize(self) -> None:
+        """Put the slices where the columns of this width are."""
+        grid = self.grid
+        figures = grid.bar if grid.bar is not None else max(0, grid.figure - 8)
+        behind = grid.context or grid.lens or grid.width
+        edges = (0, figures, behind, grid.lens if grid.lens is not None else grid.width, grid.width)
+        for i, one in enumerate(self.slices):
+            one.place(edges[i], edges[i + 1])
+        self._cells = []
+        self._draw()
+
+    def notify_style_update(self) -> None:
+        super().notify_style_update()
+        if self.is_attached and self.snapshot is not None and self._drawn_with is not self.look:
+            self._draw()
+
+    # --- the selected row -----------------------------------------------------------------------------------------
+
+    def _keep_selection(self) -> None:
+        """Find the selected row again; where it is gone, the nearest one takes over."""
+        if not self.selected or any(row.id == self.selected for row in self.rows):
+            return
+        match = next((row for row in self.rows if row.selectable and self.selected_key in row_keys(row)), None)
+        self.selected = match.id if match is not None else ""
+
+    def _first_selection(self, snapshot: Snapshot) -> None:
+        """The cursor stands on a pod from the start, so that `k` has something to kill; nobody is told."""
+        if self._started:
+            return
+        subject = snapshot.knowledge.subject
+        bands = [band for band in snapshot.bands if band.kind == "service" and band.candidates]
+        bands.sort(key=lambda band: not any(row.key == subject for row in band.candidates))
+        for band in bands[:1]:
+            self._started = True
+            pod = band.candidates[min(1, len(band.candidates) - 1)]
+            if self.selected_key is None:
+                self.selected, self.selected_key = f"{band.id}|{pod.key}|{pod.key.namespace}", pod.key
