@@ -229,7 +229,9 @@ def _screen(bench: Bench) -> None:
         bench.add(
             "g", f"key to paint {name}, p99", keys.p99_ms, "ms",
             f"{len(keys.samples_ms)} keys at {screen.RATE:,} simulated requests/s, ×1{moved}{lost}",
-            beside=f"p50 {keys.p50_ms:.0f} ms, worst {keys.max_ms:.0f} ms", target="< 50 ms", reached=keys.p99_ms < 50,
+            beside=f"p50 {keys.p50_ms:.0f} ms, worst {keys.max_ms:.0f} ms; "
+            f"p99 without waiting for a core {keys.unstarved_p99_ms:.0f} ms",
+            target="< 50 ms", reached=keys.p99_ms < 50,
         )  # fmt: skip
         if rollout and keys.revision_from == keys.revision_to:
             bench.notes.append("(g) no rollout was seen while keys were pressed")

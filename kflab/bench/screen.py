@@ -76,6 +76,9 @@ class Keys:
     p50_ms: float
     p99_ms: float
     max_ms: float
+    unstarved_p99_ms: float
+    """p99 less the time in which the screen's thread was ready but other programs had the cores: what an idle machine
+    would show, or somewhat more."""
     lost: int
     """Keys whose effect did not show within two seconds."""
     revision_from: int
@@ -84,6 +87,7 @@ class Keys:
     reached: str
     """Status line at the end."""
     samples_ms: tuple[float, ...]
+    unstarved_ms: tuple[float, ...]
     by_key: dict[str, float] = field(default_factory=dict)
     """Worst time of each key."""
 
@@ -200,7 +204,7 @@ def key_presses(rollout: bool, count: int = 200) -> Keys:
                 terminal.drain(0.05)
             terminal.drain(1.0)
             revision = _revision(terminal.glass)
-            samples = [(key, _press(terminal, key, n)) for n, key in enumerate(_keys(count))]
+            samples = [(key, *_press(terminal, key, n)) for n, key in enumerate(_keys(count))]
             terminal.drain(0.5)
             return _keys_of(samples, revision, _revision(terminal.glass), terminal.glass.line(0))
 
@@ -209,28 +213,42 @@ def _keys(count: int) -> list[str]:
     return [CYCLE[n % len(CYCLE)] for n in range(count)]
 
 
-def _keys_of(samples: list[tuple[str, float]], before: int, after: int, status: str) -> Keys:
-    times = [round(1e3 * spent, 3) for _, spent in samples]
+def _keys_of(samples: list[tuple[str, float, float]], before: int, after: int, status: str) -> Keys:
+    times = [round(1e3 * spent, 3) for _, spent, _ in samples]
+    unstarved = [round(1e3 * max(0.0, spent - starved), 3) for _, spent, starved in samples]
     names = {UP: "up", DOWN: "down", "\t": "tab"}
     worst: dict[str, float] = {}
-    for (key, _), spent in zip(samples, times, strict=True):
+    for (key, _, _), spent in zip(samples, times, strict=True):
         name = names.get(key, key)
         worst[name] = max(worst.get(name, 0.0), spent)
-    lost = sum(spent >= LOST_S for _, spent in samples)
-    reached = " ".join(status.split())
     return Keys(
-        quantile(times, 0.5), quantile(times, 0.99), max(times), lost, before, after, reached, tuple(times), worst
+        p50_ms=quantile(times, 0.5),
+        p99_ms=quantile(times, 0.99),
+        max_ms=max(times),
+        unstarved_p99_ms=quantile(unstarved, 0.99),
+        lost=sum(spent >= LOST_S for _, spent, _ in samples),
+        revision_from=before,
+        revision_to=after,
+        reached=" ".join(status.split()),
+        samples_ms=tuple(times),
+        unstarved_ms=tuple(unstarved),
+        by_key=worst,
     )
 
 
-def _press(terminal: Terminal, key: str, n: int) -> float:
-    """Press one key and wait for its effect; then a pause, so that keys fall anywhere between two frames."""
+def _press(terminal: Terminal, key: str, n: int) -> tuple[float, float]:
+    """Press one key and wait for its effect; then a pause, so that keys fall anywhere between two frames.
+
+    Returns:
+        Seconds until the effect showed, and those in which the screen's thread waited for a core.
+    """
     sign = sign_of(key)
-    before = sign(terminal.glass)
+    before, starved = sign(terminal.glass), terminal.starved_s()
     pressed = terminal.press(key)
     shown = terminal.first(lambda glass: sign(glass) != before, LOST_S)
+    starved = terminal.starved_s() - starved
     terminal.drain(0.03 + 0.06 * (n * 0.6180339887 % 1.0))
-    return LOST_S if shown is None else max(0.0, shown - pressed)
+    return LOST_S if shown is None else max(0.0, shown - pressed), starved
 
 
 def sign_of(key: str) -> Callable[[Glass], str]:

@@ -267,6 +267,13 @@ class Terminal:
         fields = _proc(self.pid, "stat").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def starved_s(self) -> float:
+        """How long the program's first thread was ready to run but had no core (proc(5): schedstat); 0 if unknown."""
+        try:
+            return int(_proc(self.pid, "schedstat").split()[1]) / 1e9
+        except (KflabError, IndexError):  # a kernel without scheduler statistics
+            return 0.0
+
     def rss_mb(self) -> float:
         """Memory of the program that is resident now, in MB of 10⁶ bytes."""
         for line in _proc(self.pid, "status").splitlines():
