@@ -280,9 +280,9 @@ class Knowing:
                 rest = "Nobody has noticed"
             elif incident.target is None:
                 noticed = (incident.noticed_ns - incident.t_ns) / 1e9
-                rest = f"The kubelet noticed at +{noticed:.2f} s; no slice is written yet"
+                rest = f"The kubelet knows since +{noticed:.2f} s"
             elif incident.calling:
-                rest = "The EndpointSlice is written; the callers' rules are still old"
+                rest = "The EndpointSlice is written"
             else:
                 rest = "The EndpointSlice is written; nobody calls this pod"
             if expected_share and incident.calling | {""} and incident.moved_ns is None:

@@ -71,6 +71,8 @@ class LabThread:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._asked = threading.Event()
         self._closed = threading.Event()
+        self._mark_wall, self._mark_sim = time.monotonic(), 0
+        """Where measuring the reached speed began."""
         self._draw_again = 0.0
         """Wall instant before which no snapshot is drawn for the asking."""
         self._snapshot = self._draw()
@@ -137,7 +139,18 @@ class LabThread:
         self._jobs.put((work, future))
         return future
 
+    def _measure_anew(self) -> None:
+        """Speed, pause or lab changed: what was reached before says nothing any more."""
+        self._reached = self._speed
+        self._mark_wall, self._mark_sim = time.monotonic(), self._lab.t_ns
+
     def _obey(self, command: Command) -> Result:
+        result = self._do(command)
+        if isinstance(command, (Pause, Resume, SetSpeed, NextEvent, Restart)):
+            self._measure_anew()
+        return result
+
+    def _do(self, command: Command) -> Result:
         match command:
             case Pause():
                 self._paused = True
@@ -147,7 +160,6 @@ class LabThread:
                 return Result(True, "running")
             case SetSpeed(factor):
                 self._speed = min(max(factor, SLOWEST), FASTEST)
-                self._reached = self._speed
                 return Result(True, f"speed ×{self._speed:g}")
             case NextEvent():
                 self._paused = True
@@ -177,7 +189,6 @@ class LabThread:
     def _loop(self) -> None:
         told = time.monotonic()
         """Wall instant up to which the story has been told."""
-        mark_wall, mark_sim = told, self._lab.t_ns
         while not self._closed.is_set():
             now = time.monotonic()
             running = not self._paused and not self._lab.ended
@@ -185,11 +196,10 @@ class LabThread:
                 told = now
             elif now - told >= STEP_S:
                 told = self._tell(max(told, now - BEHIND_S), now)
-            if now - mark_wall >= 1.0:
-                reached = (self._lab.t_ns - mark_sim) / 1e9 / (now - mark_wall)
-                keeps_up = reached >= 0.98 * self._speed or not running
-                self._reached = self._speed if keeps_up else reached
-                mark_wall, mark_sim = now, self._lab.t_ns
+            if now - self._mark_wall >= 1.0:
+                reached = (self._lab.t_ns - self._mark_sim) / 1e9 / (now - self._mark_wall)
+                self._reached = self._speed if reached >= 0.98 * self._speed or not running else reached
+                self._mark_wall, self._mark_sim = now, self._lab.t_ns
             if self._asked.is_set() and time.monotonic() >= self._draw_again:
                 self._asked.clear()
                 if running:
