@@ -162,12 +162,13 @@ class Stage:
             await self.pilot.pause()
 
     async def until(self, t_s: float, step_ns: int = FRAME_NS) -> None:
-        """Let the lab run to an instant, showing every frame on the way."""
+        """Let the lab run to an instant, showing every frame on the way; in coarse steps none is painted."""
         end = round(t_s * 1e9)
         while self.lab.t_ns < end:
             self.lab.advance(min(end, (self.lab.t_ns // step_ns + 1) * step_ns))
             self.app.main.tick()
-            await self.pilot.pause()
+            if step_ns == FRAME_NS:
+                await self.pilot.pause()
         await self.settle()
 
     async def press(self, *keys: str) -> None:
