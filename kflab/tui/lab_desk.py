@@ -1,5 +1,6 @@
 """The one screen without its keys: panes, frames, plan, focus, and who gets which message."""
 
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import replace
@@ -45,6 +46,13 @@ from kflab.tui.trace_pane import TracePane
 
 VIEWS = ("ledger", "schematic", "nodes")
 """What `v` goes through."""
+
+
+SCROLLING = frozenset({"trace", "nodes", "shares"})
+"""Panes of which most lines change with every frame."""
+
+SSH_SCROLL_S = 0.5
+"""Seconds between two paints of them over SSH, where a scrolling trace is most of the bytes."""
 
 
 class Answered(Message):
@@ -100,6 +108,7 @@ class LabDesk(Screen[None]):
         self.history = History()
         self.filter = FilterLine(self._filtered)
         self._stale: set[str] = set()
+        self._shown_at: dict[str, float] = {}
         self._before_request: Widget | None = None
         self._interrupts = 0
         self._stepped_back = -1
@@ -133,6 +142,7 @@ class LabDesk(Screen[None]):
         snapshot = self.lab.snapshot()
         if snapshot is self.snapshot:
             self.ledger.calm()
+            self.show_held_back(snapshot)
             self.say()
             self.follow_pane_sizes()
             return
@@ -144,13 +154,29 @@ class LabDesk(Screen[None]):
         with self.app.batch_update():
             self.status.show(snapshot)
             for area, frame in self.body.frames.items():
-                if area in self.body.plan.areas:
+                if area in self.body.plan.areas and not self.holds_back(area):
                     frame.show(snapshot)
                     self._stale.discard(area)
                 else:
                     self._stale.add(area)
             self.say()
         self.follow_pane_sizes()
+
+    def holds_back(self, area: str) -> bool:
+        """Whether a pane skips this frame: over SSH those that scroll are painted twice a second."""
+        if area not in SCROLLING or not getattr(self.app, "over_ssh", False):
+            return False
+        now = time.monotonic()
+        if now - self._shown_at.get(area, 0.0) < SSH_SCROLL_S:
+            return True
+        self._shown_at[area] = now
+        return False
+
+    def show_held_back(self, snapshot: Snapshot) -> None:
+        """The lab rests: panes that skipped its last frame get it now."""
+        for area in [area for area in self.body.plan.areas if area in self._stale and not self.holds_back(area)]:
+            self.body.frames[area].show(snapshot)
+            self._stale.discard(area)
 
     def follow_pane_sizes(self) -> None:
         """Lay out anew when the ledger has grown or somebody began or ended editing."""

@@ -4,6 +4,7 @@ import io
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -142,6 +143,21 @@ class TestScreen:
         async with app() as (shown, _, _lab):
             assert shown.frames == 10
             assert shown.animation_level == "none"
+
+    async def test_over_ssh_the_trace_is_painted_twice_a_second_and_never_stays_behind(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SSH_CONNECTION", "192.0.2.1 1 192.0.2.2 22")
+        async with app() as (shown, pilot, lab):
+            shown.main.holds_back("trace")
+            later = FakeLab("crash_two").current
+            lab.current = replace(later, traces=tuple(replace(row, id=row.id + 500) for row in later.traces))
+            shown.main.tick()
+            await pilot.pause()
+            assert "00:14.40" in screen_text(shown)[0]
+            assert not any("14.3" in line for line in screen_text(shown)[27:38])
+            await pilot.pause(0.8)
+            assert any("14.3" in line for line in screen_text(shown)[27:38])
 
     @pytest.mark.parametrize("theme", ["slate", "paper", "ansi"])
     async def test_every_theme_starts(self, theme: str) -> None:
