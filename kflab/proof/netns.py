@@ -30,15 +30,20 @@ _TOOL_S: Final = 60
 """How long one ip, iptables-restore or nft may take."""
 
 
+def tool(name: str) -> str:
+    """Where a program is, also where PATH leaves out the directories for root; "" where it is not."""
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin") or ""
+
+
 def missing(tools: Sequence[str]) -> str:
     """Why namespaces cannot be built here, in one line; "" where they can."""
     if not Path(_OWN).exists():
         return "needs Linux: network namespaces are its own"
     if os.geteuid() != 0:
         return "needs root: it builds network namespaces"
-    lacking = [tool for tool in tools if shutil.which(tool) is None]
+    lacking = [name for name in tools if not tool(name)]
     if lacking:
-        return f"needs {' and '.join(lacking)} in PATH"
+        return f"needs {' and '.join(lacking)}, which {'is' if len(lacking) == 1 else 'are'} not installed"
     try:
         with Netns("trial"):
             pass
@@ -129,7 +134,7 @@ class Netns:
         """
         with self.inside():
             done = subprocess.run(
-                command,
+                (tool(command[0]) or command[0], *command[1:]),
                 input=text,
                 capture_output=True,
                 text=True,

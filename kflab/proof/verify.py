@@ -10,7 +10,6 @@ profile is *bridge*; the two differ only in that address.
 """
 
 import os
-import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from typing import Final, TextIO
 
 from kflab.dataplane.iptables import RuleSet
 from kflab.exits import FAILED, OK, USAGE
-from kflab.proof.netns import missing
+from kflab.proof.netns import missing, tool
 from kflab.proof.netns_calls import DELIVERED, DROPPED, IN_FLIGHT, Answer, Call, Wires
 from kflab.proof.netns_layout import Layout
 from kflab.proof.verify_cluster import Cluster, cluster_of
@@ -51,6 +50,9 @@ BRIEF_S: Final = 0.5
 AFFINE_LANES: Final = 64
 """Callers with affinity under way at a time: xt_recent forgets the oldest of more than 100 sources of an endpoint (its
 parameter ip_list_tot), so more at once would forget each other."""
+
+_LACKS: Final = ("not supported", "missing kernel module", "do you need to insmod", "protocol not available")
+"""What the tools say where a kernel has no such match, target or table."""
 
 REMEMBERED_S: Final = 60
 """Affinity that lasts shorter may end between two calls of one caller, so that it is not judged."""
@@ -118,22 +120,21 @@ def _loader(mode: str) -> tuple[str, ...]:
 
 def _refusals(refused: Mapping[str, str], mode: str, out: TextIO) -> int:
     """A tool did not take the rules: the kernel may lack something, or the text is wrong."""
-    tool = _loader(mode)[0]
-    node, said = next(iter(refused.items()))
-    if "not supported" in said or "missing kernel module" in said or "you need to be root" in said:
-        out.write(f"kflab verify: the kernel lacks what {tool} needs: {said}\n")
-        return USAGE
+    name = _loader(mode)[0]
+    for said in refused.values():
+        if any(words in said.lower() for words in _LACKS):
+            out.write(f"kflab verify: the kernel lacks what {name} needs: {said}\n")
+            return USAGE
     for node, said in refused.items():
-        out.write(f"✖ node {node}: {tool} refuses the rules: {said}\n")
+        out.write(f"✖ node {node}: {name} refuses the rules: {said}\n")
     out.write(f"0 pairs agree, {len(refused)} nodes without rules\n")
     return FAILED
 
 
 def _versions(mode: str) -> str:
-    tool = TOOLS[mode][1]
-    path = shutil.which(tool) or tool
-    said = subprocess.run((path, "--version"), capture_output=True, text=True, check=False).stdout.strip()
-    return f"{said or tool}; Linux {os.uname().release}"
+    name = TOOLS[mode][1]
+    said = subprocess.run((tool(name), "--version"), capture_output=True, text=True, check=False).stdout.strip()
+    return f"{said or name}; Linux {os.uname().release}"
 
 
 # --- what is called, and what came of it ---------------------------------------------------------------------------
