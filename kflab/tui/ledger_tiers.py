@@ -1,10 +1,11 @@
 """Rows of the tiers: heads, candidates, and what stands for many of them."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 
 from rich.cells import cell_len
 
-from kflab.lab.snapshot import Candidate
+from kflab.lab.snapshot import Band, Candidate
 from kflab.tui.cells import CellLine
 from kflab.tui.glyphs import UNICODE, of_state, state_token
 from kflab.tui.ledger_context import Paint, sentence
@@ -15,6 +16,8 @@ from kflab.tui.text import fit, fit_words, plural, rate, safe, share, shorten
 
 GLYPH_STRIP = 17
 """Up to so many pods have a glyph each in a folded row."""
+
+_TARGET_PORT = re.compile(r" → :[0-9a-z-]+(?= ·|$)")
 
 _STATE_INKS = {"traffic": "dim", "late": "late", "lost": "lost", "dim": "dim", "faint": "faint"}
 
@@ -28,15 +31,24 @@ def draw_head(row: LedgerRow, line: CellLine, paint: Paint) -> None:
     x = line.put(grid.GLYPH, band.title, "strong", bold=True)
     figure = band.figure or rate(paint.figures.rates.get(band.id, band.rate_rps))
     room = grid.figure - cell_len(figure) - 1 - (x + 2)
-    detail = sentence(band.detail, paint.glyphs)
-    if grid.short or cell_len(detail) > room:
-        detail = sentence(band.short or band.detail, paint.glyphs)
+    detail = next((words for words in _details(band, grid.short) if cell_len(words) <= room), band.short or band.detail)
+    detail = sentence(detail, paint.glyphs)
     line.put(x + 2, fit_words(detail, room, paint.glyphs.ellipsis), "text" if chosen else "dim")
     line.right(grid.figure, sentence(figure, paint.glyphs), "dim" if band.figure else "strong")
     if band.series is not None:
         draw_spark(line, paint, row.id, band.series, band.id, head=True)
     else:
         draw_note(line, paint, band.note)
+
+
+def _details(band: Band, short: bool) -> Iterator[str]:
+    """A head's detail, then with less of what matters least: the target port, the ordinary way to choose."""
+    if not short:
+        yield band.detail
+        without_port = _TARGET_PORT.sub("", band.detail)
+        yield without_port
+        yield without_port.replace(" · random", "")
+    yield band.short or band.detail
 
 
 def draw_failed(row: LedgerRow, line: CellLine, paint: Paint) -> None:

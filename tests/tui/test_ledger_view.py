@@ -184,6 +184,13 @@ async def test_an_open_request_lights_its_path() -> None:
         assert lines(app)[1][1] == "╭"
 
 
+async def test_a_head_too_long_keeps_how_many_tries_there_are() -> None:
+    snapshot = SNAPSHOTS["crash_half"]()
+    band = replace(snapshot.bands[-1], detail="product-service 10.96.100.50:80 → :8080 · random · 1.48 tries/request")
+    async with ledger(replace(snapshot, bands=(*snapshot.bands[:-1], band))) as (app, _):
+        assert "product-service 10.96.100.50:80 · 1.48 tries/request" in row(app, "Service")
+
+
 async def test_a_pod_of_two_services_is_lit_where_the_hop_went() -> None:
     snapshot = SNAPSHOTS["crash_half"]()
     other = replace(snapshot.bands[-1], id="service/default/other:80", key=Key("Service", "default", "other"))
