@@ -136,3 +136,5 @@ class Result:
     findings: tuple[Finding, ...] = ()
     trace_id: int | None = None
     """For a `curl`: the request to open."""
+    err: str = ""
+    """For `Run`: the part of `text`, at its beginning, that a shell would get on standard error."""

@@ -33,7 +33,7 @@ class Terminal:
 
     @staticmethod
     def _result(outcome: Outcome) -> Result:
-        return Result(outcome.code == 0, outcome.text, trace_id=outcome.trace_id)
+        return Result(outcome.code == 0, outcome.text, trace_id=outcome.trace_id, err=outcome.err)
 
     # --- Env ------------------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ from kflab.lab.commands import (
 )
 from kflab.lab.handle import Tab
 from kflab.lab.running import Lab
-from kflab.lab.snapshot import Snapshot
+from kflab.lab.snapshot import Snapshot, Span
 from kflab.lab.spec import LabSpec
 from kflab.manifest.objects import Key
 
@@ -73,10 +73,11 @@ class LabThread:
         self._closed = threading.Event()
         self._mark_wall, self._mark_sim = time.monotonic(), 0
         """Where measuring the reached speed began."""
+        self._failure: Exception | None = None
         self._draw_again = 0.0
         """Wall instant before which no snapshot is drawn for the asking."""
         self._snapshot = self._draw()
-        self._thread = threading.Thread(target=self._loop, name="kflab-lab", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="kflab-lab", daemon=True)
         self._thread.start()
 
     # --- what faces call ------------------------------------------------------------------------------------
@@ -127,10 +128,17 @@ class LabThread:
         return self._lab.findings
 
     def close(self) -> None:
-        """Stop the thread and wait for it."""
+        """Stop the thread and wait for it.
+
+        Raises:
+            Exception: What ended the lab before its time.
+        """
         self._closed.set()
         self._jobs.put(None)
         self._thread.join(timeout=5.0)
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
 
     # --- the thread -----------------------------------------------------------------------------------------
 
@@ -185,6 +193,18 @@ class LabThread:
             return
         self._snapshot = self._draw()  # before the answer: who waited for it sees what it did
         future.set_result(result)
+
+    def _run(self) -> None:
+        try:
+            self._loop()
+        except Exception as error:  # whatever ends the thread must be seen: faces show it, `close` raises it
+            self._failure = error
+            story = (Span("✖ The lab stopped: ", "lost"), Span(str(error), "strong"))
+            self._snapshot = replace(self._snapshot, story=story, paused=True)
+            while not self._closed.is_set():
+                job = self._jobs.get()
+                if job is not None:
+                    job[1].set_exception(KflabError(f"the lab has stopped: {error}"))
 
     def _loop(self) -> None:
         told = time.monotonic()

@@ -1,7 +1,11 @@
 """Snapshots: figures add up, rows keep their places, stopped components leave knowledge stale."""
 
+import time
+from dataclasses import replace
+
 import pytest
 
+from kflab.errors import KflabError
 from kflab.lab.commands import Kill, KillRandom, NextEvent, Pause, Resume, SetLoad, SetSpeed, Start, Stop
 from kflab.lab.running import Lab
 from kflab.lab.snapshot import Snapshot
@@ -143,4 +147,19 @@ def test_a_lab_in_a_thread_obeys_and_answers() -> None:
         assert lab.live_yaml(Key("Service", "default", "product-service")).result(5).startswith("apiVersion: v1")
         assert lab.locate(Key("Service", "default", "product-service")) == ("4-service.yaml", 1)
     finally:
+        lab.close()
+
+
+def test_a_lab_that_fails_says_so_instead_of_standing_still() -> None:
+    spec = load("pod-crash").spec
+    action = replace(spec.actions[0], t_ns=100_000_000, pod_of=("default/Deployment/product", 99))
+    lab = LabThread(replace(spec, actions=(action,)), speed=10)
+    for _ in range(500):
+        if lab.snapshot().story and lab.snapshot().story[0].tone == "lost":
+            break
+        time.sleep(0.01)
+    assert "no ordinal 99" in lab.snapshot().story[1].text
+    with pytest.raises(KflabError, match="has stopped"):
+        lab.submit(Pause()).result(5)
+    with pytest.raises(KflabError, match="no ordinal 99"):
         lab.close()
