@@ -75,6 +75,8 @@ def fate_words(fate: Fate | None, t_ns: int, node: str, known: RulesInForce | No
     """Why a listed pod did not answer: "crashed 0.13 s before; node-a does not know"."""
     if fate is None:
         return ""
+    if fate.t_ns > t_ns:
+        return f"it {fate.word} {seconds(fate.t_ns - t_ns)} after the connection was opened"
     ago = f"{fate.word} {seconds(t_ns - fate.t_ns)} before"
     if node and known is not None and known.written_ns < fate.t_ns:
         return f"{ago}; {node} does not know"

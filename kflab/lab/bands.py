@@ -115,7 +115,7 @@ class Bands:
             text = f"client pod {address} · {n} Service{'s' if n > 1 else ''} nobody else calls, 1/s each"
             short = f"client pod · {n} Services"
         elif len(urls) == 1:
-            text, short = f"{address} · {urls[0]}", f"{address} · {urls[0]}"
+            text, short = f"{address} · {urls[0]}", f"{address} · {entries[0].scheme}://…{entries[0].path}"
         elif len(hosts) == 1:
             text = f"{address} · {hosts[0]} · {len(urls)} paths"
             short = f"{hosts[0]} · {len(urls)} paths"
@@ -168,8 +168,7 @@ class Bands:
                         Key("Node", "", node), node, "healthy" if up else "unhealthy",
                         next(iter(getattr(obj, "internal_ips", ())), ""), "", rate / total if total else None,
                         share if share else (0.0 if not up else None), low, high, rate, note=note,
-                        series=Series(counts.total(counts.chosen, entered[node]), counts.total(counts.chosen, ())),
-                        listed=up,
+                        series=self._entered(entered[node], counts) if up or rate else None, listed=up,
                     )
                 )  # fmt: skip
             how = "NLB hash" if entry.balanced else "the client picks a node"
@@ -185,6 +184,10 @@ class Bands:
                 )
             )  # fmt: skip
         return bands
+
+    @staticmethod
+    def _entered(choosers: list[int], counts: Counts) -> Series:
+        return Series(counts.total(counts.chosen, choosers), counts.total(counts.chosen, ()))
 
     def _why_unhealthy(self, service: object) -> str:
         controllers = [key for c in self._lab.controllers.all() for key in c.services]

@@ -271,7 +271,7 @@ class Knowing:
             reason = ", when NGINX read the new endpoints."
             if who.startswith("kube-proxy/"):
                 reason = f", when {name}'s rules changed: DNAT is decided where the caller runs."
-            return (Span("◆ ", "known"), Span(f"Traffic moved at +{after:.2f} s", "known"), Span(reason, "strong"))
+            return (Span("◆ ", "known"), Span(f"Traffic moved at +{after:.2f} s", "known"), Span(reason))
         tone = "lost" if incident.kind in (*POD_ENDS, "stop") else "late"
         glyph = "✖ " if tone == "lost" else "◇ "
         first = Span(f"{glyph}{incident.what} {ago:.2f} s ago. ", tone)
@@ -287,8 +287,8 @@ class Knowing:
                 rest = "The EndpointSlice is written; nobody calls this pod"
             if expected_share and incident.calling | {""} and incident.moved_ns is None:
                 rest += f": {expected_share}"
-            return (first, Span(rest + ".", "strong"))
-        return (first, Span(self._other_words(incident, now_ns), "strong"))
+            return (first, Span(rest + "."))
+        return (first, Span(self._other_words(incident, now_ns)))
 
     def _other_words(self, incident: Incident, now_ns: int) -> str:
         """The second half of the sentence for changes that end no pod."""

@@ -176,6 +176,8 @@ class View:
             if rest:
                 text += f", {rest:,} other"
         failed = counts.total(counts.failed, ids)
+        if text and lab.knowing.incident is not None and not failed[counts.whole.start :].any():
+            text += ", now none"
         empty = counts.total(counts.failed, ())
         return Failures(counts.rate(counts.failed, ids), total.failed, text, Series(empty, failed))
 
