@@ -40,11 +40,13 @@ class Layout:
 
     Args:
         cluster: What to build.
+        localnet: Whether nodes route 127.0.0.0/8 as any other address (route_localnet).
         crowd: CIDR whose every address the outside has too.
     """
 
-    def __init__(self, cluster: Cluster, crowd: str) -> None:
+    def __init__(self, cluster: Cluster, localnet: bool, crowd: str) -> None:
         self._cluster = cluster
+        self._localnet = int(localnet)
         self._crowd = crowd
         self.outside: Netns
         self.nodes: dict[str, Netns] = {}
@@ -83,11 +85,9 @@ class Layout:
         cluster = self._cluster
         self.outside = self._make("outside")
         self.outside.sysctl({"ipv4/ip_forward": 1, "ipv4/conf/all/accept_local": 1})
-        # As kube-proxy sets it where localhost NodePorts are served (k/k pkg/proxy/iptables/proxier.go, NewProxier).
-        localnet = int(cluster.config.serves_localhost(FAMILY))
         for name in cluster.nodes:
             node = self.nodes[name] = self._make(f"node {name}")
-            node.sysctl({"ipv4/ip_forward": 1, "ipv4/conf/all/route_localnet": localnet})
+            node.sysctl({"ipv4/ip_forward": 1, "ipv4/conf/all/route_localnet": self._localnet})
         self._build_outside()
         for name, facts in cluster.nodes.items():
             pods = [pod for pod in cluster.pods if pod.node == name]

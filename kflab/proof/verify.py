@@ -19,18 +19,16 @@ from ipaddress import ip_network
 from math import ceil
 from typing import Final, TextIO
 
-from kflab.dataplane.iptables import RuleSet
 from kflab.exits import FAILED, OK, USAGE
 from kflab.proof.netns import missing, tool
 from kflab.proof.netns_calls import DELIVERED, DROPPED, IN_FLIGHT, Answer, Call, Wires
 from kflab.proof.netns_layout import Layout
 from kflab.proof.verify_cluster import Cluster, cluster_of
 from kflab.proof.verify_expect import OWN, Branch, Oracle, Outcome, Seen, merged
+from kflab.proof.verify_modes import LOADERS, TOOLS, rules_of
 from kflab.proof.verify_pairs import SPOKEN, Pair, Source, crowd_range, destinations, pairs
 from kflab.proof.verify_stats import FALSE_ALARM, connections_to_see_all, fits
 from kflab.scenario.format import Scenario
-
-TOOLS: Final = {"iptables": ("ip", "iptables-restore"), "nftables": ("ip", "nft")}
 
 FEWEST: Final = 3
 """Calls per pair where the outcome is certain."""
@@ -73,9 +71,6 @@ def verify(scenario: Scenario, mode: str, out: TextIO, rewrite: Rewrite | None =
     Returns:
         0 if every pair agrees, 1 if any does not, 2 where this machine cannot tell.
     """
-    if mode != "iptables":
-        out.write(f"kflab verify: mode {mode} is not available\n")
-        return USAGE
     lacking = missing(TOOLS[mode])
     if lacking:
         out.write(f"kflab verify: {lacking}\n")
@@ -87,12 +82,14 @@ def verify_cluster(cluster: Cluster, mode: str, out: TextIO, rewrite: Rewrite | 
     """Compare a cluster with the kernel; see `verify`."""
     found, unspoken = destinations(cluster)
     crowd = crowd_range(cluster)
-    plan = _Plan(Oracle(cluster), list(pairs(cluster, found)), crowd)
-    with Layout(cluster, crowd) as layout, Wires() as wires:
-        texts = {name: _text(rules) for name, rules in cluster.rules.items()}
+    rules = rules_of(cluster.rules, mode)
+    plan = _Plan(Oracle(cluster, rules), list(pairs(cluster, found)), crowd)
+    localnet = any(own.localnet() for own in rules.values())
+    with Layout(cluster, localnet, crowd) as layout, Wires() as wires:
+        texts = {name: own.text() for name, own in rules.items()}
         if rewrite is not None:
             texts = {name: rewrite(name, text) for name, text in texts.items()}
-        refused = layout.load(texts, _loader(mode))
+        refused = layout.load(texts, LOADERS[mode])
         if refused:
             return _refusals(refused, mode, out)
         for pod in cluster.pods:
@@ -110,17 +107,9 @@ def verify_cluster(cluster: Cluster, mode: str, out: TextIO, rewrite: Rewrite | 
     return FAILED if lines else OK
 
 
-def _text(rules: RuleSet) -> str:
-    return rules.save_text()
-
-
-def _loader(mode: str) -> tuple[str, ...]:
-    return ("iptables-restore",) if mode == "iptables" else ("nft", "-f", "-")
-
-
 def _refusals(refused: Mapping[str, str], mode: str, out: TextIO) -> int:
     """A tool did not take the rules: the kernel may lack something, or the text is wrong."""
-    name = _loader(mode)[0]
+    name = LOADERS[mode][0]
     for said in refused.values():
         if any(words in said.lower() for words in _LACKS):
             out.write(f"kflab verify: the kernel lacks what {name} needs: {said}\n")
@@ -132,7 +121,7 @@ def _refusals(refused: Mapping[str, str], mode: str, out: TextIO) -> int:
 
 
 def _versions(mode: str) -> str:
-    name = TOOLS[mode][1]
+    name = TOOLS[mode][-1]
     said = subprocess.run((tool(name), "--version"), capture_output=True, text=True, check=False).stdout.strip()
     return f"{said or name}; Linux {os.uname().release}"
 

@@ -1,10 +1,10 @@
 """What kflab says about a call: every outcome with its exact chance, read from the same rules that the kernel loads.
 
-The walker (`walk.fan`) reads one node's rules; here a packet goes on to the next node as the routes lead it, and comes
-back: an answer counts only if it passes the node that rewrote the call.
+The walkers (`walk.fan`, `nftables_walk.nft_fan`) read one node's rules; here a packet goes on to the next node as the
+routes lead it, and comes back: an answer counts only if it passes the node that rewrote the call.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -12,11 +12,10 @@ from typing import Final, NamedTuple
 
 from kflab.dataplane.addresses import is_loopback
 from kflab.dataplane.cni import ROUTED, masquerade_source
-from kflab.dataplane.iptables import RuleSet
 from kflab.dataplane.packets import Packet, Verdict
-from kflab.dataplane.walk import fan
 from kflab.proof.netns_calls import DELIVERED, DROPPED, REFUSED
 from kflab.proof.verify_cluster import FAMILY, Cluster
+from kflab.proof.verify_modes import NodeRules
 from kflab.proof.verify_pairs import Pair
 
 OWN: Final = "its own address"
@@ -43,8 +42,8 @@ class Seen(NamedTuple):
     """Session affinity's memory of one source on one node."""
 
     node: str
-    chain: str
-    """KUBE-SEP chain."""
+    name: str
+    """Name of the endpoint's list (KUBE-SEP-…) or set (affinity-…)."""
     source: str
 
 
@@ -79,10 +78,12 @@ class Oracle:
 
     Args:
         cluster: The cluster.
+        rules: Each node's rules.
     """
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, rules: Mapping[str, NodeRules]) -> None:
         self._cluster = cluster
+        self._rules = rules
         self._node_of = {ip: name for name, facts in cluster.nodes.items() for ip in facts.ips}
         self._pod_at = {pod.address: pod for pod in cluster.pods if not pod.host_network}
         self._listeners = {(pod.address, *port): pod.name for pod in cluster.pods for port in pod.listening}
@@ -100,12 +101,12 @@ class Oracle:
 
     def _through(self, call: _Under, node: str, memory: AbstractSet[Seen], hops: int) -> Iterator[Branch]:
         """Meet the rules of a node."""
-        rules = self._cluster.rules[node]
+        rules = self._rules[node]
 
-        def recent(chain: str, source: str, seconds: int) -> bool:
-            return Seen(node, chain, source) in memory
+        def recent(name: str, source: str, seconds: int) -> bool:
+            return Seen(node, name, source) in memory
 
-        found = fan(rules, call.packet, recent=recent)
+        found = rules.fan(call.packet, recent)
         if found.verdict is Verdict.REJECT:
             yield _end(call, REFUSED)
         elif found.verdict is Verdict.DROP:
@@ -117,12 +118,13 @@ class Oracle:
                 packet = replace(call.packet, dst=endpoint.address, dport=endpoint.port)
                 if endpoint.masquerade:
                     packet = replace(packet, src=self._masqueraded(node, endpoint.address))
+                noted = rules.remembered(call.packet, packet) if found.affinity_s else ()
                 onward = replace(
                     call,
                     packet=packet,
                     chance=call.chance * endpoint.chance,
                     rewritten_on=(*call.rewritten_on, node),
-                    remembered=(*call.remembered, *_remembered(rules, node, call.packet, packet, found.affinity_s)),
+                    remembered=(*call.remembered, *(Seen(node, name, call.packet.src) for name in noted)),
                 )
                 yield from self._routed(onward, node, memory, hops)
 
@@ -165,16 +167,6 @@ class Oracle:
 
 def _end(call: _Under, verdict: str) -> Branch:
     return Branch(Outcome(verdict), call.chance, call.remembered)
-
-
-def _remembered(rules: RuleSet, node: str, before: Packet, after: Packet, affinity_s: int) -> Iterator[Seen]:
-    """What `recent` notes of a DNAT: the source in the endpoint's list (xt_recent, --set --rsource)."""
-    if not affinity_s:
-        return
-    for on_node in rules.deciding(before):
-        chain = on_node.port.sep_of.get(after.destination)
-        if chain is not None:
-            yield Seen(node, chain, before.src)
 
 
 def merged(branches: Iterable[Branch]) -> dict[Outcome, Fraction]:

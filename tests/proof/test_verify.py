@@ -15,7 +15,8 @@ from kflab.exits import FAILED, OK, USAGE
 from kflab.lab.handle import Tab
 from kflab.lab.spec import LabSpec
 from kflab.proof import netns
-from kflab.proof.verify import TOOLS, verify
+from kflab.proof.verify import verify
+from kflab.proof.verify_modes import TOOLS
 from kflab.scenario.format import Scenario, load
 
 NODES = """
@@ -106,28 +107,35 @@ def made(*manifests: str) -> Scenario:
     return Scenario(LabSpec("made", (Tab("made.yaml", text, None),)), "made", "", 0, ())
 
 
-def asked(scenario: Scenario, rewrite: Callable[[str, str], str] | None = None) -> tuple[int, str]:
-    """Verify in iptables mode; skips where this machine cannot."""
-    lacking = netns.missing(TOOLS["iptables"])
+def asked(
+    scenario: Scenario, mode: str = "iptables", rewrite: Callable[[str, str], str] | None = None
+) -> tuple[int, str]:
+    """Verify; skips where this machine cannot."""
+    lacking = netns.missing(TOOLS[mode])
     if lacking:
         pytest.skip(lacking)
     out = io.StringIO()
-    code = verify(scenario, "iptables", out, rewrite)
+    code = verify(scenario, mode, out, rewrite)
     if code == USAGE:
         pytest.skip(out.getvalue().strip())
     return code, out.getvalue()
 
 
+MODES = ("iptables", "nftables")
+
+
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", ["overview", "overview-defaults"])
-def test_the_kernel_agrees_on_the_overview(name: str) -> None:
-    code, said = asked(load(name))
+def test_the_kernel_agrees_on_the_overview(name: str, mode: str) -> None:
+    code, said = asked(load(name), mode)
     assert code == OK, said
-    assert re.match(r"1\d\d pairs agree, 0 disagree \(\d+ calls; iptables.*; Linux .*\)\n$", said)
+    assert re.match(rf"1\d\d pairs agree, 0 disagree \(\d+ calls; {mode}.*; Linux .*\)\n$", said)
 
 
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", CLUSTERS)
-def test_the_kernel_agrees_on(name: str) -> None:
-    code, said = asked(made(*CLUSTERS[name]))
+def test_the_kernel_agrees_on(name: str, mode: str) -> None:
+    code, said = asked(made(*CLUSTERS[name]), mode)
     assert code == OK, said
     agreeing = re.match(r"(\d+) pairs agree, 0 disagree", said)
     assert agreeing is not None
@@ -148,30 +156,35 @@ def altered(pattern: str, replacement: str, times: int = 0) -> Callable[[str, st
 
 
 WEB = (workload(2, "b"), service("web", HTTP_NODE, "type: NodePort"))
+ONE = (workload(1, "b"), service("web", HTTP_NODE, "type: NodePort"))
 
 
 @pytest.mark.parametrize(
-    ("pattern", "replacement", "told"),
+    ("manifests", "pattern", "replacement", "told"),
     [
         pytest.param(
+            WEB,
             r"^-A KUBE-SEP-\w+ -p tcp .*default/web:http.* -j DNAT .*\n",
             "",
             r"default/web:http cluster IP\): kflab says 1/2 .* 1/2 .*; the kernel: never default/web-",
             id="one endpoint's DNAT is gone",
         ),
         pytest.param(
+            WEB,
             r"^(-A KUBE-SVC-\w+ .*default/web:http ->.*--probability )0.50000000000",
             r"\g<1>0.80000000000",
             r"client 203\S+ .*default/web:http cluster IP.*: kflab says 1/2 .* 1/2 .*; the kernel: \d+× default/web-",
             id="shares are uneven",
         ),
         pytest.param(
+            ONE,
             r"^-A KUBE-EXT-\w+ .* -j KUBE-MARK-MASQ\n",
             "",
             r"client 203\S+ → TCP 10.0.1.50:30080 .*sees 10.0.1.50; the kernel: dropped",
             id="answers go another way without masquerade",
         ),
         pytest.param(
+            ONE,
             r"^-A KUBE-NODEPORTS .*\n",
             "",
             r"client 203\S+ → TCP 10.0.1.50:30080 .*; the kernel: refused \(\d+×\)",
@@ -179,8 +192,8 @@ WEB = (workload(2, "b"), service("web", HTTP_NODE, "type: NodePort"))
         ),
     ],
 )
-def test_an_altered_rule_is_told(pattern: str, replacement: str, told: str) -> None:
-    code, said = asked(made(*WEB), altered(pattern, replacement, 1))
+def test_an_altered_rule_is_told(manifests: tuple[str, str], pattern: str, replacement: str, told: str) -> None:
+    code, said = asked(made(*manifests), "iptables", altered(pattern, replacement, 1))
     assert code == FAILED
     lines = said.splitlines()
     assert any(re.search(told, line) for line in lines[:-1]), said
@@ -189,13 +202,13 @@ def test_an_altered_rule_is_told(pattern: str, replacement: str, told: str) -> N
 
 
 def test_affinity_that_forgets_is_told() -> None:
-    code, said = asked(made(*CLUSTERS["session affinity"]), altered(r"^.* -m recent --rcheck .*\n", ""))
+    code, said = asked(made(*CLUSTERS["session affinity"]), "iptables", altered(r"^.* -m recent --rcheck .*\n", ""))
     assert code == FAILED
     assert "though affinity remembers another" in said
 
 
 def test_rules_that_the_tool_refuses_are_told() -> None:
-    code, said = asked(made(*WEB), altered(r"--to-destination \S+", "--to-destination nowhere", 1))
+    code, said = asked(made(*WEB), "iptables", altered(r"--to-destination \S+", "--to-destination nowhere", 1))
     assert code == FAILED
     assert re.match(r"✖ node node-a: iptables-restore refuses the rules: .*nowhere", said)
 
