@@ -1,6 +1,9 @@
 """The command line: thin. Each command imports what it needs when it runs, so that `--help` costs nothing."""
 
 import argparse
+import errno
+import io
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -127,30 +130,64 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+_OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What a write to standard output can fail with: a full disk, a quota, a dropped connection."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run kflab. Returns the exit code; never a traceback for bad input."""
+    _ready_streams()
     words = list(sys.argv[1:] if argv is None else argv)
+    return _guarded(lambda: _run(words))
+
+
+def _run(words: list[str]) -> int:
     if words and words[0] in ("get", "describe"):
-        return _guarded(lambda: _kubectl_words(words))
+        return _kubectl_words(words)
     if not words or (words[0] not in (*COMMANDS, "open", "-h", "--help", "--version")):
         words = ["open", *words]
     args = _parser().parse_args(words)
     run: Callable[[argparse.Namespace], int] = args.run
-    return _guarded(lambda: run(args))
+    return run(args)
+
+
+def _ready_streams() -> None:
+    """Closed streams become /dev/null; characters that the locale's encoding lacks are replaced, not a crash."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # UTF-8 lacks only half characters, of file names that are not UTF-8: shown escaped.
+        plain = sys.stdout.encoding.lower().replace("-", "") == "utf8"
+        sys.stdout.reconfigure(errors="backslashreplace" if plain else "replace")
 
 
 def _guarded(work: Callable[[], int]) -> int:
     try:
-        return work()
+        code = work()
+        sys.stdout.flush()  # a full disk often shows only now
+        return code
     except KflabError as error:
         print(f"kflab: {error}" if error.place is None else str(error), file=sys.stderr)
         return exits.USAGE
     except BrokenPipeError:
-        # The reader went away (`kflab rules | head`): say nothing, and keep the interpreter from trying again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader went away (`kflab rules | head`): say nothing.
+        _drop_output()
         return exits.OK
     except KeyboardInterrupt:
         return 130
+    except OSError as error:
+        if error.errno not in _OUTPUT_ERRORS:
+            raise
+        _drop_output()
+        print(f"kflab: cannot write the output: {error.strerror}", file=sys.stderr)
+        return exits.USAGE
+
+
+def _drop_output() -> None:
+    """Keep the interpreter from writing at its end what could not be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 # --- what to run ----------------------------------------------------------------------------------------------
@@ -162,7 +199,7 @@ def _scenario(what: Sequence[str], args: argparse.Namespace):  # type: ignore[no
     return open_what(
         what,
         recursive=args.recursive,
-        namespace=args.namespace or "default",
+        namespace=args.namespace or "",
         nodes=args.nodes,
         seed=args.seed,
         rate_rps=getattr(args, "rate", None),
@@ -172,16 +209,24 @@ def _scenario(what: Sequence[str], args: argparse.Namespace):  # type: ignore[no
 
 
 def _interactive() -> bool:
-    return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "")
+    on_terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()  # None: closed by the caller
+    return on_terminal and os.environ.get("TERM", "dumb") not in ("dumb", "")
+
+
+def _speed(speed: float | None) -> float | None:
+    if speed is not None and not (math.isfinite(speed) and 0.01 <= speed <= 100):
+        raise KflabError(f"--speed {speed:g} must be from 0.01 to 100 simulated seconds per second")
+    return speed
 
 
 def _open(args: argparse.Namespace) -> int:
+    speed = _speed(args.speed)
     scenario = _scenario(args.what or ["overview"], args)
     if not _interactive():
         from kflab.scenario.plain import play
 
         return play(scenario, sys.stdout)
-    return _screen(scenario, args.speed, args.theme, args.ascii)
+    return _screen(scenario, speed or 1.0, args.theme, args.ascii)
 
 
 def _screen(scenario, speed: float, theme: str | None, ascii_only: bool) -> int:  # type: ignore[no-untyped-def]
@@ -197,20 +242,20 @@ def _screen(scenario, speed: float, theme: str | None, ascii_only: bool) -> int:
 
 
 def _replay(args: argparse.Namespace) -> int:
+    speed = _speed(args.speed)
     scenario = _scenario([args.what], args)
     if args.duration is not None:
         from dataclasses import replace
 
-        from kflab.errors import Place
         from kflab.scenario.format import duration_ns
 
-        length = duration_ns(args.duration, Place("--duration"))
+        length = duration_ns(args.duration, None)
         scenario = replace(scenario, duration_ns=length, spec=replace(scenario.spec, duration_ns=length))
     if args.plain or args.output == "json" or not _interactive():
         from kflab.scenario.plain import play
 
-        return play(scenario, sys.stdout, speed=args.speed, as_json=args.output == "json")
-    return _screen(scenario, args.speed or 1.0, None, False)
+        return play(scenario, sys.stdout, speed=speed, as_json=args.output == "json")
+    return _screen(scenario, speed or 1.0, None, False)
 
 
 def _sources(args: argparse.Namespace) -> list[str]:
@@ -234,7 +279,10 @@ def _rules(args: argparse.Namespace) -> int:
 
 
 def _kubectl_words(words: list[str]) -> int:
-    """`kflab get …`: kubectl's own command line, plus -f and --scenario for what to look at."""
+    """`kflab get …`: kubectl's own command line, plus -f and --scenario for what to look at.
+
+    What the API server answers with an error ran and failed (1); what kubectl itself refuses is bad usage (2).
+    """
     from kflab.lab.running import Lab
     from kflab.scenario.opening import open_what
 
@@ -251,8 +299,11 @@ def _kubectl_words(words: list[str]) -> int:
             rest.append(word)
     lab = Lab(open_what(files or ["overview"], recursive=recursive).spec)
     result = lab.run_words(rest)
-    print(result.text, end="" if result.text.endswith("\n") else "\n", file=sys.stdout if result.ok else sys.stderr)
-    return exits.OK if result.ok else exits.FAILED
+    sys.stderr.write(result.err)
+    sys.stdout.write(result.text.removeprefix(result.err))
+    if result.ok:
+        return exits.OK
+    return exits.FAILED if result.err.startswith("Error from server") else exits.USAGE
 
 
 def _kubectl(args: argparse.Namespace) -> int:

@@ -58,8 +58,16 @@ class Scenario:
     expectations: tuple[Expectation, ...]
 
 
-def duration_ns(text: object, place: Place) -> int:
-    """Read "12.4s", "500ms", "2m" or a plain number of seconds, exactly, as ns."""
+LONGEST_NS = 1 << 62
+"""Longest duration: simulated time is int64 ns and must not overflow when delays are added (146 years)."""
+
+
+def duration_ns(text: object, place: Place | None) -> int:
+    """Read "12.4s", "500ms", "2m" or a plain number of seconds, exactly, as ns.
+
+    Raises:
+        KflabError: If it is none of these, or longer than simulated time can count.
+    """
     if isinstance(text, (int, float)) and not isinstance(text, bool):
         text = f"{text}s"
     match = re.fullmatch(r"(\d+)(?:\.(\d{1,9}))?(ns|us|ms|s|m|h)", str(text).strip())
@@ -67,7 +75,10 @@ def duration_ns(text: object, place: Place) -> int:
         raise KflabError(f"{text!r} is not a duration; expected a form such as 12.4s, 500ms or 2m", place)
     unit = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}[match[3]]
     fraction = match[2] or ""
-    return int(match[1]) * unit + (int(fraction) * unit // 10 ** len(fraction) if fraction else 0)
+    length = int(match[1]) * unit + (int(fraction) * unit // 10 ** len(fraction) if fraction else 0)
+    if length > LONGEST_NS:
+        raise KflabError(f"the duration {text!r} is longer than simulated time can count (146 years)", place)
+    return length
 
 
 def load(name: str) -> Scenario:

@@ -21,7 +21,7 @@ def open_what(
     what: Sequence[str],
     *,
     recursive: bool = False,
-    namespace: str = "default",
+    namespace: str = "",
     nodes: int = 0,
     seed: int | None = None,
     rate_rps: float | None = None,
@@ -30,13 +30,27 @@ def open_what(
 ) -> Scenario:
     """Open a bundled scenario by name, a scenario file, or any manifests as `kubectl apply -f` would.
 
+    Args:
+        what: Names as given; one name, or several files and folders.
+        recursive: Also read folders below a given folder.
+        namespace: Of objects that name none; "": the scenario's, or default.
+        nodes: Make this many Nodes; 0: the scenario's word.
+        seed: Instead of the scenario's.
+        rate_rps: Requests per second from outside, instead of the scenario's.
+        url: Send traffic from outside to this URL only.
+        cold: Start from nothing instead of a settled cluster.
+
     Raises:
-        KflabError: If nothing of that name can be read.
+        KflabError: If nothing of that name can be read, or an option is out of its bounds.
     """
     if nodes < 0 or nodes > 20_000:
         raise KflabError(f"--nodes {nodes} must be from 0 to 20000")
     if rate_rps is not None and not 0 <= rate_rps <= 10**8:
         raise KflabError(f"--rate {rate_rps:g} must be from 0 to 100000000 requests per second")
+    if seed is not None and not 0 <= seed < 2**64:
+        raise KflabError(f"--seed {seed} must be a whole number from 0 to 2**64 - 1")
+    if namespace and not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", namespace):
+        raise KflabError(f"-n {namespace!r} is not a namespace: lower case letters, digits and '-', at most 63")
     scenario = _scenario(what)
     if scenario is None:
         sources = read_paths(list(what), recursive=recursive, stdin=sys.stdin)
@@ -51,7 +65,7 @@ def open_what(
         scenario.spec,
         seed=scenario.spec.seed if seed is None else seed,
         nodes=nodes or scenario.spec.nodes,
-        namespace=namespace,
+        namespace=namespace or scenario.spec.namespace,
         cold=cold,
     )
     if url:

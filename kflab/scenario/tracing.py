@@ -1,5 +1,6 @@
 """`kflab trace`: follow one request, in words or JSON."""
 
+import re
 from typing import TextIO
 
 from kflab import exits
@@ -23,6 +24,8 @@ def trace(lab: Lab, url: str, source: str, method: str, output: str, out: TextIO
     Raises:
         KflabError: If the URL or the source makes no sense.
     """
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", method):  # RFC 9110 section 9.1: a method is a token
+        raise KflabError(f"{method!r} is not an HTTP method")
     caller = source_key(source)
     stream = None
     if caller is None and method == "GET":
