@@ -3,7 +3,9 @@
 Wall clock is read here and nowhere to the left: it decides how fast the story is told, never the story.
 """
 
+import gc
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -42,6 +44,14 @@ BEHIND_S = 0.25
 BUSY_S = 0.02
 """Longest wall time spent advancing before commands and snapshots get their turn: keeps a key press quick."""
 
+CALM_AFTER_S = 2.0
+"""When everything that lives as long as the screen has been made, and the garbage collector need not look at it again:
+a full collection of 130,000 objects held the interpreter for 80 to 100 ms, several times a minute."""
+
+SWITCH_S = 0.001
+"""How long the screen waits at most for the interpreter while this thread computes (Python's default is 5 ms, paid
+once for reading a key, once for handling it and once for writing the frame)."""
+
 SLOWEST, FASTEST = 0.01, 100.0
 """Bounds of the asked speed."""
 
@@ -77,6 +87,9 @@ class LabThread:
         self._draw_again = 0.0
         """Wall instant before which no snapshot is drawn for the asking."""
         self._snapshot = self._draw()
+        self._frozen = False
+        self._switch_s = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_S)
         self._thread = threading.Thread(target=self._run, name="kflab-lab", daemon=True)
         self._thread.start()
 
@@ -136,6 +149,10 @@ class LabThread:
         self._closed.set()
         self._jobs.put(None)
         self._thread.join(timeout=5.0)
+        sys.setswitchinterval(self._switch_s)
+        if self._frozen:
+            gc.unfreeze()
+            self._frozen = False
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure
@@ -175,6 +192,10 @@ class LabThread:
             case Restart():
                 self._lab = Lab(self._spec)
                 self._paused = False
+                if self._frozen:  # the old lab is garbage now, and full of cycles
+                    gc.unfreeze()
+                    gc.collect()
+                    gc.freeze()
                 return Result(True, "started again")
             case _:
                 return self._lab.do(command)
@@ -209,6 +230,7 @@ class LabThread:
     def _loop(self) -> None:
         told = time.monotonic()
         """Wall instant up to which the story has been told."""
+        calm_at = told + CALM_AFTER_S
         while not self._closed.is_set():
             now = time.monotonic()
             running = not self._paused and not self._lab.ended
@@ -220,6 +242,10 @@ class LabThread:
                 reached = (self._lab.t_ns - self._mark_sim) / 1e9 / (now - self._mark_wall)
                 self._reached = self._speed if reached >= 0.98 * self._speed or not running else reached
                 self._mark_wall, self._mark_sim = now, self._lab.t_ns
+            if not self._frozen and now >= calm_at:
+                gc.freeze()
+                gc.enable()  # whoever opened the screen may have switched it off for the start
+                self._frozen = True
             if self._asked.is_set() and time.monotonic() >= self._draw_again:
                 self._asked.clear()
                 if running:
