@@ -19,6 +19,7 @@ from kflab.manifest.objects import Key
 from kflab.tui.facts_view import FactsView
 from kflab.tui.filter_line import FilterLine
 from kflab.tui.frame import Body, PaneFrame
+from kflab.tui.held_figures import HeldFigures
 from kflab.tui.hints import Hints
 from kflab.tui.history import History
 from kflab.tui.keys import key_offers
@@ -76,6 +77,11 @@ class LabDesk(Screen[None]):
         self.hints = Hints()
         self.wish = Wish()
         self.snapshot: Snapshot | None = None
+        """What is on show."""
+        self._newest: Snapshot | None = None
+        """The lab's own snapshot behind it."""
+        self.figures = HeldFigures()
+        self.clock = time.monotonic
         self.trace_id: int | None = None
         """Id of the open request's row; None when none is open."""
         self.trace: RequestLoaded | None = None
@@ -139,18 +145,20 @@ class LabDesk(Screen[None]):
 
     def tick(self) -> None:
         """Ask the lab for its newest snapshot and hand it to what is visible."""
-        snapshot = self.lab.snapshot()
-        if snapshot is self.snapshot:
+        newest, now = self.lab.snapshot(), self.clock()
+        if newest is self._newest and self.snapshot is not None and not self.figures.due(newest, now):
             self.ledger.calm()
-            self.show_held_back(snapshot)
+            self.show_held_back(self.snapshot)
             self.say()
             self.follow_pane_sizes()
             return
         if self.snapshot is not None and self.app.output_waits():  # type: ignore[attr-defined]  # KflabApp
             return
-        if self.snapshot is not None and snapshot.t_ns < self.snapshot.t_ns:
+        if self.snapshot is not None and newest.t_ns < self.snapshot.t_ns:
             self.restarted()
-        self.snapshot = snapshot
+            self.figures.restart()
+        self._newest = newest
+        self.snapshot = snapshot = self.figures.take(newest, now)
         with self.app.batch_update():
             self.status.show(snapshot)
             for area, frame in self.body.frames.items():

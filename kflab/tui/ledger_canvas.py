@@ -150,7 +150,7 @@ class LedgerCanvas(Pane):
         """Show a newer snapshot."""
         now = self._clock()
         self._flashes.look(snapshot, now)
-        self._figures.take(snapshot, now)
+        self._figures.take(snapshot)
         self.snapshot = snapshot
         self._draw()
 
@@ -159,7 +159,7 @@ class LedgerCanvas(Pane):
         if self.snapshot is None:
             return
         now = self._clock()
-        if self._flashes.due(now) or self._figures.due(self.snapshot, now):
+        if self._flashes.due(now):
             self.show(self.snapshot)
 
     def _wanted(self, snapshot: Snapshot) -> Wanted:

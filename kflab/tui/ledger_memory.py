@@ -5,9 +5,6 @@ from kflab.manifest.objects import Key
 from kflab.tui.ledger_context import Figures
 from kflab.tui.ledger_rows import outside
 
-FIGURE_S = 0.25
-"""Figures change at most four times a second (wall time)."""
-
 FLASH_S = 1.0
 """A state word that changed is bold for so long (wall time)."""
 
@@ -25,28 +22,23 @@ _KEPT_BINS = 70
 
 
 class FigureKeeper:
-    """The figures on show."""
+    """The figures on show; `held_figures` decides when they change, for all panes."""
 
     def __init__(self) -> None:
         self.figures = Figures()
-        self._at = -1.0
-        self._of: Snapshot | None = None
+        self._first = True
         self._looks: dict[tuple[str, Key], int] = {}
 
     def restart(self) -> None:
-        self._at = -1.0
+        self._first = True
         self._looks.clear()
 
-    def take(self, snapshot: Snapshot, now: float) -> None:
-        """Take the figures of a snapshot, if it is time for new ones."""
-        first = self._at < 0
-        if first or now - self._at >= FIGURE_S or snapshot.paused:
-            self._take(snapshot, first)
-            self._at, self._of = now, snapshot
-
-    def due(self, snapshot: Snapshot, now: float) -> bool:
-        """Whether the newest figures were held back and may be shown now."""
-        return self._at >= 0 and now - self._at >= FIGURE_S and self._of is not snapshot
+    def take(self, snapshot: Snapshot) -> None:
+        """Take the figures of a snapshot, if they are others than those on show."""
+        rates = {band.id: band.rate_rps for band in snapshot.bands}
+        if self._first or rates != self.figures.rates or snapshot.failures.rate_rps != self.figures.failed_rps:
+            self._take(snapshot, self._first)
+            self._first = False
 
     def _take(self, snapshot: Snapshot, first: bool) -> None:
         outsides: dict[tuple[str, Key], int] = {}

@@ -298,6 +298,7 @@ async def _take(shot: Shot) -> str:
     app.animation_level = "none"
     # Figures change four times a second and changed states are bold for one: seconds of the story, not of the wall.
     app.main.ledger._clock = lab.seconds
+    app.main.clock = lab.seconds
     async with app.run_test(size=shot.size) as pilot:
         for area in app.main.query(TextArea):
             area.cursor_blink = False

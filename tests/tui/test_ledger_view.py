@@ -240,29 +240,6 @@ async def test_plus_unfolds_and_minus_folds() -> None:
         await pilot.pause()
 
 
-async def test_figures_change_at_most_four_times_a_second() -> None:
-    async with ledger("steady") as (app, _):
-        snapshot = app.ledger.lab.snapshot()
-        bands = tuple(replace(band, rate_rps=77.0) if band.kind == "client" else band for band in snapshot.bands)
-        app.seconds = 0.1
-        app.ledger.show(replace(snapshot, bands=bands, t_ns=snapshot.t_ns + 1))
-        assert "1,000/s" in row(app, "client")
-        app.seconds = 0.3
-        app.ledger.show(replace(snapshot, bands=bands, t_ns=snapshot.t_ns + 2))
-        assert " 77/s" in row(app, "client")
-
-
-async def test_the_last_figures_come_through_when_the_lab_rests() -> None:
-    async with ledger("steady") as (app, _):
-        snapshot = app.ledger.lab.snapshot()
-        bands = tuple(replace(band, rate_rps=77.0) if band.kind == "client" else band for band in snapshot.bands)
-        app.seconds = 0.1
-        app.ledger.show(replace(snapshot, bands=bands, t_ns=snapshot.t_ns + 1))
-        app.seconds = 0.5
-        app.ledger.calm()
-        assert " 77/s" in row(app, "client")
-
-
 async def test_a_changed_state_word_is_bold_for_a_second() -> None:
     async with ledger("steady") as (app, _):
         app.seconds = 1.0
