@@ -94,10 +94,18 @@ def _parser() -> argparse.ArgumentParser:
     trace.add_argument("-o", "--output", default="text", choices=("text", "json"))
     trace.set_defaults(run=_trace)
 
-    rules = commands.add_parser("rules", help="a node's rules as iptables-save prints them")
+    rules = commands.add_parser(
+        "rules", help="a node's rules as iptables-save, nft list ruleset or ipvsadm prints them"
+    )
     _manifest_options(rules, files=True)
     rules.add_argument("--scenario", default="")
     rules.add_argument("--node", required=True)
+    rules.add_argument(
+        "--mode",
+        default="",
+        choices=("iptables", "nftables", "ipvs"),
+        help="kube-proxy's mode (default: the KubeProxyConfiguration's)",
+    )
     rules.set_defaults(run=_rules)
 
     for verb, text in (("get", "list objects in kubectl's columns"), ("describe", "describe objects as kubectl does")):
@@ -120,6 +128,9 @@ def _parser() -> argparse.ArgumentParser:
 
     conform = commands.add_parser("conform", help="run conformance vector files")
     conform.add_argument("files", nargs="+", metavar="FILE")
+    conform.add_argument(
+        "--mode", default="iptables", choices=("iptables", "nftables", "ipvs"), help="kube-proxy's mode"
+    )
     conform.set_defaults(run=_conform)
 
     verify = commands.add_parser("verify", help="ask the real kernel: namespaces, its own rules, real sockets (root)")
@@ -274,7 +285,18 @@ def _rules(args: argparse.Namespace) -> int:
     from kflab.lab.running import Lab
 
     lab = Lab(_scenario(_sources(args), args).spec)
-    print(lab.rules_text(args.node), end="")
+    text = lab.rules_text(args.node)
+    mode = args.mode or lab.book.config.mode
+    if mode != "iptables":
+        from kflab.cluster.ipam import SERVICE_CIDR
+        from kflab.dataplane.modes import cidrs_in_use, rule_set_for
+
+        observer = lab.plane.observers.get(f"kube-proxy/{args.node}")
+        known = observer.at(lab.t_ns) if observer else None
+        own = lab.book.rule_set(args.node, known[1] if known else 0)
+        cidrs = cidrs_in_use((SERVICE_CIDR,), own.services)
+        text = rule_set_for(mode, own.facts, own.config, own.services, own.family, service_cidrs=cidrs).save_text()
+    print(text, end="")
     return exits.OK
 
 
@@ -339,7 +361,7 @@ def _conform(args: argparse.Namespace) -> int:
     from kflab.proof.vectors import conform
 
     out: TextIO = sys.stdout
-    return conform(args.files, out)
+    return conform(args.files, out, args.mode)
 
 
 def _verify(args: argparse.Namespace) -> int:

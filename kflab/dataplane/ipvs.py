@@ -106,7 +106,7 @@ class IpvsRuleSet:
 
     @cached_property
     def node_ips(self) -> tuple[str, ...]:
-        """Addresses that serve NodePorts, never loopback (proxier.go syncProxyRules, netlink_linux.go isValidForSet)."""
+        """Addresses that serve NodePorts, never loopback (proxier.go syncProxyRules, netlink_linux.go)."""
         if "primary" in self.config.node_port_addresses or self.config.node_port_cidrs(self.family):
             found = self.facts.node_port_ips(self.config, self.family)
         else:

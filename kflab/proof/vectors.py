@@ -7,13 +7,16 @@ with `format: kflab-ingress-vectors`. No vector is special: an altered expectati
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, TypeVar
 
 from kflab.errors import KflabError, Place
 from kflab.exits import FAILED, OK, USAGE
 from kflab.proof.case import Case, Vector
 from kflab.proof.ingress_vectors import run_ingress
 from kflab.proof.kube_proxy_vectors import run_flows, run_rules
+from kflab.proof.mode_vectors import ModeCase, run_flows_in, run_rules_in
+
+T = TypeVar("T")
 
 
 def read_vectors(path: Path) -> tuple[Callable[[Vector], Iterator[Case]], Sequence[Vector]]:
@@ -49,16 +52,22 @@ def _listed(value: object, place: Place) -> Sequence[Vector]:
     return value
 
 
-def conform(paths: Sequence[str], out: TextIO) -> int:
+def conform(paths: Sequence[str], out: TextIO, mode: str = "iptables") -> int:
     """Run vector files and print each failing case, then `N passed, N failed`.
+
+    In nftables and ipvs mode each case that does not apply is printed with its reason, and the last line is
+    `N passed, M not applicable, K failed`.
 
     Args:
         paths: Vector files.
         out: Where to print.
+        mode: kube-proxy's mode.
 
     Returns:
         0 if all passed, 1 if any failed, 2 for a malformed file.
     """
+    if mode != "iptables":
+        return _conform_in(mode, paths, out)
     passed = failed = 0
     for name in paths:
         try:
@@ -77,10 +86,54 @@ def conform(paths: Sequence[str], out: TextIO) -> int:
     return FAILED if failed else OK
 
 
+def _conform_in(mode: str, paths: Sequence[str], out: TextIO) -> int:
+    """The same in a mode that the vectors were not made for."""
+    passed = failed = apart = 0
+    sources: dict[str, str] = {}
+    for name in paths:
+        try:
+            run, vectors = read_vectors(Path(name))
+            for vector in vectors:
+                for found in _cases_in(mode, run, vector, name):
+                    case = found.case
+                    if not case.passed:
+                        failed += 1
+                        out.write(f"✖ {case.name}\n    expected {case.expected}\n    found    {case.found}\n")
+                    elif found.not_applicable:
+                        apart += 1
+                        sources[found.not_applicable] = found.source
+                        out.write(f"– {case.name}: {found.not_applicable}\n")
+                    else:
+                        passed += 1
+        except KflabError as error:
+            out.write(f"{error}\n")
+            return USAGE
+    if sources:
+        out.write(f"not applicable in {mode} mode:\n")
+        out.writelines(f"    {reason}: {source}\n" for reason, source in sources.items())
+    out.write(f"{passed} passed, {apart} not applicable, {failed} failed\n")
+    return FAILED if failed else OK
+
+
+def _cases_in(mode: str, run: Callable[[Vector], Iterator[Case]], vector: Vector, name: str) -> Iterator[ModeCase]:
+    """Run one vector in a mode; other than kube-proxy's vectors do not depend on it."""
+    if run is run_flows:
+        yield from _guarded(run_flows_in(mode, vector), vector, name)
+    elif run is run_rules:
+        yield from _guarded(run_rules_in(mode, vector), vector, name)
+    else:
+        for case in _cases(run, vector, name):
+            yield ModeCase(case)
+
+
 def _cases(run: Callable[[Vector], Iterator[Case]], vector: Vector, name: str) -> Iterator[Case]:
     """Run one vector; fields that are missing or of a wrong type make the file malformed."""
+    yield from _guarded(run(vector), vector, name)
+
+
+def _guarded(cases: Iterator[T], vector: Vector, name: str) -> Iterator[T]:
     try:
-        yield from run(vector)
+        yield from cases
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         what = f"missing field {error}" if isinstance(error, KeyError) else str(error)
         raise KflabError(f"vector {vector['id']!r} is malformed: {what}", Place(name)) from error
