@@ -77,8 +77,8 @@ class Keys:
     p99_ms: float
     max_ms: float
     unstarved_p99_ms: float
-    """p99 less the time in which the screen's thread was ready but other programs had the cores: what an idle machine
-    would show, or somewhat more."""
+    """p99 less the time for which one of the two sides was ready but other programs had the cores. A lower bound of
+    what an idle machine would show: waits that overlap are subtracted twice."""
     lost: int
     """Keys whose effect did not show within two seconds."""
     revision_from: int
@@ -240,7 +240,7 @@ def _press(terminal: Terminal, key: str, n: int) -> tuple[float, float]:
     """Press one key and wait for its effect; then a pause, so that keys fall anywhere between two frames.
 
     Returns:
-        Seconds until the effect showed, and those in which the screen's thread waited for a core.
+        Seconds until the effect showed, and those spent waiting for a core, on both sides.
     """
     sign = sign_of(key)
     before, starved = sign(terminal.glass), terminal.starved_s()

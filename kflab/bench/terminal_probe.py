@@ -268,10 +268,15 @@ class Terminal:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def starved_s(self) -> float:
-        """How long the program's first thread was ready to run but had no core (proc(5): schedstat); 0 if unknown."""
+        """How long the program's threads, and this process, were ready to run but had no core (proc(5): schedstat).
+
+        Waits that overlap are counted twice, so this is an upper bound; 0 where the kernel does not say.
+        """
         try:
-            return int(_proc(self.pid, "schedstat").split()[1]) / 1e9
-        except (KflabError, IndexError):  # a kernel without scheduler statistics
+            threads = os.listdir(f"/proc/{self.pid}/task")
+            waits = [_proc(self.pid, f"task/{thread}/schedstat") for thread in threads]
+            return sum(int(line.split()[1]) for line in (*waits, _proc(os.getpid(), "schedstat"))) / 1e9
+        except (KflabError, OSError, IndexError):
             return 0.0
 
     def rss_mb(self) -> float:

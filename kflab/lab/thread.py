@@ -48,6 +48,10 @@ CALM_AFTER_S = 2.0
 """When everything that lives as long as the screen has been made, and the garbage collector need not look at it again:
 a full collection of 130,000 objects held the interpreter for 80 to 100 ms, several times a minute."""
 
+FULL_COLLECTION = 500
+"""Collections of the middle generation before a full one (Python's default is 10): what a screen's caches hold still
+takes 45 ms to look through, and this makes it minutes instead of seconds between two."""
+
 SWITCH_S = 0.001
 """How long the screen waits at most for the interpreter while this thread computes (Python's default is 5 ms, paid
 once for reading a key, once for handling it and once for writing the frame)."""
@@ -89,6 +93,7 @@ class LabThread:
         self._snapshot = self._draw()
         self._frozen = False
         self._switch_s = sys.getswitchinterval()
+        self._thresholds = gc.get_threshold()
         sys.setswitchinterval(SWITCH_S)
         self._thread = threading.Thread(target=self._run, name="kflab-lab", daemon=True)
         self._thread.start()
@@ -152,6 +157,7 @@ class LabThread:
         sys.setswitchinterval(self._switch_s)
         if self._frozen:
             gc.unfreeze()
+            gc.set_threshold(*self._thresholds)
             self._frozen = False
         if self._failure is not None:
             failure, self._failure = self._failure, None
@@ -244,6 +250,7 @@ class LabThread:
                 self._mark_wall, self._mark_sim = now, self._lab.t_ns
             if not self._frozen and now >= calm_at:
                 gc.freeze()
+                gc.set_threshold(*self._thresholds[:2], FULL_COLLECTION)
                 gc.enable()  # whoever opened the screen may have switched it off for the start
                 self._frozen = True
             if self._asked.is_set() and time.monotonic() >= self._draw_again:
