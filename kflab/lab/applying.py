@@ -1,5 +1,6 @@
 """The editor's texts: checked as they are typed, applied as `kubectl apply` would, all documents or none."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,9 @@ from kflab.manifest.sources import SourceText
 
 Tree = Mapping[str, Any]
 
+_WORD = re.compile(r"\"[^\"]*\"|'[^']*'|[^\s,\[\]{}#]+")
+"""What a finding's place begins: a quoted text, or everything up to a blank or a bracket."""
+
 
 def load_tabs(tabs: Sequence[Tab], namespace: str) -> Loaded:
     """Read all tabs: documents and additions, with the patches merged over them."""
@@ -30,17 +34,26 @@ def with_texts(tabs: Sequence[Tab], texts: Sequence[tuple[str, str]]) -> tuple[T
     return tuple(Tab(tab.name, edited.get(tab.name, tab.text), tab.path, tab.role) for tab in tabs)
 
 
-def shown(found: manifest_findings.Finding) -> Finding:
-    """A finding as faces take it."""
-    return Finding(found.severity.word, found.message, found.place)
+def shown(found: manifest_findings.Finding, tabs: Sequence[Tab] = ()) -> Finding:
+    """A finding as faces take it; with the tabs at hand it says how long the word is that it is about."""
+    length = 1
+    place = found.place
+    tab = next((tab for tab in tabs if place is not None and tab.name == place.file), None)
+    if tab is not None and place is not None:
+        lines = tab.text.splitlines()
+        line = lines[place.line - 1] if place.line <= len(lines) else ""
+        word = _WORD.match(line, min(place.column - 1, len(line)))
+        length = max(1, len(word[0])) if word else 1
+    return Finding(found.severity.word, found.message, place, length)
 
 
 def check_tabs(tabs: Sequence[Tab], texts: Sequence[tuple[str, str]], namespace: str) -> tuple[Finding, ...]:
     """What looks wrong in edited texts, worst first, then in order of the texts; what is merely unusual is left out."""
-    loaded = load_tabs(with_texts(tabs, texts), namespace)
+    edited = with_texts(tabs, texts)
+    loaded = load_tabs(edited, namespace)
     wrong = [found for found in loaded.findings if found.severity > Severity.INFO]
     ordered = sorted(wrong, key=lambda found: -found.severity)
-    return tuple(shown(found) for found in ordered)
+    return tuple(shown(found, edited) for found in ordered)
 
 
 @dataclass(slots=True)

@@ -152,6 +152,8 @@ class Entries:
             raise KflabError(f"the port of {url!r} must be from 0 to 65535") from None
         address = client.address if client else OUTSIDE_CLIENT
         base = {"method": method, "scheme": scheme, "host": host, "path": path, "rate_rps": rate_rps, "client": address}
+        if client is not None and client.from_pod:
+            return self._from_pod(client, url, host, port, base)
         pinned = self._spec.pins.public_names.get(host)
         if pinned:
             namespace, _, name = pinned.partition("/")
@@ -176,6 +178,41 @@ class Entries:
                     if candidate.node_port == port:
                         return self._entry(service, candidate, base, client)
         raise KflabError(f"{url!r} leads to nothing in this cluster: no Ingress host, load balancer or NodePort has it")
+
+    def _from_pod(self, client: ClientSpec, url: str, host: str, port: int, base: Mapping[str, object]) -> Entry:
+        """A client that runs in the cluster: "namespace/pod", or "namespace/Kind/name" for a workload's first pod."""
+        pod = self._caller(client.from_pod)
+        labels = host.split(".")
+        namespace = labels[1] if len(labels) > 1 else pod.meta.namespace
+        named = self._store.get(Key("Service", namespace, labels[0]))
+        for obj in self._store.of_kind("Service"):
+            if host and host in cast(Service, obj).cluster_ips:
+                named = obj
+        if not isinstance(named, Service):
+            raise KflabError(f"{url!r} from {client.from_pod} leads to nothing: no Service {namespace}/{labels[0]}")
+        found = _port_for(named, port)
+        if found is None:
+            has = ", ".join(str(item.port) for item in named.ports)
+            raise KflabError(f"{url!r}: Service {namespace}/{named.meta.name} has no port {port}; it has {has}")
+        fields = {**base, "client": pod.ip}
+        return Entry(0, "pod", service=named.key, port=found, client_pod=pod.key, source=client, **fields)  # type: ignore[arg-type]  # base holds Entry's own fields
+
+    def _caller(self, text: str) -> Pod:
+        parts = text.split("/")
+        if len(parts) == 2:
+            pod = self._store.get(Key("Pod", parts[0], parts[1]))
+            if isinstance(pod, Pod):
+                return pod
+        elif len(parts) == 3:
+            namespace, kind, name = parts
+            for obj in self._store.of_kind("Pod", namespace):
+                owner = obj.meta.owner
+                if owner is not None and owner.kind == "ReplicaSet" and kind == "Deployment":
+                    parent = self._store.get(owner)
+                    owner = parent.meta.owner if parent is not None else None
+                if owner == Key(kind, namespace, name):
+                    return cast(Pod, obj)
+        raise KflabError(f"client from {text!r}: no such pod; expected NAMESPACE/POD or NAMESPACE/KIND/NAME")
 
     def _to_service(
         self, key: Key, port: int, base: Mapping[str, object], client: ClientSpec | None, url: str

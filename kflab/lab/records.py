@@ -170,6 +170,15 @@ class Sampler:
         """The record of a trace id, or None when it has been dropped."""
         return next((one for known, one in self.traces if known == trace_id), None)
 
+    def oldest_start_ns(self) -> int | None:
+        """When the earliest request that can be opened by its trace id began; None without any."""
+        waiting = (one.start_ns for found in self._open.values() for one in found.values())
+        return min((*(one.start_ns for _, one in self.traces), *waiting), default=None)
+
+    def oldest_row_ns(self) -> int | None:
+        """When the earliest of the kept rows began; None without any."""
+        return min((int(rows.start_ns.min()) for rows in self._recent if len(rows)), default=None)
+
     def recent(self) -> Iterator[Record]:
         """Every kept row, oldest first."""
         for rows in self._recent:

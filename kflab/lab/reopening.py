@@ -27,7 +27,7 @@ from kflab.engine.types import MAX_TRIES, Answer, Choice, Pick
 from kflab.errors import KflabError
 from kflab.kubectl.curl import CurlAnswer, CurlRequest
 from kflab.kubectl.logs import AccessRecord, UpstreamTry
-from kflab.lab.records import Record, status_text
+from kflab.lab.records import KEPT_TRACES, Record, status_text
 from kflab.lab.snapshot import TraceRow, TraceTry
 from kflab.lab.wiring import Chooser, Wired
 from kflab.manifest.objects import EndpointSlice, Key, Node, Pod, Service
@@ -102,6 +102,22 @@ class LabWorld:
             self._listened.setdefault(fact.subject, []).append((fact.t_ns, None))
         if fact.what in _FATES:
             self._fates.setdefault(fact.subject, []).append((fact.t_ns, _FATES[fact.what]))
+
+    def forget_before(self, t_ns: int) -> None:
+        """Drop what was over before `t_ns`; pods that were gone by then are forgotten altogether."""
+        for histories in (self._listened, self._fates):
+            for entries in histories.values():
+                i = bisect_right(entries, t_ns, key=lambda entry: entry[0])
+                del entries[: max(0, i - 1)]  # type: ignore[attr-defined]  # both are lists of (time, …)
+        gone = [
+            pod for pod, entries in self._listened.items()
+            if len(entries) == 1 and entries[0][1] is None and pod not in self._lab.plane.runtime
+        ]  # fmt: skip
+        for pod in gone:
+            del self._listened[pod]
+            self._fates.pop(pod, None)
+        if gone:
+            self._by_ip = {ip: pod for ip, pod in self._by_ip.items() if pod in self._listened}
 
     # --- World ----------------------------------------------------------------------------------------------
 
@@ -194,7 +210,13 @@ class Reopener:
     def __init__(self, lab: "Lab") -> None:
         self._lab = lab
         self.world = LabWorld(lab)
-        self._curled: list[RequestTrace] = []
+        self._curled: dict[int, RequestTrace] = {}
+        """Trace id (-1, -2, …) → what `send` sent; the last `KEPT_TRACES` of them."""
+        self._sent = 0
+
+    def forget_before(self, t_ns: int) -> None:
+        """Drop what only requests that began before `t_ns` would ask for."""
+        self.world.forget_before(t_ns)
 
     # --- what the rows say ----------------------------------------------------------------------------------
 
@@ -248,7 +270,11 @@ class Reopener:
             KflabError: If it is no longer kept.
         """
         if trace_id < 0:
-            return self._curled[-trace_id - 1]
+            if trace_id not in self._curled:
+                raise KflabError(
+                    f"this request is too old to be opened: the lab keeps the last {KEPT_TRACES} sent ones"
+                )
+            return self._curled[trace_id]
         one = self._lab.sampler.find(trace_id)
         if one is None:
             raise KflabError("this request is too old to be opened: the lab keeps the last 400 sampled ones")
@@ -336,7 +362,7 @@ class Reopener:
         Its draws come from a stream of their own. It waits in no queue; its times are the data path's constants.
         """
         lab = self._lab
-        n = len(self._curled)
+        n = self._sent
 
         def u32(what: str, k: int = 0) -> int:
             return lab.draws.control_u64(f"curl-{what}", draw_name, n * 4 + k) >> 32
@@ -345,7 +371,9 @@ class Reopener:
         choices = Choices(u32("entry"), tuple(u32("backend", k) for k in range(3)), None, ports[1:])
         trace = trace_request(self.world, replace(request, source_port=ports[0]), choices, BlankMemory())
         trace = self._timed(trace)
-        self._curled.append(trace)
+        self._sent += 1
+        self._curled[-self._sent] = trace
+        self._curled.pop(KEPT_TRACES - self._sent, None)
         return trace
 
     def _timed(self, trace: RequestTrace) -> RequestTrace:
@@ -367,7 +395,7 @@ class Reopener:
 
     def trace_id_of(self, trace: RequestTrace) -> int:
         """Id under which `open` finds a sent request."""
-        return -1 - self._curled.index(trace)
+        return next(trace_id for trace_id, sent in reversed(self._curled.items()) if sent is trace)
 
     def request_for(self, url: str, method: str, source: Key | None) -> Request:
         """A request from the client outside (None), a pod or a node.

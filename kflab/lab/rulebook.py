@@ -50,7 +50,9 @@ class RuleBook:
         if known is not None:
             return known[1]
         self._read()
-        older = max((rev for rev in self._tables if rev < wanted), default=None)
+        kept_from = self._store.log_start  # a table older than that cannot be followed up to the present
+        bases = (rev for rev, (made_from, _) in self._tables.items() if rev < wanted and made_from >= kept_from)
+        older = max(bases, default=None)
         if older is None:
             keys: Iterable[Key] = self._services_at(revision)
             table = ServiceTable((rules for key in keys if (rules := self._compile(key, revision))), self._family)
@@ -99,13 +101,25 @@ class RuleBook:
         self._sets.clear()
         self._fans = FanCache()
 
-    def forget_before(self, revision: int) -> None:
-        """Drop tables older than a store revision that somebody may still act on."""
+    def forget_before(self, revision: int, keep: Iterable[int] = ()) -> None:
+        """Drop tables older than a store revision that somebody may still act on.
+
+        Args:
+            revision: The oldest store revision that running observers act on.
+            keep: Store revisions of stopped observers: their rules stay in the kernel.
+        """
+        self._read()
         oldest = self._store.rules_revision(revision)
-        for known in [rev for rev in self._tables if rev < oldest]:
+        kept = {self._store.rules_revision(rev) for rev in keep}
+        for known in [rev for rev in self._tables if rev < oldest and rev not in kept]:
             del self._tables[known]
-        for key in [key for key in self._sets if key[1] < oldest]:
+        for key in [key for key in self._sets if key[1] < oldest and key[1] not in kept]:
             del self._sets[key]
+        if oldest in self._tables:
+            # Made from a revision whose changes may go: it stands for the newest one that has the same rules.
+            made_from, table = self._tables[oldest]
+            self._tables[oldest] = max(made_from, revision), table
+        self._fans = FanCache()  # it holds on to the rules of its fans
 
     def _read(self) -> None:
         if not self._read_to:  # the log may no longer begin at revision 0

@@ -5,7 +5,7 @@ instant: what an observer learned never cuts the slab, each flow compares its ow
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 
 import numpy as np
@@ -25,7 +25,7 @@ from kflab.engine.types import Finished, Timing
 from kflab.errors import KflabError
 from kflab.kubectl.ages import instant
 from kflab.kubectl.complete import completions
-from kflab.lab import applying
+from kflab.lab import applying, pruning
 from kflab.lab.commands import (
     Apply,
     Command,
@@ -62,6 +62,9 @@ SLAB_NS = 500_000_000
 
 CUTS = frozenset({What.LISTENERS_CHANGED, What.ADDRESS_GONE})
 """Facts that change what requests meet."""
+
+NGINX_PROFILE = "v1.15.1"
+"""The release of ingress-nginx that controllers behave as."""
 
 SILENT_EVENTS = 10_000
 """Events without words that "next event" passes over at most."""
@@ -113,10 +116,11 @@ class Lab:
             self.wiring.add(entry)
         self.uncalled = self._entries.uncalled
         self.assumptions: tuple[tuple[str, str], ...] = (
-            *((found.assumption, f"{found.place}: {found.message}") for found in loaded.assumptions),
+            *((f"{found.assumption}: {found.message}", f"write it: {found.place}") for found in loaded.assumptions),
             *extra.assumptions,
             *self.plane.assumptions,
             *((text, "") for text in self._entries.skipped),
+            *self._modelling_assumptions(),
         )
         self.knowing = Knowing(self.store, self.plane.observers)
         self.sampler = Sampler()
@@ -135,6 +139,7 @@ class Lab:
         self._actions: list[Action] = sorted(spec.actions, key=lambda action: action.t_ns)
         self.journal = Journal(spec)
         self._random_kills = 0
+        self._prune_at_ns = pruning.EVERY_NS
         self._watchers: list[Callable[[Finished], None]] = []
         self.view = View(self)
         self.reopener = Reopener(self)
@@ -161,6 +166,32 @@ class Lab:
         if not self.spec.clients and not self.spec.url and any(isinstance(obj, Service) for obj in given):
             extra += made.client_pod(self.spec.namespace)
         return extra
+
+    def _modelling_assumptions(self) -> Iterator[tuple[str, str]]:
+        """What the lab takes for granted of things that are there."""
+        for controller in self.controllers.all():
+            images = {image for key in controller.pods for image in self._images(key)}
+            for image in sorted(images):
+                if not image.endswith(f":{NGINX_PROFILE}"):
+                    name = f"{controller.key.namespace}/{controller.key.name}"
+                    text = f"ingress controller {name} behaves as ingress-nginx {NGINX_PROFILE}"
+                    yield (f"{text}, though its image is {image}", "no other profile is modelled")
+        guessed: dict[Key, str] = {}
+        for key, runtime in self.plane.runtime.items():
+            pod = self.store.get(key)
+            if runtime.assumed and isinstance(pod, Pod):
+                ports = ", ".join(f"{port}/{protocol}" for protocol, port in runtime.listening)
+                guessed.setdefault(self.workload_of(pod) or key, ports)
+        for owner, ports in guessed.items():
+            yield (
+                f"{owner.kind} {owner.namespace}/{owner.name} declares no port: it listens on {ports or 'none'}, the "
+                "targetPorts of Services that select it",
+                "declare containerPorts, or annotate the pod with kflab.dev/listens",
+            )
+
+    def _images(self, key: Key) -> tuple[str, ...]:
+        pod = self.store.get(key)
+        return tuple(container.image for container in pod.spec.containers) if isinstance(pod, Pod) else ()
 
     # --- time -----------------------------------------------------------------------------------------------
 
@@ -189,6 +220,9 @@ class Lab:
                 self._hear(self.plane.step())
             self.plane.advance_clock(stop)
             self._engine_to(stop)
+            if stop >= self._prune_at_ns:
+                self._prune_at_ns = (stop // pruning.EVERY_NS + 1) * pruning.EVERY_NS
+                pruning.prune(self)
 
     def _engine_to(self, t_ns: int) -> None:
         self.engine.advance(t_ns)

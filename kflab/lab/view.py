@@ -235,12 +235,7 @@ class View:
             word, why = "luck", f"p = {p_value:.2f}, n = {n:,} connections"
         service = choosers[0].service
         title = service.name if service else band
-        since = max(
-            (lab.plane.observers[name].since_ns or 0)
-            for c in choosers
-            for name in c.observers
-            if name in lab.plane.observers
-        )
+        since = max(chooser.since_ns for chooser in choosers)
         return ShareGroup(title, band, n, since, None if unequal else p_value, word, why, tuple(rows))
 
     def _nodes(self, counts: Counts, bands: tuple[Band, ...]) -> tuple[NodeRow, ...]:

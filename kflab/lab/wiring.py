@@ -48,6 +48,8 @@ class Chooser:
     pod: Key | None = None
     """The ingress pod, for upstream choosers."""
     fan: Fan | None = None
+    since_ns: int = 0
+    """Since when it has these candidates."""
     picker: Pick = Pick.RANDOM
     service: Key | None = None
     """The Service whose endpoints are chosen."""
@@ -301,7 +303,7 @@ class Wiring:
         """Compile a chooser from what its observers know at `t_ns`."""
         compiled = getattr(self, f"_compile_{chooser.kind}")(chooser, t_ns)
         if compiled != chooser.fan:
-            chooser.fan = compiled
+            chooser.fan, chooser.since_ns = compiled, t_ns
             self._engine.set_pick(chooser.index, chooser.picker)
             self._engine.learn(chooser.index, t_ns, compiled)
 

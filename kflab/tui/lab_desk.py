@@ -131,6 +131,8 @@ class LabDesk(Screen[None]):
         self.follow_plan()
         self.tick()
         self.focus_pane(self.wish.view)
+        if self.ledger.selected_key is not None:
+            self.manifest.show_object(self.ledger.selected_key)
         self.set_interval(1 / frames, self.tick)
 
     def on_resize(self) -> None:
