@@ -126,6 +126,11 @@ class Store(Mutable):
         """Every change with a revision above `after`, in order."""
         return self._log[max(0, after - self._log_start) :]
 
+    @property
+    def log_start(self) -> int:
+        """Changes after this revision are kept, earlier ones are forgotten."""
+        return self._log_start
+
     def rules_revision(self, at: int | None = None) -> int:
         """How many changes to rule-making objects there were up to a revision (what the screen calls "rev")."""
         return bisect_right(self._rule_changes, self.revision if at is None else at)

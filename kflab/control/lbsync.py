@@ -171,6 +171,15 @@ class LbSync(Controller):
         balancer.versions.append((now, balancer.healthy()))
         self.core.observers[observer_name(balancer.service)].learn(now, self.core.store.revision)
 
+    def forget_before(self, t_ns: int) -> None:
+        """Drop what was over before `t_ns`: replaced target lists, and changes that every kube-proxy has passed."""
+        for balancer in self.balancers.values():
+            i = bisect_right(balancer.versions, t_ns, key=lambda version: version[0])
+            del balancer.versions[: max(0, i - 1)]
+        proxies = [o.revision for o in self.core.observers.values() if o.kind == "kube-proxy"]
+        if proxies:
+            del self._changes[: bisect_right(self._changes, min(proxies), key=lambda entry: entry[0])]
+
     # --- what may change answers ----------------------------------------------------------------------------
 
     def proxy_synced(self, node: str, old_revision: int, new_revision: int) -> None:

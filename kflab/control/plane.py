@@ -4,6 +4,7 @@ Time only moves when somebody calls `step` or `advance_clock`; commands act at t
 """
 
 import gc
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 from kflab.cluster.checkpoint import clone
@@ -244,6 +245,16 @@ class ControlPlane(Writes, Components):
             self.probes.recheck(worker)
 
     # --- checkpoints ----------------------------------------------------------------------------------------
+
+    # --- forgetting -----------------------------------------------------------------------------------------
+
+    def forget_before(self, t_ns: int) -> None:
+        """Drop what was over before `t_ns`: facts, and what observers and load balancers knew."""
+        facts = self.core.facts
+        del facts[: bisect_left(facts, t_ns, key=lambda fact: fact.t_ns)]
+        for observer in self.core.observers.values():
+            observer.forget_before(t_ns)
+        self.lb.forget_before(t_ns)
 
     def copy(self, signals: Signals | None = None) -> "ControlPlane":
         """An independent copy at this instant, sharing what is immutable.

@@ -15,7 +15,8 @@ EVERY_NS = 30_000_000_000
 """Simulated time between two clean-ups."""
 
 IN_FLIGHT_NS = 200_000_000_000
-"""A request may be answered, and only then sampled, this long after it began: NGINX's three tries of 60 s and a rest."""
+"""A request may be answered, and only then sampled, this long after it began: NGINX's three tries of 60 s, and a rest
+for the way."""
 
 RING_NS = 600_000_000_000
 """Rows kept for logs hold the cluster's history back this long at most; the sample of traces as long as it lasts."""
@@ -47,7 +48,7 @@ def prune(lab: "Lab") -> None:
             continue  # acts on its own health checks, not on a revision
         if not observer.running or not lab.running(observer.name):
             # Its rules stay as they are however long it is away: the compiled ones are kept, not the history.
-            _keep_rules(lab, observer, t_ns)
+            _keep_rules(lab, observer)
             continue
         known = observer.at(t_ns) or (observer.versions[0] if observer.versions else None)
         if known is not None:
@@ -56,10 +57,12 @@ def prune(lab: "Lab") -> None:
     lab.book.forget_before(revision, keep=stopped)
     lab.store.forget_before(revision)
     lab.plane.forget_before(t_ns)
+    lab.wiring.forget_old_configs()
     lab.reopener.forget_before(t_ns)
 
 
-def _keep_rules(lab: "Lab", observer: Observer, t_ns: int) -> None:
+def _keep_rules(lab: "Lab", observer: Observer) -> None:
+    """Compile what a stopped kube-proxy left in the kernel, while its past is still there."""
     if observer.kind == "kube-proxy" and observer.versions:
         lab.book.table(observer.revision)
 

@@ -108,7 +108,7 @@ class LabWorld:
         for histories in (self._listened, self._fates):
             for entries in histories.values():
                 i = bisect_right(entries, t_ns, key=lambda entry: entry[0])
-                del entries[: max(0, i - 1)]  # type: ignore[attr-defined]  # both are lists of (time, …)
+                del entries[: max(0, i - 1)]
         gone = [
             pod for pod, entries in self._listened.items()
             if len(entries) == 1 and entries[0][1] is None and pod not in self._lab.plane.runtime

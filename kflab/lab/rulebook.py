@@ -10,6 +10,7 @@ from kflab.cluster.store import Store
 from kflab.dataplane.fan_cache import FanCache
 from kflab.dataplane.iptables import RuleSet, ServiceTable, compile_service
 from kflab.dataplane.node_facts import NodeFacts
+from kflab.dataplane.modes import ModeRules, fan_in, rule_set_for
 from kflab.dataplane.packets import Packet
 from kflab.dataplane.proxy_config import ProxyConfig
 from kflab.dataplane.service_ports import ServiceRules
@@ -40,7 +41,7 @@ class RuleBook:
         """Store revision up to which `_slices_of` is complete."""
         self._tables: dict[int, tuple[int, ServiceTable]] = {}
         """Rules revision → (a store revision that has it, its table)."""
-        self._sets: dict[tuple[str, int], RuleSet] = {}
+        self._sets: dict[tuple[str, int], ModeRules] = {}
         self._fans = FanCache()
 
     def table(self, revision: int) -> ServiceTable:
@@ -71,7 +72,7 @@ class RuleBook:
         self._tables[wanted] = (revision, table)
         return table
 
-    def rule_set(self, node: str, revision: int) -> RuleSet:
+    def rule_set(self, node: str, revision: int) -> ModeRules:
         """What the kube-proxy on a node writes when it has seen a store revision."""
         key = (node, self._store.rules_revision(revision))
         found = self._sets.get(key)
@@ -80,12 +81,14 @@ class RuleBook:
                 self._sets.clear()
             obj = self._store.get(Key("Node", "", node), at=revision) or self._store.get(Key("Node", "", node))
             facts = node_facts(obj) if isinstance(obj, Node) else NodeFacts(node)
-            found = self._sets[key] = RuleSet(facts, self.config, self.table(revision), self._family)
+            found = rule_set_for(self.config.mode, facts, self.config, self.table(revision), self._family)
+            self._sets[key] = found
         return found
 
     def fan(self, node: str, revision: int, packet: Packet) -> FanOut:
         """Everything a node's rules may do with a first packet; equal for nodes that see it alike."""
-        return self._fans.fan(self.rule_set(node, revision), packet)
+        rules = self.rule_set(node, revision)
+        return self._fans.fan(rules, packet) if isinstance(rules, RuleSet) else fan_in(rules, packet)
 
     def slices(self, service: Key, revision: int) -> tuple[EndpointSlice, ...]:
         """A Service's EndpointSlices as of a store revision, in order of creation."""

@@ -415,6 +415,11 @@ class Wiring:
             self._configs[key] = config_at(self._store, self._book, controller, revision)
         return self._configs[key]
 
+    def forget_old_configs(self) -> None:
+        """Drop configurations made from revisions that no ingress pod is remembered to have acted on."""
+        known = {(name, rev) for name, observer in self._plane.observers.items() for _, rev in observer.versions}
+        self._configs = {key: config for key, config in self._configs.items() if key in known}
+
     def _controller_of(self, pod: Key) -> Controller | None:
         return next((c for c in self._controllers.all() if pod in c.pods), None)
 
