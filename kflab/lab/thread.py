@@ -48,9 +48,9 @@ CALM_AFTER_S = 2.0
 """When everything that lives as long as the screen has been made, and the garbage collector need not look at it again:
 a full collection of 130,000 objects held the interpreter for 80 to 100 ms, several times a minute."""
 
-FULL_COLLECTION = 500
+FULL_COLLECTION = 100
 """Collections of the middle generation before a full one (Python's default is 10): what a screen's caches hold still
-takes 45 ms to look through, and this makes it minutes instead of seconds between two."""
+takes 45 ms to look through, and this makes it a dozen seconds between two; more would let garbage pile up."""
 
 SWITCH_S = 0.001
 """How long the screen waits at most for the interpreter while this thread computes (Python's default is 5 ms, paid
