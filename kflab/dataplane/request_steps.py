@@ -10,6 +10,7 @@ from kflab.dataplane.lb import flow_hash as hash_of_flow
 from kflab.dataplane.lb import in_service, pick_target, profile_of, target_alternatives
 from kflab.dataplane.memory_view import KeptConnection, MemoryView
 from kflab.dataplane.nginx import Route
+from kflab.dataplane.modes import walk_in
 from kflab.dataplane.packets import Alternative, Hop, Packet, Verdict
 from kflab.dataplane.request_record import Request
 from kflab.dataplane.request_words import (
@@ -22,7 +23,7 @@ from kflab.dataplane.request_words import (
     short_pod,
 )
 from kflab.dataplane.rule_match import split_destination
-from kflab.dataplane.walk import Walk, walk
+from kflab.dataplane.walk import Walk
 from kflab.dataplane.world import ConfigInForce, LbInForce, RulesInForce, World, same_family
 from kflab.manifest.objects import Key
 
@@ -83,7 +84,7 @@ def ask_coredns(world: World, request: Request, found: Resolution, dns: ClusterD
         return Hop(1, where, node=request.node, mover="resolver", why=f"{why} (no kube-dns Service)", touches=touches)
     query = Packet(request.source, request.source_port, server, DNS_PORT, "UDP")
     known = world.ruleset_at(request.node, t_ns)
-    taken = walk(known.of(query.dst), query, draw) if known else None
+    taken = walk_in(known.of(query.dst), query, draw) if known else None
     return Hop(
         1,
         where,
@@ -179,7 +180,7 @@ def node_rules(
     def seen(chain: str, client: str, seconds: int) -> bool:
         return memory.seen(node, chain, client, seconds, t_ns)
 
-    taken = walk(known.of(packet.dst), packet, draw, recent=seen)
+    taken = walk_in(known.of(packet.dst), packet, draw, recent=seen)
     if taken.verdict is not Verdict.DNAT:
         return _not_delivered(known, node, packet, taken, t_ns)
     after, masked = _masquerade(world, node, taken, draw)

@@ -42,14 +42,23 @@ def _since(t_ns: int) -> str:
 
 
 def chain_path(walk: Walk) -> str:
-    """The chains of a walk, short: "KUBE-SERVICES → NODEPORTS → EXT → SVL → SEP"."""
-    short = []
-    for chain in walk.chains:
-        if chain == names.POSTROUTING:
-            continue
-        prefix = names.prefix_of(chain)
-        short.append((prefix[:-1] if prefix else chain).removeprefix("KUBE-"))
-    return " → ".join([f"KUBE-{short[0]}", *short[1:]]) if short else ""
+    """The chains of a walk, short: "KUBE-SERVICES → NODEPORTS → EXT → SVL → SEP".
+
+    nftables: "services → external → local → endpoint"; ipvs: "KUBE-SERVICES → virtual server 10.96.100.50:80".
+    """
+    short = [_short(chain) for chain in walk.chains if chain != names.POSTROUTING]
+    if not short:
+        return ""
+    return " → ".join([short[0], *(part.removeprefix("KUBE-") for part in short[1:])])
+
+
+def _short(chain: str) -> str:
+    if chain.startswith(("-t ", "-u ", "--sctp-service ")):
+        return f"virtual server {chain.rpartition(' ')[2]}"
+    if not chain.startswith("KUBE-"):
+        return chain.partition("-")[0]
+    prefix = names.prefix_of(chain)
+    return prefix[:-1] if prefix else chain
 
 
 def short_pod(pod: Key) -> str:

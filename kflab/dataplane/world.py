@@ -12,6 +12,7 @@ from kflab.dataplane.cni import BRIDGE, CniProfile, gateway
 from kflab.dataplane.dns import ClusterDns
 from kflab.dataplane.iptables import RuleSet, ServiceTable, compile_service
 from kflab.dataplane.lb import LbTarget, answers_health_check, target_nodes
+from kflab.dataplane.modes import ModeRules
 from kflab.dataplane.nginx_config import IngressConfig
 from kflab.dataplane.node_facts import NodeFacts
 from kflab.dataplane.packets import Packet, Verdict
@@ -28,14 +29,14 @@ SILENT = "silent"
 class RulesInForce:
     """A node's rules at some time."""
 
-    rules: RuleSet
+    rules: ModeRules
     revision: int
     """As the screen counts them ("rules rev 41")."""
     written_ns: int
-    rules_v6: RuleSet | None = None
+    rules_v6: ModeRules | None = None
     """The IPv6 proxier's rules, where the cluster has both families."""
 
-    def of(self, address: str) -> RuleSet:
+    def of(self, address: str) -> ModeRules:
         """The rules that an address's family meets."""
         return self.rules_v6 if self.rules_v6 is not None and ":" in address else self.rules
 

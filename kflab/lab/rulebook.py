@@ -9,8 +9,8 @@ from typing import cast
 from kflab.cluster.store import Store
 from kflab.dataplane.fan_cache import FanCache
 from kflab.dataplane.iptables import RuleSet, ServiceTable, compile_service
-from kflab.dataplane.node_facts import NodeFacts
 from kflab.dataplane.modes import ModeRules, fan_in, rule_set_for
+from kflab.dataplane.node_facts import NodeFacts
 from kflab.dataplane.packets import Packet
 from kflab.dataplane.proxy_config import ProxyConfig
 from kflab.dataplane.service_ports import ServiceRules

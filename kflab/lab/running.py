@@ -176,6 +176,8 @@ class Lab:
                     name = f"{controller.key.namespace}/{controller.key.name}"
                     text = f"ingress controller {name} behaves as ingress-nginx {NGINX_PROFILE}"
                     yield (f"{text}, though its image is {image}", "no other profile is modelled")
+        if self.book.config.mode == "ipvs":
+            yield ("IPVS's rr scheduler takes turns; traffic here draws with the same equal shares", "use another mode")
         guessed: dict[Key, str] = {}
         for key, runtime in self.plane.runtime.items():
             pod = self.store.get(key)
