@@ -251,7 +251,8 @@ def _screen(bench: Bench) -> None:
     when = f"simulated hours {found.early_hours:.2g} and {found.late_hours:.2g} at ×{found.speed:.0f} of ×100"
     bench.add(
         "g", "growth of resident memory", growth, "MB", when,
-        beside=f"{found.early_mb:.1f} → {found.late_mb:.1f} MB", target="< 5 MB", reached=growth < 5,
+        beside=f"{found.early_mb:.1f} → {found.late_mb:.1f} MB", target="< 5 MB from hour 1 to hour 3",
+        reached=None if bench.quick else growth < 5,
     )  # fmt: skip
     if bench.quick:
         bench.notes.append(

@@ -37,7 +37,7 @@ class Figure:
     """The baseline of the same run."""
     target: str = ""
     reached: bool | None = None
-    """None: no target, or its baseline was not measured in this run."""
+    """None: no target, or not to be judged by this run: its baseline is missing, or it was a quick one."""
 
 
 @dataclass(slots=True)
@@ -124,7 +124,7 @@ class Report:
                 value = f"{shown(figure.value):>10} {figure.unit}"
                 extra = "; ".join(text for text in (figure.beside, verdict(figure)) if text)
                 lines.append(f"  {figure.name:<{names}} {value:<22} {extra}".rstrip())
-                lines.append(f"  {'':<{names}} {'':10} {figure.means}".rstrip())
+                lines.append(f"      {figure.means}")
         lines += self._closing(figures)
         return "\n".join(lines) + "\n"
 
@@ -146,7 +146,7 @@ def verdict(figure: Figure) -> str:
     if not figure.target:
         return ""
     if figure.reached is None:
-        return f"target {figure.target}: its baseline was not measured in this run"
+        return f"target {figure.target}: this run cannot say"
     return f"target {figure.target}: {'reached' if figure.reached else 'MISSED'}"
 
 
