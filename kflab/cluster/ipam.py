@@ -151,9 +151,13 @@ class Allocator(Mutable):
                 return cidr
 
     def take_pod_ips(self, node: str, ips: tuple[str, ...]) -> None:
-        """Mark addresses as used by a given pod."""
-        for pod_range in self.pod_ranges.get(node, ()):
-            pod_range.taken.update(int(ip_address(ip)) for ip in ips)
+        """Mark addresses as used by a given pod, on whichever node's range they lie."""
+        numbers = {int(ip_address(ip)) for ip in ips}
+        ranges = self.pod_ranges.get(node, ())
+        for pod_range in ranges:
+            pod_range.taken.update(numbers)
+        strays = {number for number in numbers if not any(own.low <= number <= own.high for own in ranges)}
+        self.reserved_pod_ips |= strays  # another node may have their range: it must not hand them out again
 
     def allocate_pod_ips(self, node: str, pinned: str = "") -> tuple[str, ...]:
         """One address of each of the node's ranges; `pinned` replaces the first. () when a range is full."""

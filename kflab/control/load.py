@@ -101,7 +101,7 @@ class Loader:
         if used:
             text = f"nodes {', '.join(used[:5])}{' …' if len(used) > 5 else ''} made: pods run there, nobody gave them"
             self.core.assume(text, "give Node objects")
-            nodes += [made.used_node(name, i) for i, name in enumerate(used, 1)]
+            nodes += _nodes_of(used, pods)
         if not nodes:
             made_now = made.nodes()
             self._assume(made_now)
@@ -257,6 +257,35 @@ class Loader:
         self.core.create(rs, BY)
         known[rs.key] = rs
         self.core.assume(f"ReplicaSet {owner.name} made: {len(siblings)} pods name it as owner", "give the ReplicaSet")
+
+
+def _nodes_of(names: Sequence[str], pods: Sequence[Pod]) -> list[Node]:
+    """Nodes that given pods run on and nobody gave, with the address and the pod range that their pods show.
+
+    The range is the /24 around the pods' addresses (kube-controller-manager --node-cidr-mask-size-ipv4, default 24)
+    where pods of one node alone are in it; else one is invented.
+    """
+    hosts: dict[str, tuple[str, ...]] = {}
+    inside: dict[str, dict[str, None]] = {}
+    for pod in pods:
+        name = pod.spec.node_name
+        if pod.status.host_ips:
+            hosts.setdefault(name, pod.status.host_ips)
+        for ip in () if pod.spec.host_network else pod.status.pod_ips:
+            if ":" not in ip:
+                inside.setdefault(f"{ip.rpartition('.')[0]}.0/24", {})[name] = None
+    ranges: dict[str, str] = {}
+    for cidr, there in inside.items():
+        if len(there) == 1:
+            ranges.setdefault(next(iter(there)), cidr)
+    return [
+        replace(
+            made.used_node(name, i),
+            internal_ips=hosts.get(name, ()),
+            pod_cidrs=(ranges[name],) if name in ranges else (),
+        )
+        for i, name in enumerate(names, 1)
+    ]
 
 
 def finished(pod: Pod) -> bool:
