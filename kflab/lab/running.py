@@ -27,24 +27,18 @@ from kflab.kubectl.ages import instant
 from kflab.kubectl.complete import completions
 from kflab.lab import applying, pruning
 from kflab.lab.commands import (
-    Apply,
     Command,
     Finding,
     Kill,
-    KillRandom,
     Result,
-    Run,
-    Save,
-    Scale,
     SetLoad,
-    Start,
-    Stop,
 )
 from kflab.lab.controllers import Controllers
 from kflab.lab.entries import OUTSIDE_CLIENT, Entries, Entry, describe_traffic
 from kflab.lab.handle import Tab
 from kflab.lab.journal import Journal
 from kflab.lab.knowledge import Knowing
+from kflab.lab.obeying import Obeying
 from kflab.lab.records import Sampler, Totals
 from kflab.lab.reopening import Reopener
 from kflab.lab.rulebook import RuleBook
@@ -92,7 +86,7 @@ class Lab:
         loaded = applying.load_tabs(spec.tabs, spec.namespace)
         loaded.raise_errors()
         self.findings: tuple[Finding, ...] = tuple(applying.shown(found) for found in loaded.findings)
-        self._last_applied = {document.key: document.tree for document in loaded.documents}
+        self.last_applied = {document.key: document.tree for document in loaded.documents}
         self.store = Store()
         self.delays = Delays().with_overrides(spec.delays)
         proxy = next((o for o in loaded.objects if isinstance(o, KubeProxyConfiguration)), None)
@@ -101,8 +95,8 @@ class Lab:
         pins = Pins(pod_ips=spec.pins.pod_ips, lb_ips=spec.pins.load_balancer_ips)
         self.plane = ControlPlane(self.store, self.draws, self.delays, pins, signals, proxy)
         signals.plane = self.plane
+        self.client_pod: Key | None = None
         extra = self._made(loaded.objects)
-        self.client_pod = next((o.key for o in extra.objects if isinstance(o, Pod)), None)
         self.plane.load((*loaded.objects, *extra.objects), loaded.observed_keys, cold=spec.cold)
         if not spec.cold:
             self.plane.settle()
@@ -138,12 +132,12 @@ class Lab:
         self.load_factor = 1.0
         self._actions: list[Action] = sorted(spec.actions, key=lambda action: action.t_ns)
         self.journal = Journal(spec)
-        self._random_kills = 0
         self._prune_at_ns = pruning.EVERY_NS
         self._watchers: list[Callable[[Finished], None]] = []
         self.view = View(self)
         self.reopener = Reopener(self)
         self.terminal = Terminal(self)
+        self._obeying = Obeying(self)
 
     def _timing(self) -> Timing:
         """The data path's delays with the scenario's overrides."""
@@ -164,7 +158,9 @@ class Lab:
         extra += made.ingress_controllers(given)
         extra += made.coredns(given)
         if not self.spec.clients and not self.spec.url and any(isinstance(obj, Service) for obj in given):
-            extra += made.client_pod(self.spec.namespace)
+            self.client_pod = Key("Pod", self.spec.namespace, "client")
+            if not any(obj.key == self.client_pod for obj in given):  # a dump of a lab has it already
+                extra += made.client_pod(self.spec.namespace)
         return extra
 
     def _modelling_assumptions(self) -> Iterator[tuple[str, str]]:
@@ -219,7 +215,7 @@ class Lab:
         while self.t_ns < to_ns:
             stop = min(to_ns, (self.t_ns // self.slab_ns + 1) * self.slab_ns)
             while (due := self.plane.next_ns()) is not None and due <= stop:
-                self._hear(self.plane.step())
+                self.hear(self.plane.step())
             self.plane.advance_clock(stop)
             self._engine_to(stop)
             if stop >= self._prune_at_ns:
@@ -267,7 +263,7 @@ class Lab:
 
     # --- facts ----------------------------------------------------------------------------------------------
 
-    def _hear(self, facts: Sequence[Fact]) -> None:
+    def hear(self, facts: Sequence[Fact]) -> None:
         """Take in what happened: tell the engine, the knowledge tracker, the journal's hash and the views."""
         structural = False
         for fact in facts:
@@ -346,116 +342,15 @@ class Lab:
 
     def do(self, command: Command) -> Result:
         """Carry out a command now. Bad ones are answered, not raised."""
-        try:
-            return self._do(command)
-        except KflabError as error:
-            return Result(False, str(error))
+        return self._obeying.do(command)
 
-    def _do(self, command: Command) -> Result:
-        match command:
-            case Kill(pod, how):
-                return self._kill(pod, how)
-            case KillRandom():
-                return self._kill_random()
-            case Stop(component) | Start(component):
-                return self._switch(component, isinstance(command, Stop))
-            case Scale(workload, replicas):
-                self._begin("scale", workload, f"{workload.name} was scaled to {replicas}")
-                self.journal.add(self.t_ns, command)
-                self._hear(self.plane.scale(workload, replicas))
-                return Result(True, f"{workload.kind.lower()}.apps/{workload.name} scaled")
-            case Apply(texts):
-                return self._apply(texts)
-            case SetLoad(factor):
-                return self._set_load(factor)
-            case Save(name):
-                return self.journal.save(name, self)
-            case Run(line):
-                return self.terminal.run(line)
-            case _:
-                raise KflabError(f"{type(command).__name__} is for the player, not for the lab")
-
-    def _begin(self, kind: str, subject: Key | None, what: str, kubelet: str = "") -> None:
+    def begin(self, kind: str, subject: Key | None, what: str, kubelet: str = "") -> None:
+        """Something is about to be changed: follow who learns of it, and count anew."""
         self.knowing.open(self.t_ns, kind, subject, what, kubelet)
         self.since_event = Totals()
         self.event_rows_ns = self.t_ns
         self.lost_by_observer = {}
         self.view.restart_counts()
-
-    def _kill(self, key: Key, how: str) -> Result:
-        pod = self.store.get(key)
-        if not isinstance(pod, Pod):
-            return Result(False, f'pods "{key.name}" not found')
-        word = {"crash": "crashed", "delete": "was deleted", "force": "was force-deleted"}[how]
-        self._begin(how, key, f"{key.name} {word}", pod.spec.node_name)
-        self.journal.add(self.t_ns, Kill(key, how))
-        if how == "crash":
-            self._hear(self.plane.crash(key))
-            return Result(True, f"{key.name}: container exited with 137")
-        self._hear(self.plane.delete_pod(key, 0 if how == "force" else None))
-        return Result(True, f'pod "{key.name}" {"force " if how == "force" else ""}deleted')
-
-    def _kill_random(self) -> Result:
-        """Crash a ready application pod: an endpoint of a Service, outside kube-system, no ingress controller."""
-        endpoints = {
-            endpoint.target for obj in self.store.of_kind("EndpointSlice")
-            for endpoint in getattr(obj, "endpoints", ()) if endpoint.target and endpoint.ready is not False
-        }  # fmt: skip
-        pods = [
-            obj.key for obj in self.store.of_kind("Pod")
-            if isinstance(obj, Pod) and obj.status.ready and not obj.terminating and obj.key in endpoints
-            and obj.meta.namespace != "kube-system" and not self.controllers.is_pod(obj.key)
-        ]  # fmt: skip
-        if not pods:
-            return Result(False, "no ready application pod to crash")
-        chosen = pods[self.draws.control_between("random-kill", "lab", self._random_kills, 0, len(pods))]
-        self._random_kills += 1
-        return self._kill(chosen, "crash")
-
-    def _switch(self, component: str, stop: bool) -> Result:
-        word = "stopped" if stop else "started"
-        self._begin("stop" if stop else "start", self._component_key(component), f"{component} was {word}")
-        self.journal.add(self.t_ns, Stop(component) if stop else Start(component))
-        self._hear(self.plane.stop(component) if stop else self.plane.start(component))
-        return Result(True, f"{component} {word}")
-
-    @staticmethod
-    def _component_key(component: str) -> Key | None:
-        _, slash, node = component.partition("/")
-        return Key("Node", "", node) if slash else None
-
-    def _set_load(self, factor: float) -> Result:
-        if not 0 <= factor <= 1000:
-            return Result(False, f"load factor {factor:g} must be from 0 to 1000")
-        self.journal.add(self.t_ns, SetLoad(factor))
-        self.load_factor = factor
-        for wired in self.wiring.wired:
-            self.engine.set_rate(wired.entry.index, wired.entry.rate_rps * factor, self.t_ns)
-        return Result(True, f"load ×{factor:g}")
-
-    def _apply(self, texts: tuple[tuple[str, str], ...]) -> Result:
-        if not self.running("apiserver"):
-            host = "the connection to the server kflab was refused - did you specify the right host or port?"
-            return Result(False, host)
-        tabs = applying.with_texts(self.tabs, texts)
-        prepared = applying.prepare(tabs, self.spec.namespace, self.store, self._last_applied)
-        if prepared.refused:
-            first = prepared.refused[0]
-            more = f" (and {len(prepared.refused) - 1} more)" if len(prepared.refused) > 1 else ""
-            return Result(False, f"{first.message}{more}; nothing was applied", prepared.refused)
-        self.journal.add(self.t_ns, Apply(texts))
-        self.tabs = tabs
-        self._last_applied = prepared.applied
-        if prepared.objects:
-            names = ", ".join(str(obj.key) for obj in prepared.objects[:3])
-            more = f" and {len(prepared.objects) - 3} more" if len(prepared.objects) > 3 else ""
-            self._begin("apply", prepared.objects[0].key, f"{names}{more} was applied")
-            self._hear(self.plane.apply(prepared.objects))
-        text = f"{prepared.configured} configured, {prepared.created} created, {prepared.unchanged} unchanged"
-        if prepared.removed:
-            gone = ", ".join(str(key) for key in prepared.removed)
-            text += f"; {gone} left the text and stays in the cluster (apply deletes nothing)"
-        return Result(True, text)
 
     # --- questions ------------------------------------------------------------------------------------------
 

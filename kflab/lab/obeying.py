@@ -1,0 +1,125 @@
+"""Carrying out commands: each at the lab's present instant, recorded, and told to whoever follows what happens."""
+
+from typing import TYPE_CHECKING
+
+from kflab.errors import KflabError
+from kflab.lab import applying
+from kflab.lab.commands import Apply, Command, Kill, KillRandom, Result, Run, Save, Scale, SetLoad, Start, Stop
+from kflab.manifest.objects import Key, Pod
+
+if TYPE_CHECKING:
+    from kflab.lab.running import Lab
+
+
+class Obeying:
+    """Does what a command says, on one lab."""
+
+    def __init__(self, lab: "Lab") -> None:
+        self._lab = lab
+        self._random_kills = 0
+
+    def do(self, command: Command) -> Result:
+        """Carry out a command now. Bad ones are answered, not raised."""
+        try:
+            return self._do(command)
+        except KflabError as error:
+            return Result(False, str(error))
+
+    def _do(self, command: Command) -> Result:
+        match command:
+            case Kill(pod, how):
+                return self._kill(pod, how)
+            case KillRandom():
+                return self._kill_random()
+            case Stop(component) | Start(component):
+                return self._switch(component, isinstance(command, Stop))
+            case Scale(workload, replicas):
+                self._lab.begin("scale", workload, f"{workload.name} was scaled to {replicas}")
+                self._lab.journal.add(self._lab.t_ns, command)
+                self._lab.hear(self._lab.plane.scale(workload, replicas))
+                return Result(True, f"{workload.kind.lower()}.apps/{workload.name} scaled")
+            case Apply(texts):
+                return self._apply(texts)
+            case SetLoad(factor):
+                return self._set_load(factor)
+            case Save(name):
+                return self._lab.journal.save(name, self._lab)
+            case Run(line):
+                return self._lab.terminal.run(line)
+            case _:
+                raise KflabError(f"{type(command).__name__} is for the player, not for the lab")
+
+    def _kill(self, key: Key, how: str) -> Result:
+        pod = self._lab.store.get(key)
+        if not isinstance(pod, Pod):
+            return Result(False, f'pods "{key.name}" not found')
+        word = {"crash": "crashed", "delete": "was deleted", "force": "was force-deleted"}[how]
+        self._lab.begin(how, key, f"{key.name} {word}", pod.spec.node_name)
+        self._lab.journal.add(self._lab.t_ns, Kill(key, how))
+        if how == "crash":
+            self._lab.hear(self._lab.plane.crash(key))
+            return Result(True, f"{key.name}: container exited with 137")
+        self._lab.hear(self._lab.plane.delete_pod(key, 0 if how == "force" else None))
+        return Result(True, f'pod "{key.name}" {"force " if how == "force" else ""}deleted')
+
+    def _kill_random(self) -> Result:
+        """Crash a ready application pod: an endpoint of a Service, outside kube-system, no ingress controller."""
+        endpoints = {
+            endpoint.target for obj in self._lab.store.of_kind("EndpointSlice")
+            for endpoint in getattr(obj, "endpoints", ()) if endpoint.target and endpoint.ready is not False
+        }  # fmt: skip
+        pods = [
+            obj.key for obj in self._lab.store.of_kind("Pod")
+            if isinstance(obj, Pod) and obj.status.ready and not obj.terminating and obj.key in endpoints
+            and obj.meta.namespace != "kube-system" and not self._lab.controllers.is_pod(obj.key)
+        ]  # fmt: skip
+        if not pods:
+            return Result(False, "no ready application pod to crash")
+        chosen = pods[self._lab.draws.control_between("random-kill", "lab", self._random_kills, 0, len(pods))]
+        self._random_kills += 1
+        return self._kill(chosen, "crash")
+
+    def _switch(self, component: str, stop: bool) -> Result:
+        word = "stopped" if stop else "started"
+        self._lab.begin("stop" if stop else "start", self._component_key(component), f"{component} was {word}")
+        self._lab.journal.add(self._lab.t_ns, Stop(component) if stop else Start(component))
+        self._lab.hear(self._lab.plane.stop(component) if stop else self._lab.plane.start(component))
+        return Result(True, f"{component} {word}")
+
+    @staticmethod
+    def _component_key(component: str) -> Key | None:
+        _, slash, node = component.partition("/")
+        return Key("Node", "", node) if slash else None
+
+    def _set_load(self, factor: float) -> Result:
+        if not 0 <= factor <= 1000:
+            return Result(False, f"load factor {factor:g} must be from 0 to 1000")
+        self._lab.journal.add(self._lab.t_ns, SetLoad(factor))
+        self._lab.load_factor = factor
+        for wired in self._lab.wiring.wired:
+            self._lab.engine.set_rate(wired.entry.index, wired.entry.rate_rps * factor, self._lab.t_ns)
+        return Result(True, f"load ×{factor:g}")
+
+    def _apply(self, texts: tuple[tuple[str, str], ...]) -> Result:
+        if not self._lab.running("apiserver"):
+            host = "the connection to the server kflab was refused - did you specify the right host or port?"
+            return Result(False, host)
+        tabs = applying.with_texts(self._lab.tabs, texts)
+        prepared = applying.prepare(tabs, self._lab.spec.namespace, self._lab.store, self._lab.last_applied)
+        if prepared.refused:
+            first = prepared.refused[0]
+            more = f" (and {len(prepared.refused) - 1} more)" if len(prepared.refused) > 1 else ""
+            return Result(False, f"{first.message}{more}; nothing was applied", prepared.refused)
+        self._lab.journal.add(self._lab.t_ns, Apply(texts))
+        self._lab.tabs = tabs
+        self._lab.last_applied = prepared.applied
+        if prepared.objects:
+            names = ", ".join(str(obj.key) for obj in prepared.objects[:3])
+            more = f" and {len(prepared.objects) - 3} more" if len(prepared.objects) > 3 else ""
+            self._lab.begin("apply", prepared.objects[0].key, f"{names}{more} was applied")
+            self._lab.hear(self._lab.plane.apply(prepared.objects))
+        text = f"{prepared.configured} configured, {prepared.created} created, {prepared.unchanged} unchanged"
+        if prepared.removed:
+            gone = ", ".join(str(key) for key in prepared.removed)
+            text += f"; {gone} left the text and stays in the cluster (apply deletes nothing)"
+        return Result(True, text)
