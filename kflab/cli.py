@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import gc
 import io
 import math
 import os
@@ -21,13 +22,27 @@ examples:
   kflab trace https://api.example.com/products
   kflab trace http://cart:8080/ --from default/client -f shop/
   kflab rules --node node-a | grep product-service
+  iptables-save | kflab trace 10.96.0.1:443 --rules - --node 10.0.0.5
+  kflab drift --rules node-a.iptables --node node-a -f cluster.yaml
   kflab get svc,ep -A -o wide
   kflab scenarios                        list what is built in
 
 exit status: 0 all well; 1 an expectation or check did not hold; 2 bad usage or input.
 """
 
-COMMANDS = ("replay", "trace", "rules", "get", "describe", "scenarios", "bench", "conform", "verify", "screenshots")
+COMMANDS = (
+    "replay",
+    "trace",
+    "rules",
+    "get",
+    "describe",
+    "scenarios",
+    "bench",
+    "conform",
+    "verify",
+    "drift",
+    "screenshots",
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -92,6 +107,13 @@ def _parser() -> argparse.ArgumentParser:
     trace.add_argument("--from", dest="source", default="client", metavar="client|NS/POD|node/NAME")
     trace.add_argument("-X", "--method", default="GET")
     trace.add_argument("-o", "--output", default="text", choices=("text", "json"))
+    trace.add_argument(
+        "--rules", default="", metavar="FILE|-", help="walk a real node's iptables-save instead of kflab's own rules"
+    )
+    trace.add_argument("--node", default="", metavar="NAME|IP,…", help="with --rules: the node, or its own addresses")
+    trace.add_argument("--in-interface", default="", metavar="IF", help="with --rules: where packets come in")
+    trace.add_argument("--out-interface", default="", metavar="IF", help="with --rules: where packets go out")
+    trace.add_argument("--ipsets", default="", metavar="FILE", help="with --rules: the node's ipset save")
     trace.set_defaults(run=_trace)
 
     rules = commands.add_parser(
@@ -119,7 +141,16 @@ def _parser() -> argparse.ArgumentParser:
     bench = commands.add_parser("bench", help="measure kflab on this machine")
     bench.add_argument("--json", action="store_true")
     bench.add_argument("--only", default="", help="letters of the workloads to run, e.g. abd")
+    bench.add_argument("--quick", action="store_true", help="smaller: no 5,000 nodes, 50 keys, minutes for hours")
+    bench.add_argument("--paused", type=float, default=30.0, metavar="SECONDS", help="how long to watch a held lab")
     bench.set_defaults(run=_bench)
+
+    drift = commands.add_parser("drift", help="hold a real node's iptables-save against what manifests imply")
+    drift.add_argument("--rules", required=True, metavar="FILE|-", help="the node's iptables-save or ip6tables-save")
+    drift.add_argument("--node", required=True, help="which node of the manifests it is")
+    _manifest_options(drift, files=True)
+    drift.add_argument("--scenario", default="", help="a scenario instead of manifests")
+    drift.set_defaults(run=_drift)
 
     screenshots = commands.add_parser("screenshots", help="make the pictures of the README from real runs, as SVG")
     screenshots.add_argument("folder", nargs="?", default="screenshots", metavar="DIR")
@@ -230,7 +261,18 @@ def _speed(speed: float | None) -> float | None:
     return speed
 
 
+def _start_quickly() -> None:
+    """Let nothing hold up the first frame: imports make garbage nobody has to look for, and one thread does for BLAS.
+
+    `LabThread` turns collection on again two seconds after it started.
+    """
+    gc.disable()
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
 def _open(args: argparse.Namespace) -> int:
+    if _interactive():
+        _start_quickly()
     speed = _speed(args.speed)
     scenario = _scenario(args.what or ["overview"], args)
     if not _interactive():
@@ -253,6 +295,8 @@ def _screen(scenario, speed: float, theme: str | None, ascii_only: bool) -> int:
 
 
 def _replay(args: argparse.Namespace) -> int:
+    if _interactive() and not args.plain and args.output == "text":
+        _start_quickly()
     speed = _speed(args.speed)
     scenario = _scenario([args.what], args)
     if args.duration is not None:
@@ -274,11 +318,43 @@ def _sources(args: argparse.Namespace) -> list[str]:
 
 
 def _trace(args: argparse.Namespace) -> int:
+    if args.rules:
+        return _trace_rules(args)
+    only = next((name for name in ("node", "in_interface", "out_interface", "ipsets") if getattr(args, name)), "")
+    if only:
+        raise KflabError(f"--{only.replace('_', '-')} belongs to --rules FILE")
     from kflab.lab.running import Lab
     from kflab.scenario.tracing import trace
 
     scenario = _scenario(_sources(args), args)
     return trace(Lab(scenario.spec), args.url, args.source, args.method, args.output, sys.stdout)
+
+
+def _trace_rules(args: argparse.Namespace) -> int:
+    from kflab.lab.running import Lab
+    from kflab.scenario.tracing_rules import RulesAsked, trace_rules
+
+    def lab() -> Lab:
+        return Lab(_scenario(_sources(args), args).spec)
+
+    if not args.node:
+        raise KflabError("--rules needs --node: the node's name in the manifests, or its own addresses (10.0.0.5,…)")
+    _one_stdin([*args.filename, args.rules, args.ipsets])
+    asked = RulesAsked(args.rules, args.node, args.in_interface, args.out_interface, args.ipsets)
+    streams = (sys.stdin, sys.stdout)
+    return trace_rules(lab, asked, args.url, args.source, args.method, args.output, streams)
+
+
+def _one_stdin(files: Sequence[str]) -> None:
+    if files.count("-") > 1:
+        raise KflabError("standard input can be read once: give a file for the other -")
+
+
+def _drift(args: argparse.Namespace) -> int:
+    from kflab.proof.drift import drift
+
+    _one_stdin([*args.filename, args.rules])
+    return drift(_scenario(_sources(args), args), args.rules, args.node, sys.stdin, sys.stdout)
 
 
 def _rules(args: argparse.Namespace) -> int:
@@ -346,7 +422,7 @@ def _scenarios(args: argparse.Namespace) -> int:
 def _bench(args: argparse.Namespace) -> int:
     from kflab.bench.report import run
 
-    return run(args.only, args.json, sys.stdout)
+    return run(args.only, args.json, sys.stdout, quick=args.quick, paused_s=args.paused)
 
 
 def _screenshots(args: argparse.Namespace) -> int:

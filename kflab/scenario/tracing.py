@@ -16,7 +16,15 @@ LONGEST_NS = 200_000_000_000
 
 
 def trace(lab: Lab, url: str, source: str, method: str, output: str, out: TextIO) -> int:
-    """Print one request's way.
+    """Print one request's way; see `traced`."""
+    found = traced(lab, url, source, method)
+    text = render_json(found) if output == "json" else render_text(found)
+    out.write(text if text.endswith("\n") else text + "\n")
+    return exits.OK
+
+
+def traced(lab: Lab, url: str, source: str, method: str) -> RequestTrace:
+    """One request's way.
 
     Without a URL, or with the URL of a stream, it is request 0 of that stream, run until it is answered; any other
     request is sent once by the walker.
@@ -33,12 +41,8 @@ def trace(lab: Lab, url: str, source: str, method: str, output: str, out: TextIO
     if stream is None and not url:
         raise KflabError("no traffic from outside in these manifests: give a URL to trace")
     if stream is not None and stream.rate_rps > 0:
-        found = first_request(lab, stream.index)
-    else:
-        found = lab.reopener.send(lab.reopener.request_for(url, method, caller), source)
-    text = render_json(found) if output == "json" else render_text(found)
-    out.write(text if text.endswith("\n") else text + "\n")
-    return exits.OK
+        return first_request(lab, stream.index)
+    return lab.reopener.send(lab.reopener.request_for(url, method, caller), source)
 
 
 def first_request(lab: Lab, stream: int) -> RequestTrace:

@@ -1,0 +1,151 @@
+"""Rules of others (Docker, a CNI plugin, a firewall) that change what becomes of Service traffic on a node.
+
+Found by trying: packets to every Service port are walked through the dump as it is, and through the dump without the
+rules of others. Where the answers differ, the rule that made the difference is named.
+"""
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import Final
+
+from kflab.dataplane.addresses import IPV4, family_of
+from kflab.dataplane.dump import Dump, DumpChain
+from kflab.dataplane.dump_match import Known
+from kflab.dataplane.dump_walk import Case, Exploration, Fate, Outcome, Step, explore
+from kflab.dataplane.node_facts import NodeFacts
+from kflab.dataplane.packets import Packet
+from kflab.proof.drift_view import Found, NodeView, PortView, foreign
+
+MOST_PACKETS: Final = 600
+"""Packets tried; more would add Services, hardly rules."""
+
+CLIENTS: Final = {IPV4: "203.0.113.45", "IPv6": "2001:db8:ffff::45"}
+"""A caller outside (RFC 5737, RFC 3849)."""
+
+_SOURCE_PORT: Final = 40000
+
+
+def foreign_changes(
+    view: NodeView, facts: NodeFacts, pods: Sequence[str], family: str
+) -> tuple[list[Found], list[str]]:
+    """Name rules of others that change answers.
+
+    Args:
+        view: The node.
+        facts: Its addresses.
+        pods: Addresses of pods on it.
+        family: IPv4 or IPv6.
+
+    Returns:
+        What changes for certain, and notes on what may change.
+    """
+    dump = view.dump
+    others = [(chain.table, chain.name, rule.line) for chain, rule in foreign(dump)]
+    dropping = any(chain.policy == "DROP" for chains in dump.tables.values() for chain in chains.values())
+    if not others and not dropping:
+        return [], []
+    alone = _accepting(dump.without(others))
+    known = Known(facts.name, (*facts.ips, *facts.extra_ips))
+    changed: dict[Found, list[str]] = {}
+    doubtful: dict[int, str] = {}
+    tried = 0
+    for port, packet in _packets(view, facts, pods, family):
+        tried += 1
+        if tried > MOST_PACKETS:
+            break
+        real, bare = explore(dump, packet, known), explore(alone, packet, known)
+        wanted = _shares(bare.cases[0].outcomes) if len(bare.cases) == 1 else {}
+        for case in real.cases:
+            if _shares(case.outcomes) == wanted:
+                continue
+            culprit = _culprit(case, wanted)
+            if culprit is None:
+                continue
+            if len(real.cases) > 1:
+                for question in real.questions:
+                    doubtful.setdefault(question.step.rule.line, question.what)
+                continue
+            text = f"{packet.source} → {packet.destination} {packet.protocol} ({port.name}) {_told(culprit, bare)}"
+            changed.setdefault(_place(culprit, dump, real), []).append(text)
+    certain = [
+        Found(place.line, f"{place.text} changes the answer: {texts[0]}" + _more(len(texts) - 1))
+        for place, texts in sorted(changed.items())
+    ]
+    notes = []
+    if doubtful:
+        first, what = next(iter(sorted(doubtful.items())))
+        others_too = f" and {len(doubtful) - 1} more" if len(doubtful) > 1 else ""
+        notes.append(f"undecided rules may change answers: {dump.place(first)} ({what}){others_too}")
+    if tried > MOST_PACKETS:
+        notes.append(f"rules of others were tried with {MOST_PACKETS} packets, not with every Service port")
+    return certain, notes
+
+
+def _more(n: int) -> str:
+    return f" (and {n} more)" if n else ""
+
+
+def _accepting(dump: Dump) -> Dump:
+    """The same with every policy ACCEPT."""
+    tables = {
+        table: {
+            name: DumpChain(table, name, chain.line, chain.policy and "ACCEPT", chain.counters, chain.rules)
+            for name, chain in chains.items()
+        }
+        for table, chains in dump.tables.items()
+    }
+    return Dump(dump.name, dump.family, tables, dump.remarks)
+
+
+def _packets(view: NodeView, facts: NodeFacts, pods: Sequence[str], family: str) -> Iterator[tuple[PortView, Packet]]:
+    """To every address of every Service port: from a pod of the node, from the node, from outside."""
+    node = facts.primary_ip(family)
+    pod = next((ip for ip in pods if family_of(ip) == family), "")
+    outside = CLIENTS[family]
+    for port in view.ports.values():
+        for kind, found in port.addresses.items():
+            for at in found:
+                address, _, number = at.rpartition(":")
+                for source in (pod, node) if kind == "cluster IP" else (outside, pod):
+                    if source:
+                        packet = Packet(source, _SOURCE_PORT, address.strip("[]"), int(number), port.protocol.upper())
+                        yield port, packet
+        if port.node_port and node:
+            yield port, Packet(outside, _SOURCE_PORT, node, port.node_port, port.protocol.upper())
+
+
+def _shares(outcomes: Sequence[Outcome]) -> dict[tuple[object, ...], Fraction]:
+    found: dict[tuple[object, ...], Fraction] = {}
+    for outcome in outcomes:
+        found[outcome.result] = found.get(outcome.result, Fraction(0)) + outcome.chance
+    return found
+
+
+def _culprit(case: Case, wanted: dict[tuple[object, ...], Fraction]) -> Outcome | None:
+    """The first outcome that would not be without the rules of others."""
+    return next((outcome for outcome in case.outcomes if outcome.result not in wanted), None)
+
+
+def _place(outcome: Outcome, dump: Dump, explored: Exploration) -> Found:
+    step = outcome.decided_by or _entry(outcome)
+    if step is None:
+        return Found(0, outcome.why or "a policy")
+    return Found(step.rule.line, f"{step.table} {step.text()}")
+
+
+def _entry(outcome: Outcome) -> Step | None:
+    """The last step on the way that is not kube-proxy's: it sent the packet elsewhere."""
+    own = [step for step in outcome.path if not step.chain.startswith("KUBE-")]
+    return next((step for step in reversed(own) if not step.rule.target.startswith("KUBE-")), None)
+
+
+def _told(outcome: Outcome, bare: Exploration) -> str:
+    usual = bare.cases[0].outcomes[0] if bare.cases else None
+    return f"{_end(outcome)}, where kube-proxy's rules alone: {_end(usual) if usual else 'nothing'}"
+
+
+def _end(outcome: Outcome) -> str:
+    if outcome.fate is not Fate.PASSED:
+        return outcome.fate.value
+    source = {"": "", "masquerade": ", masqueraded"}.get(outcome.source, f", from {outcome.source}")
+    return f"reaches {outcome.packet.destination}{source}"
