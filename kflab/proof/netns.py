@@ -147,13 +147,13 @@ class Netns:
         said = " ".join((done.stderr or done.stdout).split())
         return said or f"exit code {done.returncode}"
 
-    def ip(self, lines: Sequence[str], others: Sequence["Netns"] = ()) -> None:
-        """Run `ip` commands in here.
+    def ip(self, lines: Sequence[str], others: Sequence["Netns"] = (), family: str = "-4") -> None:
+        """Run `ip` commands in here, of family -4 or -6.
 
         Raises:
             KflabError: With what ip said.
         """
-        said = self.run(("ip", "-batch", "-"), "".join(f"{line}\n" for line in lines), others)
+        said = self.run(("ip", family, "-batch", "-"), "".join(f"{line}\n" for line in lines), others)
         if said:
             raise KflabError(f"cannot build {self.name}: ip: {said}")
 

@@ -33,6 +33,9 @@ _LAST_PORT: Final = 29_999
 _DESCRIPTORS: Final = 4096
 """Open files wished for: namespaces, servers, and two sockets for each call under way."""
 
+_IPV6_FREEBIND: Final = 78
+"""linux/in6.h; the socket module does not have it."""
+
 _KINDS: Final = {"TCP": socket.SOCK_STREAM, "UDP": socket.SOCK_DGRAM}
 
 _PROBLEMS: Final = {
@@ -120,7 +123,6 @@ class Wires:
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
         self._next_port: dict[int, int] = {}
-        self._family = socket.AF_INET
         self.calls = 0
         """Calls made."""
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -256,6 +258,8 @@ class Wires:
         """Take the next source port of the namespace."""
         if call.protocol == "TCP":  # past connections may still wait in TIME_WAIT
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if ":" in call.address:  # an address of a range that is routed here, but on no interface
+            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
         if call.device:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, call.device.encode("ascii"))
         for _ in range(64):

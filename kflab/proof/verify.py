@@ -23,9 +23,9 @@ from kflab.exits import FAILED, OK, USAGE
 from kflab.proof.netns import missing, tool
 from kflab.proof.netns_calls import DELIVERED, DROPPED, IN_FLIGHT, Answer, Call, Wires
 from kflab.proof.netns_layout import Layout
-from kflab.proof.verify_cluster import Cluster, cluster_of
+from kflab.proof.verify_cluster import Cluster, clusters_of
 from kflab.proof.verify_expect import OWN, Branch, Oracle, Outcome, Seen, merged
-from kflab.proof.verify_modes import LOADERS, TOOLS, rules_of
+from kflab.proof.verify_modes import loader, rules_of, tools
 from kflab.proof.verify_pairs import SPOKEN, Pair, Source, crowd_range, destinations, pairs
 from kflab.proof.verify_stats import FALSE_ALARM, connections_to_see_all, fits
 from kflab.scenario.format import Scenario
@@ -71,15 +71,20 @@ def verify(scenario: Scenario, mode: str, out: TextIO, rewrite: Rewrite | None =
     Returns:
         0 if every pair agrees, 1 if any does not, 2 where this machine cannot tell.
     """
-    lacking = missing(TOOLS[mode])
+    lacking = missing(tools(mode))
+    clusters = () if lacking else clusters_of(scenario)
+    lacking = lacking or missing(tools(mode, [cluster.family for cluster in clusters]))
     if lacking:
         out.write(f"kflab verify: {lacking}\n")
         return USAGE
-    return verify_cluster(cluster_of(scenario), mode, out, rewrite)
+    if not clusters:
+        out.write("kflab verify: nothing to ask: no Service here has a cluster IP\n")
+        return USAGE
+    return max(verify_cluster(cluster, mode, out, rewrite) for cluster in clusters)
 
 
 def verify_cluster(cluster: Cluster, mode: str, out: TextIO, rewrite: Rewrite | None = None) -> int:
-    """Compare a cluster with the kernel; see `verify`."""
+    """Compare a cluster with the kernel, in its address family; see `verify`."""
     found, unspoken = destinations(cluster)
     crowd = crowd_range(cluster)
     rules = rules_of(cluster.rules, mode)
@@ -89,9 +94,9 @@ def verify_cluster(cluster: Cluster, mode: str, out: TextIO, rewrite: Rewrite | 
         texts = {name: own.text() for name, own in rules.items()}
         if rewrite is not None:
             texts = {name: rewrite(name, text) for name, text in texts.items()}
-        refused = layout.load(texts, LOADERS[mode])
+        refused = layout.load(texts, loader(mode, cluster.family))
         if refused:
-            return _refusals(refused, mode, out)
+            return _refusals(refused, loader(mode, cluster.family)[0], out)
         for pod in cluster.pods:
             for protocol, port in pod.listening:
                 if protocol in SPOKEN:
@@ -103,13 +108,14 @@ def verify_cluster(cluster: Cluster, mode: str, out: TextIO, rewrite: Rewrite | 
         out.write(f"✖ {line}\n")
     if unspoken:
         out.write(f"not compared: {unspoken} Service ports of other protocols than {' and '.join(SPOKEN)}\n")
-    out.write(f"{plan.agreeing} pairs agree, {plan.disagreeing} disagree ({calls} calls; {_versions(mode)})\n")
+    out.write(
+        f"{plan.agreeing} pairs agree, {plan.disagreeing} disagree ({calls} calls; {_versions(mode, cluster.family)})\n"
+    )
     return FAILED if lines else OK
 
 
-def _refusals(refused: Mapping[str, str], mode: str, out: TextIO) -> int:
+def _refusals(refused: Mapping[str, str], name: str, out: TextIO) -> int:
     """A tool did not take the rules: the kernel may lack something, or the text is wrong."""
-    name = LOADERS[mode][0]
     for said in refused.values():
         if any(words in said.lower() for words in _LACKS):
             out.write(f"kflab verify: the kernel lacks what {name} needs: {said}\n")
@@ -120,8 +126,8 @@ def _refusals(refused: Mapping[str, str], mode: str, out: TextIO) -> int:
     return FAILED
 
 
-def _versions(mode: str) -> str:
-    name = TOOLS[mode][-1]
+def _versions(mode: str, family: str) -> str:
+    name = loader(mode, family)[0]
     said = subprocess.run((tool(name), "--version"), capture_output=True, text=True, check=False).stdout.strip()
     return f"{said or name}; Linux {os.uname().release}"
 
@@ -161,8 +167,10 @@ class _Plan:
         self._oracle = oracle
         self._trials: list[_Trial] = []
         self._lanes: list[list[_Step]] = []
-        self._affine: list[list[_Step]] = []
-        """Lanes whose calls depend on what affinity remembers."""
+        self._lasting: list[list[_Step]] = []
+        """One lane per source: all its calls to what has affinity."""
+        self._new: list[list[_Step]] = []
+        """Lanes of one-time clients of what has affinity."""
         self._crowd = (str(address) for address in ip_network(crowd).hosts())
         self.disagreeing = self.agreeing = 0
         self._bound = FALSE_ALARM / max(1, 3 * len(all_pairs))
@@ -182,7 +190,7 @@ class _Plan:
             lasting.setdefault(pair.source, []).extend(_Step(trial, pair, False) for _ in range(FEWEST))
             if pair.source.kind == "client" and len(expected) > 1:
                 self._new_clients(pair)
-        self._affine[:0] = lasting.values()
+        self._lasting.extend(lasting.values())
         callers = Counter(trial.pool for trial, _ in free)
         for trial, pair in free:
             n = FEWEST
@@ -208,14 +216,18 @@ class _Plan:
         n = max(POOLED // 2, connections_to_see_all(list(expected.values()), self._bound)) if len(expected) > 1 else 1
         for _ in range(n):
             once = Pair(Source("client", address, "", address), pair.destination, pair.node)
-            self._affine.append([_Step(trial, once, True), _Step(trial, once, False)])
+            self._new.append([_Step(trial, once, True), _Step(trial, once, False)])
             address = next(self._crowd)
 
     # --- calling -----------------------------------------------------------------------------------------------
 
     def call(self, layout: Layout, wires: Wires) -> None:
         """Make all calls and note what came of them."""
-        for lanes, in_flight in ((self._affine, AFFINE_LANES), (self._lanes, IN_FLIGHT)):
+        batches = [(self._new, AFFINE_LANES), (self._lanes, IN_FLIGHT)]
+        for first in range(0, len(self._lasting), AFFINE_LANES):
+            # A source's entries must outlive its lane, so nobody else comes meanwhile.
+            batches.append((self._lasting[first : first + AFFINE_LANES], AFFINE_LANES))
+        for lanes, in_flight in batches:
             answers = wires.run([[_call(step, layout) for step in lane] for lane in lanes], in_flight)
             for lane, came in zip(lanes, answers, strict=True):
                 memory: set[Seen] = set()

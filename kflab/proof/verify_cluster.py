@@ -1,7 +1,8 @@
 """The cluster that verify builds: who is where, what listens, and which rules each node has."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from ipaddress import ip_network
 
 from kflab.cluster.ipam import Pins
 from kflab.cluster.store import Store
@@ -9,7 +10,7 @@ from kflab.control import made
 from kflab.control.delays import Delays
 from kflab.control.plane import ControlPlane
 from kflab.control.runtime import Ports
-from kflab.dataplane.addresses import IPV4, contains, family_of
+from kflab.dataplane.addresses import IPV4, IPV6, contains, family_of
 from kflab.dataplane.cni import ROUTED
 from kflab.dataplane.iptables import RuleSet
 from kflab.dataplane.node_facts import NodeFacts
@@ -18,12 +19,9 @@ from kflab.dataplane.world import StaticWorld
 from kflab.draws import Draws
 from kflab.errors import KflabError
 from kflab.manifest.loader import load
-from kflab.manifest.objects import Key, KubeObject, KubeProxyConfiguration, Node, Pod
+from kflab.manifest.objects import Key, KubeProxyConfiguration, Node, Pod
 from kflab.manifest.sources import SourceText
 from kflab.scenario.format import Scenario
-
-FAMILY = IPV4
-"""The one family that is built."""
 
 MOST = 500
 """Nodes and pods built at most: each is a network namespace, and pairs grow with their square."""
@@ -47,8 +45,10 @@ class PodSite:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A cluster at rest, of one address family."""
+    """A cluster at rest, seen in one address family."""
 
+    family: str
+    """IPv4 or IPv6."""
     nodes: Mapping[str, NodeFacts]
     pods: tuple[PodSite, ...]
     rules: Mapping[str, RuleSet]
@@ -71,11 +71,15 @@ class Cluster:
         return next((pod for pod in self.pods if pod.address == address and wanted in pod.listening), None)
 
 
-DEFAULT_CLIENT = "203.0.113.45"
+DEFAULT_CLIENTS = {IPV4: "203.0.113.45", IPV6: "2001:db8:cb00:7100::45"}
+"""A client outside, where the scenario names none: in ranges for documentation (RFC 5737, RFC 3849)."""
 
 
-def cluster_of(scenario: Scenario) -> Cluster:
+def clusters_of(scenario: Scenario) -> tuple[Cluster, ...]:
     """Bring a scenario's cluster to t = 0 as a lab does, without traffic.
+
+    Returns:
+        The cluster in each address family that its Services have.
 
     Raises:
         KflabError: If the manifests cannot be loaded.
@@ -102,43 +106,59 @@ def cluster_of(scenario: Scenario) -> Cluster:
     )
     plane.load((*given, *extra.objects), loaded.observed_keys)
     plane.settle()
-    return settled(plane, (client.address for client in spec.clients if not client.from_pod))
+    callers = [client.address for client in spec.clients if not client.from_pod]
+    world = StaticWorld.of([obj for kind in plane.store.kinds() for obj in plane.store.of_kind(kind)], cni=ROUTED)
+    return tuple(
+        _settled(plane, world, rules, family, callers)
+        for family, rules in ((IPV4, world.rules), (IPV6, world.rules_v6))
+        if any(service.ports for own in rules.values() for service in own.services.values())
+    )
 
 
-def settled(plane: ControlPlane, clients: Iterable[str] = ()) -> Cluster:
+def _settled(
+    plane: ControlPlane, world: StaticWorld, all_rules: Mapping[str, RuleSet], family: str, clients: Iterable[str]
+) -> Cluster:
     """The cluster that a control plane has brought to rest.
 
     Raises:
         KflabError: If it is too large to be built.
     """
-    store = plane.store
-    objects: list[KubeObject] = [obj for kind in store.kinds() for obj in store.of_kind(kind)]
-    world = StaticWorld.of(objects, cni=ROUTED)
+    nodes = {name: _in_family(facts, family) for name, facts in world.nodes.items() if facts.primary_ip(family)}
     pods = []
     for key in sorted(plane.runtime):
-        runtime, pod = plane.runtime[key], store.get(key)
-        address = next((ip for ip in runtime.ips if family_of(ip) == FAMILY), "")
-        if runtime.sandbox and address and runtime.node in world.nodes and isinstance(pod, Pod):
+        runtime, pod = plane.runtime[key], plane.store.get(key)
+        address = next((ip for ip in runtime.ips if family_of(ip) == family), "")
+        if runtime.sandbox and address and runtime.node in nodes and isinstance(pod, Pod):
             pods.append(PodSite(key, runtime.node, address, runtime.listening, pod.spec.host_network))
-    if len(pods) + len(world.nodes) > MOST:
+    if len(pods) + len(nodes) > MOST:
         raise KflabError(
-            f"{len(world.nodes)} nodes and {len(pods)} pods: verify builds at most {MOST} of both; give fewer manifests"
+            f"{len(nodes)} nodes and {len(pods)} pods: verify builds at most {MOST} of both; give fewer manifests"
         )
-    config = next((rules.config for rules in world.rules.values()), ProxyConfig())
-    outside = dict.fromkeys(ip for ip in (*clients, *_range_clients(world.rules)) if family_of(ip) == FAMILY)
+    rules = {name: all_rules[name] for name in nodes}
+    config = next((own.config for own in rules.values()), ProxyConfig())
+    wished = (*clients, DEFAULT_CLIENTS[family], *_range_clients(rules))
+    outside = dict.fromkeys(ip for ip in wished if family_of(ip) == family)
     inside = [*config.cluster_cidrs, *(pod.address for pod in pods)]
-    inside += [ip for facts in world.nodes.values() for ip in (*facts.ips, *facts.pod_cidrs)]
+    inside += [ip for facts in nodes.values() for ip in (*facts.ips, *facts.pod_cidrs)]
     callers = tuple(ip for ip in outside if not any(contains(cidr, ip) for cidr in inside))
-    return Cluster(world.nodes, tuple(pods), world.rules, config, callers)
+    return Cluster(family, nodes, tuple(pods), rules, config, callers)
 
 
 def _range_clients(rules: Mapping[str, RuleSet]) -> Iterable[str]:
-    """A client outside all source ranges, and one inside each."""
-    yield DEFAULT_CLIENT
+    """A client inside each source range."""
     table = next(iter(rules.values())).services if rules else {}
     for service in table.values():
         for port in service.ports:
             for cidr in port.source_ranges:
-                base, _, length = cidr.partition("/")
-                head, _, last = base.rpartition(".")
-                yield base if int(length) > 30 else f"{head}.{int(last) | 1}"
+                network = ip_network(cidr)
+                yield str(network[min(1, network.num_addresses - 1)])
+
+
+def _in_family(facts: NodeFacts, family: str) -> NodeFacts:
+    """A node's addresses of one family."""
+    return replace(
+        facts,
+        ips=tuple(ip for ip in facts.ips if family_of(ip) == family),
+        primary_ips=(facts.primary_ip(family),),
+        pod_cidrs=tuple(cidr for cidr in facts.pod_cidrs if family_of(cidr) == family),
+    )

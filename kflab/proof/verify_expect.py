@@ -14,7 +14,7 @@ from kflab.dataplane.addresses import is_loopback
 from kflab.dataplane.cni import ROUTED, masquerade_source
 from kflab.dataplane.packets import Packet, Verdict
 from kflab.proof.netns_calls import DELIVERED, DROPPED, REFUSED
-from kflab.proof.verify_cluster import FAMILY, Cluster
+from kflab.proof.verify_cluster import Cluster
 from kflab.proof.verify_modes import NodeRules
 from kflab.proof.verify_pairs import Pair
 
@@ -132,7 +132,7 @@ class Oracle:
         facts = self._cluster.nodes[node]
         pod = self._pod_at.get(to)
         local = pod is not None and pod.node == node
-        return masquerade_source(ROUTED, facts.primary_ip(FAMILY), facts.pod_cidrs, local)
+        return masquerade_source(ROUTED, facts.primary_ip(self._cluster.family), facts.pod_cidrs, local)
 
     def _routed(self, call: _Under, node: str, memory: AbstractSet[Seen], hops: int) -> Iterator[Branch]:
         """Go where a node's routes lead: a socket of its own, a pod of its own, another node, or nowhere."""

@@ -1,9 +1,10 @@
 """The proxy modes that verify can ask the kernel about, as one thing: text to load, and what kflab reads from it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from kflab.dataplane.addresses import IPV4
 from kflab.dataplane.iptables import RuleSet
 from kflab.dataplane.nftables import NftRuleSet
 from kflab.dataplane.nftables_names import AFFINITY, ENDPOINT
@@ -14,10 +15,19 @@ from kflab.dataplane.walk import FanOut, Recent, fan
 IPTABLES: Final = "iptables"
 NFTABLES: Final = "nftables"
 
-TOOLS: Final = {IPTABLES: ("ip", "iptables-restore"), NFTABLES: ("ip", "nft")}
-"""What each mode needs; the last loads the rules."""
+MODES: Final = (IPTABLES, NFTABLES)
 
-LOADERS: Final = {IPTABLES: ("iptables-restore",), NFTABLES: ("nft", "-f", "-")}
+
+def loader(mode: str, family: str = IPV4) -> tuple[str, ...]:
+    """The command that loads rules of a mode from its standard input."""
+    if mode == NFTABLES:
+        return ("nft", "-f", "-")
+    return ("iptables-restore" if family == IPV4 else "ip6tables-restore",)
+
+
+def tools(mode: str, families: Iterable[str] = (IPV4,)) -> tuple[str, ...]:
+    """Programs that a mode needs."""
+    return ("ip", *dict.fromkeys(loader(mode, family)[0] for family in families))
 
 
 class NodeRules(Protocol):

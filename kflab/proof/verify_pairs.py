@@ -3,16 +3,20 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from kflab.dataplane.addresses import contains
+from kflab.dataplane.addresses import IPV4, IPV6, contains
 from kflab.dataplane.packets import Packet, join_host_port
 from kflab.dataplane.service_ports import PortRules
-from kflab.proof.verify_cluster import FAMILY, Cluster
+from kflab.proof.verify_cluster import Cluster
 
 SPOKEN = ("TCP", "UDP")
 """Protocols that real sockets are opened for."""
 
-CROWD = ("198.18.0.0/15", "100.64.0.0/10", "192.88.99.0/24")
-"""Ranges to take one-time clients from, the first that is free (RFC 2544 benchmarks; RFC 6598; RFC 7526)."""
+CROWD = {
+    IPV4: ("198.18.0.0/15", "100.64.0.0/10", "192.88.99.0/24"),
+    IPV6: ("2001:2::/48", "2001:db8:ffff::/48", "3fff:ffff::/48"),
+}
+"""Ranges to take one-time clients from, the first that is free: for benchmarks (RFC 2544, RFC 5180), shared (RFC 6598),
+formerly 6to4 (RFC 7526), for documentation (RFC 3849, RFC 9637)."""
 
 _CALLER_PORT = 40_000
 
@@ -79,7 +83,7 @@ def sources(cluster: Cluster) -> Iterator[Source]:
     for address in cluster.clients:
         yield Source("client", address, "", address)
     for name, facts in cluster.nodes.items():
-        yield Source("node", name, name, facts.primary_ip(FAMILY))
+        yield Source("node", name, name, facts.primary_ip(cluster.family))
     for pod in cluster.pods:
         if not pod.host_network:
             yield Source("pod", pod.name, pod.node, pod.address)
@@ -120,9 +124,9 @@ def _of_port(port: PortRules, cluster: Cluster) -> Iterator[Destination]:
         return
     for name, facts in cluster.nodes.items():
         for ip in facts.ips:
-            if ":" not in ip:
-                yield Destination(ip, port.node_port, port.protocol, f"{port.name} node port", name, sticky_s=sticky_s)
-    yield Destination("127.0.0.1", port.node_port, port.protocol, f"{port.name} node port", "", True, sticky_s)
+            yield Destination(ip, port.node_port, port.protocol, f"{port.name} node port", name, sticky_s=sticky_s)
+    loopback = "127.0.0.1" if cluster.family == IPV4 else "::1"
+    yield Destination(loopback, port.node_port, port.protocol, f"{port.name} node port", "", True, sticky_s)
 
 
 def pairs(cluster: Cluster, all_destinations: tuple[Destination, ...]) -> Iterator[Pair]:
@@ -150,7 +154,7 @@ def crowd_range(cluster: Cluster) -> str:
         for port in service.ports:
             used.extend((port.cluster_ip, *port.external_ips, *port.lb_ips))
             used.extend(cidr.partition("/")[0] for cidr in port.source_ranges)
-    for cidr in CROWD:
+    for cidr in CROWD[cluster.family]:
         if not any(contains(cidr, address) for address in used):
             return cidr
-    return CROWD[0]
+    return CROWD[cluster.family][0]

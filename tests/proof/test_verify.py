@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from fractions import Fraction
 
 import pytest
 
@@ -16,7 +17,8 @@ from kflab.lab.handle import Tab
 from kflab.lab.spec import LabSpec
 from kflab.proof import netns
 from kflab.proof.verify import verify
-from kflab.proof.verify_modes import TOOLS
+from kflab.proof.verify_modes import tools
+from kflab.proof.verify_stats import chi_square_tail, connections_to_see_all, fits
 from kflab.scenario.format import Scenario, load
 
 NODES = """
@@ -102,8 +104,17 @@ CLUSTERS = {
 }
 
 
-def made(*manifests: str) -> Scenario:
-    text = "\n---\n".join((NODES, *manifests))
+SIX = (
+    NODES.replace("podCIDR: 10.244.1.0/24", 'podCIDRs: [10.244.1.0/24, "fd00:10:244:1::/64"]')
+    .replace("podCIDR: 10.244.2.0/24", 'podCIDRs: [10.244.2.0/24, "fd00:10:244:2::/64"]')
+    .replace("address: 10.0.1.50}", 'address: 10.0.1.50}, {type: InternalIP, address: "fd00:10::50"}')
+    .replace("address: 10.0.1.51}", 'address: 10.0.1.51}, {type: InternalIP, address: "fd00:10::51"}')
+    .replace("10.244.0.0/16", "10.244.0.0/16,fd00:10:244::/48")
+)
+
+
+def made(*manifests: str, nodes: str = NODES) -> Scenario:
+    text = "\n---\n".join((nodes, *manifests))
     return Scenario(LabSpec("made", (Tab("made.yaml", text, None),)), "made", "", 0, ())
 
 
@@ -111,7 +122,7 @@ def asked(
     scenario: Scenario, mode: str = "iptables", rewrite: Callable[[str, str], str] | None = None
 ) -> tuple[int, str]:
     """Verify; skips where this machine cannot."""
-    lacking = netns.missing(TOOLS[mode])
+    lacking = netns.missing(tools(mode))
     if lacking:
         pytest.skip(lacking)
     out = io.StringIO()
@@ -140,6 +151,15 @@ def test_the_kernel_agrees_on(name: str, mode: str) -> None:
     agreeing = re.match(r"(\d+) pairs agree, 0 disagree", said)
     assert agreeing is not None
     assert int(agreeing[1]) > 30
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_kernel_agrees_in_both_families(mode: str) -> None:
+    both = 'ipFamilies: [IPv4, IPv6]\n  ipFamilyPolicy: RequireDualStack\n  clusterIPs: [10.96.5.5, "fd00:96::5"]'
+    local = "clusterIP: 10.96.5.5\n  type: NodePort\n  externalTrafficPolicy: Local"
+    code, said = asked(made(workload(2), service("both", HTTP_NODE, f"{local}\n  {both}"), nodes=SIX), mode)
+    assert code == OK, said
+    assert len(re.findall(r"^\d\d+ pairs agree, 0 disagree", said, re.MULTILINE)) == 2
 
 
 def altered(pattern: str, replacement: str, times: int = 0) -> Callable[[str, str], str]:
@@ -201,10 +221,29 @@ def test_an_altered_rule_is_told(manifests: tuple[str, str], pattern: str, repla
     assert all("10.0.1.51:30080" not in line for line in lines if "client" in line), "node-b's rules are untouched"
 
 
+def test_an_altered_nftables_rule_is_told() -> None:
+    code, said = asked(made(*ONE), "nftables", altered(r"masquerade$", "accept", 1))
+    assert code == FAILED
+    assert re.search(r"client 203\S+ → TCP 10.0.1.50:30080 .*sees 10.0.1.50; the kernel: dropped", said), said
+
+
 def test_affinity_that_forgets_is_told() -> None:
     code, said = asked(made(*CLUSTERS["session affinity"]), "iptables", altered(r"^.* -m recent --rcheck .*\n", ""))
     assert code == FAILED
     assert "though affinity remembers another" in said
+
+
+def test_shares_are_held_against_exact_chances() -> None:
+    half = [Fraction(1, 2)] * 2
+    assert fits([210, 190], half, 1e-6)
+    assert not fits([280, 120], half, 1e-6)
+    assert fits([400], [Fraction(1)], 1e-6)
+    # Tables of the chi-square distribution: 3.841 and 7.815 are the 5 % points for 1 and 3 degrees, 9.210 1 % for 2.
+    assert chi_square_tail(3.841, 1) == pytest.approx(0.05, rel=1e-3)
+    assert chi_square_tail(7.815, 3) == pytest.approx(0.05, rel=1e-3)
+    assert chi_square_tail(9.210, 2) == pytest.approx(0.01, rel=1e-3)
+    assert connections_to_see_all(half, 1e-6) == 21
+    assert connections_to_see_all([Fraction(1)], 1e-6) == 1
 
 
 def test_rules_that_the_tool_refuses_are_told() -> None:
@@ -233,7 +272,7 @@ def interfaces() -> str:
 
 
 def test_ctrl_c_leaves_nothing_behind() -> None:
-    lacking = netns.missing(TOOLS["iptables"])
+    lacking = netns.missing(tools("iptables"))
     if lacking:
         pytest.skip(lacking)
     before = interfaces(), os.readlink("/proc/self/ns/net")
