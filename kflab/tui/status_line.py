@@ -55,6 +55,17 @@ class Line(Widget):
         return row.strip(look(self.app), self.size.width)
 
 
+SECONDS_FROM_NS = 1_000_000_000
+"""From here on percentiles are given in seconds: the columns hold four cells."""
+
+
+def percentile(ns: int | None, in_seconds: bool) -> str:
+    """A percentile without its unit."""
+    if ns is None or not in_seconds:
+        return ms(ns)
+    return f"{ns / 1e9:.2f}" if ns < 9.995e9 else f"{ns / 1e9:.1f}"
+
+
 def status_row(snapshot: Snapshot, width: int, glyphs: Glyphs) -> Row:
     """Scenario, clock, speed, requests/s, success, percentiles, seed, each at its column."""
     if width >= 160:
@@ -77,7 +88,9 @@ def status_row(snapshot: Snapshot, width: int, glyphs: Glyphs) -> Row:
     if held:
         row.put(at["speed"], "ended" if snapshot.ended else "paused", "late")
     elif snapshot.speed_reached < snapshot.speed_asked * 0.98:
-        row.put(at["speed"], f"{reached} of {asked}" if width >= 110 else reached, "late")
+        both = f"{reached} of {asked}"
+        room = at["rate"] - len(number(snapshot.rate_rps)) - at["speed"] - 1
+        row.put(at["speed"], both if width >= 110 and len(both) <= room else reached, "late")
     else:
         row.put(at["speed"], asked, "dim")
     row.right(at["rate"], number(snapshot.rate_rps), "strong", bold=True)
@@ -88,9 +101,10 @@ def status_row(snapshot: Snapshot, width: int, glyphs: Glyphs) -> Row:
         whole = snapshot.ok_share >= 1
         row.right(at["ok"], f"{share(snapshot.ok_share)} ok", "strong" if whole else "lost", bold=True)
     if "p50" in at:
-        row.put(at["p50"], "p50", "dim").put(at["p50"] + 4, ms(snapshot.p50_ns), "strong")
-        row.put(at["p99"], "p99", "dim").put(at["p99"] + 4, ms(snapshot.p99_ns), "strong")
-        row.add(" ms", "dim")
+        slow = max(snapshot.p50_ns or 0, snapshot.p99_ns or 0) >= SECONDS_FROM_NS
+        row.put(at["p50"], "p50", "dim").put(at["p50"] + 4, percentile(snapshot.p50_ns, slow), "strong")
+        row.put(at["p99"], "p99", "dim").put(at["p99"] + 4, percentile(snapshot.p99_ns, slow), "strong")
+        row.add(" s" if slow else " ms", "dim")
     if width >= 110:
         row.right(width - 1, f"seed {snapshot.seed}", "faint")
     return row
