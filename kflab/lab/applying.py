@@ -1,7 +1,7 @@
 """The editor's texts: checked as they are typed, applied as `kubectl apply` would, all documents or none."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,8 +72,22 @@ class Prepared:
     """What becomes last-applied."""
 
 
-def prepare(tabs: Sequence[Tab], namespace: str, store: Store, last_applied: Mapping[Key, Tree]) -> Prepared:
-    """Work out an apply without doing it; nothing is written when any document is refused."""
+def prepare(
+    tabs: Sequence[Tab],
+    namespace: str,
+    store: Store,
+    last_applied: Mapping[Key, Tree],
+    in_text: Collection[Key],
+) -> Prepared:
+    """Work out an apply without doing it; nothing is written when any document is refused.
+
+    Args:
+        tabs: The texts.
+        namespace: Of documents that name none.
+        store: What is live.
+        last_applied: What was applied last, also of documents that have left the text since.
+        in_text: Keys of the documents that were applied the last time.
+    """
     loaded = load_tabs(tabs, namespace)
     bad = [found for found in loaded.findings if found.severity >= Severity.REFUSED]
     if bad:
@@ -98,5 +112,5 @@ def prepare(tabs: Sequence[Tab], namespace: str, store: Store, last_applied: Map
     if refused:
         return Prepared(refused=tuple(refused))
     result.objects = tuple(objects)
-    result.removed = tuple(key for key in last_applied if key not in documents and store.get(key) is not None)
+    result.removed = tuple(key for key in in_text if key not in documents and store.get(key) is not None)
     return result

@@ -65,9 +65,9 @@ class Knowing:
         self.incident: Incident | None = None
         self.marks: list[Mark] = []
 
-    def open(self, t_ns: int, kind: str, subject: Key | None, what: str, kubelet: str = "") -> None:
-        """A user or scenario changed something."""
-        self.incident = Incident(t_ns, kind, subject, what, self._store.revision, kubelet=kubelet)
+    def open(self, t_ns: int, kind: str, subject: Key | None, what: str, kubelet: str, revision: int) -> None:
+        """A user or scenario changed something after a store revision."""
+        self.incident = Incident(t_ns, kind, subject, what, revision, kubelet=kubelet)
         self.marks.append(Mark(t_ns, kind, what))
         del self.marks[:-200]
 

@@ -1,9 +1,12 @@
 """Carrying out commands: each at the lab's present instant, recorded, and told to whoever follows what happens."""
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from kflab.control.facts import Fact
 from kflab.errors import KflabError
 from kflab.lab import applying
+from kflab.lab.applying import Tree
 from kflab.lab.commands import Apply, Command, Kill, KillRandom, Result, Run, Save, Scale, SetLoad, Start, Stop
 from kflab.manifest.objects import Key, Pod
 
@@ -17,6 +20,8 @@ class Obeying:
     def __init__(self, lab: "Lab") -> None:
         self._lab = lab
         self._random_kills = 0
+        self._left: dict[Key, Tree] = {}
+        """Last-applied of documents that left the text: kubectl keeps it on the live object."""
 
     def do(self, command: Command) -> Result:
         """Carry out a command now. Bad ones are answered, not raised."""
@@ -34,9 +39,8 @@ class Obeying:
             case Stop(component) | Start(component):
                 return self._switch(component, isinstance(command, Stop))
             case Scale(workload, replicas):
-                self._lab.begin("scale", workload, f"{workload.name} was scaled to {replicas}")
-                self._lab.journal.add(self._lab.t_ns, command)
-                self._lab.hear(self._lab.plane.scale(workload, replicas))
+                what = f"{workload.name} was scaled to {replicas}"
+                self._carry_out(command, "scale", workload, what, lambda: self._lab.plane.scale(workload, replicas))
                 return Result(True, f"{workload.kind.lower()}.apps/{workload.name} scaled")
             case Apply(texts):
                 return self._apply(texts)
@@ -49,17 +53,35 @@ class Obeying:
             case _:
                 raise KflabError(f"{type(command).__name__} is for the player, not for the lab")
 
+    def _carry_out(
+        self,
+        command: Command,
+        kind: str,
+        subject: Key | None,
+        what: str,
+        work: Callable[[], Sequence[Fact]],
+        kubelet: str = "",
+    ) -> None:
+        """Do something, and only then record that it was done: what is refused leaves no trace."""
+        revision = self._lab.store.revision
+        facts = work()
+        self._lab.begin(kind, subject, what, kubelet, revision)
+        self._lab.journal.add(self._lab.t_ns, command)
+        self._lab.hear(facts)
+
     def _kill(self, key: Key, how: str) -> Result:
         pod = self._lab.store.get(key)
         if not isinstance(pod, Pod):
             return Result(False, f'pods "{key.name}" not found')
         word = {"crash": "crashed", "delete": "was deleted", "force": "was force-deleted"}[how]
-        self._lab.begin(how, key, f"{key.name} {word}", pod.spec.node_name)
-        self._lab.journal.add(self._lab.t_ns, Kill(key, how))
+        plane = self._lab.plane
+
+        def end() -> Sequence[Fact]:
+            return plane.crash(key) if how == "crash" else plane.delete_pod(key, 0 if how == "force" else None)
+
+        self._carry_out(Kill(key, how), how, key, f"{key.name} {word}", end, pod.spec.node_name)
         if how == "crash":
-            self._lab.hear(self._lab.plane.crash(key))
             return Result(True, f"{key.name}: container exited with 137")
-        self._lab.hear(self._lab.plane.delete_pod(key, 0 if how == "force" else None))
         return Result(True, f'pod "{key.name}" {"force " if how == "force" else ""}deleted')
 
     def _kill_random(self) -> Result:
@@ -81,9 +103,11 @@ class Obeying:
 
     def _switch(self, component: str, stop: bool) -> Result:
         word = "stopped" if stop else "started"
-        self._lab.begin("stop" if stop else "start", self._component_key(component), f"{component} was {word}")
-        self._lab.journal.add(self._lab.t_ns, Stop(component) if stop else Start(component))
-        self._lab.hear(self._lab.plane.stop(component) if stop else self._lab.plane.start(component))
+        plane = self._lab.plane
+        command, kind = (Stop(component), "stop") if stop else (Start(component), "start")
+        work = plane.stop if stop else plane.start
+        what = f"{component} was {word}"
+        self._carry_out(command, kind, self._component_key(component), what, lambda: work(component))
         return Result(True, f"{component} {word}")
 
     @staticmethod
@@ -105,19 +129,23 @@ class Obeying:
             host = "the connection to the server kflab was refused - did you specify the right host or port?"
             return Result(False, host)
         tabs = applying.with_texts(self._lab.tabs, texts)
-        prepared = applying.prepare(tabs, self._lab.spec.namespace, self._lab.store, self._lab.last_applied)
+        # The live object keeps kubectl's last-applied annotation when its document leaves the text.
+        known = {**self._left, **self._lab.last_applied}
+        prepared = applying.prepare(tabs, self._lab.spec.namespace, self._lab.store, known, self._lab.last_applied)
         if prepared.refused:
             first = prepared.refused[0]
             more = f" (and {len(prepared.refused) - 1} more)" if len(prepared.refused) > 1 else ""
             return Result(False, f"{first.message}{more}; nothing was applied", prepared.refused)
-        self._lab.journal.add(self._lab.t_ns, Apply(texts))
-        self._lab.tabs = tabs
-        self._lab.last_applied = prepared.applied
         if prepared.objects:
             names = ", ".join(str(obj.key) for obj in prepared.objects[:3])
             more = f" and {len(prepared.objects) - 3} more" if len(prepared.objects) > 3 else ""
-            self._lab.begin("apply", prepared.objects[0].key, f"{names}{more} was applied")
-            self._lab.hear(self._lab.plane.apply(prepared.objects))
+            what, objects = f"{names}{more} was applied", prepared.objects
+            self._carry_out(Apply(texts), "apply", objects[0].key, what, lambda: self._lab.plane.apply(objects))
+        else:
+            self._lab.journal.add(self._lab.t_ns, Apply(texts))
+        self._lab.tabs = tabs
+        self._left = {key: tree for key, tree in known.items() if key not in prepared.applied}
+        self._lab.last_applied = prepared.applied
         text = f"{prepared.configured} configured, {prepared.created} created, {prepared.unchanged} unchanged"
         if prepared.removed:
             gone = ", ".join(str(key) for key in prepared.removed)

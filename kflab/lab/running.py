@@ -344,9 +344,9 @@ class Lab:
         """Carry out a command now. Bad ones are answered, not raised."""
         return self._obeying.do(command)
 
-    def begin(self, kind: str, subject: Key | None, what: str, kubelet: str = "") -> None:
-        """Something is about to be changed: follow who learns of it, and count anew."""
-        self.knowing.open(self.t_ns, kind, subject, what, kubelet)
+    def begin(self, kind: str, subject: Key | None, what: str, kubelet: str, revision: int) -> None:
+        """Something was changed after a store revision: follow who learns of it, and count anew."""
+        self.knowing.open(self.t_ns, kind, subject, what, kubelet, revision)
         self.since_event = Totals()
         self.event_rows_ns = self.t_ns
         self.lost_by_observer = {}
