@@ -34,6 +34,11 @@ class Reason(Enum):
         'nftables/proxier.go setupNFTables ("localhost NodePorts are not supported"), '
         "ipvs/proxier.go syncProxyRules and netlink_linux.go isValidForSet (loopback left out)",
     )
+    TO_LOOPBACK = _Text(
+        "a packet to loopback from another address",
+        "iptables/proxier.go KUBE-FIREWALL drops it, as that mode sets route_localnet; the others write no rule and "
+        "leave the kernel to discard it (net/ipv4/route.c, martian)",
+    )
     OTHER_ADDRESS = _Text(
         "a NodePort on an address that does not serve NodePorts",
         "cmd/kube-proxy/app/server_linux.go platformApplyDefaults (nftables: the primary address, unless "
@@ -47,7 +52,12 @@ class Reason(Enum):
     HEALTH_PORT = _Text(
         "the health check node port",
         "nftables/proxier.go writes no rule for it; ipvs/proxier.go syncProxyRules leaves it out where the Service has "
-        "a NodePort that no address serves",
+        "a NodePort that no address serves, and its ipset (bitmap:port) does not ask for the protocol",
+    )
+    NODE_TO_EMPTY = _Text(
+        "a call from the node itself to an external address without endpoints",
+        "nftables/proxier.go service-endpoints-check hangs in output too; ipvs refuses (ip_vs_leave); "
+        "iptables/proxier.go KUBE-EXTERNAL-SERVICES hangs in INPUT and FORWARD only",
     )
     RANGES_FIRST = _Text(
         "source ranges of a Service without endpoints",
@@ -67,6 +77,10 @@ class Reason(Enum):
     LOCAL_FALLBACK = _Text(
         "policy Local without a local endpoint",
         "ipvs/proxier.go syncEndpoint falls back to all endpoints (k/k #97081)",
+    )
+    FROM_LOOPBACK = _Text(
+        "a call from the node's loopback address",
+        "ipvs/proxier.go writeIptablesRules: KUBE-SERVICES returns first for such sources, before any mark",
     )
     REMOTE_HAIRPIN = _Text(
         "a call that comes back to its own pod on another node",
@@ -132,7 +146,7 @@ class _Case:
         self.addressed = tuple(self.iptables.on_node(port) for port in addressed)
         node_ports = services.at_node_port(packet.protocol, packet.dport)
         self.node_ports = tuple(self.iptables.on_node(port) for port in node_ports)
-        self.health = services.at_health_port(packet.dport) if packet.protocol == "TCP" else ()
+        self.health = services.at_health_port(packet.dport)
         pods = self.config.local_cidr(self.family, self.facts.pod_cidrs)
         self.from_pod = bool(pods) and contains(pods, packet.src)
         self.from_outside_pods = bool(pods) and not self.from_pod
@@ -160,15 +174,36 @@ class _Case:
             return None
         return Difference(Reason.LOCALHOST if is_loopback(dst) else Reason.OTHER_ADDRESS, _NOTHING)
 
+    def to_loopback(self) -> Difference | None:
+        """What iptables mode has a rule for since it lets packets reach loopback at all."""
+        dropped = is_loopback(self.packet.dst) and not is_loopback(self.packet.src)
+        if not dropped or self.addressed or not self.config.serves_localhost(self.family):
+            return None
+        return Difference(Reason.TO_LOOPBACK, self.at_loopback())
+
+    def at_loopback(self) -> Expected:
+        """What the mode's own rules say of a packet to loopback."""
+        return _NOTHING
+
     def ranges_first(self) -> Difference | None:
         """Source ranges that are checked although there is nothing behind them."""
         for port in self.addressed:
             own = port.port
             if port.has_endpoints or not own.source_ranges or self.packet.dst not in own.lb_ips:
                 continue
-            if not ranges_hold(own.source_ranges, self.packet.src):
+            from_vip = self.packet.src in own.lb_ips
+            asked = self.facts.primary_ip(self.family) if from_vip else self.packet.src
+            if not ranges_hold(own.source_ranges, asked):
                 return Difference(Reason.RANGES_FIRST, Expected(Verdict.DROP))
         return None
+
+    def node_to_empty(self) -> Difference | None:
+        """The node's own call to an external address of a Service without endpoints."""
+        if self.here or not self.from_node or not self.addressed or self.addressed[0].has_endpoints:
+            return None
+        if self.packet.dst == self.addressed[0].port.cluster_ip:
+            return None
+        return Difference(Reason.NODE_TO_EMPTY, Expected(Verdict.REJECT))
 
 
 class _Nftables(_Case):
@@ -177,14 +212,15 @@ class _Nftables(_Case):
         self._rules = rules
 
     def find(self) -> Difference | None:
-        found = self.unserved(serving_ips(self.facts, self.config, self.family)) or self.ranges_first()
+        served = serving_ips(self.facts, self.config, self.family)
+        found = self.unserved(served) or self.to_loopback() or self.ranges_first()
         if found is not None:
             return found
         if not self.addressed and self.packet.dst in cluster_ips(self._rules.services):
             return Difference(Reason.CLUSTER_IP_PORT, Expected(Verdict.REJECT))
-        if self.here and self.health and not self.addressed and not self.node_ports:
+        if self.here and self.health and self.packet.protocol == "TCP" and not self.addressed and not self.node_ports:
             return Difference(Reason.HEALTH_PORT, _NOTHING)
-        return None
+        return self.node_to_empty()
 
 
 class _Ipvs(_Case):
@@ -193,7 +229,7 @@ class _Ipvs(_Case):
         self._rules = rules
 
     def find(self) -> Difference | None:
-        found = self.unserved(self._rules.node_ips)
+        found = self.unserved(self._rules.node_ips) or self.to_loopback()
         if found is not None:
             return found
         if self.addressed:
@@ -202,12 +238,16 @@ class _Ipvs(_Case):
             return Difference(Reason.CLUSTER_IP_PORT, Expected(self._at_a_vip()))
         if self.here and self.node_ports and self.packet.dst in self._rules.node_ips:
             return self._service(self.node_ports[0])
-        if self.here and self.health and not self._health_open():
-            return Difference(Reason.HEALTH_PORT, _NOTHING)
+        if self.here and self.health and self._health_open() is not (self.packet.protocol == "TCP"):
+            return Difference(Reason.HEALTH_PORT, Expected(Verdict.ACCEPT) if self._health_open() else _NOTHING)
         return None
 
     def _health_open(self) -> bool:
         return any(self._rules.node_ips or not port.node_port for port in self.health)
+
+    def at_loopback(self) -> Expected:
+        """Its rule for health check ports asks for no address."""
+        return Expected(Verdict.ACCEPT) if self.health and self._health_open() else _NOTHING
 
     def _at_a_vip(self) -> Verdict:
         """A health check port is open on every address of the node, VIPs included."""
@@ -223,27 +263,31 @@ class _Ipvs(_Case):
                 return None if port.has_endpoints else Difference(Reason.RANGES_FIRST, Expected(Verdict.DROP))
         skipped = at_lb and port.guarded and self.from_node and not ranges_hold(own.source_ranges, self.packet.src)
         if skipped:
-            return Difference(Reason.NODE_SKIPS_RANGES, self._sent(port, own.external_local, not own.external_local))
+            marked = not own.external_local and not is_loopback(self.packet.src)
+            return Difference(Reason.NODE_SKIPS_RANGES, self._sent(port, own.external_local, marked))
         if not port.has_endpoints:
-            return None
+            return self.node_to_empty()
         if not own.external_local:
-            return self._hairpin(port, False, True)
+            return self._mark(port, False, True)
         expected = self._sent(port, True, False)
         if self.from_node or (self.from_pod and port.local_endpoints):
             return Difference(Reason.LOCAL_FOR_ALL, expected)
         if not port.local_endpoints and not self.from_pod:
             return Difference(Reason.LOCAL_FALLBACK, expected)
-        return self._hairpin(port, True, False)
+        return self._mark(port, True, False)
 
     def _internal(self, port: PortOnNode) -> Difference | None:
         marked = self.config.masquerade_all or self.from_outside_pods
         local = port.port.internal_local
         if port.has_endpoints and local and not port.local_endpoints:
+            marked = marked and not is_loopback(self.packet.src)
             return Difference(Reason.LOCAL_FALLBACK, self._sent(port, True, marked))
-        return self._hairpin(port, local, marked)
+        return self._mark(port, local, marked)
 
-    def _hairpin(self, port: PortOnNode, local: bool, marked: bool) -> Difference | None:
-        """The mark of a pod that calls itself, where it is not this node's."""
+    def _mark(self, port: PortOnNode, local: bool, marked: bool) -> Difference | None:
+        """The same servers, but not the mark: of loopback, or of a pod that calls itself and is not this node's."""
+        if marked and is_loopback(self.packet.src) and port.has_endpoints:
+            return Difference(Reason.FROM_LOOPBACK, self._sent(port, local, False))
         expected = self._sent(port, local, marked)
         if marked or expected.masquerade:
             return None
