@@ -11,6 +11,7 @@ from hashlib import blake2b
 from typing import Any
 
 from kflab.manifest.objects import Deployment, KubeObject, PodTemplate
+from kflab.manifest.write import to_tree
 
 ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 """No vowels and no look-alikes, so that no word appears by chance."""
@@ -60,14 +61,10 @@ def template_hash(workload: KubeObject, template: PodTemplate) -> str:
 
 
 def canonical_template(workload: KubeObject, template: PodTemplate) -> str:
-    """One text per template, whatever the order of its fields."""
-    raw = workload.raw
-    if isinstance(workload, Deployment) and raw is not None:
-        spec = raw.get("spec")
-        tree = spec.get("template") if isinstance(spec, Mapping) else None
-        if isinstance(tree, Mapping):
-            # The typed form is hashed too: it carries what defaulting and patches made of the tree.
-            return _canonical(tree) + _canonical(template)
+    """One text per template, whatever the order of its fields and whether defaults are written out."""
+    if isinstance(workload, Deployment) and workload.raw is not None:
+        # The tree with defaults filled in: an apply writes them out, and that must not roll the pods.
+        return _canonical(to_tree(workload)["spec"]["template"]) + _canonical(template)
     return _canonical(template)
 
 
