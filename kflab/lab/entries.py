@@ -142,7 +142,10 @@ class Entries:
         Raises:
             KflabError: If it leads to nothing in this cluster.
         """
-        parts = urlsplit(url if "://" in url else f"http://{url}")
+        try:
+            parts = urlsplit(url if "://" in url else f"http://{url}")
+        except ValueError as error:
+            raise KflabError(f"{url!r} is not a URL: {error}") from None
         scheme, host, path = parts.scheme or "http", parts.hostname or "", parts.path or "/"
         if parts.query:
             path += f"?{parts.query}"

@@ -76,6 +76,7 @@ class Journal:
             "delays": dict(spec.delays),
             "nodes": spec.nodes,
             "namespace": spec.namespace if spec.namespace != "default" else "",
+            "cold": spec.cold,
         }
         tree["cluster"] = {key: value for key, value in cluster.items() if value}
         tree["timing"] = dict(spec.timing)

@@ -148,6 +148,9 @@ class Lab:
         timing = Timing()
         for name, value in self.spec.timing.items():
             timing = replace(timing, **{name: int(value)})  # type: ignore[arg-type]  # checked above: an int field
+        if not 0 < timing.service_p50_ns <= timing.service_p99_ns:
+            bounds = f"{timing.service_p50_ns} and {timing.service_p99_ns}"
+            raise KflabError(f"timing: service_p50_ns must be above 0 and at most service_p99_ns, not {bounds}")
         return timing
 
     def _made(self, given: Sequence[KubeObject]) -> made.Made:

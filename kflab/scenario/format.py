@@ -4,12 +4,14 @@ A scenario may extend another; `manifests` lists and `expect`, `actions` replace
 scalars merge over it. Paths are relative to the file that names them.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from kflab.dataplane.addresses import canonical
 from kflab.errors import KflabError, Place
 from kflab.lab.commands import Apply, Command, Kill, KillRandom, Scale, SetLoad, Start, Stop
 from kflab.lab.handle import Tab
@@ -19,6 +21,13 @@ from kflab.manifest.plain import load_plain
 from kflab.scenario.library import Origin, find
 
 FORMAT = "scenario/v1"
+MOST_NODES = 20_000
+MOST_RPS = 10**8
+"""Bounds of what a scenario or an option may ask for."""
+
+NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+"""A namespace's name: a DNS label, RFC 1123."""
+
 _DEPTH = 8
 """How long a chain of `extends` may be."""
 
@@ -155,7 +164,7 @@ def _build(origin: Origin, fields: Mapping[str, _Field]) -> Scenario:
 
     allowed = {
         "manifests": ("documents", "additions", "patches"),
-        "cluster": ("pins", "delays", "nodes", "namespace"),
+        "cluster": ("pins", "delays", "nodes", "namespace", "cold"),
         "traffic": ("rate", "url"),
     }
     for key, field in fields.items():
@@ -165,8 +174,8 @@ def _build(origin: Origin, fields: Mapping[str, _Field]) -> Scenario:
     tabs = [tab for role in allowed["manifests"] for tab in _tabs(role, fields.get(f"manifests.{role}"))]
     if not any(tab.role == "documents" for tab in tabs):
         raise KflabError("the scenario has no manifests.documents", Place(origin.name))
-    pins = get("cluster.pins", {})
-    unknown = sorted(set(pins) - {"podIPs", "loadBalancerIPs", "publicNames"})
+    pins = _mapping(get("cluster.pins", {}), "pins", place("cluster.pins"))
+    unknown = sorted(str(key) for key in set(pins) - {"podIPs", "loadBalancerIPs", "publicNames"})
     if unknown:
         raise KflabError(
             f"unknown pin {unknown[0]!r}; expected podIPs, loadBalancerIPs, publicNames", place("cluster.pins")
@@ -179,18 +188,15 @@ def _build(origin: Origin, fields: Mapping[str, _Field]) -> Scenario:
         title=str(get("title", origin.short)),
         tabs=tuple(tabs),
         seed=seed,
-        pins=PinSpec(
-            pod_ips={str(k): tuple(str(ip) for ip in v) for k, v in pins.get("podIPs", {}).items()},
-            load_balancer_ips={str(k): str(v) for k, v in pins.get("loadBalancerIPs", {}).items()},
-            public_names={str(k): str(v) for k, v in pins.get("publicNames", {}).items()},
-        ),
-        delays=dict(get("cluster.delays", {})),
-        timing={key.partition(".")[2]: field.value for key, field in fields.items() if key.startswith("timing.")},
+        pins=_pins(pins, place("cluster.pins")),
+        delays=dict(_mapping(get("cluster.delays", {}), "delays", place("cluster.delays"))),
+        timing={key.partition(".")[2]: _nanoseconds(key, fields[key]) for key in fields if key.startswith("timing.")},
         clients=tuple(_client(entry, place("clients")) for entry in _list(fields.get("clients"))),
-        rate_rps=float(get("traffic.rate", 100.0)),
+        rate_rps=_number(get("traffic.rate", 100.0), "rate", place("traffic.rate"), 0, MOST_RPS),
         url=str(get("traffic.url", "")),
-        nodes=int(get("cluster.nodes", 0)),
-        namespace=str(get("cluster.namespace", "default")),
+        nodes=_whole(get("cluster.nodes", 0), "nodes", place("cluster.nodes"), 0, MOST_NODES),
+        namespace=_namespace(get("cluster.namespace", "default"), place("cluster.namespace")),
+        cold=_truth(get("cluster.cold", False), "cold", place("cluster.cold")),
         actions=tuple(_action(entry, place("actions")) for entry in _list(fields.get("actions"))),
     )
     duration = duration_ns(get("duration", "60s"), place("duration"))
@@ -200,6 +206,59 @@ def _build(origin: Origin, fields: Mapping[str, _Field]) -> Scenario:
         summary=str(get("summary", "")),
         duration_ns=duration,
         expectations=tuple(_expectation(entry, place("expect")) for entry in _list(fields.get("expect"))),
+    )
+
+
+def _mapping(value: Any, what: str, place: Place) -> dict[Any, Any]:
+    if not isinstance(value, dict):
+        raise KflabError(f"{what} must be a mapping, not {value!r}", place)
+    return value
+
+
+def _number(value: Any, what: str, place: Place, low: float = -math.inf, high: float = math.inf) -> float:
+    number = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+    if not (math.isfinite(number) and low <= number <= high):
+        bounds = f" from {low:g} to {high:g}" if math.isfinite(low) else ""
+        raise KflabError(f"{what} {value!r} must be a number{bounds}", place)
+    return number
+
+
+def _whole(value: Any, what: str, place: Place, low: int, high: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise KflabError(f"{what} {value!r} must be a whole number from {low} to {high}", place)
+    return value
+
+
+def _namespace(value: Any, place: Place) -> str:
+    if not NAMESPACE.fullmatch(str(value)):
+        raise KflabError(f"namespace {value!r}: expected lower case letters, digits and '-', at most 63", place)
+    return str(value)
+
+
+def _truth(value: Any, what: str, place: Place) -> bool:
+    if not isinstance(value, bool):
+        raise KflabError(f"{what} {value!r} must be true or false", place)
+    return value
+
+
+def _nanoseconds(key: str, field: _Field) -> int:
+    return _whole(field.value, key, field.place, 0, LONGEST_NS)
+
+
+def _pins(pins: Mapping[str, Any], place: Place) -> PinSpec:
+    parts = {key: _mapping(pins.get(key, {}), key, place) for key in ("podIPs", "loadBalancerIPs", "publicNames")}
+    pod_ips: dict[str, tuple[str, ...]] = {}
+    for owner, ips in parts["podIPs"].items():
+        if not isinstance(ips, list) or not all(canonical(str(ip)) for ip in ips):
+            raise KflabError(f"podIPs of {owner}: expected a list of IP addresses, not {ips!r}", place)
+        pod_ips[str(owner)] = tuple(str(ip) for ip in ips)
+    for service, ip in parts["loadBalancerIPs"].items():
+        if not canonical(str(ip)):
+            raise KflabError(f"loadBalancerIPs of {service}: {ip!r} is not an IP address", place)
+    return PinSpec(
+        pod_ips=pod_ips,
+        load_balancer_ips={str(k): str(v) for k, v in parts["loadBalancerIPs"].items()},
+        public_names={str(k): str(v) for k, v in parts["publicNames"].items()},
     )
 
 
@@ -231,9 +290,14 @@ def _client(entry: Any, place: Place) -> ClientSpec:
         if key not in known:
             raise KflabError(f"unknown field {key!r} of a client; expected {', '.join(sorted(known))}", place)
     rate = entry.get("rate", 100)
-    if not isinstance(rate, (int, float)) or isinstance(rate, bool) or not 0 <= rate <= 10**9:
+    if not isinstance(rate, (int, float)) or isinstance(rate, bool) or not 0 <= rate <= MOST_RPS:
         raise KflabError(f"rate {rate!r} must be a number of requests per second", place)
-    first = entry.get("firstRequest") or {}
+    first = _mapping(entry.get("firstRequest") or {}, "firstRequest", place)
+    for key, port in first.items():
+        if key not in ("clientPort", "upstreamPort"):
+            raise KflabError(f"unknown field {key!r} of firstRequest; expected clientPort, upstreamPort", place)
+        if port is not None:
+            _whole(port, key, place, 1, 65535)
     return ClientSpec(
         url=str(entry["url"]),
         rate_rps=float(rate),
@@ -257,7 +321,10 @@ def workload_key(text: str, place: Place) -> Key:
 def _pod_target(value: Any, place: Place) -> tuple[Key, tuple[str, int] | None]:
     if isinstance(value, dict) and "workload" in value:
         workload_key(str(value["workload"]), place)
-        return Key("Pod", "", ""), (str(value["workload"]), int(value.get("ordinal", 0)))
+        return Key("Pod", "", ""), (
+            str(value["workload"]),
+            _whole(value.get("ordinal", 0), "ordinal", place, 0, 1_000_000),
+        )
     if isinstance(value, dict) and "pod" in value:
         value = value["pod"]
     namespace, slash, name = str(value).partition("/")
@@ -294,14 +361,22 @@ def _action(entry: Any, place: Place) -> Action:
         case "start":
             command = Start(str(value))
         case "load":
-            command = SetLoad(float(value))
+            command = SetLoad(_number(value, "load", place, 0, 1000))
         case "apply":
+            if not isinstance(value, list) or not all(
+                isinstance(tab, dict) and set(tab) == {"name", "text"} for tab in value
+            ):
+                raise KflabError("apply needs a list of texts, each with name and text", place)
             command = Apply(tuple((str(tab["name"]), str(tab["text"])) for tab in value))
         case _:
             if not isinstance(value, dict) or not {"workload", "replicas"} <= set(value):
                 raise KflabError("scale needs workload and replicas", place)
-            command = Scale(workload_key(str(value["workload"]), place), int(value["replicas"]))
+            command = Scale(workload_key(str(value["workload"]), place), _replicas(value["replicas"], place))
     return Action(t_ns, command, say, pod_of)
+
+
+def _replicas(value: Any, place: Place) -> int:
+    return _whole(value, "replicas", place, 0, 1_000_000)
 
 
 def _expectation(entry: Any, place: Place) -> Expectation:
@@ -317,10 +392,14 @@ def _expectation(entry: Any, place: Place) -> Expectation:
     for key in bounds:
         if key not in ("equals", "min", "max", "workload"):
             raise KflabError(f"unknown bound {key!r}; expected equals, min, max", place)
+    if not {"equals", "min", "max"} & set(bounds):
+        raise KflabError(f"{metric} needs bounds: equals, min or max", place)
+    if metric == "readyPods":
+        workload_key(str(bounds.get("workload", "")), place)
     low, high = bounds.get("equals", bounds.get("min")), bounds.get("equals", bounds.get("max"))
     return Expectation(
         metric,
-        None if low is None else float(low),
-        None if high is None else float(high),
+        None if low is None else _number(low, metric, place),
+        None if high is None else _number(high, metric, place),
         str(bounds.get("workload", "")),
     )

@@ -10,7 +10,7 @@ from kflab.errors import KflabError
 from kflab.lab.handle import Tab
 from kflab.lab.spec import LabSpec
 from kflab.manifest.sources import read_paths
-from kflab.scenario.format import FORMAT, Scenario, load, load_text
+from kflab.scenario.format import FORMAT, MOST_NODES, MOST_RPS, NAMESPACE, Scenario, load, load_text
 from kflab.scenario.library import bundled
 
 PLAIN_DURATION_NS = 60_000_000_000
@@ -43,13 +43,13 @@ def open_what(
     Raises:
         KflabError: If nothing of that name can be read, or an option is out of its bounds.
     """
-    if nodes < 0 or nodes > 20_000:
-        raise KflabError(f"--nodes {nodes} must be from 0 to 20000")
-    if rate_rps is not None and not 0 <= rate_rps <= 10**8:
-        raise KflabError(f"--rate {rate_rps:g} must be from 0 to 100000000 requests per second")
+    if nodes < 0 or nodes > MOST_NODES:
+        raise KflabError(f"--nodes {nodes} must be from 0 to {MOST_NODES}")
+    if rate_rps is not None and not 0 <= rate_rps <= MOST_RPS:
+        raise KflabError(f"--rate {rate_rps:g} must be from 0 to {MOST_RPS} requests per second")
     if seed is not None and not 0 <= seed < 2**64:
         raise KflabError(f"--seed {seed} must be a whole number from 0 to 2**64 - 1")
-    if namespace and not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", namespace):
+    if namespace and not NAMESPACE.fullmatch(namespace):
         raise KflabError(f"-n {namespace!r} is not a namespace: lower case letters, digits and '-', at most 63")
     scenario = _scenario(what)
     if scenario is None:
@@ -66,7 +66,7 @@ def open_what(
         seed=scenario.spec.seed if seed is None else seed,
         nodes=nodes or scenario.spec.nodes,
         namespace=namespace or scenario.spec.namespace,
-        cold=cold,
+        cold=cold or scenario.spec.cold,
     )
     if url:
         spec = replace(spec, url=url, clients=())

@@ -1,0 +1,85 @@
+"""Scenario files as people mistype them: one line says what is wrong, never a traceback. Nothing is lost in saving."""
+
+import io
+from pathlib import Path
+
+import pytest
+
+from kflab.errors import KflabError
+from kflab.lab.commands import Save, SetLoad
+from kflab.lab.running import Lab
+from kflab.scenario.format import load_text
+from kflab.scenario.opening import open_what
+from kflab.scenario.plain import play
+
+HEAD = """kflab: scenario/v1
+duration: 1s
+manifests:
+  documents:
+  - name: a.yaml
+    text: |
+      apiVersion: v1
+      kind: Service
+      metadata: {name: a}
+      spec: {type: NodePort, selector: {a: b}, ports: [{port: 80}]}
+"""
+
+WRONG = """\
+expect: [{requestsFailed: {equals: abc}}]
+expect: [{requestsFailed: {min: [1]}}]
+expect: [{requestsFailed: {}}]
+expect: [{readyPods: {equals: 3}}]
+actions: [{at: 0.5, scale: {workload: a/Deployment/b, replicas: x}}]
+actions: [{at: 0.5, load: x}]
+actions: [{at: 0.5, load: -3}]
+actions: [{at: 0.5, load: .nan}]
+actions: [{at: 0.5, apply: x}]
+actions: [{at: 0.5, apply: [x]}]
+actions: [{at: 0.5, apply: 3}]
+actions: [{at: 0.5, crash: {workload: a/b/c, ordinal: x}}]
+actions: [{at: 0.5, crash: {workload: a/b/c, ordinal: -1}}]
+clients: [{url: "http://[::1"}]
+clients: [{url: "http://a/", firstRequest: 3}]
+clients: [{url: "http://a/", firstRequest: {clientPort: x}}]
+cluster: {nodes: x}
+cluster: {nodes: -1}
+cluster: {nodes: 10000000000}
+cluster: {namespace: A B}
+cluster: {cold: 3}
+cluster: {pins: 3}
+cluster: {pins: [podIPs]}
+cluster: {pins: {podIPs: 3}}
+cluster: {pins: {podIPs: {a/Deployment/b: 3}}}
+cluster: {pins: {podIPs: {a/Deployment/b: [nope]}}}
+cluster: {pins: {loadBalancerIPs: [a]}}
+cluster: {pins: {loadBalancerIPs: {a: nope}}}
+cluster: {delays: 3}
+timing: {service_p50_ns: x}
+timing: {service_p50_ns: 1.5}
+timing: {service_p50_ns: 0}
+timing: {service_p99_ns: 1}
+timing: {connect_timeout_ns: 99999999999999999999999}
+traffic: {rate: x}
+traffic: {rate: .nan}
+traffic: {rate: -1}
+""".splitlines()
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_a_mistyped_scenario_is_told_in_one_line(line: str) -> None:
+    with pytest.raises(KflabError) as caught:
+        play(load_text(HEAD + line, "x.yaml"), io.StringIO())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_cold_lab_is_saved_cold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("in.yaml").write_text(HEAD)
+    lab = Lab(open_what(["in.yaml"], cold=True).spec)
+    lab.advance(1_500_000_000)
+    assert lab.do(SetLoad(2.0)).ok
+    lab.advance(6_000_000_000)
+    assert lab.do(Save("cold")).ok
+    again = Lab(open_what(["cold.yaml"]).spec)
+    again.advance(6_000_000_000)
+    assert again.digest() == lab.digest()
