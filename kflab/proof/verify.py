@@ -33,7 +33,7 @@ from kflab.scenario.format import Scenario
 FEWEST: Final = 3
 """Calls per pair where the outcome is certain."""
 
-POOLED: Final = 400
+POOLED: Final = 200
 """Calls, over all callers that meet the same chances, from which shares are judged."""
 
 PATIENT_S: Final = 5.0

@@ -222,7 +222,7 @@ def test_an_altered_rule_is_told(manifests: tuple[str, str], pattern: str, repla
 
 
 def test_an_altered_nftables_rule_is_told() -> None:
-    code, said = asked(made(*ONE), "nftables", altered(r"masquerade$", "accept", 1))
+    code, said = asked(made(*ONE), "nftables", altered(r"^\t+masquerade\b.*$", "accept", 1))
     assert code == FAILED
     assert re.search(r"client 203\S+ → TCP 10.0.1.50:30080 .*sees 10.0.1.50; the kernel: dropped", said), said
 
