@@ -78,8 +78,9 @@ def test_there_are_commands_to_run() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command_runs(command: str, folder: Path) -> None:
-    if command.startswith("kflab verify") and (os.geteuid() != 0 or not shutil.which("iptables-restore")):
-        pytest.skip("verify needs root and iptables")
+    tool = "nft" if "nftables" in command else "iptables-restore"
+    if command.startswith("kflab verify") and (os.geteuid() != 0 or not shutil.which(tool)):
+        pytest.skip(f"verify needs root and {tool}")
     paths = f"{folder / 'bin'}:{os.environ.get('PATH', '/usr/bin:/bin')}"
     ran = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command],
