@@ -52,6 +52,13 @@ _FATES = {
 }
 
 
+BODY_BYTES = 512
+"""Length of every answer's body in access logs: a fixed modelling value, bodies are not modelled."""
+
+REQUEST_BYTES = 256
+"""Length of every request (line, headers, body) in access logs: a fixed modelling value, headers are not modelled."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Memory:
     """What the record says of round robin and kept connections, and what session affinity remembers."""
@@ -370,11 +377,21 @@ class Reopener:
         ports = tuple(32768 + (u32("port", k) * 28232 >> 32) for k in range(4))
         choices = Choices(u32("entry"), tuple(u32("backend", k) for k in range(3)), None, ports[1:])
         trace = trace_request(self.world, replace(request, source_port=ports[0]), choices, BlankMemory())
-        trace = self._timed(trace)
+        trace = self._touching_pods(self._timed(trace))
         self._sent += 1
         self._curled[-self._sent] = trace
         self._curled.pop(KEPT_TRACES - self._sent, None)
         return trace
+
+    def _touching_pods(self, trace: RequestTrace) -> RequestTrace:
+        """A hop straight to a pod's own address (port-forward) belongs to the pod's row too."""
+        hops = []
+        for hop in trace.hops:
+            pod = self.world.pod_at(hop.after.dst, hop.t_ns) if hop.after is not None and hop.outcome else None
+            if pod is not None and pod not in hop.touches:
+                hop = replace(hop, touches=(*hop.touches, pod))
+            hops.append(hop)
+        return replace(trace, hops=tuple(hops))
 
     def _timed(self, trace: RequestTrace) -> RequestTrace:
         """Give a walked request the times that the data path's constants imply."""
@@ -459,7 +476,8 @@ class Reopener:
                 tries = tuple(self._upstream_try(one, k, chooser) for k in range(len(one.servers)))
                 lines.append(
                     AccessRecord(one.finish_ns, entry.client, entry.method, entry.path, status_text(one.status),
-                                 one.latency_ns, entry.host, upstream_name=name, tries=tries)
+                                 one.latency_ns, entry.host, upstream_name=name, tries=tries,
+                                 body_bytes=BODY_BYTES, request_length=REQUEST_BYTES)
                 )  # fmt: skip
             elif one.ok and one.servers and one.servers[-1] in mine:
                 caller = entry.client
@@ -467,7 +485,7 @@ class Reopener:
                     caller = lab.wiring.servers[one.ingress][0]
                 lines.append(
                     AccessRecord(one.finish_ns, caller, entry.method, entry.path, status_text(one.status),
-                                 one.service_ns, entry.host)
+                                 one.service_ns, entry.host, body_bytes=BODY_BYTES, request_length=REQUEST_BYTES)
                 )  # fmt: skip
         return lines
 
