@@ -11,6 +11,7 @@ from typing import Any, TextIO
 from kflab import KUBERNETES_RELEASE, exits
 from kflab.control.facts import Fact, What
 from kflab.errors import Place
+from kflab.kubectl.hostile import printable
 from kflab.lab.running import Lab
 from kflab.manifest.objects import Pod
 from kflab.scenario.format import Expectation, Scenario, workload_key
@@ -64,7 +65,8 @@ def play(scenario: Scenario, out: TextIO, speed: float | None = None, as_json: b
 
     def say(line: str) -> None:
         if not as_json:
-            out.write(line.rstrip() + "\n")
+            line = line.rstrip()  # names from manifests must not steer the terminal
+            out.write((line if line.isprintable() else printable(line)) + "\n")
 
     for line in _opening(scenario, lab):
         say(line)

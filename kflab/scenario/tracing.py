@@ -7,6 +7,7 @@ from kflab import exits
 from kflab.dataplane.packets import RequestTrace
 from kflab.dataplane.trace_text import render_json, render_text
 from kflab.errors import KflabError
+from kflab.kubectl.hostile import printable
 from kflab.lab.records import record
 from kflab.lab.running import Lab
 from kflab.manifest.objects import Key
@@ -19,7 +20,8 @@ def trace(lab: Lab, url: str, source: str, method: str, output: str, out: TextIO
     """Print one request's way; see `traced`."""
     found = traced(lab, url, source, method)
     text = render_json(found) if output == "json" else render_text(found)
-    out.write(text if text.endswith("\n") else text + "\n")
+    for line in text.splitlines():  # names from manifests must not steer the terminal
+        out.write((line if line.isprintable() else printable(line)) + "\n")
     return exits.OK
 
 

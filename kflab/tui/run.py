@@ -54,4 +54,5 @@ def run(
 
     app = KflabApp(lab, theme=theme or os.environ.get("KFLAB_THEME", "slate"), glyphs=glyphs)
     code = app.run()
-    return exits.OK if code is None else code
+    # Without a result the app was left in the ordinary way, or by an exception that Textual has shown.
+    return (app.return_code or exits.OK) if code is None else code
