@@ -23,7 +23,7 @@ from kflab.errors import KflabError, Place
 MOST_SPLITS: Final = 2_000
 """Undecided rules a walk may meet, over all branches; beyond it says that it gave up."""
 
-MOST_STEPS: Final = 4_000_000
+MOST_STEPS: Final = 1_000_000
 """Rules a walk may look at, over all branches."""
 
 MOST_DEPTH: Final = 128

@@ -34,6 +34,9 @@ from kflab.proof.drift_foreign import foreign_changes
 from kflab.proof.drift_view import NodeView, PortKey, PortView, view_of
 from kflab.scenario.format import Scenario
 
+API_SERVICE: Final = "default/kubernetes"
+"""The API server makes this Service itself (k/k pkg/controlplane/controller/kubernetesservice)."""
+
 SHOWN: Final = 5
 """Endpoints named in one line."""
 
@@ -70,6 +73,8 @@ class Expected:
     rules: Mapping[str, RuleSet]
     """By address family."""
     open: Mapping[Key, Open]
+    made: frozenset[Key]
+    """Services that kflab added because every cluster has them."""
     pod_ips: tuple[str, ...]
     """Pods that run on the node."""
 
@@ -210,7 +215,8 @@ def expected_of(
         if service.key in before
     }
     pods = (obj for obj in objects if isinstance(obj, Pod) and obj.spec.node_name == node and not obj.spec.host_network)
-    return Expected(facts, rules, left_open, tuple(ip for pod in pods for ip in pod.status.pod_ips))
+    added = frozenset(service.key for service in services if before and service.key not in before)
+    return Expected(facts, rules, left_open, added, tuple(ip for pod in pods for ip in pod.status.pod_ips))
 
 
 def _open(
@@ -265,6 +271,8 @@ class _Comparison:
     def __init__(self, wanted: NodeView, found: NodeView, expected: Expected | None, rules: RuleSet) -> None:
         self._wanted, self._found = wanted, found
         self._open = expected.open if expected is not None else {}
+        self._made = expected.made if expected is not None else frozenset()
+        self._apart: dict[str, None] = {}
         self._pods = expected.pod_ips if expected is not None else ()
         self._keys: dict[PortKey, Key] = {
             (port.name, port.protocol.lower()): key for key, service in rules.services.items() for port in service.ports
@@ -292,21 +300,30 @@ class _Comparison:
             certain, notes = foreign_changes(self._found, rules.facts, self._pods, rules.family)
             self._differences += [Difference(item.line, item.text) for item in certain]
             self._notes += notes
+        if self._apart:
+            self._notes.append(f"not compared, as the manifests do not have it: {', '.join(self._apart)}")
         n_endpoints = sum(len(port.endpoints) for port in self._found.ports.values())
         return Compared(tuple(self._differences), tuple(self._notes), len(self._found.ports), n_endpoints)
 
     def _ports(self) -> None:
         for key, wanted in self._wanted.ports.items():
             found = self._found.ports.get(key)
-            if found is None:
+            service = self._keys[key]
+            if service in self._made and (found is None or not found.endpoints.keys() & wanted.endpoints.keys()):
+                self._apart[f"{service.namespace}/{service.name}"] = None
+            elif found is None:
                 n = len(wanted.endpoints)
                 self._say(
                     0, f"Service port {_name(wanted)} is missing, with {_n(n, 'endpoint')}: {_where(wanted)}", behind=n
                 )
             else:
-                self._port(wanted, found, self._open.get(self._keys[key], Open()))
+                self._port(wanted, found, self._open.get(service, Open()))
         for key, found in self._found.ports.items():
-            if key not in self._wanted.ports:
+            if key in self._wanted.ports:
+                continue
+            if found.name.partition(":")[0] == API_SERVICE:
+                self._apart[API_SERVICE] = None
+            else:
                 n = len(found.endpoints)
                 text = f"Service port {_name(found)} is not in the manifests: {_where(found)}, {_n(n, 'endpoint')}"
                 self._say(found.line, text, ahead=n)
@@ -392,10 +409,11 @@ class _Comparison:
                     )
 
     def _sides(self, wanted: PortView, found: PortView) -> None:
-        """With the same endpoints in all: who of them gets ClusterIP traffic, who traffic from outside, and how much."""
+        """With the same endpoints in all: which of them get ClusterIP traffic, which outside traffic, and how much."""
         sides = (
             ("ClusterIP", wanted.internal, found.internal, wanted.internal_policy == found.internal_policy),
             ("outside", wanted.external, found.external, wanted.external_policy == found.external_policy),
+            ("the node's own outside", wanted.short, found.short, bool(wanted.short and found.short)),
         )
         for title, there, here, alike in sides:
             if not alike:
@@ -405,8 +423,9 @@ class _Comparison:
             off = [text for text in there if abs(there[text] - here.get(text, Fraction(0))) > Fraction(1, 1 << 20)]
             line = found.endpoint_lines.get((extra or off or [""])[0], found.line)
             if missing:
-                text = f"{title} traffic does not reach {_list(missing)}: this node is {_n(len(missing), 'endpoint')} behind"
-                self._say(found.line, f"{_name(found)}: {text}", behind=len(missing))
+                behind = f"this node is {_n(len(missing), 'endpoint')} behind"
+                text = f"{_name(found)}: {title} traffic does not reach {_list(missing)}: {behind}"
+                self._say(found.line, text, behind=len(missing))
             if extra:
                 text = f"{title} traffic reaches {_list(extra)}, which the manifests do not imply"
                 self._say(line, f"{_name(found)}: {text}", ahead=len(extra))

@@ -6,9 +6,10 @@ rules of others. Where the answers differ, the rule that made the difference is 
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from kflab.dataplane.addresses import IPV4, family_of
+from kflab.dataplane.addresses import IPV4, family_of, network
 from kflab.dataplane.dump import Dump, DumpChain
 from kflab.dataplane.dump_match import Known
 from kflab.dataplane.dump_walk import Case, Exploration, Fate, Outcome, Step, explore
@@ -100,7 +101,7 @@ def _accepting(dump: Dump) -> Dump:
 def _packets(view: NodeView, facts: NodeFacts, pods: Sequence[str], family: str) -> Iterator[tuple[PortView, Packet]]:
     """To every address of every Service port: from a pod of the node, from the node, from outside."""
     node = facts.primary_ip(family)
-    pod = next((ip for ip in pods if family_of(ip) == family), "")
+    pod = next((ip for ip in (*pods, *map(_last_of, facts.pod_cidrs)) if family_of(ip) == family), "")
     outside = CLIENTS[family]
     for port in view.ports.values():
         for kind, found in port.addresses.items():
@@ -112,6 +113,17 @@ def _packets(view: NodeView, facts: NodeFacts, pods: Sequence[str], family: str)
                         yield port, packet
         if port.node_port and node:
             yield port, Packet(outside, _SOURCE_PORT, node, port.node_port, port.protocol.upper())
+
+
+def _last_of(cidr: str) -> str:
+    """An address that a pod of the node may have."""
+    parts = network(cidr)
+    if parts is None:
+        return ""
+    version, base, mask = parts
+    bits = 32 if version == 4 else 128
+    last = base | (~mask & ((1 << bits) - 1)) & ~1
+    return str(IPv4Address(last) if version == 4 else IPv6Address(last))
 
 
 def _shares(outcomes: Sequence[Outcome]) -> dict[tuple[object, ...], Fraction]:

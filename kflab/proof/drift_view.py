@@ -48,6 +48,8 @@ class PortView:
     """ip:port of an endpoint → its share of ClusterIP traffic."""
     external: dict[str, Fraction] = field(default_factory=dict)
     """The same of outside traffic: what KUBE-EXT sends on."""
+    short: dict[str, Fraction] = field(default_factory=dict)
+    """The same of pods and the node itself calling outside addresses of a Service with policy Local."""
     endpoint_lines: dict[str, int] = field(default_factory=dict)
     internal_policy: str = ""
     """Cluster or Local; "" where the rules do not show it."""
@@ -64,7 +66,7 @@ class PortView:
     @property
     def endpoints(self) -> dict[str, Fraction]:
         """Every endpoint with a chain that any of its traffic can reach."""
-        return {**self.external, **self.internal}
+        return {**self.short, **self.external, **self.internal}
 
 
 @dataclass
@@ -233,7 +235,10 @@ class _Viewer:
             elif rule.target.startswith(names.SVL) and not matched:
                 local, onward = True, rule.target
             elif rule.target.startswith(names.SVC):
-                onward = onward if matched else rule.target
+                if matched:
+                    port.short, _ = self._spread(port, rule.target)
+                else:
+                    onward = rule.target
                 local = local or "--src-type LOCAL" in matched
             else:
                 self._stranger("nat", name, rule)
