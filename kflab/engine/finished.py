@@ -12,6 +12,9 @@ from kflab.engine.types import MAX_TRIES, Finished, Int64Array, UInt64Array
 KEPT_ROWS = 1 << 18
 """Rows kept for `take` when nobody takes them, at most (about 75 MB); then the oldest batch goes."""
 
+KEPT_LATENCY_NS = 60_000_000_000
+"""Windows look back this far at most, simulated: at low rates rows alone would be kept for hours."""
+
 KEPT_LATENCIES = 1 << 18
 """Rows kept for percentiles."""
 
@@ -97,7 +100,9 @@ class FinishedRows:
             self.dropped += gone
         self._latencies.append((count, end_ns, batch))
         self._n_latencies += count
-        while self._n_latencies > KEPT_LATENCIES and len(self._latencies) > 1:
+        while len(self._latencies) > 1 and (
+            self._n_latencies > KEPT_LATENCIES or self._latencies[0][1] < end_ns - KEPT_LATENCY_NS
+        ):
             self._n_latencies -= self._latencies.popleft()[0]
 
     def _hash(self, rows: Int64Array) -> None:
