@@ -50,10 +50,11 @@ class Word(NamedTuple):
     @property
     def option(self) -> str:
         """The option's short name; "" for a value."""
-        if self.quoted or not self.text.startswith("-"):
+        text = self.text
+        if text[:1] != "-" or self.quoted:
             return ""
-        name = _LONG.get(self.text, self.text)
-        return name if name in _SHORT or (name.startswith("--") and len(name) > 2) else ""
+        name = _LONG.get(text, text)
+        return name if name in _SHORT or (name[:2] == "--" and len(name) > 2) else ""
 
     @property
     def inverts(self) -> bool:
@@ -116,6 +117,27 @@ def split_words(line: str, place: Place) -> list[Word]:
     """
     if '"' not in line:
         return [Word(word) for word in line.replace("\t", " ").split(" ") if word]
+    return _split_simple(line) or _split_any(line, place)
+
+
+def _split_simple(line: str) -> list[Word]:
+    """The common case, fast: quotes around whole words, nothing escaped; [] where it is not that."""
+    parts = line.split('"')
+    if "\\" in line or not len(parts) % 2:
+        return []
+    words: list[Word] = []
+    last = len(parts) - 1
+    for i, part in enumerate(parts):
+        if i % 2:
+            words.append(Word(part, True))
+        else:
+            if (i and part and part[0] not in " \t") or (i < last and (not part or part[-1] not in " \t")):
+                return []
+            words += [Word(word) for word in part.replace("\t", " ").split(" ") if word]
+    return words
+
+
+def _split_any(line: str, place: Place) -> list[Word]:
     words: list[Word] = []
     word: list[str] = []
     inside = quoted = False
@@ -151,21 +173,23 @@ def take_apart(words: Sequence[Word], place: Place) -> RuleWords:
     arguments: list[Option] | None = None
     kept: list[Option] = []
     protocol = ""
+    named = [word.option for word in words]
+    inverting = [word.inverts for word in words]
     i, n = 0, len(words)
     while i < n:
-        inverted = words[i].inverts
+        inverted = inverting[i]
         i += inverted
-        name = words[i].option if i < n else ""
+        name = named[i] if i < n else ""
         if not name:
             what = f"unexpected {words[i].text!r}" if i < n else "the rule ends in '!'"
             raise KflabError(f"{what}: expected an option such as -s, -m or -j", place)
         i += 1
         values: list[str] = []
-        if i < n and name in _BASE and words[i].inverts:  # the order of iptables before 1.4.3: -s ! 10.0.0.0/8
+        if i < n and name in _BASE and inverting[i]:  # the order of iptables before 1.4.3: -s ! 10.0.0.0/8
             inverted = not inverted
             i += 1
         most = 0 if name in _ALONE else 1 if name in _SHORT else n
-        while i < n and len(values) < most and not words[i].option and not words[i].inverts:
+        while i < n and len(values) < most and not named[i] and not inverting[i]:
             values.append(words[i].text)
             i += 1
         if name in _SHORT and name not in _ALONE and not values:

@@ -250,7 +250,9 @@ def _known(name: str, options: list[str]) -> tuple[Match, ...]:
         case "mark", ["--mark", value]:
             number, _, mask = value.partition("/")
             return (Mark(int(number, 0), int(mask or "0xffffffff", 0), inverted),)
-        case "statistic", ["--mode", "random", "--probability", value] if not inverted:
+        case "statistic", ["--mode", "random", "--probability", value] if (
+            not inverted and value.strip(".0123456789") == ""
+        ):
             return (Statistic(Fraction(value)),)
         case "nfacct", ["--nfacct-name", value] if not inverted:
             return (Nfacct(value),)

@@ -17,7 +17,7 @@ from kflab.dataplane.node_facts import NodeFacts
 from kflab.dataplane.packets import Packet
 from kflab.proof.drift_view import Found, NodeView, PortView, foreign
 
-MOST_PACKETS: Final = 600
+MOST_PACKETS: Final = 300
 """Packets tried; more would add Services, hardly rules."""
 
 CLIENTS: Final = {IPV4: "203.0.113.45", "IPv6": "2001:db8:ffff::45"}

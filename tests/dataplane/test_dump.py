@@ -15,10 +15,11 @@ from kflab.dataplane.dump_match import Known
 from kflab.dataplane.dump_sets import read_sets
 from kflab.dataplane.dump_text import render_text, to_tree
 from kflab.dataplane.dump_walk import Exploration, Fate, explore
+from kflab.dataplane.dump_words import _split_any, _split_simple
 from kflab.dataplane.iptables import RuleSet
 from kflab.dataplane.packets import Packet, Verdict
 from kflab.dataplane.walk import fan
-from kflab.errors import KflabError
+from kflab.errors import KflabError, Place
 
 NODE = Known("node-a", ("10.0.1.50", "172.17.0.1"))
 
@@ -388,9 +389,9 @@ class TestSameAsTheRulesItWasPrintedFrom:
             assert self.by_dump(explore(dump, packet, known)) == self.by_fan(rules, packet)
 
 
-WORDS = """*nat COMMIT :A -A -s 10.0.0.1 ! -m set --match-set -j -g A DNAT --to-destination MARK --set-xmark 0x1/0x -p tcp
---dport statistic --probability 0.5 recent --seconds [1:2] PREROUTING ACCEPT [0:0] RETURN multiport --dports 1:2,3 CONNMARK
---restore-mark --nfmask NFQUEUE addrtype --dst-type LOCAL"""
+WORDS = """*nat COMMIT :A -A -s 10.0.0.1 ! -m set --match-set -j -g A DNAT --to-destination MARK --set-xmark 0x1/0x
+-p tcp --dport statistic --probability 0.5 recent --seconds [1:2] PREROUTING ACCEPT [0:0] RETURN multiport --dports
+1:2,3 CONNMARK --restore-mark --nfmask NFQUEUE addrtype --dst-type LOCAL"""
 PIECES = st.sampled_from([*'*:-!#[]"\\ \n\t', *WORDS.split(), "-A A", " - [0:0]", "9" * 40, "\x00", "\u2028"])
 
 
@@ -400,6 +401,13 @@ def told(error: KflabError) -> bool:
 
 
 class TestFuzz:
+    @relaxed
+    @given(st.lists(st.sampled_from([*'"" \t\\ab-!', "--x", '"a b"'])).map("".join))
+    def test_the_fast_way_to_split_a_line_splits_as_the_slow_one(self, line: str) -> None:
+        simple = _split_simple(line)
+        if simple:
+            assert simple == _split_any(line, Place("x"))
+
     @relaxed
     @given(st.one_of(st.text(max_size=200), st.lists(PIECES, max_size=40).map(" ".join)))
     def test_any_text_is_read_or_told(self, text: str) -> None:
