@@ -1,5 +1,6 @@
 """Drift: what a node has against what manifests imply."""
 
+import contextlib
 import io
 import re
 import sys
@@ -16,6 +17,7 @@ from test_iptables import relaxed, rule_sets, rules_on
 from kflab.cli import main
 from kflab.dataplane.dump import read_dump
 from kflab.dataplane.iptables import RuleSet
+from kflab.errors import KflabError
 from kflab.proof.drift import Compared, compare
 from kflab.scenario.opening import open_what
 
@@ -178,6 +180,19 @@ class TestRandomClusters:
         assert sum(item.ahead for item in moved.differences) >= 1
 
 
+    @relaxed
+    @given(st.integers(0, 10**6), st.integers(0, 60), st.text(max_size=6), st.integers(0, 10**6), st.integers(0, 10**6))
+    def test_a_damaged_dump_is_compared_or_told(self, start: int, length: int, put: str, one: int, other: int) -> None:
+        rules = rules_on("node-a")
+        lines = rules.save_text().splitlines()
+        one, other = one % len(lines), other % len(lines)
+        lines[one], lines[other] = lines[other], lines[one]
+        text = "\n".join(lines)
+        start %= len(text)
+        with contextlib.suppress(KflabError):
+            compared(rules, text[:start] + put + text[start + length :])
+
+
 PLAIN = """
 apiVersion: v1
 kind: Service
@@ -282,7 +297,8 @@ class TestCommand:
 
 
 def test_every_bundled_scenarios_nodes_agree_with_their_own_rules() -> None:
-    from kflab.proof.drift import expect
+    from kflab.errors import KflabError
+from kflab.proof.drift import expect
     from kflab.scenario.library import bundled
 
     for name in bundled():
