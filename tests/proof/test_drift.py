@@ -179,7 +179,6 @@ class TestRandomClusters:
         moved = compared(rules, text.replace(target, target.rpartition(" ")[0] + " 10.9.9.9:999"))
         assert sum(item.ahead for item in moved.differences) >= 1
 
-
     @relaxed
     @given(st.integers(0, 10**6), st.integers(0, 60), st.text(max_size=6), st.integers(0, 10**6), st.integers(0, 10**6))
     def test_a_damaged_dump_is_compared_or_told(self, start: int, length: int, put: str, one: int, other: int) -> None:
@@ -297,8 +296,7 @@ class TestCommand:
 
 
 def test_every_bundled_scenarios_nodes_agree_with_their_own_rules() -> None:
-    from kflab.errors import KflabError
-from kflab.proof.drift import expect
+    from kflab.proof.drift import expect
     from kflab.scenario.library import bundled
 
     for name in bundled():
