@@ -9,8 +9,8 @@ from kflab.dataplane.dns import ClusterDns, Resolution
 from kflab.dataplane.lb import flow_hash as hash_of_flow
 from kflab.dataplane.lb import in_service, pick_target, profile_of, target_alternatives
 from kflab.dataplane.memory_view import KeptConnection, MemoryView
-from kflab.dataplane.nginx import Route
 from kflab.dataplane.modes import walk_in
+from kflab.dataplane.nginx import Route
 from kflab.dataplane.packets import Alternative, Hop, Packet, Verdict
 from kflab.dataplane.request_record import Request
 from kflab.dataplane.request_words import (

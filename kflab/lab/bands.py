@@ -345,8 +345,12 @@ class Bands:
         known_pods = {wiring.servers[index][3] for index in rows}
         candidates = []
         total = sum(counts.rate(columns, rows) for columns in (counts.server_ok, counts.server_bad))
+        listed_pods = {wiring.servers[index][3] for index in expected}
         for index in list(rows):
             ip, _, _, pod = wiring.servers[index]
+            if index not in expected and pod is not None and pod in listed_pods:
+                del rows[index]  # the same pod by another port: the targetPort was changed
+                continue
             obj = self._lab.store.get(pod) if pod else None
             listed = index in expected
             if not listed and obj is None and not self._recently(counts, index):

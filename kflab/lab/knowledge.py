@@ -48,6 +48,8 @@ class Incident:
     noticed_ns: int | None = None
     learned: dict[str, int] = field(default_factory=dict)
     """Observer name → when it first acted on the target revision."""
+    learned_revision: dict[str, int] = field(default_factory=dict)
+    """Observer name → the store revision it then acted on."""
     calling: frozenset[str] = frozenset()
     """Observers by whose rules somebody reaches the changed Services."""
     moved_ns: int | None = None
@@ -124,7 +126,9 @@ class Knowing:
         observer = self._observers.get(fact.subject.name)
         if observer is None or incident.target is None or observer.revision < incident.target:
             return
-        incident.learned.setdefault(observer.name, fact.t_ns)
+        if observer.name not in incident.learned:
+            incident.learned[observer.name] = fact.t_ns
+            incident.learned_revision[observer.name] = observer.revision
         if incident.moved_ns is None and incident.calling and incident.calling <= set(incident.learned):
             incident.moved_ns = fact.t_ns
             self.marks.append(Mark(fact.t_ns, "moved", "traffic moved"))
@@ -205,7 +209,7 @@ class Knowing:
     def _slice_row(self, incident: Incident | None) -> Knower:
         concerned = incident is not None and incident.kind in POD_ENDS
         written = incident.target_ns if incident else None
-        revision = self._store.rules_revision()
+        revision = self._store.rules_revision(incident.target if incident else None)
         key = Key("EndpointSlice", "", "")
         if incident is not None and incident.services:
             service = sorted(incident.services)[0]
@@ -232,7 +236,9 @@ class Knowing:
         else:
             return None
         up = observer.running and running(component)
-        rev = f"rev {self._store.rules_revision(observer.revision)}"
+        # Beside the time at which it learned stands what it then knew, not what has come since.
+        known = incident.learned_revision.get(observer.name, observer.revision) if incident else observer.revision
+        rev = f"rev {self._store.rules_revision(known)}"
         calls = observer.name in (incident.calling if incident and incident.target else calling_now)
         learned = incident.learned.get(observer.name) if incident else None
         concerned = incident is not None and (incident.kind in POD_ENDS or incident.target is not None)

@@ -129,6 +129,7 @@ class Lab:
         self._lines: list[tuple[int, str, str]] = []
         self._hash = hashlib.blake2b(digest_size=16)
         self.narration = ""
+        self.narrated_ns = 0
         self.load_factor = 1.0
         self._actions: list[Action] = sorted(spec.actions, key=lambda action: action.t_ns)
         self.journal = Journal(spec)
@@ -171,7 +172,7 @@ class Lab:
         for controller in self.controllers.all():
             images = {image for key in controller.pods for image in self._images(key)}
             for image in sorted(images):
-                if not image.endswith(f":{NGINX_PROFILE}"):
+                if not image.partition("@")[0].endswith(f":{NGINX_PROFILE}"):
                     name = f"{controller.key.namespace}/{controller.key.name}"
                     text = f"ingress controller {name} behaves as ingress-nginx {NGINX_PROFILE}"
                     yield (f"{text}, though its image is {image}", "no other profile is modelled")
@@ -322,6 +323,7 @@ class Lab:
         """Carry out a step of the scenario."""
         if action.say:
             self.narration = action.say
+            self.narrated_ns = self.t_ns
             self._lines.append((self.t_ns, "scenario", action.say))
         command = action.command
         if isinstance(command, SetLoad) and command.factor < 0:

@@ -142,8 +142,9 @@ class LabThread:
         return self._lab.assumptions
 
     def findings(self) -> tuple[Finding, ...]:
-        """What looked wrong on opening."""
-        return self._lab.findings
+        """What looked wrong on opening, worst first."""
+        worst = ("error", "refused", "warning", "info")
+        return tuple(sorted(self._lab.findings, key=lambda found: worst.index(found.severity)))
 
     def close(self) -> None:
         """Stop the thread and wait for it.

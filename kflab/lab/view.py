@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from kflab.engine.bins import Count
 from kflab.engine.types import Answer, Finished, Pick
 from kflab.lab.bands import WINDOW_BINS, Bands, Counts, frame, spread
+from kflab.lab.knowledge import POD_ENDS
 from kflab.lab.snapshot import (
     BIN_NS,
     SERIES_BINS,
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
 STRUCTURAL_P = 1e-4
 """A deviation rarer than this, after correcting for the number of pods, is called structural."""
 
-LENS_NS = 500_000_000
+NARRATED_NS = 4_000_000_000
+"""How long a scenario's line of narration stands, simulated."""
 
 
 class View:
@@ -111,13 +114,21 @@ class View:
         saved = sum(self._saved.get(i, 0) for i in ids)
         incident = lab.knowing.incident
         assert incident is not None
-        end = incident.moved_ns
+        end = incident.moved_ns if not self._still_losing(ids) else None
         when = f" in {(end - incident.t_ns) / 1e9:.2f} s" if end is not None else " so far"
         word = "refused" if incident.kind != "force" else "lost"
         text = f"{lost:,} tries {word}{when}"
         if saved:
             text += f"; NGINX tried again and saved {saved:,} request{'s' if saved != 1 else ''}"
         return lost, text, word
+
+    def _still_losing(self, servers: list[int]) -> bool:
+        """Whether tries to any of these servers were lost in the last half second."""
+        bins = self._lab.engine.bins
+        first = max(0, self._lab.t_ns // BIN_NS - WINDOW_BINS)
+        return any(
+            bins.one(Count.SERVER_BAD, server, first, WINDOW_BINS + 1).any() for server in servers if server >= 0
+        )
 
     # --- pods -----------------------------------------------------------------------------------------------
 
@@ -298,6 +309,27 @@ class View:
                     return f"{chooser.place}'s rules still send it 1 try in {n}"
         return ""
 
+    def _failing_words(self, counts: Counts) -> tuple[Span, ...]:
+        """What goes wrong although everybody has learned: rules that lead to ports on which nothing listens."""
+        lab = self._lab
+        incident = lab.knowing.incident
+        if incident is None or incident.kind in POD_ENDS or incident.settled_ns is None:
+            return ()
+        deaf: dict[int, str] = {}
+        for chooser in lab.wiring.choosers:
+            for server in chooser.fan.candidates if chooser.fan and chooser.kind != "lb" else ():
+                _, port, _, pod = lab.wiring.servers[server]
+                runtime = lab.plane.runtime.get(pod) if pod else None
+                if runtime is not None and runtime.up and port not in {number for _, number in runtime.listening}:
+                    deaf[port] = chooser.service.name if chooser.service else ""
+        if not deaf or not counts.rate(counts.failed, [wired.entry.index for wired in lab.wiring.wired]):
+            return ()
+        port, service = next(iter(deaf.items()))
+        return (
+            Span("✖ Tries are refused: ", "lost"),
+            Span(f"the rules of {service} lead to port {port}, and nothing listens on it in its pods."),
+        )
+
     def _opening_words(self) -> tuple[Span, ...]:
         """What looked wrong on opening, until something happens."""
         wrong = [found for found in self._lab.findings if found.severity != "info"]
@@ -328,7 +360,9 @@ class View:
         done, failed = counts.rate(counts.done, ids), counts.rate(counts.failed, ids)
         window_ns = WINDOW_BINS * BIN_NS
         p50, p99 = lab.percentiles(max(0, lab.t_ns - window_ns), lab.t_ns)
-        story = lab.knowing.story(lab.t_ns, self._expected_words()) or self._opening_words()
+        narration = lab.narration if lab.t_ns - lab.narrated_ns < NARRATED_NS else ""
+        story = self._failing_words(counts) or lab.knowing.story(lab.t_ns, self._expected_words())
+        story = story or self._opening_words()
         return Snapshot(
             scenario=lab.spec.name, seed=lab.spec.seed, t_ns=lab.t_ns, paused=False, speed_asked=1.0, speed_reached=1.0,
             rate_rps=counts.rate(counts.sent, ids), ok_share=done / (done + failed) if done + failed else None,
@@ -338,5 +372,5 @@ class View:
             nodes=self._nodes(counts, bands), traces=self.traces(), traces_seen=lab.sampler.seen, shares=self.shares(),
             components=self._components(), story=story,
             uncalled=lab.uncalled, pods_total=len(lab.store.keys("Pod")), rules_revision=lab.store.rules_revision(),
-            load_factor=lab.load_factor, ended=lab.ended, narration=lab.narration,
+            load_factor=lab.load_factor, ended=lab.ended, narration=narration,
         )  # fmt: skip

@@ -189,6 +189,14 @@ class EditorState:
         self.removed = tuple(dict.fromkeys(removed))
         self.applied_ns = t_ns
 
+    def restarted(self, texts: dict[str, str]) -> None:
+        """The lab runs these texts again; what differs from them is edited."""
+        for buffer in self.buffers:
+            if buffer.name in texts:
+                buffer.applied = with_unix_newlines(texts[buffer.name])
+        self.removed = ()
+        self.applied_ns = 0
+
     def write(self, buffer: Buffer, file: str | None = None, overwrite: bool = False) -> str:
         """Write one tab to its file or to another.
 

@@ -12,7 +12,19 @@ from textual.screen import Screen
 from textual.widget import Widget
 
 from kflab.errors import KflabError
-from kflab.lab.commands import Command, Result
+from kflab.lab.commands import (
+    Command,
+    Kill,
+    KillRandom,
+    Pause,
+    Restart,
+    Result,
+    Resume,
+    SetLoad,
+    SetSpeed,
+    Start,
+    Stop,
+)
 from kflab.lab.handle import LabHandle
 from kflab.lab.snapshot import Snapshot, Span
 from kflab.manifest.objects import Key
@@ -64,6 +76,10 @@ class Answered(Message):
         self.then = then
         self.value = value
         self.error = error
+
+
+SEEN_ANYWAY = (Pause, Resume, SetSpeed, SetLoad, Restart, Kill, KillRandom, Stop, Start)
+"""Commands whose effect the screen itself shows: a toast would only cover figures."""
 
 
 class LabDesk(Screen[None]):
@@ -197,6 +213,7 @@ class LabDesk(Screen[None]):
     def restarted(self) -> None:
         """The clock went back: what was open belongs to a life that is over."""
         self.ledger.restart()
+        self.manifest.restarted()
         if self.trace is not None:
             self.post_message(RequestClosed())
 
@@ -405,7 +422,7 @@ class LabDesk(Screen[None]):
         """Send a command; say what came of it."""
 
         def answered(result: Result) -> None:
-            if result.text:
+            if result.text and not (result.ok and isinstance(command, SEEN_ANYWAY)):
                 self.tell(result.text, bad=not result.ok)
             if result.trace_id is not None:
                 self.post_message(RequestOpened(result.trace_id))

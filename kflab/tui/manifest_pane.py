@@ -140,7 +140,7 @@ class ManifestPane(Pane):
             self.tell(f"draft of an earlier session restored: {', '.join(self._restored)} · ctrl+z takes it back")
         elif strange:
             self.tell(f"a draft of another text of {', '.join(strange)} is kept in {drafts.path}", bad=True)
-        self.findings = self.lab.findings()
+        self.findings = tuple(found for found in self.lab.findings() if found.severity != "info")
         self._show_text()
         if self._restored:
             self._check_now()
@@ -462,6 +462,11 @@ class ManifestPane(Pane):
             self.tell(result.text or "refused: nothing was applied", bad=True)
         if result.findings or result.ok:
             self._take_findings(result.findings or (() if result.ok else self.findings))
+
+    def restarted(self) -> None:
+        """The lab began anew from its own texts: what was applied since is an edit again."""
+        self.state.restarted({tab.name: tab.text for tab in self.lab.tabs()})
+        self.tell("the lab began anew from the texts it was opened with")
 
     def write(self, file: str | None = None) -> None:
         """`:w [FILE]`: write the open tab; without a file name all edited tabs that have a file."""
