@@ -80,7 +80,7 @@ def _port_for(service: Service, wanted: int) -> ServicePort | None:
 def controller_service(store: Store, controller: Controller) -> Service | None:
     """The Service through which an ingress controller is reached from outside: LoadBalancer before NodePort."""
     services = [cast(Service, store.get(key)) for key in controller.services]
-    for wanted in ("LoadBalancer", "NodePort", "ClusterIP"):
+    for wanted in ("LoadBalancer", "NodePort"):
         for service in services:
             if service is not None and service.type == wanted:
                 return service
@@ -107,6 +107,8 @@ class Entries:
         self.uncalled: tuple[Key, ...] = ()
         self.skipped: list[str] = []
         """Why some Services get no traffic at all."""
+        self._served: set[Key] = set()
+        """Ingresses that requests from outside can reach."""
 
     def find(self) -> list[Entry]:
         """All entries, in stable order.
@@ -166,6 +168,8 @@ class Entries:
             controller = self._controller_of(ingress)
             service = controller_service(self._store, controller) if controller else None
             if service is not None:
+                if service.type == "NodePort":
+                    return self._to_node_port(service, port, base, client, url)
                 return self._to_service(service.key, port, base, client, url)
         for obj in self._store.of_kind("Service"):
             service = cast(Service, obj)
@@ -229,6 +233,17 @@ class Entries:
             raise KflabError(f"{url!r}: Service {key.namespace}/{key.name} has no port {port}; it has {has}")
         return self._entry(service, found, base, client)
 
+    def _to_node_port(
+        self, service: Service, port: int, base: Mapping[str, object], client: ClientSpec | None, url: str
+    ) -> Entry:
+        """A host name that leads to nodes: the port is a NodePort, or the Service's port that stands for it."""
+        found = next((item for item in service.ports if port in (item.node_port, item.port)), None)
+        if found is None:
+            has = ", ".join(str(item.node_port) for item in service.ports)
+            name = f"{service.meta.namespace}/{service.meta.name}"
+            raise KflabError(f"{url!r}: Service {name} has no NodePort {port}; it has {has}")
+        return self._entry(service, found, base, client)
+
     def _entry(
         self, service: Service, port: ServicePort, base: Mapping[str, object], client: ClientSpec | None
     ) -> Entry:
@@ -257,11 +272,20 @@ class Entries:
         found: dict[tuple[str, str, str], Entry] = {}
         for obj in self._store.of_kind("Ingress"):
             ingress = cast(Ingress, obj)
+            name = f"Ingress {ingress.meta.namespace}/{ingress.meta.name}"
             controller = self._controller_of(ingress)
             service = controller_service(self._store, controller) if controller else None
-            if controller is None or service is None:
-                self.skipped.append(f"Ingress {ingress.meta.namespace}/{ingress.meta.name}: no controller serves it")
+            if controller is None:
+                self.skipped.append(f"{name}: no controller serves it")
                 continue
+            if service is None:
+                key = controller.key
+                self.skipped.append(
+                    f"{name}: no LoadBalancer or NodePort Service leads to its controller {key.namespace}/{key.name}, "
+                    "so nothing is sent to it from outside (host ports are not modelled)"
+                )
+                continue
+            self._served.add(ingress.key)
             tls_hosts = {host for tls in ingress.tls for host in tls.hosts}
             pairs = [(rule.host, sample_path(path)) for rule in ingress.rules for path in rule.paths]
             pairs += [(rule.host, "/") for rule in ingress.rules if not rule.paths]
@@ -274,7 +298,10 @@ class Entries:
                 port = _port_for(service, 443 if secure else 80) or (service.ports[0] if service.ports else None)
                 if port is None:
                     continue
-                address = shown or next((entry.ip or entry.hostname for entry in service.load_balancer), "") or "node"
+                if not shown and service.type == "LoadBalancer" and not service.load_balancer:
+                    continue  # reached by the load balancer's own name, once the cloud has made it
+                address = shown or next((entry.ip or entry.hostname for entry in service.load_balancer), "")
+                address = address or self._a_node()
                 found.setdefault(
                     (scheme, address, path),
                     Entry(
@@ -297,15 +324,21 @@ class Entries:
                     continue  # the cloud has not made it yet
                 host = next((entry.ip or entry.hostname for entry in service.load_balancer), service.meta.name)
                 if not balanced:
-                    host = next((ip for n in self._store.of_kind("Node") for ip in cast(Node, n).internal_ips), "node")
+                    host = self._a_node()
                 scheme = "http" if port.protocol == "TCP" else port.protocol.lower()
                 found.append(Entry(0, "l4", "GET", scheme, host, "/", 0.0, service.key, port, balanced=balanced))
         return found
+
+    def _a_node(self) -> str:
+        """An address by which NodePorts are dialled; which node a request goes to is the client's draw."""
+        return next((ip for n in self._store.of_kind("Node") for ip in cast(Node, n).internal_ips), "node")
 
     def _of_uncalled(self) -> None:
         reached = {entry.service for entry in self.entries}
         for obj in self._store.of_kind("Ingress"):
             ingress = cast(Ingress, obj)
+            if ingress.key not in self._served:
+                continue
             backends = [path.backend for rule in ingress.rules for path in rule.paths]
             backends += [ingress.default_backend] if ingress.default_backend else []
             reached |= {Key("Service", ingress.meta.namespace, backend.service) for backend in backends}
@@ -315,10 +348,13 @@ class Entries:
                 name = f"{controller.key.namespace}/{controller.key.name}"
                 self.skipped.append(f"ingress controller {name} has no Ingress to serve: nothing is sent to it")
         uncalled = []
+        caller = self._client_address()
         for obj in self._store.of_kind("Service"):
             service = cast(Service, obj)
             if service.key in reached or service.place is None:  # made by the lab, not in these manifests
                 continue
+            if service.type == "LoadBalancer":
+                continue  # called from outside as soon as the cloud has made it
             if service.type == "ExternalName":
                 self.skipped.append(f"Service {service.meta.namespace}/{service.meta.name}: an ExternalName, outside")
                 continue
@@ -327,12 +363,14 @@ class Entries:
                 self.skipped.append(f"Service {name}: headless, no address that rules are made for")
                 continue
             uncalled.append(service.key)
+            if not caller:
+                continue  # the client pod has not started yet
             port = service.ports[0]
             scheme = "http" if port.protocol == "TCP" else port.protocol.lower()
             host = f"{service.meta.name}.{service.meta.namespace}"
             self._add(
                 Entry(
-                    0, "pod", "GET", scheme, host, "/", UNCALLED_RPS, service.key, port, client=self._client_address(),
+                    0, "pod", "GET", scheme, host, "/", UNCALLED_RPS, service.key, port, client=caller,
                     client_pod=self._client_pod,
                 )
             )  # fmt: skip

@@ -22,7 +22,7 @@ from kflab.dataplane.packets import RequestTrace, join_host_port
 from kflab.dataplane.request import Choices, Request, TryRecord, trace_request
 from kflab.dataplane.request import Record as WalkRecord
 from kflab.dataplane.world import LISTENS, REFUSES, SILENT, ConfigInForce, Fate, LbInForce, RulesInForce, node_facts
-from kflab.engine.addresses import ephemeral_ports
+from kflab.engine.addresses import ephemeral_ports, flow_hashes, flow_salt
 from kflab.engine.types import MAX_TRIES, Answer, Choice, Pick
 from kflab.errors import KflabError
 from kflab.kubectl.curl import CurlAnswer, CurlRequest
@@ -94,21 +94,32 @@ class LabWorld:
         """Pod → (from, what listens; None: its address is gone), ascending; before the first entry: as at the start."""
         self._fates: dict[Key, list[tuple[int, str]]] = {}
         self._by_ip: dict[str, Key] = {}
+        self._on_host: dict[str, dict[Key, None]] = {}
+        """Node address → pods in the node's own network: several share it, each with its ports."""
         self._dns: tuple[int, ClusterDns] | None = None
         for key, runtime in lab.plane.runtime.items():
-            self._by_ip.update(dict.fromkeys(runtime.ips, key))
+            self._place(key)
             self._listened[key] = [(-(1 << 62), frozenset(runtime.listening) if runtime.sandbox else None)]
 
     def hear(self, fact: Fact) -> None:
         """Keep what the walker will ask of this instant later."""
         if fact.what is What.LISTENERS_CHANGED:
             self._listened.setdefault(fact.subject, []).append((fact.t_ns, frozenset(fact.ports)))
-            runtime = self._lab.plane.runtime.get(fact.subject)
-            self._by_ip.update(dict.fromkeys(runtime.ips if runtime else (), fact.subject))
+            self._place(fact.subject)
         elif fact.what is What.ADDRESS_GONE:
             self._listened.setdefault(fact.subject, []).append((fact.t_ns, None))
         if fact.what in _FATES:
             self._fates.setdefault(fact.subject, []).append((fact.t_ns, _FATES[fact.what]))
+
+    def _place(self, pod: Key) -> None:
+        """Remember whose addresses a pod has."""
+        runtime = self._lab.plane.runtime.get(pod)
+        obj = self._lab.store.get(pod)
+        for ip in runtime.ips if runtime else ():
+            if isinstance(obj, Pod) and obj.spec.host_network:
+                self._on_host.setdefault(ip, {})[pod] = None
+            else:
+                self._by_ip[ip] = pod
 
     def forget_before(self, t_ns: int) -> None:
         """Drop what was over before `t_ns`; pods that were gone by then are forgotten altogether."""
@@ -123,6 +134,8 @@ class LabWorld:
         for pod in gone:
             del self._listened[pod]
             self._fates.pop(pod, None)
+            for there in self._on_host.values():
+                there.pop(pod, None)
         if gone:
             self._by_ip = {ip: pod for ip, pod in self._by_ip.items() if pod in self._listened}
 
@@ -177,18 +190,23 @@ class LabWorld:
     def behaviour_at(self, address: str, port: int, t_ns: int) -> str:
         pod = self._by_ip.get(address)
         if pod is None:
+            ports = (self._listening(there, t_ns) or () for there in self._on_host.get(address, ()))
+            if any(number == port for listening in ports for _, number in listening):
+                return LISTENS
             return REFUSES if self.node_of(address) else SILENT
+        listening = self._listening(pod, t_ns)
+        if listening is None:
+            return SILENT
+        return LISTENS if any(number == port for _, number in listening) else REFUSES
+
+    def _listening(self, pod: Key, t_ns: int) -> frozenset[tuple[str, int]] | None:
+        """What a pod listened on; None while it has no address."""
         listened = self._listened.get(pod, [])
         i = bisect_right(listened, t_ns, key=lambda entry: entry[0]) - 1
-        ports = listened[i][1] if i >= 0 else None
-        if ports is None:
-            return SILENT
-        return LISTENS if any(number == port for _, number in ports) else REFUSES
+        return listened[i][1] if i >= 0 else None
 
     def pod_at(self, address: str, t_ns: int) -> Key | None:
-        pod = self._by_ip.get(address)
-        obj = self._lab.store.get(pod) if pod else None
-        return None if isinstance(obj, Pod) and obj.spec.host_network else pod
+        return self._by_ip.get(address)
 
     def node_of(self, address: str) -> str:
         pod = self._by_ip.get(address)
@@ -298,10 +316,10 @@ class Reopener:
         backend = tuple(self.words(wired, one.number, lost + k)[Choice.BACKEND] >> 32 for k in range(MAX_TRIES))
         entry_word = first[Choice.ENTRY] >> 32
         request = Request(
-            url=entry.url, method=entry.method, source=entry.client, source_port=client_port, stream=one.stream,
-            number=one.number, t_start_ns=one.start_ns, pod=entry.client_pod,
+            url=_walkable(entry.url), method=entry.method, source=entry.client, source_port=client_port,
+            stream=one.stream, number=one.number, t_start_ns=one.start_ns, pod=entry.client_pod,
             node=lab.wiring.places[wired.stream.place] if wired.stream.place >= 0 else "", protocol=entry.port.protocol,
-            connect_to=None if entry.kind == "l7" else self._dialled(wired, one),
+            connect_to=None if entry.kind == "l7" and entry.balanced else self._dialled(wired, one),
         )  # fmt: skip
         timing = lab.engine.timing
         outside = entry.kind != "pod"
@@ -323,9 +341,10 @@ class Reopener:
             node=lab.wiring.places[one.node] if one.node >= 0 else "",
             ingress=self._address(one.ingress) if one.ingress >= 0 else "",
         )  # fmt: skip
-        choices = Choices(entry_word, backend, None, upstream_ports)
+        hashed = _flow_hash(wired, client_port) if entry.balanced and outside else None
+        choices = Choices(entry_word, backend, hashed, upstream_ports)
         trace = trace_request(self.world, request, choices, self._memory(wired, one), record)
-        return replace(trace, parts=parts_of(one))
+        return replace(trace, url=entry.url, parts=parts_of(one))
 
     def _dialled(self, wired: Wired, one: Record) -> tuple[str, int] | None:
         entry = wired.entry
@@ -336,6 +355,8 @@ class Reopener:
             return service.cluster_ip, entry.port.port
         if entry.balanced:
             return self._lab.lb_address(entry.service), entry.port.port
+        if one.node < 0:
+            return None
         node = self._lab.store.get(Key("Node", "", self._lab.wiring.places[one.node]))
         return (cast(Node, node).internal_ips[0], entry.port.node_port) if node else None
 
@@ -447,10 +468,20 @@ class Reopener:
             if host in asked.url:
                 request = replace(request, connect_to=(address, int(port)))
         trace = self.send(request, str(asked.source or "client"))
-        answered = next((key for hop in reversed(trace.hops) for key in hop.touches if key.kind == "Pod"), None)
+        answered = self._answered(trace, asked.source)
         app = trace.status == "200"
         server = "" if app else "nginx"
         return CurlAnswer(trace.status, trace.latency_ns or 0, answered, self.trace_id_of(trace), server)
+
+    def _answered(self, trace: RequestTrace, caller: Key | None) -> Key | None:
+        """The pod that answered: whose address the last hop went to, or the last one that a rule names as target."""
+        for hop in reversed(trace.hops):
+            if hop.after is None:
+                continue
+            found = self.world.pod_at(hop.after.dst, self._lab.t_ns)
+            named = (key for key in reversed(hop.touches) if key.kind == "Pod" and key != caller)
+            return found or next(named, None)
+        return None
 
     def _node_ip(self, pod: Pod) -> str:
         node = self._lab.store.get(Key("Node", "", pod.spec.node_name))
@@ -498,6 +529,17 @@ class Reopener:
             if isinstance(service, Service):
                 address = join_host_port(service.cluster_ip, chooser.service_port)
         return UpstreamTry(address, status, one.try_ends_ns[k] - one.try_starts_ns[k])
+
+
+def _flow_hash(wired: Wired, client_port: int) -> int:
+    """The load balancer's hash as the batch made it: of the stream's addresses as they were when it began."""
+    salt = np.array([flow_salt(wired.stream.client, wired.stream.destination)], dtype=np.uint64)
+    return int(flow_hashes(salt, np.array([client_port]))[0])
+
+
+def _walkable(url: str) -> str:
+    """The URL as the walker takes it apart: to a UDP Service it is an address and a port, as to any other."""
+    return f"tcp{url[3:]}" if url.startswith("udp://") else url
 
 
 def _port(word: int) -> int:

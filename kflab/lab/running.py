@@ -7,6 +7,7 @@ instant: what an observer learned never cuts the slab, each flow compares its ow
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
+from typing import cast
 
 import numpy as np
 
@@ -48,7 +49,7 @@ from kflab.lab.spec import Action, LabSpec
 from kflab.lab.terminal import Terminal
 from kflab.lab.view import View
 from kflab.lab.wiring import Wiring
-from kflab.manifest.objects import Key, KubeObject, KubeProxyConfiguration, Pod, Service
+from kflab.manifest.objects import Key, KubeObject, KubeProxyConfiguration, Node, Pod, Service
 from kflab.manifest.write import to_yaml
 
 SLAB_NS = 500_000_000
@@ -284,9 +285,13 @@ class Lab:
             if fact.what is not What.LISTENERS_CHANGED:
                 self._lines.append((fact.t_ns, fact.by, fact.text))
         if structural:
-            self.wiring.topology_changed()
-        if any(fact.what in (What.APPLIED, What.LB_TARGETS_CHANGED) for fact in facts):
-            self._discover()
+            self.wiring.topology_changed(facts[-1].t_ns)
+        if any(
+            fact.what in (What.APPLIED, What.LB_TARGETS_CHANGED)
+            or (fact.what is What.POD_STATUS_WRITTEN and fact.subject == self.client_pod)
+            for fact in facts
+        ):
+            self._discover(facts[-1].t_ns)
         self.knowing.hear(facts, self.wiring.callers_of)
         self.facts.extend(facts)
         self._fresh.extend(facts)
@@ -294,8 +299,8 @@ class Lab:
         del self._fresh[:-KEPT_FACTS]
         del self._lines[:-KEPT_FACTS]
 
-    def _discover(self) -> None:
-        """Send traffic to entry points that an apply has added, at the rate of the others."""
+    def _discover(self, t_ns: int) -> None:
+        """From `t_ns` on, send traffic to entry points that an apply has added, at the rate of the others."""
         if self.spec.clients or self.spec.url:
             return
         known = {wired.entry.identity for wired in self.wiring.wired}
@@ -304,7 +309,9 @@ class Lab:
         for entry in fresh.find():
             if entry.identity not in known:
                 rate = entry.rate_rps if entry.kind == "pod" or not outside else outside[0]
-                self.wiring.add(replace(entry, index=len(self.wiring.wired), rate_rps=rate))
+                self.wiring.add(replace(entry, index=len(self.wiring.wired), rate_rps=rate), t_ns)
+                if self.load_factor != 1.0:
+                    self.engine.set_rate(len(self.wiring.wired) - 1, rate * self.load_factor, self.engine.now_ns)
         self.uncalled = fresh.uncalled
 
     def take_lines(self) -> list[tuple[int, str, str]]:
@@ -406,7 +413,12 @@ class Lab:
             for entry in obj.load_balancer if isinstance(obj, Service) else ():
                 if entry.hostname and address:
                     names[entry.hostname] = (address,)
+        nodes = tuple(ip for node in self.store.of_kind("Node") for ip in cast(Node, node).internal_ips[:1])
         for wired in self.wiring.wired:
+            if wired.entry.kind == "l7" and not wired.entry.balanced and nodes:
+                if any(letter.isalpha() for letter in wired.entry.host):
+                    names[wired.entry.host] = nodes
+                continue
             address = self.lb_address(wired.entry.service)
             if wired.entry.kind == "l7" and address and any(letter.isalpha() for letter in wired.entry.host):
                 names[wired.entry.host] = (address,)

@@ -51,6 +51,8 @@ class Chooser:
     since_ns: int = 0
     """Since when it has these candidates."""
     picker: Pick = Pick.RANDOM
+    given_picker: Pick = Pick.RANDOM
+    """What the engine was told last."""
     service: Key | None = None
     """The Service whose endpoints are chosen."""
     service_port: int = 0
@@ -164,8 +166,9 @@ class Wiring:
 
     # --- building -------------------------------------------------------------------------------------------
 
-    def add(self, entry: Entry) -> Wired:
-        """Wire one kind of request."""
+    def add(self, entry: Entry, t_ns: int = 0) -> Wired:
+        """Wire one kind of request, sent from `t_ns` on."""
+        self._engine_until(t_ns)
         source = entry.source
         destination = self.dialled(entry)
         pinned: tuple[tuple[int, int, int], ...] = ()
@@ -192,8 +195,13 @@ class Wiring:
             kind = "lb" if entry.balanced else "nodes"
             wired.lb = self._chooser("lb", f"{kind}/{entry.service.namespace}/{entry.service.name}", "",
                                      (f"lb/{entry.service.namespace}/{entry.service.name}",), entry)  # fmt: skip
-        self._complete(wired)
+        self._complete(wired, self._engine.now_ns)
         return wired
+
+    def _engine_until(self, t_ns: int) -> None:
+        """Let the engine come up to an instant at which its paths change: they have no versions, unlike choosers."""
+        if t_ns > self._engine.now_ns:
+            self._engine.advance(t_ns)
 
     def dialled(self, entry: Entry) -> str:
         """ip:port that the client connects to; ":port" where it picks a node itself."""
@@ -212,7 +220,7 @@ class Wiring:
         ports = service.ports if isinstance(service, Service) else ()
         return next((port.node_port for port in ports if port.port == entry.port.port), 0)
 
-    def _complete(self, wired: Wired) -> None:
+    def _complete(self, wired: Wired, t_ns: int) -> None:
         """Add the choosers of nodes and ingress pods that are not wired yet, and hand the stream to the engine."""
         entry = wired.entry
         nodes = [key.name for key in self._store.keys("Node")]
@@ -222,7 +230,7 @@ class Wiring:
         band_id = f"{band}/{entry.service.namespace}/{entry.service.name}:{entry.port.port}"
         for node in nodes:
             if node not in wired.entries:
-                chooser = self._chooser("entry", band_id, node, (f"kube-proxy/{node}",), entry)
+                chooser = self._chooser("entry", band_id, node, (f"kube-proxy/{node}",), entry, t_ns=t_ns)
                 wired.entries[node] = chooser
         if entry.controller is not None:
             for pod in self._controller_pods(entry):
@@ -231,22 +239,23 @@ class Wiring:
                 obj = self._store.get(pod)
                 node = cast(Pod, obj).spec.node_name
                 observers = (f"ingress/{pod.namespace}/{pod.name}", f"kube-proxy/{node}")
-                wired.upstreams[pod] = self._chooser("upstream", "", node, observers, entry, pod)
-        self._hand_over(wired)
+                wired.upstreams[pod] = self._chooser("upstream", "", node, observers, entry, pod, t_ns)
+        self._hand_over(wired, t_ns)
 
     def _controller_pods(self, entry: Entry) -> list[Key]:
         current = next((c for c in self._controllers.all() if entry.controller and c.key == entry.controller.key), None)
         pods = current.pods if current else (entry.controller.pods if entry.controller else ())
         return [pod for pod in pods if isinstance(self._store.get(pod), Pod) and cast(Pod, self._store.get(pod)).ip]
 
-    def _hand_over(self, wired: Wired) -> None:
+    def _hand_over(self, wired: Wired, t_ns: int) -> None:
+        """Give the engine the stream's paths as they are from `t_ns` on."""
         entry, old = wired.entry, wired.stream
         upstreams = []
         keepalive = False
         for pod, chooser in wired.upstreams.items():
             for index in self._ingress_servers(wired, pod):
                 upstreams.append((index, chooser.index))
-            keepalive = keepalive or self._keepalive(pod)
+            keepalive = keepalive or self._keepalive(pod, t_ns)
         streams = self._engine.streams
         rate = streams[old.index].rate_rps if old.index < len(streams) else old.rate_rps
         wired.stream = Stream(
@@ -254,12 +263,13 @@ class Wiring:
             place=old.place, entries=tuple((self.place(node), c.index) for node, c in wired.entries.items()),
             upstreams=tuple(upstreams), tries=old.tries, idempotent=old.idempotent, keepalive=keepalive,
             pinned_ports=old.pinned_ports, client=old.client, destination=old.destination,
-            no_route=entry.kind == "l7" and self._is_404(wired),
+            no_route=entry.kind == "l7" and self._is_404(wired, t_ns),
         )  # fmt: skip
         known = self._engine.streams
         if wired.stream.index == len(known):
             self._engine.add_stream(wired.stream)
         elif known[wired.stream.index] != wired.stream:
+            self._engine_until(t_ns)
             self._engine.replace_stream(wired.stream)
 
     def _ingress_servers(self, wired: Wired, pod: Key) -> list[int]:
@@ -272,15 +282,16 @@ class Wiring:
         return [self.server(ip, port, "TCP", pod) for ip in (runtime.ips if runtime else obj.status.pod_ips)]
 
     def _chooser(
-        self, kind: str, band: str, place: str, observers: Sequence[str], entry: Entry, pod: Key | None = None
-    ) -> Chooser:
+        self, kind: str, band: str, place: str, observers: Sequence[str], entry: Entry, pod: Key | None = None,
+        t_ns: int = 0,
+    ) -> Chooser:  # fmt: skip
         chooser = Chooser(len(self.choosers), kind, band, place, tuple(observers), entry, pod)
         if kind == "entry":
             chooser.service, chooser.service_port = entry.service, entry.port.port
         self.choosers.append(chooser)
         for name in observers:
             self._by_observer.setdefault(name, []).append(chooser.index)
-        self.refresh(chooser, self._engine.now_ns)
+        self.refresh(chooser, max(t_ns, self._engine.now_ns))
         return chooser
 
     # --- keeping up -----------------------------------------------------------------------------------------
@@ -292,19 +303,22 @@ class Wiring:
         if name.startswith("ingress/"):
             for wired in self.wired:
                 if any(name in chooser.observers for chooser in wired.upstreams.values()):
-                    self._hand_over(wired)
+                    self._hand_over(wired, t_ns)
 
-    def topology_changed(self) -> None:
-        """Nodes or ingress pods came or went: wire what is new."""
+    def topology_changed(self, t_ns: int) -> None:
+        """Nodes or ingress pods came or went at `t_ns`: wire what is new."""
         for wired in self.wired:
-            self._complete(wired)
+            self._complete(wired, t_ns)
 
     def refresh(self, chooser: Chooser, t_ns: int) -> None:
         """Compile a chooser from what its observers know at `t_ns`."""
         compiled = getattr(self, f"_compile_{chooser.kind}")(chooser, t_ns)
+        if chooser.picker is not chooser.given_picker:
+            self._engine_until(t_ns)
+            self._engine.set_pick(chooser.index, chooser.picker)
+            chooser.given_picker = chooser.picker
         if compiled != chooser.fan:
             chooser.fan, chooser.since_ns = compiled, t_ns
-            self._engine.set_pick(chooser.index, chooser.picker)
             self._engine.learn(chooser.index, t_ns, compiled)
 
     def _compile_lb(self, chooser: Chooser, t_ns: int) -> Fan:
@@ -423,17 +437,17 @@ class Wiring:
     def _controller_of(self, pod: Key) -> Controller | None:
         return next((c for c in self._controllers.all() if pod in c.pods), None)
 
-    def _is_404(self, wired: Wired) -> bool:
+    def _is_404(self, wired: Wired, t_ns: int) -> bool:
         """Whether the controller has no rule for this stream's host and path."""
         for chooser in wired.upstreams.values():
-            config = self.ingress_config(chooser.observers[0], self._engine.now_ns)
+            config = self.ingress_config(chooser.observers[0], t_ns)
             if config is not None:
                 found = route(config, wired.entry.scheme, wired.entry.host, wired.entry.path)
                 return found.kind == "answer" and found.status == 404
         return True
 
-    def _keepalive(self, pod: Key) -> bool:
-        config = self.ingress_config(f"ingress/{pod.namespace}/{pod.name}", self._engine.now_ns)
+    def _keepalive(self, pod: Key, t_ns: int) -> bool:
+        config = self.ingress_config(f"ingress/{pod.namespace}/{pod.name}", t_ns)
         return config is not None and config.keepalive_connections > 0
 
     # --- who calls whom -------------------------------------------------------------------------------------
