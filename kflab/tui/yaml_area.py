@@ -7,6 +7,7 @@ from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 from textual import events
+from textual.binding import Binding
 from textual.document._document import Document
 from textual.document._document_navigator import DocumentNavigator
 from textual.document._syntax_aware_document import SyntaxAwareDocument
@@ -105,6 +106,15 @@ class UnwrappedDocument(WrappedDocument):
         return len(self._offset_to_line_info)
 
 
+_AT_ONCE = {
+    key: binding.action
+    for binding in TextArea.BINDINGS
+    if isinstance(binding, Binding) and binding.action.startswith(("cursor_", "delete_"))
+    for key in binding.key.split(",")
+}
+"""Key → the action of TextArea that moves the cursor or deletes."""
+
+
 class YamlArea(TextArea):
     """A text to look at or to edit. It takes the focus only while it is edited."""
 
@@ -155,7 +165,17 @@ class YamlArea(TextArea):
         self.highlight_cursor_line = on
 
     async def _on_key(self, event: events.Key) -> None:
-        """Tab indents by spaces, enter keeps the indentation (and deepens it after a key without value)."""
+        """Tab indents by spaces, enter keeps the indentation (and deepens it after a key without value).
+
+        Keys that move or delete act here and now: as bindings they would first bubble to the app, and a letter typed
+        right behind them would overtake them.
+        """
+        action = _AT_ONCE.get(event.key)
+        if action is not None and not self.read_only:
+            event.stop()
+            event.prevent_default()
+            await self.run_action(action)
+            return
         if self.read_only or event.key not in ("tab", "enter"):
             await super()._on_key(event)
             return

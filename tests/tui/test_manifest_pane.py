@@ -4,14 +4,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from textual import events
 from textual.pilot import Pilot
 
 from kflab.errors import Place
 from kflab.lab.commands import Apply, Finding, Result
 from kflab.lab.handle import Tab
+from kflab.tui.app import KflabApp
 from kflab.tui.manifest_live import changed_lines
 from kflab.tui.manifest_pane import ManifestPane
 from kflab.tui.messages import ObjectSelected
+from kflab.tui.yaml_area import YamlArea
 from tests.tui import fakes
 from tests.tui.demo import PaneApp, lines_of
 
@@ -233,3 +236,16 @@ async def test_hostile_text_is_shown_and_not_obeyed() -> None:
 
 def test_lines_changed_by_others_are_found() -> None:
     assert changed_lines("a\nb\nc", "a\nB\nc\nd") == {1, 3}
+
+
+async def test_keys_that_come_together_act_in_their_order() -> None:
+    app = KflabApp(fakes.FakeLab("steady"))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("e")
+        area = app.main.manifest.query_one(YamlArea)
+        area.load_text("kind: Service\nport: 80\n")
+        area.move_cursor((1, 0))
+        for key, character in (("end", None), ("backspace", None), ("5", "5")):
+            area.post_message(events.Key(key, character))
+        await pilot.pause()
+        assert area.text.splitlines()[1] == "port: 85"
