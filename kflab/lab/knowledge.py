@@ -110,6 +110,11 @@ class Knowing:
             if observer.revision >= incident.target:
                 incident.learned[observer.name] = incident.t_ns
         incident.calling = callers_of(incident.services) - set(incident.learned)
+        if self._all_learned(incident):
+            incident.settled_ns = incident.t_ns
+
+    def _all_learned(self, incident: Incident) -> bool:
+        return all(o.name in incident.learned for o in self._observers.values() if o.running and o.kind != "lb")
 
     @staticmethod
     def _carries(incident: Incident, old: object, new: object) -> bool:
@@ -120,6 +125,13 @@ class Knowing:
             return False
         if incident.kind in POD_ENDS and incident.subject is not None:
             return _state_of(old, incident.subject) != _state_of(new, incident.subject)
+        if incident.kind == "scale" and incident.subject is not None:
+            # A crash a moment earlier may still be on its way to its slice: only this workload's pods count.
+            pods = {
+                endpoint.target for obj in (old, new) if isinstance(obj, EndpointSlice) for endpoint in obj.endpoints
+                if endpoint.target and endpoint.target.name.startswith(f"{incident.subject.name}-")
+            }  # fmt: skip
+            return any(_state_of(old, pod) != _state_of(new, pod) for pod in pods)
         return old != new
 
     def _learned(self, incident: Incident, fact: Fact) -> None:
@@ -132,7 +144,7 @@ class Knowing:
         if incident.moved_ns is None and incident.calling and incident.calling <= set(incident.learned):
             incident.moved_ns = fact.t_ns
             self.marks.append(Mark(fact.t_ns, "moved", "traffic moved"))
-        if all(o.name in incident.learned for o in self._observers.values() if o.running and o.kind != "lb"):
+        if self._all_learned(incident):
             incident.settled_ns = incident.settled_ns or fact.t_ns
 
     # --- what is shown --------------------------------------------------------------------------------------

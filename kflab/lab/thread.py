@@ -219,6 +219,9 @@ class LabThread:
         except KflabError as error:
             future.set_exception(error)
             return
+        except Exception as error:  # the lab ends with it (`_run`); whoever waits for this answer must not wait on
+            future.set_exception(KflabError(f"the lab has stopped: {error}"))
+            raise
         self._snapshot = self._draw()  # before the answer: who waited for it sees what it did
         future.set_result(result)
 
