@@ -241,11 +241,12 @@ def test_lines_changed_by_others_are_found() -> None:
 async def test_keys_that_come_together_act_in_their_order() -> None:
     app = KflabApp(fakes.FakeLab("steady"))
     async with app.run_test(size=(120, 40)) as pilot:
-        await pilot.press("e")
-        area = app.main.manifest.query_one(YamlArea)
+        app.main.manifest.action_edit()
+        await pilot.pause()
+        area = next(area for area in app.main.manifest.query(YamlArea) if not area.read_only)
         area.load_text("kind: Service\nport: 80\n")
         area.move_cursor((1, 0))
         for key, character in (("end", None), ("backspace", None), ("5", "5")):
             area.post_message(events.Key(key, character))
-        await pilot.pause()
+        await pilot.pause(0.2)
         assert area.text.splitlines()[1] == "port: 85"
