@@ -54,8 +54,8 @@ class LabHandle(Protocol):
         """The object as the API server has it now, as YAML; a comment line when it is gone."""
         ...
 
-    def rules_text(self, node: str) -> "Future[str]":
-        """The node's rules as iptables-save prints them."""
+    def rules_text(self, node: str, t_ns: int | None = None) -> "Future[str]":
+        """The node's rules as iptables-save prints them: those in force at `t_ns`, or (None) now."""
         ...
 
     def completions(self, line: str) -> tuple[str, ...]:

@@ -438,8 +438,8 @@ class Lab:
         obj = self.store.get(key)
         return to_yaml(obj, instant(0)) if obj is not None else f"# {key}: no such object any more\n"
 
-    def rules_text(self, node: str) -> str:
-        """The rules in force on a node, as iptables-save prints them.
+    def rules_text(self, node: str, t_ns: int | None = None) -> str:
+        """The rules in force on a node at an instant (None: now), as iptables-save prints them.
 
         Raises:
             KflabError: If there is no such node.
@@ -448,7 +448,7 @@ class Lab:
             names = ", ".join(key.name for key in self.store.keys("Node")[:8])
             raise KflabError(f"no node named {node!r}; there are {names}")
         observer = self.plane.observers.get(f"kube-proxy/{node}")
-        known = observer.at(self.t_ns) if observer else None
+        known = observer.at(self.t_ns if t_ns is None else t_ns) if observer else None
         return self.book.rule_set(node, known[1] if known else 0).save_text()
 
     def completions(self, line: str) -> tuple[str, ...]:

@@ -129,9 +129,9 @@ class LabThread:
         """The object as the API server has it."""
         return self._queue(lambda: self._lab.live_yaml(key))
 
-    def rules_text(self, node: str) -> "Future[str]":
+    def rules_text(self, node: str, t_ns: int | None = None) -> "Future[str]":
         """The node's rules as iptables-save prints them."""
-        return self._queue(lambda: self._lab.rules_text(node))
+        return self._queue(lambda: self._lab.rules_text(node, t_ns))
 
     def completions(self, line: str) -> tuple[str, ...]:
         """Completions of a command line."""

@@ -104,7 +104,8 @@ class RulesPane(LinePane):
 
     def _fetch(self) -> None:
         """Ask the lab, once for each node and revision."""
-        wanted = (self.node, self._revisions.get(self.node, ""))
+        met_ns = self._met_ns()
+        wanted = (self.node, self._revisions.get(self.node, "") if met_ns is None else f"at {met_ns}")
         if not self.node or wanted == self._asked:
             return
         self._asked = wanted
@@ -115,8 +116,13 @@ class RulesPane(LinePane):
             words = "" if error else answer.result()
             self.post_message(RulesArrived(node, revision, words, str(error) if error else ""))
 
-        self.lab.rules_text(node).add_done_callback(arrived)
+        self.lab.rules_text(node, met_ns).add_done_callback(arrived)
         self._say()
+
+    def _met_ns(self) -> int | None:
+        """When the open request last met this node's rules; None without one: the rules of now are shown."""
+        hops = self.trace.hops if self.trace is not None else ()
+        return max((hop.t_ns for hop in hops if hop.number and hop.node == self.node and hop.rules), default=None)
 
     def on_rules_arrived(self, message: RulesArrived) -> None:
         """Show them, unless another node was chosen meanwhile."""
@@ -131,7 +137,10 @@ class RulesPane(LinePane):
 
     def _say(self) -> None:
         dot = self.glyphs.dot
+        met_ns = self._met_ns()
         revision = self._revisions.get(self.node, "")
+        if met_ns is not None:
+            revision = f"as the request met them at {text.instant(met_ns)} s"
         parts = [self.node, revision] if self.node else []
         if self.size.width >= 80:
             parts.append("as iptables-save prints them")
@@ -331,6 +340,7 @@ class RulesPane(LinePane):
 
     def on_request_closed(self, message: RequestClosed) -> None:
         self.trace, self.hop = None, 0
+        self._fetch()
         self.rebuild()
 
     def on_hop_selected(self, message: HopSelected) -> None:
@@ -341,6 +351,7 @@ class RulesPane(LinePane):
     def _follow(self, node: str) -> None:
         """Go where the request went."""
         self.choose_node(node)
+        self._fetch()
         self.rebuild()
         self._lines()
         self._to_hop()

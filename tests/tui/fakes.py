@@ -951,7 +951,7 @@ class FakeLab:
     def live_yaml(self, key: Key) -> "Future[str]":
         return _done(f"apiVersion: v1\nkind: {key.kind}\nmetadata:\n  name: {key.name}\nstatus: {{}}\n")
 
-    def rules_text(self, node: str) -> "Future[str]":
+    def rules_text(self, node: str, t_ns: int | None = None) -> "Future[str]":
         return _done(
             "*nat\n:KUBE-SERVICES - [0:0]\n"
             "-A KUBE-SERVICES -d 10.96.100.50/32 -p tcp -m tcp --dport 80 -j KUBE-SVC-4WTCEQOV7PEPC2YB\n"

@@ -20,7 +20,7 @@ OTHER = "-A KUBE-SEP-7JQFTL5WMJAKL5MD -p tcp -m tcp -j DNAT --to-destination 10.
 class Lab(fakes.FakeLab):
     asked: list[str]
 
-    def rules_text(self, node: str) -> object:
+    def rules_text(self, node: str, t_ns: int | None = None) -> object:
         self.asked = [*getattr(self, "asked", []), node]
         return fakes._done(f"*nat\n# {node}\n{SVC}\n{SEP}\n{OTHER}\nCOMMIT\n")
 
