@@ -128,6 +128,10 @@ class Obeying:
         if not self._lab.running("apiserver"):
             host = "the connection to the server kflab was refused - did you specify the right host or port?"
             return Result(False, host)
+        unknown = [name for name, _ in texts if name not in {tab.name for tab in self._lab.tabs}]
+        if unknown:
+            there = ", ".join(tab.name for tab in self._lab.tabs)
+            return Result(False, f"no text named {unknown[0]!r}; there are {there}")
         tabs = applying.with_texts(self._lab.tabs, texts)
         # The live object keeps kubectl's last-applied annotation when its document leaves the text.
         known = {**self._left, **self._lab.last_applied}

@@ -6,6 +6,7 @@ scalars merge over it. Paths are relative to the file that names them.
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -171,7 +172,7 @@ def _build(origin: Origin, fields: Mapping[str, _Field]) -> Scenario:
         room, _, part = key.partition(".")
         if room in allowed and part not in allowed[room]:
             raise KflabError(f"unknown field {part!r} in {room}; expected {', '.join(allowed[room])}", field.place)
-    tabs = [tab for role in allowed["manifests"] for tab in _tabs(role, fields.get(f"manifests.{role}"))]
+    tabs = _told_apart([tab for role in allowed["manifests"] for tab in _tabs(role, fields.get(f"manifests.{role}"))])
     if not any(tab.role == "documents" for tab in tabs):
         raise KflabError("the scenario has no manifests.documents", Place(origin.name))
     pins = _mapping(get("cluster.pins", {}), "pins", place("cluster.pins"))
@@ -278,8 +279,23 @@ def _tabs(role: str, field: _Field | None) -> list[Tab]:
             tabs.append(Tab(str(entry["name"]), str(entry["text"]), None, role))
             continue
         found = field.origin.relative(str(entry), field.place)
-        tabs.append(Tab(Path(str(entry)).name, found.text, str(found.path) if found.path else None, role))
+        tabs.append(_FromFile(str(entry), found.text, str(found.path) if found.path else None, role))
     return tabs
+
+
+class _FromFile(Tab):
+    """A tab still named by the path that the scenario gives."""
+
+
+def _told_apart(tabs: list[Tab]) -> list[Tab]:
+    """Name files by their last part, or by their whole path where two would have the same name."""
+    short = Counter(Path(tab.name).name if isinstance(tab, _FromFile) else tab.name for tab in tabs)
+    named = []
+    for tab in tabs:
+        last = Path(tab.name).name
+        name = last if isinstance(tab, _FromFile) and short[last] == 1 else tab.name
+        named.append(Tab(name, tab.text, tab.path, tab.role))
+    return named
 
 
 def _client(entry: Any, place: Place) -> ClientSpec:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kflab.errors import KflabError
-from kflab.lab.commands import Save, SetLoad
+from kflab.lab.commands import Apply, Save, SetLoad
 from kflab.lab.running import Lab
 from kflab.scenario.format import load_text
 from kflab.scenario.opening import open_what
@@ -83,3 +83,19 @@ def test_a_cold_lab_is_saved_cold(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     again = Lab(open_what(["cold.yaml"]).spec)
     again.advance(6_000_000_000)
     assert again.digest() == lab.digest()
+
+
+def test_files_of_one_name_stay_apart(tmp_path: Path) -> None:
+    head = "apiVersion: v1\nkind: Service\nmetadata: {{name: {}}}\n"
+    service = head + "spec: {{selector: {{app: x}}, ports: [{{port: 80}}]}}\n"
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.yaml").write_text(service.format(folder))
+    (tmp_path / "y.yaml").write_text(service.format("z"))
+    (tmp_path / "s.yaml").write_text("kflab: scenario/v1\nmanifests: {documents: [a/x.yaml, b/x.yaml, ./y.yaml]}\n")
+    lab = Lab(open_what([str(tmp_path / "s.yaml")]).spec)
+    assert [tab.name for tab in lab.tabs] == ["a/x.yaml", "b/x.yaml", "y.yaml"]
+    assert lab.do(Apply((("a/x.yaml", service.format("a").replace("port: 80", "port: 81")),))).text.endswith("2 unchanged")
+    refused = lab.do(Apply((("nope.yaml", ""),)))
+    assert not refused.ok
+    assert "no text named 'nope.yaml'" in refused.text
