@@ -95,7 +95,8 @@ def test_files_of_one_name_stay_apart(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text("kflab: scenario/v1\nmanifests: {documents: [a/x.yaml, b/x.yaml, ./y.yaml]}\n")
     lab = Lab(open_what([str(tmp_path / "s.yaml")]).spec)
     assert [tab.name for tab in lab.tabs] == ["a/x.yaml", "b/x.yaml", "y.yaml"]
-    assert lab.do(Apply((("a/x.yaml", service.format("a").replace("port: 80", "port: 81")),))).text.endswith("2 unchanged")
+    edited = service.format("a").replace("port: 80", "port: 81")
+    assert lab.do(Apply((("a/x.yaml", edited),))).text.endswith("2 unchanged")
     refused = lab.do(Apply((("nope.yaml", ""),)))
     assert not refused.ok
     assert "no text named 'nope.yaml'" in refused.text
