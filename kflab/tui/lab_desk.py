@@ -147,9 +147,13 @@ class LabDesk(Screen[None]):
         self.follow_plan()
         self.tick()
         self.focus_pane(self.wish.view)
+        self.call_after_refresh(self._show_selected)
+        self.set_interval(1 / frames, self.tick)
+
+    def _show_selected(self) -> None:
+        """Begin with the manifest of the row that is selected."""
         if self.ledger.selected_key is not None:
             self.manifest.show_object(self.ledger.selected_key)
-        self.set_interval(1 / frames, self.tick)
 
     def on_resize(self) -> None:
         self.ledger.forget_height()
