@@ -8,10 +8,13 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from kflab import KUBERNETES_RELEASE, __version__, exits
 from kflab.errors import KflabError
+
+if TYPE_CHECKING:
+    from kflab.scenario.format import Scenario
 
 _EPILOG = """\
 examples:
@@ -235,7 +238,7 @@ def _drop_output() -> None:
 # --- what to run ----------------------------------------------------------------------------------------------
 
 
-def _scenario(what: Sequence[str], args: argparse.Namespace):  # type: ignore[no-untyped-def]  # Scenario, imported late
+def _scenario(what: Sequence[str], args: argparse.Namespace) -> "Scenario":
     from kflab.scenario.opening import open_what
 
     return open_what(
@@ -282,7 +285,7 @@ def _open(args: argparse.Namespace) -> int:
     return _screen(scenario, speed or 1.0, args.theme, args.ascii)
 
 
-def _screen(scenario, speed: float, theme: str | None, ascii_only: bool) -> int:  # type: ignore[no-untyped-def]
+def _screen(scenario: "Scenario", speed: float, theme: str | None, ascii_only: bool) -> int:
     from kflab.lab.thread import LabThread
     from kflab.tui.run import run
 

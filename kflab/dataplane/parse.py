@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from kflab.dataplane.addresses import IPV4, is_loopback, network
+from kflab.dataplane.dump_words import split_words
 from kflab.dataplane.endpoints import ProxyEndpoint
 from kflab.dataplane.iptables import save_text
 from kflab.dataplane.packets import Packet
@@ -69,35 +70,6 @@ class ParsedRules:
         return save_text(self.tables, self.family)
 
 
-def words_of(line: str, place: Place) -> list[str]:
-    """Split a line at blanks; double quotes hold words together, a backslash in them keeps the next character.
-
-    Raises:
-        KflabError: If a quote is not closed.
-    """
-    words: list[str] = []
-    word: list[str] = []
-    inside = started = False
-    chars = iter(line)
-    for char in chars:
-        if inside and char == "\\":
-            word.append(next(chars, ""))
-        elif char == '"':
-            inside = not inside
-            started = True
-        elif char in " \t" and not inside:
-            if word or started:
-                words.append("".join(word))
-            word, started = [], False
-        else:
-            word.append(char)
-    if inside:
-        raise KflabError("a double quote is not closed", place)
-    if word or started:
-        words.append("".join(word))
-    return words
-
-
 def parse_save(text: str, name: str = "rules", local_ips: tuple[str, ...] = ()) -> ParsedRules:
     """Parse iptables-save text.
 
@@ -131,7 +103,7 @@ def parse_save(text: str, name: str = "rules", local_ips: tuple[str, ...] = ()) 
             policy = parts[1] if parts[1] in _BUILT_IN else ""
             chains[table][parts[0]] = Chain(parts[0], policy=policy)
         elif stripped.startswith("-A "):
-            words = words_of(stripped, place)
+            words = [word.text for word in split_words(stripped, place)]
             if len(words) < 2 or words[1] not in chains[table]:
                 raise KflabError("a rule is appended to a chain that is not declared", place)
             rules.setdefault((table, words[1]), []).append(_Reader(words[2:], place).rule())

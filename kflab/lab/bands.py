@@ -3,7 +3,7 @@
 Rows keep their places: a pod that has been listed keeps its row until it is gone and everybody knows.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING, cast
@@ -391,7 +391,7 @@ class Bands:
         return bool(recent)
 
     @staticmethod
-    def _grouped(wired: list[Wired], by) -> Mapping[str, list[Wired]]:  # type: ignore[no-untyped-def]  # Callable[[Wired], str]
+    def _grouped(wired: list[Wired], by: Callable[[Wired], str]) -> Mapping[str, list[Wired]]:
         groups: dict[str, list[Wired]] = {}
         for item in wired:
             groups.setdefault(by(item), []).append(item)

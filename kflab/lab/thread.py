@@ -13,12 +13,10 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
-from kflab.dataplane.packets import RequestTrace
 from kflab.errors import KflabError
-from kflab.lab.applying import check_tabs
+from kflab.lab.answering import Answering
 from kflab.lab.commands import (
     Command,
-    Finding,
     NextEvent,
     Pause,
     Restart,
@@ -26,11 +24,9 @@ from kflab.lab.commands import (
     Resume,
     SetSpeed,
 )
-from kflab.lab.handle import Tab
 from kflab.lab.running import Lab
 from kflab.lab.snapshot import Snapshot, Span
 from kflab.lab.spec import LabSpec
-from kflab.manifest.objects import Key
 
 STEP_S = 0.04
 """Wall time between two steps: a snapshot is never older than that."""
@@ -65,7 +61,7 @@ DRAW_SHARE = 3.0
 _Job = tuple[Callable[[], Any], "Future[Any]"]
 
 
-class LabThread:
+class LabThread(Answering):
     """A `LabHandle`: one lab, one thread.
 
     Args:
@@ -105,47 +101,6 @@ class LabThread:
         self._asked.set()
         return self._snapshot
 
-    def submit(self, command: Command) -> "Future[Result]":
-        """Queue a command; it lands at the first instant not yet shown."""
-        return self._queue(lambda: self._obey(command))
-
-    def open_request(self, trace_id: int) -> "Future[RequestTrace]":
-        """The very request that happened."""
-        return self._queue(lambda: self._lab.open_request(trace_id))
-
-    def tabs(self) -> tuple[Tab, ...]:
-        """The manifests as the user wrote them."""
-        return self._lab.tabs
-
-    def check(self, texts: tuple[tuple[str, str], ...]) -> tuple[Finding, ...]:
-        """Findings about edited texts; pure, runs in the caller's thread."""
-        return check_tabs(self._lab.tabs, texts, self._spec.namespace)
-
-    def locate(self, key: Key) -> tuple[str, int] | None:
-        """Where an object, or the owner that made it, is written."""
-        return self._lab.locate(key)
-
-    def live_yaml(self, key: Key) -> "Future[str]":
-        """The object as the API server has it."""
-        return self._queue(lambda: self._lab.live_yaml(key))
-
-    def rules_text(self, node: str, t_ns: int | None = None) -> "Future[str]":
-        """The node's rules as iptables-save prints them."""
-        return self._queue(lambda: self._lab.rules_text(node, t_ns))
-
-    def completions(self, line: str) -> tuple[str, ...]:
-        """Completions of a command line."""
-        return self._lab.completions(line)
-
-    def assumptions(self) -> tuple[tuple[str, str], ...]:
-        """What the lab assumed, and how to override it."""
-        return self._lab.assumptions
-
-    def findings(self) -> tuple[Finding, ...]:
-        """What looked wrong on opening, worst first."""
-        worst = ("error", "refused", "warning", "info")
-        return tuple(sorted(self._lab.findings, key=lambda found: worst.index(found.severity)))
-
     def close(self) -> None:
         """Stop the thread and wait for it.
 
@@ -166,7 +121,7 @@ class LabThread:
 
     # --- the thread -----------------------------------------------------------------------------------------
 
-    def _queue(self, work: Callable[[], Any]) -> "Future[Any]":
+    def _ask(self, work: Callable[[], Any]) -> "Future[Any]":
         future: Future[Any] = Future()
         self._jobs.put((work, future))
         return future

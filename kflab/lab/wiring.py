@@ -11,6 +11,7 @@ from typing import cast
 
 from kflab.cluster.store import Store
 from kflab.control.plane import ControlPlane
+from kflab.control.runtime import PodRuntime
 from kflab.dataplane.nginx import IngressConfig, route
 from kflab.dataplane.packets import Packet, Verdict, join_host_port
 from kflab.dataplane.walk import FanOut
@@ -149,7 +150,7 @@ class Wiring:
             return Behaviour.SILENT
         return Behaviour.LISTENS if (protocol, port) in runtime.listening else Behaviour.REFUSES
 
-    def _runtime_by_ip(self, ip: str):  # type: ignore[no-untyped-def]  # PodRuntime | None
+    def _runtime_by_ip(self, ip: str) -> PodRuntime | None:
         return next((run for run in self._plane.runtime.values() if run.sandbox and ip in run.ips), None)
 
     def pod_changed(self, pod: Key, t_ns: int) -> None:

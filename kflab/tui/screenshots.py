@@ -17,15 +17,12 @@ from typing import Any
 from textual.pilot import Pilot
 from textual.widgets import TextArea
 
-from kflab.dataplane.packets import RequestTrace
 from kflab.errors import KflabError
-from kflab.lab.applying import check_tabs
-from kflab.lab.commands import Command, Finding, NextEvent, Pause, Restart, Result, Resume, SetSpeed
-from kflab.lab.handle import Tab
+from kflab.lab.answering import Answering
+from kflab.lab.commands import Command, NextEvent, Pause, Restart, Result, Resume, SetSpeed
 from kflab.lab.running import Lab
 from kflab.lab.snapshot import Snapshot
 from kflab.lab.spec import LabSpec
-from kflab.manifest.objects import Key
 from kflab.scenario.opening import open_what
 from kflab.tui.app import KflabApp
 from kflab.tui.atomic_write import reason_of, write_atomically
@@ -44,7 +41,7 @@ UNSET = ("NO_COLOR", "SSH_CONNECTION", "KFLAB_THEME")
 """Variables of the caller's terminal that would change a picture."""
 
 
-class HeldLab:
+class HeldLab(Answering):
     """A `LabHandle` that stands still: one lab, no thread; time passes only through `advance`."""
 
     def __init__(self, spec: LabSpec) -> None:
@@ -72,46 +69,6 @@ class HeldLab:
         """The lab as of now."""
         return self._snapshot
 
-    def submit(self, command: Command) -> "Future[Result]":
-        """Obey at once."""
-        return self._answer(lambda: self._obey(command))
-
-    def open_request(self, trace_id: int) -> "Future[RequestTrace]":
-        """The very request that happened."""
-        return self._answer(lambda: self._lab.open_request(trace_id))
-
-    def tabs(self) -> tuple[Tab, ...]:
-        """The manifests as written."""
-        return self._lab.tabs
-
-    def check(self, texts: tuple[tuple[str, str], ...]) -> tuple[Finding, ...]:
-        """Findings about edited texts."""
-        return check_tabs(self._lab.tabs, texts, self._spec.namespace)
-
-    def locate(self, key: Key) -> tuple[str, int] | None:
-        """Where an object, or the owner that made it, is written."""
-        return self._lab.locate(key)
-
-    def live_yaml(self, key: Key) -> "Future[str]":
-        """The object as the API server has it."""
-        return self._answer(lambda: self._lab.live_yaml(key))
-
-    def rules_text(self, node: str, t_ns: int | None = None) -> "Future[str]":
-        """The node's rules as iptables-save prints them."""
-        return self._answer(lambda: self._lab.rules_text(node, t_ns))
-
-    def completions(self, line: str) -> tuple[str, ...]:
-        """Completions of a command line."""
-        return self._lab.completions(line)
-
-    def assumptions(self) -> tuple[tuple[str, str], ...]:
-        """What the lab assumed."""
-        return self._lab.assumptions
-
-    def findings(self) -> tuple[Finding, ...]:
-        """What looked wrong on opening."""
-        return self._lab.findings
-
     def close(self) -> None:
         """Nothing to stop."""
 
@@ -138,8 +95,7 @@ class HeldLab:
         self._snapshot = self._draw()
         return result
 
-    @staticmethod
-    def _answer(work: Callable[[], Any]) -> "Future[Any]":
+    def _ask(self, work: Callable[[], Any]) -> "Future[Any]":
         future: Future[Any] = Future()
         try:
             future.set_result(work())
