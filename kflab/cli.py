@@ -327,8 +327,11 @@ def _trace(args: argparse.Namespace) -> int:
     if only:
         raise KflabError(f"--{only.replace('_', '-')} belongs to --rules FILE")
     from kflab.lab.running import Lab
+    from kflab.scenario.library import bundled
     from kflab.scenario.tracing import trace
 
+    if args.source == "client" and args.url in bundled():  # elsewhere a scenario is named without an option
+        raise KflabError(f"{args.url!r} is a scenario, not a URL; expected kflab trace --scenario {args.url} [URL]")
     scenario = _scenario(_sources(args), args)
     return trace(Lab(scenario.spec), args.url, args.source, args.method, args.output, sys.stdout)
 

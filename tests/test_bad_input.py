@@ -267,3 +267,9 @@ def test_ctrl_c_during_a_replay_is_130_and_quiet() -> None:
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err == b""
+
+
+def test_trace_of_a_scenario_name_says_how_to_name_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trace", "overview"]) == 2
+    error = capsys.readouterr().err
+    assert error == "kflab: 'overview' is a scenario, not a URL; expected kflab trace --scenario overview [URL]\n"
