@@ -269,6 +269,20 @@ def test_ctrl_c_during_a_replay_is_130_and_quiet() -> None:
     assert err == b""
 
 
+def test_ctrl_c_at_any_moment_of_a_replay_is_never_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    """numpy drops an exception that a signal handler raises while it looks for an operand's special methods."""
+    assert main(["replay", "overview"]) == 0  # imports are over
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        for k in range(60):
+            signal.setitimer(signal.ITIMER_REAL, 0.005 + 0.001 * k)
+            assert main(["replay", "overview", "--duration", "1000s"]) == 130
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert capsys.readouterr().err == ""
+
+
 def test_trace_of_a_scenario_name_says_how_to_name_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["trace", "overview"]) == 2
     error = capsys.readouterr().err

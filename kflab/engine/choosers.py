@@ -108,7 +108,7 @@ class Choosers:
             self._learned.append(0)
         self.n_choosers = max(self.n_choosers, chooser + 1)
 
-    def set_pick(self, chooser: int, pick: Pick) -> None:
+    def set_pick(self, chooser: int, pick: int) -> None:
         self.ensure(chooser)
         self.pick[chooser] = pick
         self._turn_servers = None

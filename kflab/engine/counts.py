@@ -187,8 +187,8 @@ def count(
     stream: Stream,
     n: int,
     fans: Mapping[int, Fan],
-    behaviour: Sequence[Behaviour],
-    picks: Mapping[int, Pick],
+    behaviour: Sequence[int],
+    picks: Mapping[int, int],
     period: int = 0,
 ) -> Counts:
     """Count what becomes of `n` requests under constant rules.
@@ -216,15 +216,15 @@ class _Counting:
         draws: Draws,
         stream: Stream,
         fans: Mapping[int, Fan],
-        behaviour: Sequence[Behaviour],
-        picks: Mapping[int, Pick],
+        behaviour: Sequence[int],
+        picks: Mapping[int, int],
         period: int,
     ) -> None:
         self.draws, self.stream, self.fans = draws, stream, fans
         self.behaviour, self.picks, self.period = behaviour, picks, period
         self.counts = Counts()
 
-    def _split(self, what: str, chooser: int, n: int) -> tuple[dict[int, int], Answer]:
+    def _split(self, what: str, chooser: int, n: int) -> tuple[dict[int, int], int]:
         """Split connections over a chooser's candidates; the answer is that of an empty fan."""
         fan = self.fans.get(chooser, Fan(answer=Answer.TIMEOUT)) if chooser >= 0 else Fan(answer=Answer.TIMEOUT)
         if not fan.candidates:

@@ -15,7 +15,7 @@ from kflab.engine.steps import Rows, Steps
 from kflab.engine.types import Answer, Behaviour
 
 
-def end_requests_at(steps: Steps, server: int, behaviour: Behaviour, t_ns: int) -> None:
+def end_requests_at(steps: Steps, server: int, behaviour: int, t_ns: int) -> None:
     """Rewrite the ending of every request that a dying server had accepted and not yet answered.
 
     Args:
@@ -38,7 +38,7 @@ def end_requests_at(steps: Steps, server: int, behaviour: Behaviour, t_ns: int) 
         memory.pools.drop_server(server)
 
 
-def _end_tries(steps: Steps, rows: Rows, behaviour: Behaviour, t_ns: int) -> None:
+def _end_tries(steps: Steps, rows: Rows, behaviour: int, t_ns: int) -> None:
     """Reset (or leave hanging) the tries that a server was working on."""
     m, paths = steps.memory.flights.m, steps.paths
     streams, last = m[Col.STREAM, rows], m[Col.TRIES, rows] - 1
@@ -56,7 +56,7 @@ def _end_tries(steps: Steps, rows: Rows, behaviour: Behaviour, t_ns: int) -> Non
     steps.failed(rows[~kept], Answer.RESET, (t_ns + way)[~kept], idempotent[~kept])
 
 
-def _end_held(steps: Steps, rows: Rows, behaviour: Behaviour, t_ns: int) -> None:
+def _end_held(steps: Steps, rows: Rows, behaviour: int, t_ns: int) -> None:
     """End the client's connection to a dying ingress server."""
     m = steps.memory.flights.m
     tries = m[Col.TRIES, rows]

@@ -22,7 +22,7 @@ from kflab.engine.finished import FinishedRows, Window
 from kflab.engine.memory import Col, Memory
 from kflab.engine.paths import Paths
 from kflab.engine.steps import Steps
-from kflab.engine.types import Behaviour, Fan, Finished, Pick, Server, Stream, Timing
+from kflab.engine.types import Behaviour, Fan, Finished, Server, Stream, Timing
 from kflab.errors import KflabError
 
 MAX_SLAB_ROWS = 1 << 17
@@ -36,7 +36,7 @@ class _Change:
     t_ns: int
     order: int
     server: int = -1
-    behaviour: Behaviour = Behaviour.LISTENS
+    behaviour: int = Behaviour.LISTENS
     drain: bool = False
     stream: int = -1
     rate_rps: float = 0.0
@@ -144,12 +144,12 @@ class Engine:
         self._ensure_chooser(chooser)
         self.choosers.learn(chooser, from_ns, fan, self.now_ns)
 
-    def set_pick(self, chooser: int, pick: Pick) -> None:
+    def set_pick(self, chooser: int, pick: int) -> None:
         """Say how a chooser picks, from now on. Load balancers: FLOW_HASH or RANDOM; ROUND_ROBIN is for upstreams."""
         self._ensure_chooser(chooser)
         self.choosers.set_pick(chooser, pick)
 
-    def behave(self, server: int, behaviour: Behaviour, t_ns: int, drain: bool = False) -> None:
+    def behave(self, server: int, behaviour: int, t_ns: int, drain: bool = False) -> None:
         """Change what a server does with a SYN, from `t_ns` (now or later) on.
 
         Requests that it had accepted and not yet answered end first (see `crashes`), unless `drain`: then the process

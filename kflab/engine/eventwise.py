@@ -46,7 +46,7 @@ class Eventwise:
         self.bad: list[tuple[int, int]] = []
 
     def _push(self, flight: list[int], place: int) -> None:
-        rank = _RANK.get(Stage(flight[Col.STAGE]))
+        rank = _RANK.get(flight[Col.STAGE])
         if rank is not None and flight[Col.DUE] < self.end_ns:
             heappush(self.heap, (flight[Col.DUE], rank, flight[Col.STREAM], flight[Col.NUMBER], place))
 
@@ -84,7 +84,7 @@ class Eventwise:
         flight[Col.STAGE] = Stage.SERVER
         flight[Col.DUE] = t + flight[Col.HOP]
 
-    def _choose(self, flight: list[int], chooser: int, ingress: int, t: int) -> tuple[int, int, Answer]:
+    def _choose(self, flight: list[int], chooser: int, ingress: int, t: int) -> tuple[int, int, int]:
         """Return (server or -1, worker of a kept connection or -1, the empty fan's answer)."""
         steps, choosers = self.steps, self.steps.choosers
         if chooser < 0:
@@ -111,7 +111,7 @@ class Eventwise:
             kept = self._kept(flight, ingress, ("server", server), t)
             if kept is not None:
                 return server, kept.worker, Answer.NONE
-        return server, -1, Answer(int(choosers.answer[version]))
+        return server, -1, int(choosers.answer[version])
 
     def _kept(self, flight: list[int], ingress: int, key: tuple[str, int], t: int) -> Connection | None:
         memory, timing = self.steps.memory, self.steps.timing
@@ -173,7 +173,7 @@ class Eventwise:
             memory.pools.keep(ingress, connection, steps.timing.keepalive_connections)
         flight[Col.STAGE], flight[Col.DUE] = Stage.ANSWER, t + flight[Col.BACK]
 
-    def _fail(self, flight: list[int], answer: Answer, end: int, may_retry: bool) -> None:
+    def _fail(self, flight: list[int], answer: int, end: int, may_retry: bool) -> None:
         steps, tries, stream = self.steps, flight[Col.TRIES], flight[Col.STREAM]
         flight[Col.ANSWER0 + tries - 1], flight[Col.TRY_END0 + tries - 1] = answer, end
         if not steps.paths.is_l7[stream]:

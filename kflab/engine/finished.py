@@ -143,7 +143,7 @@ class FinishedRows:
         rows = np.concatenate(parts, axis=1) if parts else np.zeros((N_COLS, 0), dtype=np.int64)
         rows = rows[:, np.lexsort((rows[Col.NUMBER], rows[Col.STREAM], rows[Col.DUE]))]
 
-        def three(col: Col) -> Int64Array:
+        def three(col: int) -> Int64Array:
             return np.ascontiguousarray(rows[col : col + MAX_TRIES].T)
 
         return Finished(

@@ -5,7 +5,7 @@ one numpy call. Round-robin positions are `Choosers.turn`.
 """
 
 from dataclasses import dataclass, field
-from enum import IntEnum
+from typing import Final
 
 import numpy as np
 
@@ -16,60 +16,60 @@ NEVER = (1 << 63) - 1
 """A time that does not come: the due time of a free row."""
 
 
-class Stage(IntEnum):
+class Stage:
     """What happens to a request in flight when its due time comes."""
 
-    LB = 0
+    LB: Final = 0
     """The SYN reaches the load balancer, which picks a node."""
-    NODE = 1
+    NODE: Final = 1
     """The SYN reaches the node whose rules pick the ingress server or pod."""
-    INGRESS = 2
+    INGRESS: Final = 2
     """The request reaches the ingress server."""
-    TRY = 3
+    TRY: Final = 3
     """The ingress starts a try."""
-    SERVER = 4
+    SERVER: Final = 4
     """A try's SYN reaches the server."""
-    RELEASE = 5
+    RELEASE: Final = 5
     """Keep-alive: the ingress has the whole answer and keeps the connection."""
-    ANSWER = 6
+    ANSWER: Final = 6
     """The client knows how it ended."""
 
 
-class Col(IntEnum):
+class Col:
     """Rows of the matrix of requests in flight. Times are ns; -1 means none."""
 
-    STREAM = 0
-    NUMBER = 1
-    START = 2
-    STAGE = 3
-    DUE = 4
-    NODE = 5
-    INGRESS = 6
-    OUT = 7
+    STREAM: Final = 0
+    NUMBER: Final = 1
+    START: Final = 2
+    STAGE: Final = 3
+    DUE: Final = 4
+    NODE: Final = 5
+    INGRESS: Final = 6
+    OUT: Final = 7
     """When the ingress is rid of it; NEVER while it holds it, 0 where no ingress ever held it."""
-    TRIES = 8
-    BACK = 9
+    TRIES: Final = 8
+    BACK: Final = 9
     """One way: ingress to client (l7), server to client (others)."""
-    HOP = 10
+    HOP: Final = 10
     """One way: caller of the try to its server."""
-    SERVED = 11
+    SERVED: Final = 11
     """When the server has done its work; 0 while it has not accepted it (or never will)."""
-    QUEUE = 12
-    SERVICE = 13
-    STATUS = 14
-    KEPT = 15
+    QUEUE: Final = 12
+    SERVICE: Final = 13
+    STATUS: Final = 14
+    KEPT: Final = 15
     """Bit k: try k went over a kept connection."""
-    LOST = 16
+    LOST: Final = 16
     """Errors on kept connections that did not use up a try."""
-    ARRIVAL_WORD = 17
-    ENTRY_WORD = 18
-    BACKEND_WORD = 19
-    SERVICE_WORD = 20
-    SERVER0 = 21
-    ANSWER0 = 24
-    TRY_START0 = 27
-    TRY_END0 = 30
-    WORKER0 = 33
+    ARRIVAL_WORD: Final = 17
+    ENTRY_WORD: Final = 18
+    BACKEND_WORD: Final = 19
+    SERVICE_WORD: Final = 20
+    SERVER0: Final = 21
+    ANSWER0: Final = 24
+    TRY_START0: Final = 27
+    TRY_END0: Final = 30
+    WORKER0: Final = 33
 
 
 N_COLS = Col.WORKER0 + MAX_TRIES
@@ -121,7 +121,7 @@ class Flights:
         self.m[Col.DUE, len(rows) : self.used] = NEVER
         self.used = len(rows)
 
-    def words(self, col: Col, rows: Int64Array) -> UInt64Array:
+    def words(self, col: int, rows: Int64Array) -> UInt64Array:
         """Return a column of draw words as they were drawn."""
         words: UInt64Array = self.m[col, rows].view(np.uint64)
         return words

@@ -24,7 +24,7 @@ class Try:
     """One try, as it is recorded."""
 
     server: int
-    answer: Answer
+    answer: int
     start_ns: int
     end_ns: int
     worker: int = -1
@@ -75,7 +75,7 @@ class Reference:
         self.busy = [[0] * server.workers for server in servers]
         self.fans: dict[int, list[tuple[int, Fan]]] = {}
         self.turns: dict[tuple[int, int], int] = {}
-        self.picks: dict[int, Pick] = {}
+        self.picks: dict[int, int] = {}
         self.pools = Pools()
         self.live: dict[tuple[int, int], Request] = {}
         self.rows: list[Row] = []
@@ -95,7 +95,7 @@ class Reference:
         if not versions or versions[-1][1] != fan:
             versions.append((from_ns, fan))
 
-    def set_pick(self, chooser: int, pick: Pick) -> None:
+    def set_pick(self, chooser: int, pick: int) -> None:
         self.picks[chooser] = pick
 
     def _words(self, stream: int, number: int) -> list[int]:
@@ -180,7 +180,7 @@ class Reference:
         request.node = self._draw(fan, bits)
         self._push(t_ns + self.timing.lb_node_ns, request, "node")
 
-    def _turned_away(self, request: Request, answer: Answer, heard_ns: int) -> None:
+    def _turned_away(self, request: Request, answer: int, heard_ns: int) -> None:
         if answer == Answer.TIMEOUT:
             heard_ns = request.start_ns + self.timing.connect_timeout_ns
         if not request.is_l7:
@@ -316,7 +316,7 @@ class Reference:
             connection = Connection(key, this.server, this.worker, t_ns)
             self.pools.keep(request.ingress, connection, self.timing.keepalive_connections)
 
-    def _fail(self, request: Request, answer: Answer, end_ns: int, may_retry: bool) -> None:
+    def _fail(self, request: Request, answer: int, end_ns: int, may_retry: bool) -> None:
         request.epoch += 1
         request.tries[-1].answer, request.tries[-1].end_ns = answer, end_ns
         request.served_ns, request.queue_ns, request.service_ns, request.out_ns = None, 0, 0, None
@@ -362,7 +362,7 @@ class Reference:
         self._next[stream] = now + (self._next[stream] - now) * new.mean // old.mean
         self._rates[stream] = new
 
-    def behave(self, server: int, behaviour: Behaviour, drain: bool = False) -> None:
+    def behave(self, server: int, behaviour: int, drain: bool = False) -> None:
         """Change a server's behaviour now."""
         self.behaviour[server] = behaviour
         now = self.now_ns
@@ -388,7 +388,7 @@ class Reference:
         if behaviour == Behaviour.REFUSES:
             self.pools.drop_server(server)
 
-    def _lose_ingress(self, request: Request, behaviour: Behaviour, now: int) -> None:
+    def _lose_ingress(self, request: Request, behaviour: int, now: int) -> None:
         request.epoch += 1
         if request.tries and (request.tries[-1].end_ns > now or request.tries[-1].end_ns == 0):
             request.tries[-1].answer, request.tries[-1].end_ns = Answer.NONE, now

@@ -444,7 +444,7 @@ class Steps:
             return self.at_workers(np.concatenate([active[:0], *accepted]), others)
         return []
 
-    def ready(self, active: Rows, stage: Stage, end_ns: int) -> Rows:
+    def ready(self, active: Rows, stage: int, end_ns: int) -> Rows:
         """Return the rows at a stage whose time has come."""
         m = self.memory.flights.m
         ready: Rows = active[(m[Col.STAGE, active] == stage) & (m[Col.DUE, active] < end_ns)]

@@ -7,10 +7,14 @@ Index spaces (all non-negative int32; -1 means "none" everywhere):
 * *chooser*: something that picks one of its candidates per connection (a load balancer, a node's DNAT for one
   Service port, an NGINX upstream). Candidates are places for a load balancer, servers for all others.
 * *stream*: one kind of request from one kind of caller. Its index is part of the address of every draw.
+
+Codes (`Answer`, `Pick`, ...) are plain ints in a class, not an IntEnum: numpy asks an operand's class for its special
+methods, Python 3.11's EnumMeta answers each in Python (2.4 µs per comparison), and what a signal handler raises there,
+Ctrl+C for one, numpy drops.
 """
 
 from dataclasses import dataclass, field
-from enum import IntEnum
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,55 +28,55 @@ MAX_TRIES = 3
 """Columns of per-try arrays. ingress-nginx's proxy-next-upstream-tries default (lifecycle.md 1.8)."""
 
 
-class Answer(IntEnum):
+class Answer:
     """How one try ended."""
 
-    NONE = 0
-    OK = 1
-    REFUSED = 2
+    NONE: Final = 0
+    OK: Final = 1
+    REFUSED: Final = 2
     """RST: nothing listens; one round trip later."""
-    RESET = 3
+    RESET: Final = 3
     """The connection was open and the pod went away before answering."""
-    TIMEOUT = 4
+    TIMEOUT: Final = 4
     """No answer to SYN (address gone, DROP) within the caller's connect timeout."""
-    REJECTED = 5
+    REJECTED: Final = 5
     """REJECT by a Service rule: ICMP port unreachable, the caller sees "connection refused"."""
-    NO_UPSTREAM = 6
+    NO_UPSTREAM: Final = 6
     """NGINX has no endpoint for the route: 503 at once."""
 
 
-class Behaviour(IntEnum):
+class Behaviour:
     """What a server does with a SYN."""
 
-    LISTENS = 0
-    REFUSES = 1
+    LISTENS: Final = 0
+    REFUSES: Final = 1
     """The sandbox is there, nothing listens: RST."""
-    SILENT = 2
+    SILENT: Final = 2
     """Nobody has this address any more, or the node is off: no answer at all."""
 
 
-class Pick(IntEnum):
+class Pick:
     """How a chooser picks."""
 
-    RANDOM = 0
+    RANDOM: Final = 0
     """An addressed draw per connection (kube-proxy iptables `statistic --mode random`)."""
-    FLOW_HASH = 1
+    FLOW_HASH: Final = 1
     """A hash of the five-tuple (AWS NLB)."""
-    ROUND_ROBIN = 2
+    ROUND_ROBIN: Final = 2
     """Next in turn, position kept in memory per (chooser) (NGINX balancer, per ingress pod)."""
 
 
-class Choice(IntEnum):
+class Choice:
     """Which of the four 64-bit words of a request's draw block serves what."""
 
-    ARRIVAL = 0
+    ARRIVAL: Final = 0
     """Attempt 0 (the first try): the 16 high bits give the gap before this request, the 32 low bits pick for a load
     balancer that picks at random; attempts ≥ 1 do not use it."""
-    ENTRY = 1
+    ENTRY: Final = 1
     """Attempt 0: high 32 bits pick the ingress pod or first DNAT, bits 16-31 the source port (see addresses.py)."""
-    BACKEND = 2
+    BACKEND: Final = 2
     """High 32 bits pick the endpoint of this try; bits 16-31 give the upstream port, bits 0-15 the pod's worker."""
-    SERVICE = 3
+    SERVICE: Final = 3
     """The 16 high bits give the service time of this try."""
 
 
@@ -87,7 +91,7 @@ class Fan:
     candidates: tuple[int, ...] = ()
     weights: tuple[int, ...] = ()
     """Same length as candidates; all equal in the ordinary case."""
-    answer: Answer = Answer.NONE
+    answer: int = Answer.NONE
     """REJECTED, TIMEOUT (DROP) or NO_UPSTREAM when candidates is empty."""
 
 

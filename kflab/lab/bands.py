@@ -239,7 +239,7 @@ class Bands:
         parent = f"ingress/{first.entry.service.namespace}/{first.entry.service.name}"
         if len(routes) == 1:
             (_, path), (backend, chooser, item) = next(iter(routes.items()))
-            if chooser is not None and chooser.picker is Pick.ROUND_ROBIN and chooser.fan:
+            if chooser is not None and chooser.picker == Pick.ROUND_ROBIN and chooser.fan:
                 n = len(chooser.fan.candidates)
                 choice = "only choice" if n == 1 else f"{n} upstreams, round robin"
             else:
@@ -271,7 +271,7 @@ class Bands:
         ports = {self._lab.wiring.servers[i][1] for c in reached if c.fan for i in c.fan.candidates}
         target = ports.pop() if isinstance(target, str) and len(ports) == 1 else target
         n_listed = sum(row.listed for row in rows)
-        robin = first.picker is Pick.ROUND_ROBIN
+        robin = first.picker == Pick.ROUND_ROBIN
         empty = first.fan is not None and not first.fan.candidates
         if empty:
             answer = cast(object, first.fan).answer  # type: ignore[attr-defined]  # narrowed above

@@ -32,7 +32,7 @@ _STATUS_WORDS = {
 
 def status_text(status: int) -> str:
     """HTTP status as text, or the error the client saw on its socket."""
-    return str(status) if status > 0 else _STATUS_WORDS.get(Answer(-status), "none")
+    return str(status) if status > 0 else _STATUS_WORDS.get(-status, "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Record:
     node: int
     ingress: int
     servers: tuple[int, ...]
-    answers: tuple[Answer, ...]
+    answers: tuple[int, ...]
     try_starts_ns: tuple[int, ...]
     try_ends_ns: tuple[int, ...]
     workers: tuple[int, ...]
@@ -83,7 +83,7 @@ def record(rows: Finished, i: int) -> Record:
         int(rows.node[i]),
         int(rows.ingress[i]),
         tuple(int(x) for x in rows.try_server[i, :n]),
-        tuple(Answer(int(x)) for x in rows.try_answer[i, :n]),
+        tuple(int(x) for x in rows.try_answer[i, :n]),
         tuple(int(x) for x in rows.try_start_ns[i, :n]),
         tuple(int(x) for x in rows.try_end_ns[i, :n]),
         tuple(int(x) for x in rows.try_worker[i, :n]),

@@ -524,7 +524,7 @@ class Reopener:
         answer = one.answers[k]
         status = {Answer.OK: status_text(one.status), Answer.TIMEOUT: "504"}.get(answer, "502")
         address = self._address(one.servers[k]) if one.servers[k] >= 0 else "-"
-        if chooser is not None and chooser.picker is Pick.RANDOM and chooser.service is not None:
+        if chooser is not None and chooser.picker == Pick.RANDOM and chooser.service is not None:
             service = self._lab.store.get(chooser.service)
             if isinstance(service, Service):
                 address = join_host_port(service.cluster_ip, chooser.service_port)

@@ -98,7 +98,7 @@ class View:
             pod = wiring.servers[ingress][3]
             chooser = wired.upstreams.get(pod) if pod else None
             if chooser is not None:
-                return chooser.observers[0 if chooser.picker is Pick.ROUND_ROBIN else 1]
+                return chooser.observers[0 if chooser.picker == Pick.ROUND_ROBIN else 1]
         place = node if node >= 0 else wired.stream.place
         return f"kube-proxy/{wiring.places[place]}" if place >= 0 else ""
 
@@ -235,7 +235,7 @@ class View:
                          int(low * n), int(high * n) + 1)
             )  # fmt: skip
         p_value = min(1.0, smallest * len(rows))
-        robin = choosers[0].picker is Pick.ROUND_ROBIN
+        robin = choosers[0].picker == Pick.ROUND_ROBIN
         if unequal:
             word, why = "structural", "the rules give unequal shares"
         elif p_value < STRUCTURAL_P:
@@ -259,7 +259,7 @@ class View:
         newest = lab.store.last_rule_change
         deciders: dict[str, list[int]] = {}
         for chooser in lab.wiring.choosers:
-            if chooser.picker is Pick.RANDOM and chooser.kind != "lb":
+            if chooser.picker == Pick.RANDOM and chooser.kind != "lb":
                 deciders.setdefault(chooser.place, []).append(chooser.index)
         rows = []
         for obj in lab.store.of_kind("Node"):
@@ -304,7 +304,7 @@ class View:
             for candidate, part in zip(chooser.fan.candidates, chooser.fan.weights, strict=True):
                 if wiring.servers[candidate][3] == incident.subject:
                     n = sum(chooser.fan.weights) // part if part else 0
-                    if chooser.picker is Pick.ROUND_ROBIN:
+                    if chooser.picker == Pick.ROUND_ROBIN:
                         return f"NGINX still takes it in turn, 1 try in {n}"
                     return f"{chooser.place}'s rules still send it 1 try in {n}"
         return ""

@@ -51,8 +51,8 @@ class Chooser:
     fan: Fan | None = None
     since_ns: int = 0
     """Since when it has these candidates."""
-    picker: Pick = Pick.RANDOM
-    given_picker: Pick = Pick.RANDOM
+    picker: int = Pick.RANDOM
+    given_picker: int = Pick.RANDOM
     """What the engine was told last."""
     service: Key | None = None
     """The Service whose endpoints are chosen."""
@@ -143,7 +143,7 @@ class Wiring:
             self._engine.behave(found, self.behaviour(ip, port, protocol, pod), self._engine.now_ns)
         return found
 
-    def behaviour(self, ip: str, port: int, protocol: str, pod: Key | None) -> Behaviour:
+    def behaviour(self, ip: str, port: int, protocol: str, pod: Key | None) -> int:
         """What answers on an address now, in truth."""
         runtime = self._plane.runtime.get(pod) if pod else self._runtime_by_ip(ip)
         if runtime is None or not runtime.sandbox or ip not in runtime.ips:
@@ -162,7 +162,7 @@ class Wiring:
         for index in self._servers_of_pod.get(pod, ()):
             ip, port, protocol, _ = self.servers[index]
             behaviour = self.behaviour(ip, port, protocol, pod)
-            drains = behaviour is Behaviour.REFUSES and runtime is not None and runtime.up
+            drains = behaviour == Behaviour.REFUSES and runtime is not None and runtime.up
             self._engine.behave(index, behaviour, t_ns, drain=drains)
 
     # --- building -------------------------------------------------------------------------------------------
@@ -314,7 +314,7 @@ class Wiring:
     def refresh(self, chooser: Chooser, t_ns: int) -> None:
         """Compile a chooser from what its observers know at `t_ns`."""
         compiled = getattr(self, f"_compile_{chooser.kind}")(chooser, t_ns)
-        if chooser.picker is not chooser.given_picker:
+        if chooser.picker != chooser.given_picker:
             self._engine_until(t_ns)
             self._engine.set_pick(chooser.index, chooser.picker)
             chooser.given_picker = chooser.picker
@@ -461,7 +461,7 @@ class Wiring:
             if chooser.service not in wanted or not self.reached(chooser):
                 continue
             if chooser.kind == "upstream":
-                names.add(chooser.observers[0 if chooser.picker is Pick.ROUND_ROBIN else 1])
+                names.add(chooser.observers[0 if chooser.picker == Pick.ROUND_ROBIN else 1])
             elif chooser.kind == "entry":
                 names.add(chooser.observers[0])
         return frozenset(names)

@@ -46,7 +46,7 @@ def test_every_failed_and_retried_request_opens_as_it_happened(crashed: tuple[La
         parts = dict(trace.parts)
         assert (parts["queue"], parts["service"]) == (row.queue_ns, row.service_ns)
         tries = zip(row.answers, row.try_starts_ns, row.try_ends_ns, strict=True)
-        lost = sum(end - start for answer, start, end in tries if answer is Answer.REFUSED)
+        lost = sum(end - start for answer, start, end in tries if answer == Answer.REFUSED)
         assert parts["refused"] == lost
         walked = [hop.after.destination for hop in trace.hops
                   if hop.number and hop.after and hop.after.dport == 8080 and hop.mover == "kernel DNAT"]  # fmt: skip
@@ -64,7 +64,7 @@ def test_lost_tries_were_all_at_the_crashed_pod_before_the_rules_changed(crashed
     assert knowledge.moved_ns is not None
     for row in rows:
         for answer, server, start in zip(row.answers, row.servers, row.try_starts_ns, strict=True):
-            if answer is not Answer.OK:
+            if answer != Answer.OK:
                 assert ANSWER_WORDS[answer] in ("refused", "reset")
                 assert lab.wiring.servers[server][3] == knowledge.subject
                 assert start < knowledge.moved_ns
