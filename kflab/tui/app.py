@@ -1,6 +1,8 @@
 """The app: themes, glyphs, the one screen, and how often it asks the lab."""
 
+import gc
 import os
+import time
 
 from textual import events
 from textual.app import App
@@ -17,6 +19,12 @@ FRAMES_LOCAL = 20
 
 FRAMES_SSH = 10
 """Frames per second over SSH: the link is the budget."""
+
+HANDS_OFF_S = 2.0
+"""Without a key for so long nobody is typing just now."""
+
+COLLECT_AFTER = 8
+"""Collections of the middle generation that make a full one worth its 20 ms; a held lab never comes to it."""
 
 
 class KflabApp(App[int]):
@@ -66,6 +74,7 @@ class KflabApp(App[int]):
         super().__init__(ansi_color=True if no_color else None)
         self.lab = lab
         self.keys_pressed = 0
+        self._key_at = 0.0
         self._last_key: events.Key | None = None
         self.glyphs = choose(glyphs)
         self.over_ssh = bool(os.environ.get("SSH_CONNECTION"))
@@ -83,7 +92,20 @@ class KflabApp(App[int]):
         if isinstance(event, events.Key) and event is not self._last_key:
             self._last_key = event
             self.keys_pressed += 1
+            self._key_at = time.monotonic()
         await super().on_event(event)
+
+    def on_mount(self) -> None:
+        self.set_interval(HANDS_OFF_S, self._tidy)
+
+    def _tidy(self) -> None:
+        """Collect garbage while nobody types.
+
+        Textual's strips are garbage in cycles (each caches itself), and Python would look for them in the middle of a
+        key press: 200 ms, when it comes to it alone.
+        """
+        if time.monotonic() - self._key_at > HANDS_OFF_S and gc.get_count()[2] >= COLLECT_AFTER:
+            gc.collect()
 
     def get_default_screen(self) -> LabScreen:
         """The one screen."""

@@ -99,6 +99,9 @@ class CanvasView(ScrollView, can_focus=True):
         self._rows: list[Runs] = []
         self._table: InkTable | None = None
 
+    def watch_has_focus(self, _has_focus: bool) -> None:
+        """As in `Pane`: no style depends on the focus."""
+
     # --- drawing -----------------------------------------------------------------------------------------------
 
     def show(self, snapshot: Snapshot) -> None:

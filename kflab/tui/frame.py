@@ -51,7 +51,8 @@ class TitleLine(Widget):
         """Title, subtitle, note and focus of the pane, now."""
         pane = self.pane
         words = [str(getattr(pane, name, "") or "") for name in ("title", "subtitle", "note")]
-        return words[0], words[1], words[2], pane.has_focus_within or pane.has_focus
+        focused = self.screen.focused  # not `pane.has_focus`: that is a message later
+        return words[0], words[1], words[2], focused is not None and pane in focused.ancestors_with_self
 
     def check(self) -> None:
         """Repaint when a text changed."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from textual.app import ComposeResult
 from textual.message import Message
+from textual.reactive import Reactive
 from textual.screen import Screen
 from textual.widget import Widget
 
@@ -86,6 +87,9 @@ class LabDesk(Screen[None]):
     """Everything a lab shows; `LabScreen` adds the keys."""
 
     AUTO_FOCUS = ""
+
+    focused: Reactive[Widget | None] = Reactive(None, repaint=False)
+    """Textual's own, but a change of it does not paint the whole screen: the two panes paint themselves."""
 
     def __init__(self, lab: LabHandle) -> None:
         super().__init__()
@@ -220,6 +224,10 @@ class LabDesk(Screen[None]):
         self.manifest.restarted()
         if self.trace is not None:
             self.post_message(RequestClosed())
+
+    def watch_focused(self) -> None:
+        """Titles and keys follow at once."""
+        self.say()
 
     def say(self) -> None:
         """Bring story, keys and titles up to date."""

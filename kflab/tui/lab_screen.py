@@ -40,11 +40,9 @@ class LabScreen(LabDesk):
 
     def action_next_pane(self) -> None:
         self.focus_next()
-        self.call_after_refresh(self.say)  # blur and focus have landed then: the titles say so at once
 
     def action_previous_pane(self) -> None:
         self.focus_previous()
-        self.call_after_refresh(self.say)
 
     def action_pause(self) -> None:
         held = self.snapshot is not None and self.snapshot.paused

@@ -25,6 +25,9 @@ class Pane(Widget):
         super().__init__(id=id)
         self.lab = lab
 
+    def watch_has_focus(self, _has_focus: bool) -> None:
+        """No style of ours depends on a pane's focus; Textual would style the pane and all within anew, 7 ms each."""
+
     def show(self, snapshot: Snapshot) -> None:
         """Show a newer snapshot; called at most once a frame, and only when the snapshot changed."""
         raise NotImplementedError
