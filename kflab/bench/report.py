@@ -187,7 +187,7 @@ def _one_cluster(bench: Bench, one: "Cluster", smallest: "Cluster | None") -> No
     size = f"{one.pods:,} pods, {one.services:,} Services"
     read = "reading the YAML and settling" if one.source == "yaml" else "settling the controllers"
     bench.add("e", f"{name}: load", one.load_s, "s", f"{read}; {size}")
-    bench.add("e", f"{name}: compile", one.compile_s, "s", "all Services compiled, one node's table indexed")
+    bench.add("e", f"{name}: compile", one.compile_s, "s", "all Services compiled, every node's rules made")
     ratio = one.kill_s / smallest.kill_s if smallest is not None and smallest.kill_s > 0 else None
     judged = one.nodes == 1000 and ratio is not None
     bench.add(

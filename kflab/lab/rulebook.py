@@ -43,6 +43,7 @@ class RuleBook:
         """Rules revision → (a store revision that has it, its table)."""
         self._sets: dict[tuple[str, int], ModeRules] = {}
         self._fans = FanCache()
+        self._nodes: dict[str, tuple[Node, NodeFacts]] = {}
 
     def table(self, revision: int) -> ServiceTable:
         """All compiled Services as of a store revision."""
@@ -79,11 +80,22 @@ class RuleBook:
         if found is None:
             if len(self._sets) >= KEPT_SETS:
                 self._sets.clear()
-            obj = self._store.get(Key("Node", "", node), at=revision) or self._store.get(Key("Node", "", node))
-            facts = node_facts(obj) if isinstance(obj, Node) else NodeFacts(node)
-            found = rule_set_for(self.config.mode, facts, self.config, self.table(revision), self._family)
+            found = rule_set_for(
+                self.config.mode, self._facts(node, revision), self.config, self.table(revision), self._family
+            )
             self._sets[key] = found
         return found
+
+    def _facts(self, node: str, revision: int) -> NodeFacts:
+        """A node's facts as of a store revision: made once for each state of the Node."""
+        key = Key("Node", "", node)
+        obj = self._store.get(key, at=revision) or self._store.get(key)
+        if not isinstance(obj, Node):
+            return NodeFacts(node)
+        known = self._nodes.get(node)
+        if known is None or known[0] is not obj:
+            known = self._nodes[node] = obj, node_facts(obj)
+        return known[1]
 
     def fan(self, node: str, revision: int, packet: Packet) -> FanOut:
         """Everything a node's rules may do with a first packet; equal for nodes that see it alike."""
