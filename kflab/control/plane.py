@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from kflab.cluster.checkpoint import clone
 from kflab.cluster.ipam import Pins
+from kflab.cluster.outside import Outside, assumptions
 from kflab.cluster.store import Store
 from kflab.control.components import Components
 from kflab.control.core import API_SERVER, ControlDraws, Core
@@ -25,6 +26,7 @@ from kflab.control.kubelet import Kubelet
 from kflab.control.lbsync import LbSync
 from kflab.control.load import Loader, pins_check
 from kflab.control.loadbalancers import LoadBalancer
+from kflab.control.mirroring import Mirroring
 from kflab.control.node import NodeController
 from kflab.control.observers import Observer
 from kflab.control.probes import Probes
@@ -100,6 +102,7 @@ class ControlPlane(Writes, Components):
                 DaemonSetController(core),
                 ServiceController(core),
                 self.slices,
+                Mirroring(core),
                 self.lb,
                 self.proxies,
                 self.ingresses,
@@ -195,6 +198,8 @@ class ControlPlane(Writes, Components):
         self.coredns.finish_settling()
         self.ingresses.finish_settling()
         self.lb.finish_settling()
+        for text, override in assumptions(Outside(self.store)):
+            self.core.assume(text, override)
         self.core.quiet = False
         self.core.facts.clear()
         self.store.start_past()

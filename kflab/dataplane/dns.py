@@ -178,7 +178,7 @@ def resolve(dns: ClusterDns, name: str, namespace: str | None, family: str = IPV
     if namespace is None:
         key = name.lower().removesuffix(".")
         addresses = tuple(ip for ip in dns.public.get(key, ()) if family_of(ip) == family)
-        words = "" if addresses else "no such host"
+        words = "" if addresses else "public DNS does not know it"
         return Resolution((Answer(name, addresses, exists=bool(addresses), words=words),))
     asked = []
     for candidate in names_to_ask(name, namespace, dns.domain):

@@ -12,7 +12,7 @@ from kflab.cluster.store import Store
 from kflab.kubectl.ages import human_duration, rfc1123z
 from kflab.kubectl.commands import Describe
 from kflab.kubectl.describe_pod import describe_deployment, describe_pod, describe_set
-from kflab.kubectl.endpoints import Endpoints, ready_text, slices_of
+from kflab.kubectl.endpoints import ready_text, slices_of
 from kflab.kubectl.env import Env
 from kflab.kubectl.events import Event, events_from
 from kflab.kubectl.get import ENDPOINTS_WARNING
@@ -29,6 +29,7 @@ from kflab.manifest.objects import (
     ConfigMap,
     DaemonSet,
     Deployment,
+    Endpoints,
     EndpointSlice,
     Ingress,
     IngressBackend,

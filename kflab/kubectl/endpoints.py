@@ -1,7 +1,7 @@
 """Endpoints, derived from EndpointSlices, and how kubectl shortens lists of addresses.
 
-The lab stores EndpointSlices only. An Endpoints object of a Service says the same: ready addresses, not-ready
-addresses, ports; terminating pods are left out.
+What rules are made from are EndpointSlices. The Endpoints object of a Service says the same: ready addresses,
+not-ready addresses, ports; terminating pods are left out.
 
 Source: k8s.io/kubernetes pkg/controller/endpoint/endpoints_controller.go; api/v1/endpoints/util.go RepackSubsets
 (grouping by ports, order of addresses); kubectl pkg/describe formatEndpointSlices; pkg/printers/internalversion
@@ -9,31 +9,13 @@ formatEndpoints, formatDiscoveryPorts.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from kflab.cluster.store import Store
 from kflab.dataplane.packets import join_host_port
-from kflab.manifest.objects import EndpointPort, EndpointSlice, Key, KubeObject, Meta, Service
+from kflab.manifest.objects import EndpointPort, Endpoints, EndpointSlice, EndpointSubset, Key, Meta, Service
 
 SHOWN = 3
 """How many addresses, ports or hosts kubectl prints before "+ N more..."."""
-
-
-@dataclass(frozen=True, slots=True)
-class Subset:
-    """One Endpoints subset: addresses that share the same ports. Targets run parallel to addresses."""
-
-    addresses: tuple[tuple[str, Key | None, str], ...]
-    """(ip, target, node name) of ready endpoints."""
-    not_ready: tuple[tuple[str, Key | None, str], ...]
-    ports: tuple[EndpointPort, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoints(KubeObject):
-    """v1 Endpoints of a Service."""
-
-    subsets: tuple[Subset, ...] = ()
 
 
 def slices_of(service: Key, store: Store) -> tuple[EndpointSlice, ...]:
@@ -63,7 +45,7 @@ def endpoints_of(service: Service, store: Store) -> Endpoints | None:
             where = ready if endpoint.ready is not False else not_ready
             where.extend((address, endpoint.target, endpoint.node_name) for address in endpoint.addresses[:1])
     subsets = tuple(
-        Subset(tuple(sorted(ready, key=_by_ip)), tuple(sorted(not_ready, key=_by_ip)), ports)
+        EndpointSubset(tuple(sorted(ready, key=_by_ip)), tuple(sorted(not_ready, key=_by_ip)), ports)
         for ports, (ready, not_ready) in by_ports.items()
         if ready or not_ready
     )

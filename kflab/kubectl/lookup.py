@@ -60,16 +60,21 @@ def listed(kind: Resource, namespace: str | None, store: Store, env: Env) -> Seq
     """All objects of a kind, in the API server's order: by namespace, then name (Events: by time)."""
     found: Sequence[KubeObject]
     if kind.kind == "Endpoints":
-        made = all_endpoints(store, namespace)
-        names = {endpoints.key for endpoints in made}
-        given = [obj for obj in store.of_kind("Endpoints", namespace) if obj.key not in names]
-        found = [*made, *given]
+        made = {endpoints.key: endpoints for endpoints in all_endpoints(store, namespace)}
+        given = {obj.key: obj for obj in store.of_kind("Endpoints", namespace) if not _selects(obj.key, store)}
+        found = list({**made, **given}.values())
     elif kind.kind == "Event":
         events = events_from(env.facts(), store)
         return [event for event in events if namespace in (None, event.meta.namespace)]
     else:
         found = list(store.of_kind(kind.kind, namespace if kind.namespaced else None))
     return sorted(found, key=lambda obj: (obj.meta.namespace, obj.meta.name))
+
+
+def _selects(endpoints: Key, store: Store) -> bool:
+    """Whether the endpoints controller writes this object: then it says what the slices say."""
+    service = store.get(Key("Service", endpoints.namespace, endpoints.name))
+    return isinstance(service, Service) and bool(service.selector)
 
 
 def named(kind: Resource, namespace: str, name: str, store: Store, env: Env) -> KubeObject:

@@ -8,7 +8,7 @@ from typing import Any
 
 from kflab import KUBERNETES_RELEASE
 from kflab.kubectl.ages import human_duration
-from kflab.kubectl.endpoints import Endpoints, endpoints_text, slice_addresses_text, slice_ports_text
+from kflab.kubectl.endpoints import endpoints_text, slice_addresses_text, slice_ports_text
 from kflab.kubectl.events import Event
 from kflab.kubectl.selectors import format_labels, format_selector
 from kflab.manifest.objects import (
@@ -16,6 +16,7 @@ from kflab.manifest.objects import (
     Container,
     DaemonSet,
     Deployment,
+    Endpoints,
     EndpointSlice,
     Ingress,
     IngressClass,

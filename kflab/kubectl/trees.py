@@ -1,14 +1,13 @@
 """`-o yaml` and `-o json`: objects as the API server would send them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from kflab.kubectl.ages import EPOCH, rfc3339
-from kflab.kubectl.endpoints import Endpoints
 from kflab.kubectl.events import Event
 from kflab.kubectl.sheet import LAST_APPLIED
-from kflab.manifest.objects import EndpointPort, Key, KubeObject, Meta, Secret, Unmodelled
+from kflab.manifest.objects import KubeObject, Meta, Secret, Unmodelled
 
 Tree = dict[str, Any]
 
@@ -45,11 +44,10 @@ def _without_values(obj: KubeObject, tree: Tree) -> Tree:
 
 
 def _plain(obj: KubeObject) -> KubeObject:
-    """Endpoints and Events exist only here; the manifest room writes them as it writes any tree."""
-    if not isinstance(obj, Endpoints | Event):
+    """Events exist only here; the manifest room writes them as it writes any tree."""
+    if not isinstance(obj, Event):
         return obj
-    raw = _endpoints(obj) if isinstance(obj, Endpoints) else _event(obj)
-    return Unmodelled(obj.meta, raw, None, given_kind=obj.kind, api_version="v1")
+    return Unmodelled(obj.meta, _event(obj), None, given_kind=obj.kind, api_version="v1")
 
 
 def _meta(meta: Meta) -> Tree:
@@ -57,34 +55,6 @@ def _meta(meta: Meta) -> Tree:
     if meta.labels:
         tree["labels"] = {key: meta.labels[key] for key in sorted(meta.labels)}
     return {**tree, "name": meta.name, "namespace": meta.namespace}
-
-
-def _endpoints(obj: Endpoints) -> Tree:
-    tree: Tree = {"apiVersion": "v1", "kind": "Endpoints", "metadata": _meta(obj.meta)}
-    subsets = []
-    for subset in obj.subsets:
-        part: Tree = {}
-        for name, addresses in (("addresses", subset.addresses), ("notReadyAddresses", subset.not_ready)):
-            if addresses:
-                part[name] = [_address(*address) for address in addresses]
-        if subset.ports:
-            part["ports"] = [_port(port) for port in subset.ports]
-        subsets.append(part)
-    return {**tree, "subsets": subsets} if subsets else tree
-
-
-def _address(ip: str, target: Key | None, node: str) -> Tree:
-    tree: Tree = {"ip": ip}
-    if node:
-        tree["nodeName"] = node
-    if target is not None:
-        tree["targetRef"] = {"kind": target.kind, "name": target.name, "namespace": target.namespace}
-    return tree
-
-
-def _port(port: EndpointPort) -> Mapping[str, Any]:
-    named = {"name": port.name} if port.name else {}
-    return {**named, "port": port.port, "protocol": port.protocol}
 
 
 def _event(obj: Event) -> Tree:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from kflab.cluster.outside import Outside
 from kflab.control.facts import Fact, What
 from kflab.dataplane.cni import BRIDGE, CniProfile
 from kflab.dataplane.dns import ClusterDns
@@ -97,6 +98,7 @@ class LabWorld:
         self._on_host: dict[str, dict[Key, None]] = {}
         """Node address → pods in the node's own network: several share it, each with its ports."""
         self._dns: tuple[int, ClusterDns] | None = None
+        self._outside = Outside(lab.store)
         for key, runtime in lab.plane.runtime.items():
             self._place(key)
             self._listened[key] = [(-(1 << 62), frozenset(runtime.listening) if runtime.sandbox else None)]
@@ -193,7 +195,9 @@ class LabWorld:
             ports = (self._listening(there, t_ns) or () for there in self._on_host.get(address, ()))
             if any(number == port for listening in ports for _, number in listening):
                 return LISTENS
-            return REFUSES if self.node_of(address) else SILENT
+            if self.node_of(address):
+                return REFUSES
+            return LISTENS if self._outside.answers(address) else SILENT
         listening = self._listening(pod, t_ns)
         if listening is None:
             return SILENT

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from math import lcm
 from typing import cast
 
+from kflab.cluster.outside import Outside
 from kflab.cluster.store import Store
 from kflab.control.plane import ControlPlane
 from kflab.control.runtime import PodRuntime
@@ -98,6 +99,7 @@ class Wiring:
         self._plane = plane
         self._lb_address = lb_address
         self._store: Store = plane.store
+        self._outside = Outside(plane.store)
         self._book = book
         self._engine = engine
         self.places: list[str] = []
@@ -146,6 +148,8 @@ class Wiring:
     def behaviour(self, ip: str, port: int, protocol: str, pod: Key | None) -> int:
         """What answers on an address now, in truth."""
         runtime = self._plane.runtime.get(pod) if pod else self._runtime_by_ip(ip)
+        if runtime is None and pod is None and self._outside.answers(ip):
+            return Behaviour.LISTENS
         if runtime is None or not runtime.sandbox or ip not in runtime.ips:
             return Behaviour.SILENT
         return Behaviour.LISTENS if (protocol, port) in runtime.listening else Behaviour.REFUSES

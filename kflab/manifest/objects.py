@@ -434,6 +434,23 @@ class EndpointSlice(KubeObject):
         return Key("Service", self.meta.namespace, self.meta.labels.get("kubernetes.io/service-name", ""))
 
 
+@dataclass(frozen=True, slots=True)
+class EndpointSubset:
+    """Addresses that share the same ports."""
+
+    addresses: tuple[tuple[str, Key | None, str], ...]
+    """(ip, target, node name) of ready endpoints."""
+    not_ready: tuple[tuple[str, Key | None, str], ...]
+    ports: tuple[EndpointPort, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints(KubeObject):
+    """v1 Endpoints: the Service of the same name."""
+
+    subsets: tuple[EndpointSubset, ...] = ()
+
+
 # --- Ingress --------------------------------------------------------------------------------------------------
 
 
@@ -539,8 +556,8 @@ class Unmodelled(KubeObject):
 KINDS: Mapping[str, type[KubeObject]] = {
     cls.__name__: cls
     for cls in (
-        Namespace, Node, Pod, Deployment, ReplicaSet, StatefulSet, DaemonSet, Service, EndpointSlice, Ingress,
-        IngressClass, ConfigMap, Secret, KubeProxyConfiguration,
+        Namespace, Node, Pod, Deployment, ReplicaSet, StatefulSet, DaemonSet, Service, EndpointSlice, Endpoints,
+        Ingress, IngressClass, ConfigMap, Secret, KubeProxyConfiguration,
     )
 }  # fmt: skip
 """Kinds with behaviour, by name."""

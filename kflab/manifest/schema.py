@@ -47,6 +47,7 @@ API_VERSIONS = {
     "StatefulSet": "apps/v1",
     "DaemonSet": "apps/v1",
     "EndpointSlice": "discovery.k8s.io/v1",
+    "Endpoints": "v1",
     "Ingress": "networking.k8s.io/v1",
     "IngressClass": "networking.k8s.io/v1",
     "KubeProxyConfiguration": "kubeproxy.config.k8s.io/v1alpha1",

@@ -162,6 +162,10 @@ LoadBalancerIngress ip:s hostname:s ipMode:s ports:[PortStatus]
 PortStatus port:i protocol:s error:s
 
 EndpointSlice addressType:s endpoints:[Endpoint] ports:[EndpointPort]
+Endpoints subsets:[EndpointSubset]
+EndpointSubset addresses:[EndpointAddress] notReadyAddresses:[EndpointAddress] ports:[EndpointPort]
+EndpointAddress ip:s hostname:s nodeName:s targetRef:ObjectReference
+
 Endpoint addresses:[s] conditions:EndpointConditions hostname:s targetRef:ObjectReference deprecatedTopology:{s}
   nodeName:s zone:s hints:EndpointHints
 EndpointConditions ready:b serving:b terminating:b

@@ -29,7 +29,7 @@ from kflab.manifest.objects import (
 )
 from kflab.manifest.schema import group_of, modelled_kind
 from kflab.manifest.typed_common import Given, Tree, text_map, when_ns
-from kflab.manifest.typed_network import endpoint_slice, ingress, service
+from kflab.manifest.typed_network import endpoint_slice, endpoints, ingress, service
 from kflab.manifest.typed_pods import pod
 from kflab.manifest.typed_workloads import daemon_set, deployment, replica_set, stateful_set
 
@@ -228,6 +228,7 @@ _CONVERTERS: dict[str, Callable[[Tree, Any], KubeObject]] = {
     "DaemonSet": daemon_set,
     "Service": service,
     "EndpointSlice": endpoint_slice,
+    "Endpoints": endpoints,
     "Ingress": ingress,
     "IngressClass": _ingress_class,
     "ConfigMap": _config_map,

@@ -9,7 +9,9 @@ from kflab.manifest.addresses import family, sloppy_cidr, sloppy_ip
 from kflab.manifest.objects import (
     Endpoint,
     EndpointPort,
+    Endpoints,
     EndpointSlice,
+    EndpointSubset,
     Ingress,
     IngressBackend,
     IngressPath,
@@ -130,21 +132,46 @@ def endpoint_slice(tree: Tree, given: Given) -> EndpointSlice:
         given.place,
         address_type=tree.get("addressType") or (family(first) if first else "IPv4"),
         endpoints=tuple(e for e in endpoints if e.addresses),
-        ports=tuple(
-            EndpointPort(
-                None if p.get("port") is None else int(p["port"]),
-                p.get("name") or "",
-                protocol_of(p),
-                p.get("appProtocol") or "",
-            )
-            for p in tree.get("ports") or ()
-        ),
+        ports=_endpoint_ports(tree),
     )
+
+
+def _endpoint_ports(tree: Tree) -> tuple[EndpointPort, ...]:
+    return tuple(
+        EndpointPort(
+            None if p.get("port") is None else int(p["port"]),
+            p.get("name") or "",
+            protocol_of(p),
+            p.get("appProtocol") or "",
+        )
+        for p in tree.get("ports") or ()
+    )
+
+
+def endpoints(tree: Tree, given: Given) -> Endpoints:
+    """v1 Endpoints."""
+    subsets = []
+    for part in tree.get("subsets") or ():
+        ready, not_ready = (
+            tuple(
+                (ip, _target(e.get("targetRef"), given), e.get("nodeName") or "")
+                for e in part.get(name) or ()
+                if (ip := sloppy_ip(e.get("ip") or ""))
+            )
+            for name in ("addresses", "notReadyAddresses")
+        )
+        subsets.append(EndpointSubset(ready, not_ready, _endpoint_ports(part)))
+    return Endpoints(given.meta, given.raw, given.place, tuple(subsets))
+
+
+def _target(tree: Tree | None, given: Given) -> Key | None:
+    if not tree:
+        return None
+    return Key(tree.get("kind") or "", tree.get("namespace") or given.meta.namespace, tree.get("name") or "")
 
 
 def _endpoint(tree: Tree, given: Given, names: bool) -> Endpoint:
     conditions = tree.get("conditions") or {}
-    target = tree.get("targetRef")
     hints = tree.get("hints") or {}
     return Endpoint(
         addresses=tuple(tree.get("addresses") or ()) if names else _usual(tree.get("addresses")),
@@ -154,9 +181,7 @@ def _endpoint(tree: Tree, given: Given, names: bool) -> Endpoint:
         node_name=tree.get("nodeName") or "",
         zone=tree.get("zone") or "",
         hostname=tree.get("hostname") or "",
-        target=Key(target.get("kind") or "", target.get("namespace") or given.meta.namespace, target.get("name") or "")
-        if target
-        else None,
+        target=_target(tree.get("targetRef"), given),
         hint_zones=tuple(z.get("name") or "" for z in hints.get("forZones") or ()),
         hint_nodes=tuple(n.get("name") or "" for n in hints.get("forNodes") or ()),
     )

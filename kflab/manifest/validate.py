@@ -9,7 +9,13 @@ from kflab.manifest.schema import API_VERSIONS, modelled_kind
 from kflab.manifest.shape import check_shape, quotes_hint
 from kflab.manifest.typed import PROXY_MODES
 from kflab.manifest.typed_common import Tree
-from kflab.manifest.validate_network import check_endpoint_slice, check_ingress, check_ingress_class, check_service
+from kflab.manifest.validate_network import (
+    check_endpoint_slice,
+    check_endpoints,
+    check_ingress,
+    check_ingress_class,
+    check_service,
+)
 from kflab.manifest.validate_pods import check_pod, check_workload
 from kflab.manifest.values import invalid, label_1035_problem, label_problem, label_value_problem, subdomain_problem
 
@@ -181,6 +187,7 @@ _CHECKS = {
     "DaemonSet": check_workload,
     "Service": check_service,
     "EndpointSlice": check_endpoint_slice,
+    "Endpoints": check_endpoints,
     "Ingress": check_ingress,
     "IngressClass": check_ingress_class,
 }

@@ -216,6 +216,23 @@ def check_endpoint_slice(tree: Tree, report: Report) -> None:
             report.error(("ports", position, "port"), invalid(number, PORT_RANGE))
 
 
+def check_endpoints(tree: Tree, report: Report) -> None:
+    """v1 Endpoints. Source: pkg/apis/core/validation, ValidateEndpoints."""
+    for at, subset in enumerate(tree.get("subsets") or ()):
+        path: Path = ("subsets", at)
+        if not subset.get("addresses") and not subset.get("notReadyAddresses"):
+            report.refused(path, "Required value: must specify `addresses` or `notReadyAddresses`", "it is left out")
+        for name in ("addresses", "notReadyAddresses"):
+            for position, address in enumerate(subset.get(name) or ()):
+                _check_ip(address.get("ip") or "", (*path, name, position, "ip"), report, "the address is left out")
+        for position, port in enumerate(subset.get("ports") or ()):
+            number = port.get("port")
+            if number is None:
+                report.refused((*path, "ports", position, "port"), "Required value", "any port")
+            elif not 1 <= number <= 65535:
+                report.error((*path, "ports", position, "port"), invalid(number, PORT_RANGE))
+
+
 def check_ingress_class(tree: Tree, report: Report) -> None:
     """networking.k8s.io/v1 IngressClass."""
     if not (tree.get("spec") or {}).get("controller"):

@@ -12,10 +12,13 @@ from kflab.manifest.objects import (
     DaemonSet,
     Deployment,
     Endpoint,
+    EndpointPort,
+    Endpoints,
     EndpointSlice,
     Ingress,
     IngressBackend,
     IngressClass,
+    Key,
     Labels,
     LabelSelector,
     LoadBalancerIngress,
@@ -275,14 +278,13 @@ def _load_balancer(entries: Iterable[LoadBalancerIngress]) -> Tree:
 
 
 def _endpoint_slice(obj: EndpointSlice, start: Start) -> Tree:
-    ports = [_some(name=p.name, port=p.port, protocol=p.protocol, appProtocol=p.app_protocol) for p in obj.ports]
+    ports = _endpoint_ports(obj.ports)
     for port in ports:
         port.setdefault("name", "")
     return {"addressType": obj.address_type, "endpoints": [_endpoint(e) for e in obj.endpoints], "ports": ports}
 
 
 def _endpoint(endpoint: Endpoint) -> Tree:
-    target = endpoint.target
     return _some(
         addresses=list(endpoint.addresses),
         conditions=_some(ready=endpoint.ready, serving=endpoint.serving, terminating=endpoint.terminating),
@@ -292,9 +294,33 @@ def _endpoint(endpoint: Endpoint) -> Tree:
             forNodes=[{"name": node} for node in endpoint.hint_nodes],
         ),
         nodeName=endpoint.node_name,
-        targetRef=_some(kind=target.kind, name=target.name, namespace=target.namespace) if target else None,
+        targetRef=_reference(endpoint.target),
         zone=endpoint.zone,
     )
+
+
+def _endpoint_ports(ports: Iterable[EndpointPort]) -> list[Tree]:
+    return [_some(name=p.name, port=p.port, protocol=p.protocol, appProtocol=p.app_protocol) for p in ports]
+
+
+def _endpoints(obj: Endpoints, start: Start) -> Tree:
+    subsets = [
+        _some(
+            addresses=[_address(*address) for address in subset.addresses],
+            notReadyAddresses=[_address(*address) for address in subset.not_ready],
+            ports=_endpoint_ports(subset.ports),
+        )
+        for subset in obj.subsets
+    ]
+    return _some(subsets=subsets)
+
+
+def _address(ip: str, target: Key | None, node: str) -> Tree:
+    return _some(ip=ip, nodeName=node, targetRef=_reference(target))
+
+
+def _reference(target: Key | None) -> Tree | None:
+    return _some(kind=target.kind, name=target.name, namespace=target.namespace) if target else None
 
 
 def _ingress(obj: Ingress, start: Start) -> Tree:
@@ -354,6 +380,7 @@ WRITERS: Mapping[str, Callable[[Any, Start], Tree]] = {
     "DaemonSet": _replica_set,
     "Service": _service,
     "EndpointSlice": _endpoint_slice,
+    "Endpoints": _endpoints,
     "Ingress": _ingress,
     "IngressClass": _ingress_class,
     "Node": _node,
