@@ -169,7 +169,8 @@ class _Walker:
             packet = self._balance(self._leave(packet))
         if packet is not None and self._enters_a_node(packet):
             node = self.world.node_of(packet.dst)
-            packet = self._node_rules(node, packet, self.choices.entry, self._entry_ns())
+            there = self.world.pod_at(packet.dst, t, packet.dport)  # in the node's own network
+            packet = self._node_rules(node, packet, self.choices.entry, self._entry_ns(), passing=there is not None)
         if packet is not None:
             self._arrive(packet)
         elif self.status != "no such host":
@@ -242,9 +243,15 @@ class _Walker:
         step = steps.node_rules(self.world, self.memory, node, packet, draw, t, before)
         if passing and step.untouched:
             self.untouched = True
-            if self.world.pod_at(packet.dst, t) is not None:
-                last = self.hops[-1]
-                why = f"{last.why}; a pod's own address: no Service rule takes it, the CNI's route delivers it"
+            last = self.hops[-1]
+            if (
+                last.mover not in (steps.KERNEL, steps.ROUTE)
+                and self.world.pod_at(packet.dst, t, packet.dport) is not None
+            ):
+                whose = (
+                    "a pod's own address" if self.world.pod_at(packet.dst, t) else "a node's address, and a pod's too"
+                )
+                why = f"{last.why}; {whose}: no Service rule takes it, the CNI's route delivers it"
                 self.hops[-1] = replace(last, why=why, mover=steps.ROUTE)
             return packet
         number = self._add(step.hop, try_number)
@@ -258,7 +265,7 @@ class _Walker:
         """At the address after the first rules: an ingress controller, or the pod that answers."""
         t = self._entry_ns()
         record = self.record
-        pod = self.world.pod_at(packet.dst, t)
+        pod = self.world.pod_at(packet.dst, t, packet.dport)
         config = self.world.ingress_config_at(pod, t) if pod is not None and packet.dport not in _NOT_PROXIED else None
         if pod is not None and config is not None:
             if record is not None and record.ingress and record.ingress != packet.destination:
@@ -321,7 +328,7 @@ class _Walker:
         if step.kept is not None:
             arrived = step.kept
             if found.service_upstream:
-                target = self.world.pod_at(step.kept.dst, t)
+                target = self.world.pod_at(step.kept.dst, t, step.kept.dport)
                 number_of_hop = self._add(steps.conntrack_hop(node, step.sent, step.kept, target, t), number)
             self.connections[-1].legs.append(Leg(f"{node}, kernel", node, step.sent, step.kept, number_of_hop))
         elif found.service_upstream:
@@ -346,7 +353,7 @@ class _Walker:
         if tried is not None and tried.server and tried.server != packet.destination:
             self._mismatch(f"it has {tried.server}")
         answer = tried.answer if tried else self._answer(packet, t)
-        pod = self.world.pod_at(packet.dst, t)
+        pod = self.world.pod_at(packet.dst, t, packet.dport)
         name = f"pod {short_pod(pod)}" if pod else packet.destination
         if answer == OK:
             last = max(i for i, hop in enumerate(self.hops) if hop.number)

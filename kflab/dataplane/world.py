@@ -96,8 +96,8 @@ class World(Protocol):
         """What a SYN meets: "listens", "refuses" or "silent"."""
         ...
 
-    def pod_at(self, address: str, t_ns: int) -> Key | None:
-        """The pod that has (or last had) an address."""
+    def pod_at(self, address: str, t_ns: int, port: int = 0) -> Key | None:
+        """The pod that has (or last had) an address; with a port, on a node's address, its host-network pod there."""
         ...
 
     def node_of(self, address: str) -> str:
@@ -121,7 +121,7 @@ class StaticWorld:
     rules: Mapping[str, RuleSet]
     rules_v6: Mapping[str, RuleSet]
     pods: Mapping[str, Pod]
-    """By address."""
+    """By address; without those in their node's network."""
     cluster_dns: ClusterDns
     load_balancers: Mapping[str, LbInForce] = field(default_factory=dict)
     ingress: Mapping[Key, IngressConfig] = field(default_factory=dict)
@@ -131,6 +131,8 @@ class StaticWorld:
     silent: frozenset[str] = frozenset()
     """Addresses that do not answer."""
     cni: CniProfile = BRIDGE
+    host_pods: Mapping[str, tuple[Pod, ...]] = field(default_factory=dict)
+    """By their node's address."""
 
     @classmethod
     def of(
@@ -178,7 +180,12 @@ class StaticWorld:
         for address, key in (load_balancers or {}).items():
             service = services[key]
             balancers[address] = LbInForce(service, _targets(service, node_objects, rules), written_ns)
-        pods = {ip: item for item in items if isinstance(item, Pod) for ip in item.status.pod_ips}
+        everywhere = [(ip, item) for item in items if isinstance(item, Pod) for ip in item.status.pod_ips]
+        pods = {ip: pod for ip, pod in everywhere if not pod.spec.host_network}
+        host: dict[str, tuple[Pod, ...]] = {}
+        for ip, pod in everywhere:
+            if pod.spec.host_network:
+                host[ip] = (*host.get(ip, ()), pod)
         every_slice = [piece for pieces in slices.values() for piece in pieces]
         return cls(
             nodes,
@@ -191,6 +198,7 @@ class StaticWorld:
             revision,
             written_ns,
             cni=cni,
+            host_pods=host,
         )
 
     def ruleset_at(self, node: str, t_ns: int) -> RulesInForce | None:
@@ -215,18 +223,19 @@ class StaticWorld:
 
     def behaviour_at(self, address: str, port: int, t_ns: int) -> str:
         """A pod listens on the ports it declares (on all, declaring none) while it is ready; nodes refuse."""
-        pod = self.pods.get(address)
+        pod = self._pod(address, port)
         if address in self.silent or (pod is None and not self.node_of(address)):
             return SILENT
-        if pod is None:
-            return REFUSES
-        ports = {item.port for container in pod.spec.containers for item in container.ports}
-        return LISTENS if pod.status.ready and (not ports or port in ports) else REFUSES
+        return LISTENS if pod is not None and pod.status.ready and _declares(pod, port) else REFUSES
 
-    def pod_at(self, address: str, t_ns: int) -> Key | None:
-        """The pod with this address."""
-        pod = self.pods.get(address)
-        return pod.key if pod and not pod.spec.host_network else None
+    def pod_at(self, address: str, t_ns: int, port: int = 0) -> Key | None:
+        """The pod with this address, or in the network of the node that has it."""
+        pod = self._pod(address, port)
+        return pod.key if pod else None
+
+    def _pod(self, address: str, port: int) -> Pod | None:
+        there = (pod for pod in self.host_pods.get(address, ()) if port and _declares(pod, port))
+        return self.pods.get(address) or next(there, None)
 
     def node_of(self, address: str) -> str:
         """The pod's node, or the node with this address."""
@@ -242,6 +251,12 @@ class StaticWorld:
     def fate_of(self, pod: Key, t_ns: int) -> Fate | None:
         """Nothing happens in a cluster at rest."""
         return None
+
+
+def _declares(pod: Pod, port: int) -> bool:
+    """Whether some container declares the port, or none declares any."""
+    ports = {item.port for container in pod.spec.containers for item in container.ports}
+    return not ports or port in ports
 
 
 def node_facts(node: Node, cni: CniProfile = BRIDGE) -> NodeFacts:

@@ -5,7 +5,7 @@ when, and each load balancer's targets.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
@@ -192,8 +192,7 @@ class LabWorld:
     def behaviour_at(self, address: str, port: int, t_ns: int) -> str:
         pod = self._by_ip.get(address)
         if pod is None:
-            ports = (self._listening(there, t_ns) or () for there in self._on_host.get(address, ()))
-            if any(number == port for listening in ports for _, number in listening):
+            if any(port in self._numbers(there, t_ns) for there in self._on_host.get(address, ())):
                 return LISTENS
             if self.node_of(address):
                 return REFUSES
@@ -209,8 +208,19 @@ class LabWorld:
         i = bisect_right(listened, t_ns, key=lambda entry: entry[0]) - 1
         return listened[i][1] if i >= 0 else None
 
-    def pod_at(self, address: str, t_ns: int) -> Key | None:
-        return self._by_ip.get(address)
+    def _numbers(self, pod: Key, t_ns: int) -> frozenset[int]:
+        """Port numbers that a pod listened on."""
+        return frozenset(number for _, number in self._listening(pod, t_ns) or ())
+
+    def pod_at(self, address: str, t_ns: int, port: int = 0) -> Key | None:
+        there = self._on_host.get(address, ()) if port else ()
+        # One that has died is still the one that is dialled: it listened there before.
+        heard = next((pod for pod in there if port in self._numbers(pod, t_ns)), None)
+        ever = (pod for pod in there if any(port in numbers for numbers in self._ever(pod)))
+        return self._by_ip.get(address) or heard or next(ever, None)
+
+    def _ever(self, pod: Key) -> Iterator[frozenset[int]]:
+        return (frozenset(number for _, number in heard or ()) for _, heard in self._listened.get(pod, []))
 
     def node_of(self, address: str) -> str:
         pod = self._by_ip.get(address)
@@ -412,7 +422,8 @@ class Reopener:
         """A hop straight to a pod's own address (port-forward) belongs to the pod's row too."""
         hops = []
         for hop in trace.hops:
-            pod = self.world.pod_at(hop.after.dst, hop.t_ns) if hop.after is not None and hop.outcome else None
+            to = hop.after if hop.outcome else None
+            pod = self.world.pod_at(to.dst, hop.t_ns, to.dport) if to is not None else None
             if pod is not None and pod not in hop.touches:
                 hop = replace(hop, touches=(*hop.touches, pod))
             hops.append(hop)
@@ -482,7 +493,7 @@ class Reopener:
         for hop in reversed(trace.hops):
             if hop.after is None:
                 continue
-            found = self.world.pod_at(hop.after.dst, self._lab.t_ns)
+            found = self.world.pod_at(hop.after.dst, self._lab.t_ns, hop.after.dport)
             named = (key for key in reversed(hop.touches) if key.kind == "Pod" and key != caller)
             return found or next(named, None)
         return None
