@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from kflab import KUBERNETES_RELEASE, __version__, exits
+from kflab import KUBERNETES_RELEASE, __version__, exits, interrupts
 from kflab.errors import KflabError
 
 if TYPE_CHECKING:
@@ -182,6 +182,7 @@ _OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run kflab. Returns the exit code; never a traceback for bad input."""
     _ready_streams()
+    interrupts.install()
     words = list(sys.argv[1:] if argv is None else argv)
     return _guarded(lambda: _run(words))
 

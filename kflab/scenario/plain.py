@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from kflab import KUBERNETES_RELEASE, exits
+from kflab import KUBERNETES_RELEASE, exits, interrupts
 from kflab.control.facts import Fact, What
 from kflab.errors import Place
 from kflab.kubectl.hostile import printable
@@ -76,6 +76,7 @@ def play(scenario: Scenario, out: TextIO, speed: float | None = None, as_json: b
         while lab.t_ns < step_to:
             stop = min(step_to, lab.t_ns + 100_000_000) if speed else step_to
             lab.advance(stop)
+            interrupts.check()
             for t_ns, who, text in lab.take_lines():
                 say(f"{seconds(t_ns)}  {who:<22}  {text}")
             if speed:
