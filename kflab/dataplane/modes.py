@@ -43,7 +43,6 @@ def rule_set_for(
     family: str,
     *,
     service_cidrs: tuple[str, ...] = (),
-    scheduler: str = DEFAULT,
 ) -> ModeRules:
     """What kube-proxy writes on a node in a mode.
 
@@ -55,7 +54,6 @@ def rule_set_for(
         family: IPv4 or IPv6.
         service_cidrs: nftables: the cluster's ServiceCIDRs of this family, in which unallocated ClusterIPs are
             dropped; without any they are left alone.
-        scheduler: ipvs: `ipvs.scheduler`.
 
     Raises:
         KflabError: For an unknown mode or scheduler.
@@ -66,7 +64,7 @@ def rule_set_for(
         case "nftables":
             return NftRuleSet(facts, config, services, family, service_cidrs)
         case "ipvs":
-            return IpvsRuleSet(facts, config, services, family, scheduler)
+            return IpvsRuleSet(facts, config, services, family, config.ipvs_scheduler or DEFAULT)
     raise KflabError(f"unknown kube-proxy mode {mode!r}; there are {', '.join(MODES)}")
 
 

@@ -31,6 +31,8 @@ class ProxyConfig:
     """`iptables.localhostNodePorts`: NodePorts answer on 127.0.0.0/8 too (IPv4 only)."""
     node_port_addresses: tuple[str, ...] = ()
     """CIDRs of node addresses that serve NodePorts; () is all; ("primary",) is the node's primary address."""
+    ipvs_scheduler: str = ""
+    """`ipvs.scheduler`; "" is rr."""
     feature_gates: Mapping[str, bool] = field(default_factory=dict)
     nfacct: bool = False
     """Whether the kernel has both of kube-proxy's accounting objects (proxier.go, ensureNFAcctCounter). Off by
@@ -52,6 +54,7 @@ class ProxyConfig:
             masquerade_all=given.masquerade_all,
             localhost_node_ports=given.localhost_node_ports,
             node_port_addresses=tuple(given.node_port_addresses),
+            ipvs_scheduler=given.ipvs_scheduler,
             feature_gates=dict(given.feature_gates),
         )
 

@@ -538,6 +538,8 @@ class KubeProxyConfiguration(KubeObject):
     localhost_node_ports: bool = True
     min_sync_s: float = 1.0
     sync_s: float = 30.0
+    ipvs_scheduler: str = ""
+    """`ipvs.scheduler`; "" is rr."""
     feature_gates: Mapping[str, bool] = field(default_factory=dict)
 
 

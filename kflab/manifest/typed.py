@@ -34,6 +34,8 @@ from kflab.manifest.typed_pods import pod
 from kflab.manifest.typed_workloads import daemon_set, deployment, replica_set, stateful_set
 
 PROXY_MODES = ("iptables", "ipvs", "nftables")
+IPVS_SCHEDULERS = ("rr", "wrr", "lc", "wlc", "sh", "dh", "sed", "nq", "mh")
+"""Those of the kernel's schedulers that the lab knows; lblc and lblcr, for caches, are left out."""
 _ALPHANUMS = "bcdfghjklmnpqrstvwxz2456789"
 """Letters of generated names (apimachinery pkg/util/rand)."""
 
@@ -214,6 +216,7 @@ def _kube_proxy(tree: Tree, given: Given) -> KubeProxyConfiguration:
         localhost_node_ports=True if local is None else bool(local),
         min_sync_s=duration_s(rules.get("minSyncPeriod"), 1.0),
         sync_s=duration_s(rules.get("syncPeriod"), 30.0),
+        ipvs_scheduler=name if (name := (tree.get("ipvs") or {}).get("scheduler")) in IPVS_SCHEDULERS else "",
         feature_gates={name: on for name, on in (tree.get("featureGates") or {}).items() if on is not None},
     )
 

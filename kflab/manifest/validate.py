@@ -7,7 +7,7 @@ from kflab.manifest.findings import Path, Report, Severity, quoted
 from kflab.manifest.objects import CLUSTER_SCOPED
 from kflab.manifest.schema import API_VERSIONS, modelled_kind
 from kflab.manifest.shape import check_shape, quotes_hint
-from kflab.manifest.typed import PROXY_MODES
+from kflab.manifest.typed import IPVS_SCHEDULERS, PROXY_MODES
 from kflab.manifest.typed_common import Tree
 from kflab.manifest.validate_network import (
     check_endpoint_slice,
@@ -56,6 +56,10 @@ def _check_kube_proxy(tree: Tree, report: Report) -> None:
         if text and sloppy_cidr(text) is None:
             words = invalid(text, "must be a valid CIDR block (e.g. 10.100.0.0/16 or fde4:8dba:82e1::/48)")
             report.refused(("clusterCIDR",), words, "it is left out")
+    scheduler = (tree.get("ipvs") or {}).get("scheduler")
+    if scheduler and scheduler not in IPVS_SCHEDULERS:
+        words = f"must be in {list(IPVS_SCHEDULERS)}, blank means the default algorithm method (currently rr)"
+        report.refused(("ipvs", "scheduler"), invalid(scheduler, words), "scheduler rr")
     for position, text in enumerate(tree.get("nodePortAddresses") or ()):
         if text != "primary" and sloppy_cidr(text or "") is None:
             words = invalid(text, "must be a valid CIDR block")

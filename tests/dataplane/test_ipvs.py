@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from clusters import PRODUCT_SERVICE, node, overview, pod, slice_of
 
+from kflab.cli import main
 from kflab.dataplane.iptables import compile_service
 from kflab.dataplane.ipvs import IpvsRuleSet
 from kflab.dataplane.ipvs_schedulers import CHOOSER, RealServer, pick, shares
@@ -180,3 +182,18 @@ class TestPackets:
         rules = IpvsRuleSet(FACTS, CONFIG, rules.services, draining=draining)
         assert "-a -t 10.96.9.9:80 -r 10.244.7.7:8080 -m -w 0\n" in rules.ipvsadm_text()
         assert len(ipvs_fan(rules, Packet("10.244.1.10", 1, "10.96.9.9", 80)).endpoints) == 3
+
+
+@pytest.mark.parametrize(("given", "written"), [("lc", "lc"), ("", "rr"), ("best", "rr")])
+def test_the_configured_scheduler_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], given: str, written: str
+) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n"
+        f"mode: ipvs\nipvs: {{scheduler: '{given}'}}\n"
+        "---\napiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {selector: {a: b}, ports: [{port: 80}]}\n"
+    )
+    assert main(["rules", "-f", str(tmp_path), "--node", "node-1"]) == 0
+    servers = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("-A -t", "-A -u"))]
+    assert servers
+    assert all(line.endswith(f"-s {written}") for line in servers)
