@@ -374,9 +374,8 @@ def _rules(args: argparse.Namespace) -> int:
         from kflab.cluster.ipam import SERVICE_CIDR
         from kflab.dataplane.modes import cidrs_in_use, rule_set_for
 
-        observer = lab.plane.observers.get(f"kube-proxy/{args.node}")
-        known = observer.at(lab.t_ns) if observer else None
-        own = lab.book.rule_set(args.node, known[1] if known else 0)
+        known = lab.node_rules.at(args.node, lab.t_ns)
+        own = known.rules if known else lab.book.rule_set(args.node, 0)
         cidrs = cidrs_in_use((SERVICE_CIDR,), own.services)
         text = rule_set_for(mode, own.facts, own.config, own.services, own.family, service_cidrs=cidrs).save_text()
     print(text, end="")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from kflab.cluster.checkpoint import Mutable
 from kflab.control.listening import probe_port
+from kflab.control.observers import NO_RULES
 from kflab.manifest.objects import Container, EndpointSlice, Key, Pod, Probe, Service
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class GroundSignals(Mutable):
         ready = [entry for entry in entries if entry.ready is not False]
         if balanced.external_traffic_policy == "Local":
             return proxy.running and any(entry.node_name == node for entry in ready)
+        if proxy.config_at(t_ns) == NO_RULES:
+            return False
         usable = ready or [entry for entry in entries if entry.serving is not False and entry.terminating]
         return any(self._alive(entry.target) for entry in usable)
 

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 
 from kflab.cluster.checkpoint import Mutable
 
+NO_RULES = -1
+"""Instead of a configuration's number: kube-proxy removed the rules it found and has not written its own yet."""
+
 
 @dataclass(slots=True)
 class Observer(Mutable):
@@ -22,6 +25,8 @@ class Observer(Mutable):
     """Where it runs; "" outside the cluster."""
     running: bool = True
     versions: list[tuple[int, int]] = field(default_factory=list)
+    configs: list[tuple[int, int]] = field(default_factory=list)
+    """kube-proxy: (effective_from_ns, number of the configuration its rules follow), ascending; () is 0 throughout."""
 
     @property
     def revision(self) -> int:
@@ -41,8 +46,23 @@ class Observer(Mutable):
         i = bisect_right(self.versions, t_ns, key=lambda version: version[0])
         return self.versions[i - 1] if i else None
 
+    @property
+    def config(self) -> int:
+        """Number of the configuration its rules follow now; `NO_RULES` where they are removed."""
+        return self.configs[-1][1] if self.configs else 0
+
+    def configure(self, t_ns: int, number: int) -> None:
+        """From `t_ns` on its rules follow another configuration, or are gone."""
+        self.configs.append((t_ns, number))
+
+    def config_at(self, t_ns: int) -> int:
+        """Number of the configuration that its rules followed at `t_ns`."""
+        i = bisect_right(self.configs, t_ns, key=lambda entry: entry[0])
+        return self.configs[i - 1][1] if i else 0
+
     def forget_before(self, t_ns: int) -> None:
         """Drop versions that were replaced before `t_ns`; the one in force at `t_ns` stays."""
-        i = bisect_right(self.versions, t_ns, key=lambda version: version[0])
-        if i > 1:
-            del self.versions[: i - 1]
+        for entries in (self.versions, self.configs):
+            i = bisect_right(entries, t_ns, key=lambda entry: entry[0])
+            if i > 1:
+                del entries[: i - 1]

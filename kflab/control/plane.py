@@ -30,6 +30,7 @@ from kflab.control.mirroring import Mirroring
 from kflab.control.node import NodeController
 from kflab.control.observers import Observer
 from kflab.control.probes import Probes
+from kflab.control.proxyrollout import ProxyRollout
 from kflab.control.proxysync import ProxySync
 from kflab.control.replicaset import ReplicaSetController
 from kflab.control.runtime import PodRuntime
@@ -105,6 +106,7 @@ class ControlPlane(Writes, Components):
                 Mirroring(core),
                 self.lb,
                 self.proxies,
+                ProxyRollout(core, self.proxies),
                 self.ingresses,
                 self.coredns,
             )

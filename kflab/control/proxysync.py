@@ -17,13 +17,17 @@ from kflab.control.core import Controller, Core, address_of
 from kflab.control.facts import What
 from kflab.control.heap import Event
 from kflab.control.lbsync import LbSync
-from kflab.control.observers import Observer
+from kflab.control.observers import NO_RULES, Observer
 from kflab.manifest.objects import EndpointSlice, Key, KubeObject, KubeProxyConfiguration, LoadBalancerIngress, Service
 
 FAR_PAST = -(10**18)
 
 SMALL, LARGE = 100, 5000
 """Numbers of Services for which sync times are given."""
+
+IPTABLES_BASED = ("iptables", "ipvs")
+"""Modes that share chain names, so that neither cleans up after the other (k/k cmd/kube-proxy/app/server_linux.go,
+isIPTablesBased)."""
 
 PLAUSIBLE_NS = 60_000_000_000
 """Rules of a settled cluster were last written within the last minute before t = 0 (M)."""
@@ -71,13 +75,15 @@ class Proxy(Mutable):
     """Token bucket as a theoretical arrival time (GCRA): full when it lies in the past."""
     life: int = 0
     """Grows with every stop: events of an earlier process mean nothing."""
+    config: int = 0
+    """Number of the configuration that the process read when it started."""
 
 
 class ProxySync(Controller):
     """All kube-proxies."""
 
     room = "proxysync"
-    kinds = ("Service", "EndpointSlice", "KubeProxyConfiguration")
+    kinds = ("Service", "EndpointSlice")
 
     def __init__(self, core: Core, lb: LbSync) -> None:
         super().__init__(core)
@@ -86,12 +92,28 @@ class ProxySync(Controller):
         self.relevant = 0
         """Revision of the newest change that kube-proxies sync for."""
         self.relevant_ns = FAR_PAST
-        self._interval = core.spans["proxy_min_sync_s"][0]
+        self.configs: list[KubeProxyConfiguration | None] = [None]
+        """Every configuration there was, by number; None: kube-proxy's defaults. A process reads the last at start."""
+        self._intervals = [core.spans["proxy_min_sync_s"][0]]
 
     def configure(self, config: KubeProxyConfiguration | None) -> None:
-        """Take minSyncPeriod from the cluster's configuration, unless a scenario overrides it."""
+        """What kube-proxies read when they start; before t = 0 all have read it.
+
+        A scenario's `proxy_min_sync_s` overrides the configuration's minSyncPeriod.
+        """
+        interval = self.core.spans["proxy_min_sync_s"][0]
         if config is not None and self.core.delays.proxy_min_sync_s == 1.0:
-            self._interval = round(config.min_sync_s * 1e9)
+            interval = round(config.min_sync_s * 1e9)
+        if self.core.quiet:
+            self.configs[-1], self._intervals[-1] = config, interval
+        else:
+            self.configs.append(config)
+            self._intervals.append(interval)
+
+    def mode(self, number: int) -> str:
+        """The mode of a configuration, by its number."""
+        config = self.configs[number]
+        return config.mode if config is not None and config.mode else "iptables"
 
     def add_node(self, node: str) -> None:
         """A node has a kube-proxy; after t = 0 it starts now."""
@@ -114,9 +136,6 @@ class ProxySync(Controller):
 
     def changed(self, change: Change) -> None:
         """Wake every kube-proxy for a change that its trackers do not ignore."""
-        if isinstance(change.new, KubeProxyConfiguration):
-            self.configure(change.new)
-            return
         if not matters(change.old, change.new):
             return
         self.relevant, self.relevant_ns = change.revision, self.core.now_ns
@@ -161,13 +180,14 @@ class ProxySync(Controller):
     def _plan(self, node: str, proxy: Proxy, asked_ns: int, takes_ns: int, *, full: bool = False) -> None:
         """Plan the run that carries a change which no planned run carries yet."""
         burst = max(1, int(self.core.delays.proxy_burst))
+        interval = self._intervals[proxy.config]
         earliest = max(asked_ns, proxy.run_end)
-        token_ns = proxy.bucket - (burst - 1) * self._interval
+        token_ns = proxy.bucket - (burst - 1) * interval
         if earliest < token_ns:
             # No token: the runner's timer fires one interval after the last run ended.
-            earliest = max(token_ns, proxy.run_end + self._interval)
+            earliest = max(token_ns, proxy.run_end + interval)
         proxy.run_start, proxy.run_end = earliest, earliest + takes_ns
-        proxy.bucket = max(proxy.bucket, earliest) + self._interval
+        proxy.bucket = max(proxy.bucket, earliest) + interval
         self.core.push_at(proxy.run_end, ProxySynced(node, earliest, proxy.life, full))
 
     def handle(self, event: Event) -> None:
@@ -197,6 +217,10 @@ class ProxySync(Controller):
         before = observer.revision
         observer.learn(self.core.now_ns, revision)
         how = "wrote all rules anew" if event.full else "wrote new rules"
+        if observer.config != proxy.config:
+            if observer.config == NO_RULES or self.mode(proxy.config) != self.mode(observer.config):
+                how += f" in {self.mode(proxy.config)} mode"
+            observer.configure(self.core.now_ns, proxy.config)
         self.core.fact(
             What.RULES_SYNCED, Key("Observer", "", observer.name), observer.name,
             f"kube-proxy on {event.node} {how}", revision,
@@ -215,14 +239,40 @@ class ProxySync(Controller):
         self.lb.proxy_changed(node)
 
     def start(self, node: str) -> None:
-        """A new process: fills its caches, then a full sync."""
+        """A new process: reads the configuration, fills its caches, then a full sync."""
         self._begin(self.proxies[node])
 
     def _begin(self, proxy: Proxy) -> None:
         proxy.observer.running = True
+        proxy.config = len(self.configs) - 1
         node = proxy.observer.node
+        self._clean_up(node, proxy)
         self.core.push(self.core.delay("proxy_start_s", f"kube-proxy/{node}"), ProxyReady(node, proxy.life))
         self.lb.proxy_changed(node)
+
+    def _clean_up(self, node: str, proxy: Proxy) -> None:
+        """What a starting kube-proxy removes before it does anything else.
+
+        nftables mode removes what iptables and IPVS mode left, and these remove nftables' table: at once, not when
+        their own rules are there. iptables and IPVS mode share chains and leave each other's alone (k/k
+        cmd/kube-proxy/app/options.go Run, server_linux.go platformCleanup; pkg/proxy/*/proxier.go CleanupLeftovers).
+        """
+        observer, now = proxy.observer, self.core.now_ns
+        if not observer.configs and not proxy.config:
+            return  # never reconfigured
+        found, mode = observer.config, self.mode(proxy.config)
+        key = Key("Observer", "", observer.name)
+        if not observer.versions or found == NO_RULES or self.mode(found) == mode:
+            self.core.fact(What.PROXY_STARTED, key, observer.name, f"kube-proxy on {node} started in {mode} mode")
+            return
+        old = self.mode(found)
+        if (old in IPTABLES_BASED) == (mode in IPTABLES_BASED):
+            text = f"kube-proxy on {node} started in {mode} mode; until its first sync {old} mode's rules stay"
+            self.core.fact(What.PROXY_STARTED, key, observer.name, text)
+            return
+        observer.configure(now, NO_RULES)
+        text = f"kube-proxy on {node} started in {mode} mode and removed {old} mode's rules; none until its first sync"
+        self.core.fact(What.RULES_REMOVED, key, observer.name, text)
 
     def finish_settling(self) -> None:
         """Bring all kube-proxies to the newest revision; nobody saw what they did before t = 0."""

@@ -84,6 +84,8 @@ def ask_coredns(world: World, request: Request, found: Resolution, dns: ClusterD
         return Hop(1, where, node=request.node, mover="resolver", why=f"{why} (no kube-dns Service)", touches=touches)
     query = Packet(request.source, request.source_port, server, DNS_PORT, "UDP")
     known = world.ruleset_at(request.node, t_ns)
+    if known is not None and known.removed:
+        why += " (a real query would time out now: there are no Service rules here; not modelled)"
     taken = walk_in(known.of(query.dst), query, draw) if known else None
     return Hop(
         1,
@@ -255,6 +257,11 @@ def _not_delivered(known: RulesInForce, node: str, packet: Packet, taken: Walk, 
     if taken.verdict in {Verdict.REJECT, Verdict.DROP}:
         why = of_rule(taken)
         ending = "refused" if taken.verdict is Verdict.REJECT else "timeout"
+    elif known.removed:
+        local = known.of(packet.dst).is_local(packet.dst)
+        ending = "refused" if local else "timeout"
+        end = "nothing on the node listens there: RST" if local else "routed as any other packet"
+        why = f"no Service rules here: kube-proxy restarted in another mode and has not written its own; {end}"
     elif known.of(packet.dst).is_local(packet.dst):
         why = "no Service rule takes it and nothing on the node listens there: RST"
         ending = "refused"

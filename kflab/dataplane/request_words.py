@@ -22,7 +22,9 @@ def when(t_ns: int) -> str:
 
 
 def rules_writer(node: str, known: RulesInForce) -> str:
-    """Who wrote a node's rules."""
+    """Who wrote a node's rules, or removed them."""
+    if known.removed:
+        return f"kube-proxy on {node}, which removed the rules of the mode before {when(known.written_ns)}"
     return f"kube-proxy on {node}, rules rev {known.revision}, written {when(known.written_ns)}"
 
 

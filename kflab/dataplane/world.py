@@ -35,6 +35,8 @@ class RulesInForce:
     written_ns: int
     rules_v6: ModeRules | None = None
     """The IPv6 proxier's rules, where the cluster has both families."""
+    removed: bool = False
+    """kube-proxy restarted in another mode and removed what it found (`written_ns`); its own are not written yet."""
 
     def of(self, address: str) -> ModeRules:
         """The rules that an address's family meets."""

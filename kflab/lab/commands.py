@@ -56,6 +56,13 @@ class SetLoad:
 
 
 @dataclass(frozen=True, slots=True)
+class SetMode:
+    """Set `mode` of kube-proxy's configuration (iptables, nftables, ipvs) and restart its DaemonSet."""
+
+    mode: str
+
+
+@dataclass(frozen=True, slots=True)
 class Pause:
     """Hold the clock."""
 
@@ -104,6 +111,7 @@ Command = (
     | Scale
     | Apply
     | SetLoad
+    | SetMode
     | Pause
     | Resume
     | SetSpeed

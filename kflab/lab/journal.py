@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kflab.errors import KflabError
-from kflab.lab.commands import Apply, Command, Kill, Result, Scale, SetLoad, Start, Stop
+from kflab.lab.commands import Apply, Command, Kill, Result, Scale, SetLoad, SetMode, Start, Stop
 from kflab.lab.spec import Action, LabSpec
 from kflab.manifest.write import tree_to_yaml
 
@@ -121,6 +121,8 @@ def _action(action: Action) -> dict[str, Any]:
             tree["scale"] = {"workload": f"{workload.namespace}/{workload.kind}/{workload.name}", "replicas": replicas}
         case SetLoad(factor):
             tree["load"] = factor
+        case SetMode(mode):
+            tree["mode"] = mode
         case Apply(texts):
             tree["apply"] = [{"name": name, "text": text} for name, text in texts]
         case other:

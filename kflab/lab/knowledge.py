@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from kflab.cluster.store import Store
 from kflab.control.facts import Fact, What
-from kflab.control.observers import Observer
+from kflab.control.observers import NO_RULES, Observer
 from kflab.lab.snapshot import Knower, Knowledge, Mark, Span
 from kflab.manifest.objects import EndpointSlice, Key, Pod, Service
 
@@ -56,20 +56,32 @@ class Incident:
     settled_ns: int | None = None
     """When the last running observer had learned."""
     restarts: int = 0
+    config: int | None = None
+    """Number of the kube-proxy configuration that every node has to come to; None: the change is none of it."""
 
 
 class Knowing:
-    """Follows facts and keeps the last incident and the marks on the time axis."""
+    """Follows facts and keeps the last incident and the marks on the time axis.
 
-    def __init__(self, store: Store, observers: Mapping[str, Observer]) -> None:
+    Args:
+        store: The cluster.
+        observers: By name.
+        words: What a kube-proxy's rules are now: "rev 41", "rev 41 nftables", "no rules".
+    """
+
+    def __init__(self, store: Store, observers: Mapping[str, Observer], words: Callable[[Observer], str]) -> None:
         self._store = store
         self._observers = observers
+        self._words = words
         self.incident: Incident | None = None
         self.marks: list[Mark] = []
 
-    def open(self, t_ns: int, kind: str, subject: Key | None, what: str, kubelet: str, revision: int) -> None:
-        """A user or scenario changed something after a store revision."""
-        self.incident = Incident(t_ns, kind, subject, what, revision, kubelet=kubelet)
+    def open(
+        self, t_ns: int, kind: str, subject: Key | None, what: str, kubelet: str, revision: int,
+        config: int | None = None,
+    ) -> None:  # fmt: skip
+        """A user or scenario changed something after a store revision; `config`: as in `Incident`."""
+        self.incident = Incident(t_ns, kind, subject, what, revision, kubelet=kubelet, config=config)
         self.marks.append(Mark(t_ns, kind, what))
         del self.marks[:-200]
 
@@ -89,7 +101,7 @@ class Knowing:
                 incident.restarts += 1
 
     def _look_for_target(self, incident: Incident, callers_of: Callable[[frozenset[Key]], frozenset[str]]) -> None:
-        if incident.kind == "start":
+        if incident.kind == "start" or incident.config is not None:
             self._catch_up(incident, callers_of)
             return
         for change in self._store.changes(incident.revision):
@@ -103,18 +115,29 @@ class Knowing:
             return
 
     def _catch_up(self, incident: Incident, callers_of: Callable[[frozenset[Key]], frozenset[str]]) -> None:
-        """A component started: what it missed is written already, it only has to learn."""
+        """A component started, or kube-proxies have to restart: what they missed is written already."""
         incident.target, incident.target_ns = self._store.last_rule_change, incident.t_ns
         incident.services = frozenset(self._store.keys("Service"))
         for observer in self._observers.values():
-            if observer.revision >= incident.target:
+            if self._carried(incident, observer):
                 incident.learned[observer.name] = incident.t_ns
         incident.calling = callers_of(incident.services) - set(incident.learned)
         if self._all_learned(incident):
             incident.settled_ns = incident.t_ns
 
     def _all_learned(self, incident: Incident) -> bool:
-        return all(o.name in incident.learned for o in self._observers.values() if o.running and o.kind != "lb")
+        # A kube-proxy that is being replaced does not run, and has yet to learn its new configuration.
+        return all(
+            o.name in incident.learned for o in self._observers.values()
+            if o.kind != "lb" and (o.running or incident.config is not None)
+        )  # fmt: skip
+
+    @staticmethod
+    def _carried(incident: Incident, observer: Observer) -> bool:
+        """Whether an observer acts on what the incident has brought."""
+        if incident.config is not None and observer.kind == "kube-proxy" and observer.config < incident.config:
+            return False
+        return incident.config is not None or observer.revision >= (incident.target or 0)
 
     @staticmethod
     def _carries(incident: Incident, old: object, new: object) -> bool:
@@ -136,14 +159,15 @@ class Knowing:
 
     def _learned(self, incident: Incident, fact: Fact) -> None:
         observer = self._observers.get(fact.subject.name)
-        if observer is None or incident.target is None or observer.revision < incident.target:
+        if observer is None or incident.target is None or not self._carried(incident, observer):
             return
         if observer.name not in incident.learned:
             incident.learned[observer.name] = fact.t_ns
             incident.learned_revision[observer.name] = observer.revision
         if incident.moved_ns is None and incident.calling and incident.calling <= set(incident.learned):
             incident.moved_ns = fact.t_ns
-            self.marks.append(Mark(fact.t_ns, "moved", "traffic moved"))
+            label = "traffic moved" if incident.config is None else "every caller's rules are new"
+            self.marks.append(Mark(fact.t_ns, "moved", label))
         if self._all_learned(incident):
             incident.settled_ns = incident.settled_ns or fact.t_ns
 
@@ -220,7 +244,7 @@ class Knowing:
 
     def _slice_row(self, incident: Incident | None) -> Knower:
         concerned = incident is not None and incident.kind in POD_ENDS
-        written = incident.target_ns if incident else None
+        written = incident.target_ns if incident and incident.config is None else None
         revision = self._store.rules_revision(incident.target if incident else None)
         key = Key("EndpointSlice", "", "")
         if incident is not None and incident.services:
@@ -250,13 +274,16 @@ class Knowing:
         up = observer.running and running(component)
         # Beside the time at which it learned stands what it then knew, not what has come since.
         known = incident.learned_revision.get(observer.name, observer.revision) if incident else observer.revision
-        rev = f"rev {self._store.rules_revision(known)}"
+        rev = self._words(observer) if observer.configs else f"rev {self._store.rules_revision(known)}"
         calls = observer.name in (incident.calling if incident and incident.target else calling_now)
         learned = incident.learned.get(observer.name) if incident else None
         concerned = incident is not None and (incident.kind in POD_ENDS or incident.target is not None)
         in_step = learned is not None if concerned else observer.revision >= self._last_rule_revision()
         if learned is not None:
-            word = "traffic moves" if calls and incident and learned == incident.moved_ns else "in step"
+            moves = calls and incident and incident.config is None and learned == incident.moved_ns
+            word = "traffic moves" if moves else "in step"
+        elif not observer.running and running(component):
+            word = "restarting"
         else:
             word = "" if in_step else ("stopped" if not up else "stale")
         return Knower(
@@ -282,6 +309,8 @@ class Knowing:
         if quiet_since is not None and now_ns - quiet_since > HOLD_NS:
             return ()
         ago = (now_ns - incident.t_ns) / 1e9
+        if incident.config is not None:
+            return self._mode_story(incident, now_ns)
         if incident.moved_ns is not None:
             after = (incident.moved_ns - incident.t_ns) / 1e9
             who = next((n for n, t in incident.learned.items() if t == incident.moved_ns), "")
@@ -307,6 +336,23 @@ class Knowing:
                 rest += f": {expected_share}"
             return (first, Span(rest + "."))
         return (first, Span(self._other_words(incident, now_ns)))
+
+    def _mode_story(self, incident: Incident, now_ns: int) -> tuple[Span, ...]:
+        """How far kube-proxy's new configuration has come."""
+        proxies = [o for o in self._observers.values() if o.kind == "kube-proxy"]
+        done = sum(o.name in incident.learned for o in proxies)
+        if incident.settled_ns is not None:
+            after = (incident.settled_ns - incident.t_ns) / 1e9
+            return (Span("◆ ", "known"), Span(f"{incident.what}: every node's rules follow it since +{after:.2f} s."))
+        first = Span(f"◇ {incident.what} {(now_ns - incident.t_ns) / 1e9:.2f} s ago. ", "late")
+        rest = f"{done} of {len(proxies)} nodes have new rules"
+        bare = next((o.node for o in proxies if o.config == NO_RULES), "")
+        busy = next((o.node for o in proxies if not o.running), "")
+        if bare:
+            rest += f"; {bare} has none until its first sync"
+        elif busy:
+            rest += f"; on {busy} it restarts, its rules stay"
+        return (first, Span(rest + "."))
 
     def _other_words(self, incident: Incident, now_ns: int) -> str:
         """The second half of the sentence for changes that end no pod."""

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 from kflab.control.facts import Fact
 from kflab.errors import KflabError
-from kflab.lab import applying
+from kflab.lab import applying, mode_switch
 from kflab.lab.applying import Tree
-from kflab.lab.commands import Apply, Command, Kill, KillRandom, Result, Run, Save, Scale, SetLoad, Start, Stop
+from kflab.lab.commands import Apply, Command, Kill, KillRandom, Result, Run, Save, Scale, SetLoad, SetMode, Start, Stop
 from kflab.manifest.objects import Key, Pod
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ class Obeying:
                 return self._apply(texts)
             case SetLoad(factor):
                 return self._set_load(factor)
+            case SetMode(mode):
+                return self._set_mode(command, mode)
             case Save(name):
                 return self._lab.journal.save(name, self._lab)
             case Run(line):
@@ -124,6 +126,15 @@ class Obeying:
             self._lab.engine.set_rate(wired.entry.index, wired.entry.rate_rps * factor, self._lab.t_ns)
         return Result(True, f"load ×{factor:g}")
 
+    def _set_mode(self, command: Command, mode: str) -> Result:
+        """A new mode in kube-proxy's configuration, and its DaemonSet restarted."""
+        lab = self._lab
+        made = mode_switch.configuration(lab, mode)
+        before = len(lab.plane.proxies.configs) - 1
+        what = f"kube-proxy's mode was set to {mode}"
+        self._carry_out(command, "mode", made.key, what, lambda: lab.plane.apply((made,)))
+        return Result(True, mode_switch.answer(lab, before))
+
     def _apply(self, texts: tuple[tuple[str, str], ...]) -> Result:
         if not self._lab.running("apiserver"):
             host = "the connection to the server kflab was refused - did you specify the right host or port?"
@@ -140,11 +151,14 @@ class Obeying:
             first = prepared.refused[0]
             more = f" (and {len(prepared.refused) - 1} more)" if len(prepared.refused) > 1 else ""
             return Result(False, f"{first.message}{more}; nothing was applied", prepared.refused)
+        before = len(self._lab.plane.proxies.configs) - 1
+        restarts = mode_switch.changed_configs(self._lab, prepared.objects)
         if prepared.objects:
             names = ", ".join(str(obj.key) for obj in prepared.objects[:3])
             more = f" and {len(prepared.objects) - 3} more" if len(prepared.objects) > 3 else ""
             what, objects = f"{names}{more} was applied", prepared.objects
-            self._carry_out(Apply(texts), "apply", objects[0].key, what, lambda: self._lab.plane.apply(objects))
+            kind = "mode" if restarts else "apply"
+            self._carry_out(Apply(texts), kind, objects[0].key, what, lambda: self._lab.plane.apply(objects))
         else:
             self._lab.journal.add(self._lab.t_ns, Apply(texts))
         self._lab.tabs = tabs
@@ -154,4 +168,6 @@ class Obeying:
         if prepared.removed:
             gone = ", ".join(str(key) for key in prepared.removed)
             text += f"; {gone} left the text and stays in the cluster (apply deletes nothing)"
+        if len(self._lab.plane.proxies.configs) - 1 > before:
+            text += f". {mode_switch.summary(self._lab, before)}"
         return Result(True, text)

@@ -148,12 +148,7 @@ class LabWorld:
         return BRIDGE
 
     def ruleset_at(self, node: str, t_ns: int) -> RulesInForce | None:
-        observer = self._lab.plane.observers.get(f"kube-proxy/{node}")
-        known = observer.at(t_ns) if observer else None
-        if known is None:
-            return None
-        since, revision = known
-        return RulesInForce(self._lab.book.rule_set(node, revision), self._lab.store.rules_revision(revision), since)
+        return self._lab.node_rules.at(node, t_ns)
 
     def ingress_config_at(self, pod: Key, t_ns: int) -> ConfigInForce | None:
         name = f"ingress/{pod.namespace}/{pod.name}"

@@ -3,10 +3,11 @@
 A `ServiceTable` is made from its predecessor by the Services that changed, so a revision costs what it changed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 from kflab.cluster.store import Store
+from kflab.control.observers import NO_RULES
 from kflab.dataplane.fan_cache import FanCache
 from kflab.dataplane.iptables import RuleSet, ServiceTable, compile_service
 from kflab.dataplane.modes import ModeRules, fan_in, rule_set_for
@@ -16,7 +17,7 @@ from kflab.dataplane.proxy_config import ProxyConfig
 from kflab.dataplane.service_ports import ServiceRules
 from kflab.dataplane.walk import FanOut
 from kflab.dataplane.world import node_facts
-from kflab.manifest.objects import EndpointSlice, Key, Node, Service
+from kflab.manifest.objects import EndpointSlice, Key, KubeProxyConfiguration, Node, Service
 
 KEPT_SETS = 256
 """Node rule sets kept once made; they are cheap views of shared tables."""
@@ -27,13 +28,15 @@ class RuleBook:
 
     Args:
         store: Where objects and their past are.
-        config: kube-proxy's settings, the same on all nodes.
+        config: kube-proxy's settings at first, the same on all nodes.
         family: IPv4 or IPv6.
     """
 
     def __init__(self, store: Store, config: ProxyConfig, family: str = "IPv4") -> None:
         self._store = store
-        self.config = config
+        self._settings = [config]
+        """By the number that observers name; read from `_given` when they are first asked for."""
+        self._given: Sequence[KubeProxyConfiguration | None] = (None,)
         self._family = family
         self._slices_of: dict[Key, dict[Key, None]] = {}
         """Service → slices that ever named it."""
@@ -41,7 +44,8 @@ class RuleBook:
         """Store revision up to which `_slices_of` is complete."""
         self._tables: dict[int, tuple[int, ServiceTable]] = {}
         """Rules revision → (a store revision that has it, its table)."""
-        self._sets: dict[tuple[str, int], ModeRules] = {}
+        self._sets: dict[tuple[str, int, int], ModeRules] = {}
+        self._nothing = ServiceTable((), family)
         self._fans = FanCache()
         self._nodes: dict[str, tuple[Node, NodeFacts]] = {}
 
@@ -73,16 +77,40 @@ class RuleBook:
         self._tables[wanted] = (revision, table)
         return table
 
-    def rule_set(self, node: str, revision: int) -> ModeRules:
-        """What the kube-proxy on a node writes when it has seen a store revision."""
-        key = (node, self._store.rules_revision(revision))
+    def follow(self, configs: Sequence[KubeProxyConfiguration | None]) -> None:
+        """Read the settings that observers name from a list that grows with every changed configuration."""
+        self._given = configs
+
+    @property
+    def config(self) -> ProxyConfig:
+        """The settings that a kube-proxy reads when it starts now."""
+        return self.settings(len(self._given) - 1)
+
+    def settings(self, number: int) -> ProxyConfig:
+        """The settings of a configuration, by its number."""
+        for given in self._given[len(self._settings) : number + 1]:
+            self._settings.append(ProxyConfig.from_object(given))
+        return self._settings[number]
+
+    def rule_set(self, node: str, revision: int, config: int = 0) -> ModeRules:
+        """What the kube-proxy on a node writes when it has seen a store revision.
+
+        Args:
+            node: The node.
+            revision: The store revision.
+            config: Number of the settings it read; `NO_RULES`: rules that take no packet, as there are none.
+        """
+        key = (node, self._store.rules_revision(revision), config)
         found = self._sets.get(key)
         if found is None:
             if len(self._sets) >= KEPT_SETS:
                 self._sets.clear()
-            found = rule_set_for(
-                self.config.mode, self._facts(node, revision), self.config, self.table(revision), self._family
-            )
+            facts = self._facts(node, revision)
+            if config == NO_RULES:
+                found = RuleSet(facts, ProxyConfig(localhost_node_ports=False), self._nothing, self._family)
+            else:
+                settings = self.settings(config)
+                found = rule_set_for(settings.mode, facts, settings, self.table(revision), self._family)
             self._sets[key] = found
         return found
 
@@ -97,9 +125,9 @@ class RuleBook:
             known = self._nodes[node] = obj, node_facts(obj)
         return known[1]
 
-    def fan(self, node: str, revision: int, packet: Packet) -> FanOut:
+    def fan(self, node: str, revision: int, packet: Packet, config: int = 0) -> FanOut:
         """Everything a node's rules may do with a first packet; equal for nodes that see it alike."""
-        rules = self.rule_set(node, revision)
+        rules = self.rule_set(node, revision, config)
         return self._fans.fan(rules, packet) if isinstance(rules, RuleSet) else fan_in(rules, packet)
 
     def slices(self, service: Key, revision: int) -> tuple[EndpointSlice, ...]:

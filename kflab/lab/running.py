@@ -39,6 +39,7 @@ from kflab.lab.entries import OUTSIDE_CLIENT, Entries, Entry, describe_traffic
 from kflab.lab.handle import Tab
 from kflab.lab.journal import Journal
 from kflab.lab.knowledge import Knowing
+from kflab.lab.node_rules import NodeRules
 from kflab.lab.obeying import Obeying
 from kflab.lab.records import Sampler, Totals
 from kflab.lab.reopening import Reopener
@@ -96,6 +97,8 @@ class Lab:
         pins = Pins(pod_ips=spec.pins.pod_ips, lb_ips=spec.pins.load_balancer_ips)
         self.plane = ControlPlane(self.store, self.draws, self.delays, pins, signals, proxy)
         signals.plane = self.plane
+        self.book.follow(self.plane.proxies.configs)
+        self.node_rules = NodeRules(self.store, self.plane, self.book)
         self.client_pod: Key | None = None
         extra = self._made(loaded.objects)
         self.plane.load((*loaded.objects, *extra.objects), loaded.observed_keys, cold=spec.cold)
@@ -117,7 +120,7 @@ class Lab:
             *((text, "") for text in self._entries.skipped),
             *self._modelling_assumptions(),
         )
-        self.knowing = Knowing(self.store, self.plane.observers)
+        self.knowing = Knowing(self.store, self.plane.observers, self.node_rules.words)
         self.sampler = Sampler()
         self.totals = Totals()
         self.since_event = Totals()
@@ -178,7 +181,7 @@ class Lab:
                     text = f"ingress controller {name} behaves as ingress-nginx {NGINX_PROFILE}"
                     yield (f"{text}, though its image is {image}", "no other profile is modelled")
         if self.book.config.mode == "ipvs":
-            yield ("IPVS's rr scheduler takes turns; traffic here draws with the same equal shares", "use another mode")
+            yield ("IPVS's rr scheduler takes turns; traffic here draws with the same equal shares", ":mode iptables")
         guessed: dict[Key, str] = {}
         for key, runtime in self.plane.runtime.items():
             pod = self.store.get(key)
@@ -275,7 +278,7 @@ class Lab:
             self.reopener.world.hear(fact)
             if fact.what in CUTS:
                 self.wiring.pod_changed(fact.subject, fact.t_ns)
-            if fact.what in (What.RULES_SYNCED, What.LB_TARGETS_CHANGED):
+            if fact.what in (What.RULES_SYNCED, What.RULES_REMOVED, What.LB_TARGETS_CHANGED):
                 self.wiring.observer_learned(fact.subject.name, fact.t_ns)
             if fact.what in (What.CONTAINER_STARTED, What.POD_STATUS_WRITTEN, What.POD_REMOVED):
                 structural = structural or self.controllers.is_pod(fact.subject)
@@ -358,7 +361,8 @@ class Lab:
 
     def begin(self, kind: str, subject: Key | None, what: str, kubelet: str, revision: int) -> None:
         """Something was changed after a store revision: follow who learns of it, and count anew."""
-        self.knowing.open(self.t_ns, kind, subject, what, kubelet, revision)
+        config = len(self.plane.proxies.configs) - 1 if kind == "mode" else None
+        self.knowing.open(self.t_ns, kind, subject, what, kubelet, revision, config)
         self.since_event = Totals()
         self.event_rows_ns = self.t_ns
         self.lost_by_observer = {}
@@ -439,17 +443,12 @@ class Lab:
         return to_yaml(obj, instant(0)) if obj is not None else f"# {key}: no such object any more\n"
 
     def rules_text(self, node: str, t_ns: int | None = None) -> str:
-        """The rules in force on a node at an instant (None: now), as iptables-save prints them.
+        """The rules in force on a node at an instant (None: now), as its mode's own tool prints them.
 
         Raises:
             KflabError: If there is no such node.
         """
-        if self.store.get(Key("Node", "", node)) is None:
-            names = ", ".join(key.name for key in self.store.keys("Node")[:8])
-            raise KflabError(f"no node named {node!r}; there are {names}")
-        observer = self.plane.observers.get(f"kube-proxy/{node}")
-        known = observer.at(self.t_ns if t_ns is None else t_ns) if observer else None
-        return self.book.rule_set(node, known[1] if known else 0).save_text()
+        return self.node_rules.text(node, self.t_ns if t_ns is None else t_ns)
 
     def completions(self, line: str) -> tuple[str, ...]:
         """Completions of a command line."""

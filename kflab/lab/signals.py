@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from kflab.cluster.store import Store
+from kflab.control.observers import NO_RULES
 from kflab.lab.rulebook import RuleBook
 from kflab.manifest.objects import Key, Pod, Probe, Service
 
@@ -38,17 +39,20 @@ class LabSignals:
         return ("TCP", port) in runtime.listening
 
     def answer_to_health_check(self, node: str, service: Key, t_ns: int) -> bool:
-        """Under Local policy: whether the node's kube-proxy knows a local ready endpoint (pkg/proxy/healthcheck,
-        service_health.go); else whether the NodePort answers: the node's rules have any endpoint at all."""
+        """What a load balancer's check of a node finds.
+
+        Under Local policy whether its kube-proxy runs and knows a local ready endpoint (it answers the check itself:
+        pkg/proxy/healthcheck, service_health.go); else whether the NodePort answers: its rules have any endpoint.
+        """
         assert self.plane is not None
         observer = self.plane.observers.get(f"kube-proxy/{node}")
         known = observer.at(t_ns) if observer else None
         obj = self._store.get(service)
-        if known is None or not isinstance(obj, Service):
+        if observer is None or known is None or not isinstance(obj, Service):
             return False
         rules = self._book.table(known[1]).get(service)
         if rules is None or not rules.ports:
             return False
         if rules.ports[0].health_port:
-            return any(port.endpoints.local_ready(node) > 0 for port in rules.ports)
-        return any(port.endpoints.any_usable for port in rules.ports)
+            return observer.running and any(port.endpoints.local_ready(node) > 0 for port in rules.ports)
+        return observer.config_at(t_ns) != NO_RULES and any(port.endpoints.any_usable for port in rules.ports)

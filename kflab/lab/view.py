@@ -256,7 +256,7 @@ class View:
         for pod in lab.store.of_kind("Pod"):
             pods_of.setdefault(cast(Pod, pod).spec.node_name, []).append(cast(Pod, pod))
         calling = lab.wiring.calling()
-        newest = lab.store.last_rule_change
+        newest, config = lab.store.last_rule_change, len(lab.plane.proxies.configs) - 1
         deciders: dict[str, list[int]] = {}
         for chooser in lab.wiring.choosers:
             if chooser.picker == Pick.RANDOM and chooser.kind != "lb":
@@ -275,12 +275,12 @@ class View:
                     PodRow(pod.key, state, pod.ip, row.rate_rps if row else 0.0, bool(row and row.failing),
                            pod.status.restarts, row.share if row else None, row.expected if row else None)
                 )  # fmt: skip
-            revision = observer.revision if observer else 0
+            in_step = observer is not None and observer.revision >= newest and observer.config == config
             rows.append(
                 NodeRow(
                     node.key, next(iter(node.internal_ips), ""), node.ready,
                     node.meta.labels.get("topology.kubernetes.io/zone", ""),
-                    f"rev {lab.store.rules_revision(revision)}", revision >= newest,
+                    lab.node_rules.words(observer) if observer else "rev 0", in_step,
                     lab.running(f"kube-proxy/{name}"), lab.running(f"kubelet/{name}"),
                     f"kube-proxy/{name}" in calling, counts.rate(counts.chosen, ids), lab.plane.next_relist_ns(name),
                     tuple(pods),

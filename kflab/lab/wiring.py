@@ -11,6 +11,7 @@ from typing import cast
 
 from kflab.cluster.outside import Outside
 from kflab.cluster.store import Store
+from kflab.control.observers import NO_RULES
 from kflab.control.plane import ControlPlane
 from kflab.control.runtime import PodRuntime
 from kflab.dataplane.nginx import IngressConfig, route
@@ -345,7 +346,15 @@ class Wiring:
         if revision is None:
             return Fan(answer=Answer.TIMEOUT)
         packet = self.first_packet(chooser)
-        return self._fan(chooser, self._book.fan(chooser.place, revision, packet), packet, t_ns)
+        return self._fan(chooser, self._node_fan(chooser.place, revision, packet, t_ns), packet, t_ns)
+
+    def _node_fan(self, node: str, revision: int, packet: Packet, t_ns: int) -> FanOut:
+        """What a node's rules, of its kube-proxy's configuration at `t_ns`, may do with a first packet."""
+        config = self._plane.observers[f"kube-proxy/{node}"].config_at(t_ns)
+        out = self._book.fan(node, revision, packet, config)
+        if config == NO_RULES and self._book.rule_set(node, revision, config).is_local(packet.dst):
+            return FanOut(Verdict.REJECT)  # nothing on the node listens on a NodePort: its kernel answers RST
+        return out
 
     def first_packet(self, chooser: Chooser) -> Packet:
         """The packet that a node's rules see first for this chooser's stream (source port 0: no rule looks at it)."""
@@ -379,7 +388,7 @@ class Wiring:
         if revision is None:
             return Fan(answer=Answer.TIMEOUT)
         packet = Packet(pod.ip, 0, upstream.address, upstream.port)
-        return self._fan(chooser, self._book.fan(chooser.place, revision, packet), packet, t_ns)
+        return self._fan(chooser, self._node_fan(chooser.place, revision, packet, t_ns), packet, t_ns)
 
     def _fan(self, chooser: Chooser, out: FanOut, packet: Packet, t_ns: int) -> Fan:
         if out.verdict is not Verdict.DNAT:

@@ -14,11 +14,12 @@ from typing import Any
 
 from kflab.dataplane.addresses import canonical
 from kflab.errors import KflabError, Place
-from kflab.lab.commands import Apply, Command, Kill, KillRandom, Scale, SetLoad, Start, Stop
+from kflab.lab.commands import Apply, Command, Kill, KillRandom, Scale, SetLoad, SetMode, Start, Stop
 from kflab.lab.handle import Tab
 from kflab.lab.spec import Action, ClientSpec, LabSpec, PinSpec
 from kflab.manifest.objects import Key
 from kflab.manifest.plain import load_plain
+from kflab.manifest.typed import PROXY_MODES
 from kflab.scenario.library import Origin, find
 
 FORMAT = "scenario/v1"
@@ -114,6 +115,8 @@ class _Field:
     value: Any
     place: Place
     origin: Origin
+    place_in: PlaceOf
+    """Place of a path inside the value."""
 
 
 _FIELDS = (
@@ -135,7 +138,6 @@ def _read(origin: Origin, depth: int) -> dict[str, _Field]:
     if depth > _DEPTH:
         raise KflabError(f"scenarios extend each other more than {_DEPTH} deep", Place(origin.name))
     tree, place_of = load_plain(origin.text, origin.name)
-    whole = Place(origin.name)
     if not isinstance(tree, dict) or tree.get("kflab") != FORMAT:
         raise KflabError(f"not a scenario: expected `kflab: {FORMAT}`", Place(origin.name))
     fields: dict[str, _Field] = {}
@@ -150,10 +152,17 @@ def _read(origin: Origin, depth: int) -> dict[str, _Field]:
             if not isinstance(value, dict):
                 raise KflabError(f"{key} must be a mapping", place_of((key,)))
             for part, inner in value.items():
-                fields[f"{key}.{part}"] = _Field(inner, place_of((key, part)) or whole, origin)
+                fields[f"{key}.{part}"] = _field(inner, (key, part), place_of, origin)
         else:
-            fields[key] = _Field(value, place_of((key,)) or whole, origin)
+            fields[key] = _field(value, (key,), place_of, origin)
     return fields
+
+
+def _field(value: Any, path: tuple[str | int, ...], place_of: Callable[..., Place | None], origin: Origin) -> _Field:
+    def place_in(inner: tuple[str | int, ...]) -> Place:
+        return place_of((*path, *inner)) or Place(origin.name)
+
+    return _Field(value, place_in(()), origin, place_in)
 
 
 def _build(origin: Origin, fields: Mapping[str, _Field]) -> Scenario:
@@ -198,7 +207,7 @@ def _build(origin: Origin, fields: Mapping[str, _Field]) -> Scenario:
         nodes=_whole(get("cluster.nodes", 0), "nodes", place("cluster.nodes"), 0, MOST_NODES),
         namespace=_namespace(get("cluster.namespace", "default"), place("cluster.namespace")),
         cold=_truth(get("cluster.cold", False), "cold", place("cluster.cold")),
-        actions=tuple(_action(entry, place("actions")) for entry in _list(fields.get("actions"))),
+        actions=_actions(fields.get("actions")),
     )
     duration = duration_ns(get("duration", "60s"), place("duration"))
     return Scenario(
@@ -349,21 +358,49 @@ def _pod_target(value: Any, place: Place) -> tuple[Key, tuple[str, int] | None]:
     return Key("Pod", namespace, name), None
 
 
-def _action(entry: Any, place: Place) -> Action:
+def _actions(field: _Field | None) -> tuple[Action, ...]:
+    made = []
+    for index, entry in enumerate(_list(field)):
+        assert field is not None
+        within = field.place_in
+
+        def place_of(*path: str, index: int = index, within: PlaceOf = within) -> Place:
+            return within((index, *path))
+
+        made.append(_action(entry, place_of))
+    return tuple(made)
+
+
+def _action(entry: Any, place_of: Callable[..., Place]) -> Action:
+    place = place_of()
     if not isinstance(entry, dict) or "at" not in entry:
         raise KflabError("an action needs `at`", place)
-    verbs = {"crash", "delete", "forceDelete", "crashRandom", "stop", "start", "scale", "load", "apply", "narrate"}
+    verbs = {
+        "crash",
+        "delete",
+        "forceDelete",
+        "crashRandom",
+        "stop",
+        "start",
+        "scale",
+        "load",
+        "mode",
+        "apply",
+        "narrate",
+    }
     extra = sorted(set(entry) - verbs - {"at", "say"})
     if extra:
-        raise KflabError(f"unknown field {extra[0]!r} of an action; expected {', '.join(sorted(verbs))}", place)
+        raise KflabError(
+            f"unknown field {extra[0]!r} of an action; expected {', '.join(sorted(verbs))}", place_of(extra[0])
+        )
     named = [verb for verb in verbs if verb in entry]
     if len(named) > 1:
         raise KflabError(f"an action does one thing, not {' and '.join(sorted(named))}", place)
-    t_ns = duration_ns(entry["at"], place)
+    t_ns = duration_ns(entry["at"], place_of("at"))
     say = str(entry.get("say", ""))
     if not named or named[0] == "narrate":
         return Action(t_ns, SetLoad(-1.0), str(entry.get("narrate", say)))
-    value = entry[named[0]]
+    value, place = entry[named[0]], place_of(named[0])
     pod_of = None
     command: Command
     match named[0]:
@@ -378,6 +415,10 @@ def _action(entry: Any, place: Place) -> Action:
             command = Start(str(value))
         case "load":
             command = SetLoad(_number(value, "load", place, 0, 1000))
+        case "mode":
+            if value not in PROXY_MODES:
+                raise KflabError(f"mode {value!r}: expected one of {', '.join(PROXY_MODES)}", place)
+            command = SetMode(value)
         case "apply":
             if not isinstance(value, list) or not all(
                 isinstance(tab, dict) and set(tab) == {"name", "text"} for tab in value

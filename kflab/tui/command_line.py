@@ -12,7 +12,7 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from kflab.errors import KflabError, Place
-from kflab.lab.commands import Result, Run
+from kflab.lab.commands import Command, Result, Run, SetMode
 from kflab.lab.handle import LabHandle
 from kflab.tui import lab_words, text
 from kflab.tui.command_words import common_start, completions
@@ -20,7 +20,7 @@ from kflab.tui.history import History
 from kflab.tui.line_pane import glyphs_of
 from kflab.tui.manifest_pane import ManifestPane
 from kflab.tui.messages import CommandIssued, RequestOpened
-from kflab.tui.output_screen import OutputScreen, answer_lines, assumption_lines, finding_lines
+from kflab.tui.output_screen import OutputScreen, answer_lines, assumption_lines, finding_lines, told_lines
 from kflab.tui.overlay import Overlay
 from kflab.tui.row import Row
 from kflab.tui.tokens import look
@@ -213,7 +213,9 @@ def run_line(desk: Desk, line: str, history: History, helper: Callable[[], None]
     elif line == "apply":
         desk.manifest.action_apply()
     elif isinstance(said, Run):
-        _run(desk, said, history, helper)
+        _run(desk, said, said.line, history, helper)
+    elif isinstance(said, SetMode):
+        _run(desk, said, f":{line}", history, helper)
     elif isinstance(said, lab_words.FaceWord) and said.name == "assumptions":
         _show(desk, OutputScreen(f":{line}", assumption_lines(desk.lab.assumptions())), history, helper)
     elif isinstance(said, lab_words.FaceWord) and said.name == "findings":
@@ -223,13 +225,14 @@ def run_line(desk: Desk, line: str, history: History, helper: Callable[[], None]
         desk.post_message(CommandIssued(line))
 
 
-def _run(desk: Desk, command: Run, history: History, helper: Callable[[], None] | None) -> None:
-    """A kubectl-like command: one line is told, more are shown, a curl opens its request."""
+def _run(desk: Desk, command: Command, title: str, history: History, helper: Callable[[], None] | None) -> None:
+    """A command that answers in words: one line is told, more are shown, a curl opens its request."""
 
     def answered(result: Result) -> None:
         if result.trace_id is not None:
             desk.post_message(RequestOpened(result.trace_id))
-        lines = answer_lines(result.text, result.ok) if result.text.strip() else []
+        shown = told_lines if isinstance(command, SetMode) else answer_lines
+        lines = shown(result.text, result.ok) if result.text.strip() else []
         if result.trace_id is not None and result.ok:
             if lines:
                 desk.tell(lines[0].text)
@@ -238,7 +241,7 @@ def _run(desk: Desk, command: Run, history: History, helper: Callable[[], None] 
         elif len(lines) == 1:
             desk.tell(lines[0].text, bad=not result.ok)
         else:
-            _show(desk, OutputScreen(command.line, lines), history, helper)
+            _show(desk, OutputScreen(title, lines), history, helper)
 
     desk.ask(desk.lab.submit(command), answered)
 

@@ -1,6 +1,6 @@
 """Completing a line of the command line, and what the help says of kubectl's part of it."""
 
-from kflab.tui.lab_words import WORDS
+from kflab.tui.lab_words import ARGUMENTS, WORDS
 
 KUBECTL = (
     ("get pods|svc|endpoints|ingress|nodes [-o wide|yaml]", "as kubectl prints them"),
@@ -23,10 +23,12 @@ def completions(line: str, of_lab: tuple[str, ...]) -> tuple[str, ...]:
     for usage in WORDS:
         word, argument, _ = usage.partition(" ")
         own += [word + argument] if word.startswith(line) else []
+    word, space, argument = line.partition(" ")
+    own += [f"{word} {each}" for each in ARGUMENTS.get(word, ()) if space and each.startswith(argument)]
     before = line[: len(line) - len(line.split(" ")[-1])]
     lines = [each if each.startswith(line) else before + each for each in of_lab]
     fitting = [each for each in lines if each.startswith(line) and each != line]
-    return tuple(dict.fromkeys([*(own if line and " " not in line else []), *fitting]))
+    return tuple(dict.fromkeys([*(own if line else []), *fitting]))
 
 
 def common_start(lines: tuple[str, ...]) -> str:

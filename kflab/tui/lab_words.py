@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from kflab.dataplane.modes import MODES
 from kflab.errors import KflabError
 from kflab.lab.commands import (
     Command,
@@ -13,6 +14,7 @@ from kflab.lab.commands import (
     Run,
     Save,
     SetLoad,
+    SetMode,
     SetSpeed,
     Stop,
 )
@@ -33,11 +35,20 @@ WORDS: dict[str, str] = {
     "crash": "crash a random ready application pod",
     "stop COMPONENT": "stop kube-proxy/NODE, kubelet/NODE or apiserver",
     "start COMPONENT": "start it again",
+    "mode MODE": "kube-proxy's mode: iptables, nftables or ipvs; its pods restart, node by node",
     "view NAME": "ledger, schematic or nodes",
     "theme NAME": "slate, paper or ansi",
     "filter [TEXT]": "show only rows with this text",
 }
 """Usage → what it does; everything else goes to the lab as a kubectl command, curl or iptables-save."""
+
+
+ARGUMENTS: dict[str, tuple[str, ...]] = {
+    "mode": MODES,
+    "view": ("ledger", "schematic", "nodes"),
+    "theme": ("slate", "paper", "ansi"),
+}
+"""Word → what may stand behind it, for completion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +100,13 @@ def parse(line: str) -> Command | FaceWord | None:
         return SetSpeed(_number(word, argument, 0.01, 100))
     if word == "load":
         return SetLoad(_number(word, argument, 0, 1000))
-    if word in ("save", "stop", "start", "view", "theme") and not argument:
+    if word in ("save", "stop", "start", "view", "theme", "mode") and not argument:
         usage = next(usage for usage in WORDS if usage.split(" ")[0] == word)
         raise KflabError(f"{usage}: {WORDS[usage]}")
+    if word == "mode":
+        if argument not in MODES:
+            raise KflabError(f"mode takes {', '.join(MODES[:-1])} or {MODES[-1]}, not {argument!r}")
+        return SetMode(argument)
     if word == "save":
         return Save(argument)
     if word == "stop":

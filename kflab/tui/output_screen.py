@@ -35,6 +35,14 @@ def answer_lines(text: str, ok: bool = True) -> list[Line]:
     return [Line(line.expandtabs(8), "text" if ok else "lost") for line in text.rstrip("\n").split("\n")]
 
 
+def told_lines(text: str, ok: bool = True) -> list[Line]:
+    """Sentences with a head each, "about what: in words": the words below the head, as long as they are."""
+    if not ok:
+        return answer_lines(text, ok)
+    parts = (line.partition(": ") for line in text.rstrip("\n").split("\n"))
+    return [Line(about, "strong", words) for about, _, words in parts]
+
+
 def finding_lines(findings: Sequence[Finding]) -> list[Line]:
     """Findings, worst first as given, each with its place."""
     if not findings:

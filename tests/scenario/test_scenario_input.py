@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kflab.errors import KflabError
-from kflab.lab.commands import Apply, Save, SetLoad
+from kflab.lab.commands import Apply, Save, SetLoad, SetMode
 from kflab.lab.running import Lab
 from kflab.scenario.format import load_text
 from kflab.scenario.opening import open_what
@@ -33,6 +33,8 @@ actions: [{at: 0.5, scale: {workload: a/Deployment/b, replicas: x}}]
 actions: [{at: 0.5, load: x}]
 actions: [{at: 0.5, load: -3}]
 actions: [{at: 0.5, load: .nan}]
+actions: [{at: 0.5, mode: userspace}]
+actions: [{at: 0.5, mode: iptables}]
 actions: [{at: 0.5, apply: x}]
 actions: [{at: 0.5, apply: [x]}]
 actions: [{at: 0.5, apply: 3}]
@@ -100,3 +102,34 @@ def test_files_of_one_name_stay_apart(tmp_path: Path) -> None:
     refused = lab.do(Apply((("nope.yaml", ""),)))
     assert not refused.ok
     assert "no text named 'nope.yaml'" in refused.text
+
+
+@pytest.mark.parametrize(
+    ("action", "where", "what"),
+    [
+        ("{at: 5s, mode: userspace}", "3:19", "mode 'userspace': expected one of iptables, ipvs, nftables"),
+        ("{at: 5s, mode: [nftables]}", "3:13", "mode ['nftables']: expected one of"),
+        ("{at: soon, mode: nftables}", "3:9", "'soon' is not a duration"),
+        ("{at: 5s, load: much}", "3:19", "load 'much' must be a number"),
+        ("{at: 5s, mod: ipvs}", "3:18", "unknown field 'mod' of an action"),
+    ],
+)
+def test_a_wrong_action_is_told_at_its_place(action: str, where: str, what: str) -> None:
+    text = f"kflab: scenario/v1\nactions:\n - {action}\nmanifests: {{documents: [{{name: a, text: ''}}]}}\n"
+    with pytest.raises(KflabError) as caught:
+        load_text(text, "x.yaml")
+    assert str(caught.value).startswith(f"x.yaml:{where}: {what}")
+
+
+def test_a_mode_action_is_carried_out_and_saved_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("in.yaml").write_text("kflab: scenario/v1\nextends: overview\nactions:\n- {at: 1.5s, mode: nftables}\n")
+    lab = Lab(open_what(["in.yaml"]).spec)
+    lab.advance(7_000_000_000)
+    assert "table ip kube-proxy {" in lab.rules_text("node-a")
+    assert lab.do(Save("again")).ok
+    spec = open_what(["again.yaml"]).spec
+    assert [(action.t_ns, action.command) for action in spec.actions] == [(1_500_000_000, SetMode("nftables"))]
+    again = Lab(spec)
+    again.advance(7_000_000_000)
+    assert again.digest() == lab.digest()
