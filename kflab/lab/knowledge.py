@@ -271,7 +271,8 @@ class Knowing:
             label, key, component = f"{name} upstreams", Key("Pod", namespace, name), observer.name
         else:
             return None
-        up = observer.running and running(component)
+        # A kube-proxy that is being replaced is not stopped: it will learn.
+        up = running(component) and (observer.running or observer.kind == "kube-proxy")
         # Beside the time at which it learned stands what it then knew, not what has come since.
         known = incident.learned_revision.get(observer.name, observer.revision) if incident else observer.revision
         rev = self._words(observer) if observer.configs else f"rev {self._store.rules_revision(known)}"
@@ -282,7 +283,7 @@ class Knowing:
         if learned is not None:
             moves = calls and incident and incident.config is None and learned == incident.moved_ns
             word = "traffic moves" if moves else "in step"
-        elif not observer.running and running(component):
+        elif up and not observer.running:
             word = "restarting"
         else:
             word = "" if in_step else ("stopped" if not up else "stale")

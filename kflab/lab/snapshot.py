@@ -118,13 +118,13 @@ class Knower:
     running: bool
     """False: this component is stopped; what it does not know it will not learn."""
     revision: str
-    """"rev 41", "exit 137", "exit unseen", "running"."""
+    """"rev 41", "rev 41 nftables", "no rules", "exit 137", "exit unseen", "running"."""
     callers: str
     """"callers here", "nobody calls", ""."""
     learned_ns: int | None
     """Simulated time it learned of the last change; None: not yet, or nothing to learn."""
     word: str
-    """What its learning meant: noticed, written, traffic moves, in step; "not noticed yet" before."""
+    """What its learning meant: noticed, written, traffic moves, in step; "not noticed yet" before; "restarting"."""
     refused: int = 0
     """Tries that were refused, reset or timed out because this observer's rules were old."""
 
@@ -138,7 +138,7 @@ class Knowledge:
     t_ns: int | None
     """When the change happened."""
     kind: str
-    """crash, delete, apply, scale, stop, start, "" """
+    """crash, delete, apply, scale, stop, start, mode, "" """
     subject: Key | None
     moved_ns: int | None
     """When the rules of the last calling observer changed: traffic has moved. None: not yet or not concerned."""
@@ -155,7 +155,7 @@ class Mark:
 
     t_ns: int
     kind: str
-    """crash, delete, apply, scale, stop, start, moved."""
+    """crash, delete, apply, scale, stop, start, mode, moved."""
     label: str
 
 
@@ -183,7 +183,7 @@ class NodeRow:
     """True, False, Unknown."""
     zone: str
     rules: str
-    """"rev 41"."""
+    """"rev 41"; once kube-proxy was reconfigured with its mode: "rev 41 nftables"; "no rules" until its first sync."""
     rules_in_step: bool
     proxy_running: bool
     kubelet_running: bool

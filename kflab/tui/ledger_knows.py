@@ -43,6 +43,8 @@ def draw_knower(row: LedgerRow, line: CellLine, paint: Paint) -> None:
     name = shorten_observer(knower.name, grid.name_end - grid.NAME, glyphs.ellipsis)
     line.put(grid.NAME, name, "strong" if chosen else "text", bold=chosen)
     word = "stopped" if not knower.running else "in step" if knower.in_step else "stale"
+    if knower.running and knower.word == "restarting":
+        word = knower.word
     line.put(grid.state, word, "dim" if word == "in step" else "late")
     if grid.address is not None:
         line.put(grid.address, fit(safe(knower.revision), 15, glyphs.ellipsis), "dim")
