@@ -39,8 +39,9 @@ ABOUT = {
         "rules."
     ),
     "Rules": (
-        "The Service rules of one node as iptables-save prints them, ids shortened in the middle. A heavy bar"
-        " stands at the rules that the open request took, with the number of the hop."
+        "The Service rules of one node as iptables-save, nft list ruleset or ipvsadm -Sn prints them, ids shortened"
+        " in the middle. A heavy bar stands at the rules that the open request took, with the number of the hop; the"
+        " one that decided the hop under the cursor is brought into view, and d goes on to the next."
     ),
     "Shares": (
         "Connections of each candidate against what the rules give. The thick part of a line is where 99 % of"

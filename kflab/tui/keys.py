@@ -35,7 +35,7 @@ LAB_BINDINGS = [
     ),
     _key("question_mark", "help", "help", "help", "All keys, first those of the focused pane", "?"),
     _key("v", "view", "view", "view", "Topology as ledger, as schematic, as nodes"),
-    _key("i", "rules", "rules", "rules", "The rules of the node concerned, as iptables-save prints them"),
+    _key("i", "rules", "rules", "rules", "The rules of the node concerned, as its mode's tool prints them"),
     _key("s", "shares", "shares", "shares", "Share of each candidate against what is expected: luck or structural"),
     _key("y", "copy", "copy", "copy", "Copy the selection: a name, an address, the open request, a rule"),
     _key("n", "neighbour(1)", "next request", "next-request", "The next traced request of the same way"),
@@ -119,6 +119,8 @@ def key_offers(size: str, request: bool, lower: str, paused: bool, editing: bool
     offers = {"tabs": _TABS, "tiny": _TINY}.get(size, _STEADY)
     if request:
         offers = _REQUEST
+        if lower == "rules":
+            offers = tuple(("d", "next decision", "") if offer[0] == "i" else offer for offer in offers)
     elif lower:
         offers = (("esc", "back", "back"), *(offer for offer in offers if offer[1] != lower))
     if paused:

@@ -1,4 +1,4 @@
-"""The rules of one node, as iptables-save prints them; those the open request took carry a heavy bar."""
+"""The rules of one node, as its mode's own tool prints them; those the open request took carry a heavy bar."""
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
@@ -11,14 +11,14 @@ from textual.binding import Binding
 from textual.message import Message
 from textual.widgets import Input
 
-from kflab.dataplane.packets import RequestTrace
+from kflab.dataplane.packets import Hop, RequestTrace
 from kflab.lab.handle import LabHandle
 from kflab.lab.snapshot import Snapshot
 from kflab.tui import text
 from kflab.tui.line_pane import LinePane
 from kflab.tui.messages import HopSelected, ObjectSelected, RequestClosed, RequestLoaded
 from kflab.tui.row import Row
-from kflab.tui.rules_lines import RuleLine, rule_lines, same_rule, short
+from kflab.tui.rules_lines import RuleLine, deciding, printed, rule_lines, same_rule, short, taken_rules
 
 
 class RulesArrived(Message):
@@ -54,8 +54,13 @@ class _LazyRows(Sequence[Row]):
         return self._draw(range(self._count)[index])
 
 
+def _room(width: int) -> int:
+    """Characters of a rule printed whole on one screen line; at the right is room for "decided hop 5"."""
+    return max(20, width - 18)
+
+
 class RulesPane(LinePane):
-    """Rules of a node. `w` shows whole lines, `/` searches, shift+arrows choose the node."""
+    """Rules of a node. `w` shows whole lines, `/` searches, `d` goes on, shift+arrows choose the node."""
 
     title = "Rules"
 
@@ -72,6 +77,15 @@ class RulesPane(LinePane):
         Binding("N", "match(-1)", "match before", id="rules.match-before", show=False, tooltip="The match before"),
         Binding("enter", "match(1)", "next match", id="rules.match", show=False, tooltip="The next match"),
         Binding("escape", "end_search", "end search", id="rules.end-search", show=False, tooltip="Leave the search"),
+        Binding("d", "decided(1)", "next decision", id="rules.decided", tooltip="The next hop that a rule decided"),
+        Binding(
+            "D",
+            "decided(-1)",
+            "decision before",
+            id="rules.decided-before",
+            show=False,
+            tooltip="The hop before that a rule decided",
+        ),
         Binding("w", "whole", "whole lines", id="rules.whole", tooltip="Whole lines as printed, or shortened"),
     ]
 
@@ -87,6 +101,8 @@ class RulesPane(LinePane):
         self._asked: tuple[str, str] | None = None
         self._error = ""
         self._starts: list[int] = []
+        self._decided = ""
+        """The rule that decided the selected hop."""
         self._matches: list[int] = []
 
     def compose(self) -> ComposeResult:
@@ -142,13 +158,33 @@ class RulesPane(LinePane):
         if met_ns is not None:
             revision = f"as the request met them at {text.instant(met_ns)} s"
         parts = [self.node, revision] if self.node else []
-        if self.size.width >= 80:
-            parts.append("as iptables-save prints them")
+        place = self._place()
+        if place and met_ns is not None:
+            parts[1:] = [f"at {text.instant(met_ns)} s", place]
+        elif self.size.width >= 80 and self.lines:
+            parts.append(printed(self.lines))
         if self.pattern:
             parts[2:] = [f"/{self.pattern}: {text.plural(len(self._matches), 'match', 'matches')}"]
         self.subtitle = f" {dot} ".join(part for part in parts if part)
         names = list(self._revisions)
         self.note = f"{names.index(self.node) + 1} of {len(names)} nodes" if self.node in names else ""
+
+    def _decider(self) -> tuple[Hop, RuleLine] | None:
+        """The selected hop and the rule on this node that decided it."""
+        for hop in self.trace.hops if self.trace is not None else ():
+            if hop.number == self.hop and hop.rules and hop.node in ("", self.node):
+                wanted = same_rule(hop.rules[deciding(hop.rules)])
+                return next(((hop, line) for line in self.lines if line.rule == wanted), None)
+        return None
+
+    def _place(self) -> str:
+        """Where the deciding rule stands: "hop 5 decided at line 98 of 104, nat KUBE-SVC-…"."""
+        found = self._decider()
+        if found is None:
+            return ""
+        hop, line = found
+        room = short(line.room, self.glyphs.ellipsis)
+        return f"hop {hop.number} decided at line {line.number + 1} of {len(self.lines)}, {room}"
 
     # --- drawing ------------------------------------------------------------------------------------------------
 
@@ -157,8 +193,8 @@ class RulesPane(LinePane):
         taken: dict[str, list[int]] = {}
         for hop in self.trace.hops if self.trace is not None else ():
             if hop.number and hop.node in ("", self.node):
-                for rule in hop.rules:
-                    taken.setdefault(same_rule(rule), []).append(hop.number)
+                for rule in taken_rules(hop):
+                    taken.setdefault(rule, []).append(hop.number)
         return taken
 
     def build(self, width: int, height: int) -> Sequence[Row]:
@@ -166,18 +202,18 @@ class RulesPane(LinePane):
             return [Row().put(1, text.fit(text.safe(self._error), width - 2), "lost")]
         if not self.lines:
             return [Row().put(1, "no rules yet" if self.node else "no node yet", "faint")]
-        starts, at = [], 0
+        starts, at, taken = [], 0, self._taken()
         for line in self.lines:
             starts.append(at)
-            at += self._count(line, width)
+            at += self._count(line, width, line.rule in taken)
         self._starts = starts
         self._find()
         return _LazyRows(at, self._drawer(width))
 
-    def _count(self, line: RuleLine, width: int) -> int:
+    def _count(self, line: RuleLine, width: int, taken: bool) -> int:
         """Screen lines of one rule."""
-        if self.whole:
-            return max(1, -(-len(line.full) // max(20, width - 4)))
+        if self.whole or (taken and line.nft):
+            return max(1, -(-len(line.full.expandtabs(4)) // _room(width)))
         return 2 if line.folded else 1
 
     def _find(self) -> None:
@@ -189,11 +225,13 @@ class RulesPane(LinePane):
     def _drawer(self, width: int) -> Callable[[int], Row]:
         """What draws the line at an index; a rule set may have a hundred thousand, so only those in sight are drawn."""
         taken, failing, found = self._taken(), self._failing_addresses(), frozenset(self._matches)
+        decider = self._decider()
+        self._decided = decider[1].rule if decider else ""
 
         def draw(index: int) -> Row:
             at = bisect_right(self._starts, index) - 1
             line = self.lines[at]
-            hops = taken.get(same_rule(line.full), []) if taken and line.full.startswith("-A") else []
+            hops = taken.get(line.rule, []) if line.rule else []
             return self._rows(line, width, hops, line.number in found, failing)[index - self._starts[at]]
 
         return draw
@@ -211,14 +249,14 @@ class RulesPane(LinePane):
     def _rows(self, line: RuleLine, width: int, hops: list[int], found: bool, failing: frozenset[str]) -> list[Row]:
         ellipsis = self.glyphs.ellipsis
         selected = self.hop in hops
-        ink = "text" if hops or found else "dim" if line.full.startswith("-A") else "faint"
+        ink = "text" if hops or found else "dim" if line.rule else "faint"
         leads = line.target
         bad = bool(hops) and any(address in f"{leads} {line.full} ".split(" ") for address in failing)
         jump_ink = "lost" if bad else ink
-        if self.whole:
-            step = max(20, width - 4)
-            pieces = [line.full[at : at + step] for at in range(0, max(1, len(line.full)), step)]
-            rows = [self._row(hops, selected, found).put(2, piece, jump_ink) for piece in pieces]
+        if self.whole or (hops and line.nft):
+            step, full = _room(width), line.full.expandtabs(4)
+            pieces = [full[at : at + step] for at in range(0, max(1, len(full)), step)]
+            rows = [self._row(hops, selected, found).put(2, text.safe(piece), jump_ink) for piece in pieces]
         elif line.folded:
             match, jump = (text.fit(short(part, ellipsis), width - 8, ellipsis) for part in (line.match, line.jump))
             rows = [
@@ -235,7 +273,9 @@ class RulesPane(LinePane):
             rows[-1].put(max(31, rows[-1].x + 2), leads, jump_ink if hops else "faint")
         if hops:
             which = "hop" if len(set(hops)) == 1 else "hops"
-            rows[-1].right(width - 2, f"{which} {', '.join(str(hop) for hop in dict.fromkeys(hops))}", "strong")
+            words = f"{which} {', '.join(str(hop) for hop in dict.fromkeys(hops))}"
+            decided = "decided " if line.rule == self._decided else ""
+            rows[-1].right(width - 2, decided + words, "strong")
         return rows
 
     def _row(self, hops: list[int], selected: bool, found: bool) -> Row:
@@ -248,15 +288,26 @@ class RulesPane(LinePane):
     # --- moving -------------------------------------------------------------------------------------------------
 
     def _to_hop(self) -> None:
-        """Go to the first rule of the selected hop."""
+        """Go to the rule that decided the selected hop, else to the first that the request took."""
         if self.trace is None:
             return
-        wanted = {same_rule(rule) for hop in self.trace.hops if hop.number == self.hop for rule in hop.rules}
-        wanted = wanted or set(self._taken())
-        for line in self.lines:
-            if line.full.startswith("-A") and same_rule(line.full) in wanted:
-                self._set_top(self._starts[line.number] - 2)
-                return
+        found = self._decider()
+        taken = self._taken()
+        line = found[1] if found else next((line for line in self.lines if line.rule and line.rule in taken), None)
+        if line is not None and self._starts:
+            self._set_top(self._starts[line.number] - 2)
+
+    def action_decided(self, direction: int) -> None:
+        """Go to the next or previous hop that a rule decided, wherever its node is, around the ends."""
+        hops = self.trace.hops if self.trace is not None else ()
+        numbers = [hop.number for hop in hops if hop.number and hop.rules]
+        if not numbers:
+            return
+        if direction > 0:
+            number = next((number for number in numbers if number > self.hop), numbers[0])
+        else:
+            number = next((number for number in reversed(numbers) if number < self.hop), numbers[-1])
+        self.post_message(HopSelected(number))
 
     def choose_node(self, node: str) -> None:
         """Show another node's rules."""

@@ -2,10 +2,18 @@
 
 from dataclasses import replace
 
-from kflab.dataplane.packets import RequestTrace
+import pytest
+
+from kflab.dataplane.packets import Hop, Packet, RequestTrace
+from kflab.lab.commands import SetMode
+from kflab.lab.running import Lab as RunningLab
+from kflab.scenario.format import load
+from kflab.scenario.opening import open_what
+from kflab.tui.app import KflabApp
 from kflab.tui.messages import HopSelected, ObjectSelected, RequestLoaded
-from kflab.tui.rules_lines import rule_lines, short
+from kflab.tui.rules_lines import deciding, printed, rule_lines, same_rule, short, taken_rules
 from kflab.tui.rules_pane import RulesPane
+from kflab.tui.screenshots import HeldLab, Stage
 from tests.tui import fakes
 from tests.tui.demo import PaneApp, lines_of
 
@@ -93,3 +101,81 @@ def test_a_hundred_thousand_rules_draw_only_what_is_seen() -> None:
     assert len(rows) == 200_000
     rows[0], rows[199_999]
     assert drawn == [0, 99_999]
+
+
+MODES = {
+    "iptables": ("as iptables-save prints them", "-j KUBE-SEP-", "nat KUBE-SVC-"),
+    "nftables": ("as nft list ruleset prints them", "numgen random mod 3", "chain service-"),
+    "ipvs": ("as ipvsadm -Sn, ipset save and iptables-save print them", "-r 10.244.2.2", "virtual server 10.96.100.50"),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_rule_a_hop_took_stands_in_its_nodes_text(mode: str) -> None:
+    lab = RunningLab(load("overview").spec)
+    if mode != "iptables":
+        assert lab.do(SetMode(mode)).ok
+    lab.advance(7_000_000_000)
+    how, chose, room = MODES[mode]
+    met = 0
+    for row in lab.view.traces()[-20:]:
+        for hop in lab.open_request(row.id).hops:
+            if not hop.rules or not hop.number:
+                continue
+            lines = rule_lines(lab.rules_text(hop.node, hop.t_ns))
+            assert printed(lines) == how
+            there = {line.rule: line for line in lines if line.rule}
+            assert set(taken_rules(hop)) <= set(there)
+            decided = there[same_rule(hop.rules[deciding(hop.rules)])]
+            if hop.number == 5:
+                assert chose in decided.full
+                assert decided.room.startswith(room)
+                met += 1
+    assert met > 10
+
+
+def test_an_element_of_a_verdict_map_is_lit_too() -> None:
+    text = (
+        "table ip kube-proxy {\n\tmap no-endpoint-services {\n"
+        "\t\ttype ipv4_addr . inet_proto . inet_service : verdict\n"
+        '\t\telements = { 10.96.1.1 . tcp . 80 comment "a/b:c" : goto reject-chain,\n'
+        '\t\t\t     10.96.1.2 . udp . 53 comment "a/d" : drop }\n\t}\n'
+        '\n\tchain services {\n\t\tcomment "x"\n\t\tip daddr . meta l4proto . th dport vmap @m\n\t}\n}\n'
+    )
+    rules = [line.rule for line in rule_lines(text) if line.rule]
+    assert rules == [
+        "@no-endpoint-services 10.96.1.1 . tcp . 80",
+        "@no-endpoint-services 10.96.1.2 . udp . 53",
+        "services: ip daddr . meta l4proto . th dport vmap @m",
+    ]
+    hop = Hop(
+        3, "node-a, kernel", before=Packet("10.244.1.2", 4, "10.96.1.2", 53, "UDP"),
+        rules=("check: ip daddr . meta l4proto . th dport vmap @no-endpoint-services",),
+    )  # fmt: skip
+    assert rules[1] in taken_rules(hop)
+
+
+def test_the_choice_decides_and_not_the_masquerade_after_it() -> None:
+    masquerade = "-A KUBE-POSTROUTING -j MASQUERADE --random-fully"
+    assert deciding(("-A KUBE-SERVICES -j KUBE-SVC-A", SVC, SEP, masquerade)) == 1
+    assert deciding(("-A KUBE-SERVICES -d 10.96.1.1/32 -j REJECT", masquerade)) == 0
+    assert deciding(("services: x vmap @service-ips", "masquerading: masquerade fully-random")) == 0
+
+
+async def test_d_goes_from_one_deciding_rule_to_the_next() -> None:
+    lab = HeldLab(open_what(["overview"]).spec)
+    app = KflabApp(lab, glyphs="unicode")
+    async with app.run_test(size=(120, 40)) as pilot:
+        stage = Stage(app, pilot, lab)
+        await stage.press("colon", *("space" if key == " " else key for key in "mode nftables"), "enter", "escape")
+        await stage.until(6, 500_000_000)
+        await stage.press("3", "up", "enter", "i", "d")
+        assert "hop 3 decided at line " in next(line for line in stage.lines() if "Rules node-a" in line)
+        first = next(line for line in stage.lines() if line.rstrip().endswith("decided hop 3"))
+        assert first.startswith("┃")
+        await stage.press("d")
+        assert any("decided hop 5" in line for line in stage.lines())
+        assert any("numgen random mod 3 vmap" in line for line in stage.lines())
+        await stage.press("D")
+        assert any("decided hop 3" in line for line in stage.lines())
+        assert any("d next decision" in line for line in stage.lines()[-1:])
