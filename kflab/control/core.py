@@ -14,6 +14,7 @@ from kflab.control.delays import Delays, ns
 from kflab.control.facts import Fact, What
 from kflab.control.heap import Event, EventHeap, KubeletEvent
 from kflab.control.index import Index
+from kflab.control.lbchoice import Surroundings
 from kflab.control.names import uid
 from kflab.control.observers import Observer
 from kflab.control.runtime import PodRuntime
@@ -75,7 +76,15 @@ class Controller(Mutable):
 class Core(Mutable):
     """The shared state of one cluster's control plane."""
 
-    def __init__(self, store: Store, draws: ControlDraws, delays: Delays, pins: Pins, signals: Signals | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        draws: ControlDraws,
+        delays: Delays,
+        pins: Pins,
+        signals: Signals | None,
+        load_balancer: str = "",
+    ) -> None:
         self.store = store
         self.draws = draws
         self.delays = delays
@@ -84,6 +93,8 @@ class Core(Mutable):
         self._middles = {name: (low + high) // 2 for name, (low, high) in self.spans.items()}
         self._middles.update(dict.fromkeys(("controller_s", "endpointslice_s"), SETTLE_BATCH_NS))
         self.pins = pins
+        self.surroundings = Surroundings(load_balancer)
+        """What decides whose load balancers Services get; `look_around` keeps it up to date."""
         self.now_ns = 0
         self.quiet = True
         """Before t = 0: fixed delays instead of draws, no facts, observers learn all at once at the end."""

@@ -120,24 +120,28 @@ class Delays:
     coredns_watch_s: Range = (0.005, 0.03)
     """Write until CoreDNS answers from it (lifecycle 4I)."""
 
-    # --- cloud load balancer: AWS NLB with instance targets by the AWS Load Balancer Controller (lifecycle 1.9) ---
+    # --- load balancers: None leaves a health check as the Service's profile has it (control/lbprofiles.py) ---
     cloud_lb_s: Range = (60.0, 180.0)
     """Service created until the cloud has made its load balancer (M)."""
-    lb_interval_s: float = 10.0
+    lb_watch_s: Range = (0.005, 0.03)
+    """Slice write until a MetalLB speaker has announced or withdrawn the address (M: as kube-proxy's watch)."""
+    lb_target_s: Range = (1.0, 5.0)
+    """Slice write until a cloud has registered or deregistered a pod as target (lifecycle 1.9: "seconds")."""
+    lb_interval_s: float | None = None
     """Health check interval, externalTrafficPolicy Cluster."""
-    lb_timeout_s: float = 10.0
+    lb_timeout_s: float | None = None
     """Health check timeout, Cluster."""
-    lb_healthy_count: float = 3.0
+    lb_healthy_count: float | None = None
     """Good checks in a row until a target gets traffic, Cluster. A count."""
-    lb_unhealthy_count: float = 3.0
+    lb_unhealthy_count: float | None = None
     """Bad checks in a row until it gets none, Cluster. A count."""
-    lb_local_interval_s: float = 10.0
+    lb_local_interval_s: float | None = None
     """Health check interval, Local policy (healthCheckNodePort)."""
-    lb_local_timeout_s: float = 6.0
+    lb_local_timeout_s: float | None = None
     """Health check timeout, Local."""
-    lb_local_healthy_count: float = 2.0
+    lb_local_healthy_count: float | None = None
     """Good checks in a row, Local. A count."""
-    lb_local_unhealthy_count: float = 2.0
+    lb_local_unhealthy_count: float | None = None
     """Bad checks in a row, Local. A count."""
 
     # --- opening ---
@@ -160,10 +164,12 @@ class Delays:
         return replace(self, **values)  # type: ignore[arg-type]  # names and types were checked just above
 
     def spans_ns(self) -> dict[str, tuple[int, int]]:
-        """Every delay as (low, high) in ns."""
+        """Every delay as (low, high) in ns, but those left to a profile."""
         spans: dict[str, tuple[int, int]] = {}
         for f in fields(self):
             value = getattr(self, f.name)
+            if value is None:
+                continue
             low, high = value if isinstance(value, tuple) else (value, value)
             spans[f.name] = (ns(low), ns(high))
         return spans

@@ -7,6 +7,7 @@ listens and the container is up; exec probes while the container is up.
 from typing import TYPE_CHECKING
 
 from kflab.cluster.checkpoint import Mutable
+from kflab.control.lbprofiles import HEALTH_NODE_PORT, PROXY_HEALTHZ, SPEAKER
 from kflab.control.listening import probe_port
 from kflab.control.observers import NO_RULES
 from kflab.manifest.objects import Container, EndpointSlice, Key, Pod, Probe, Service
@@ -39,23 +40,27 @@ class GroundSignals(Mutable):
             return None
         return next((c for c in (*pod.spec.containers, *pod.spec.init_containers) if c.name == name), None)
 
-    def answer_to_health_check(self, node: str, service: Key, t_ns: int) -> bool:
+    def answer_to_health_check(self, node: str, service: Key, how: str, t_ns: int) -> bool:
         """What a load balancer's check of a node finds.
 
-        Under Local kube-proxy answers on healthCheckNodePort: 200 while its rules have a ready endpoint on the node.
-        Under Cluster the check is a connection to the NodePort: it goes through to one of the endpoints that the
-        node's rules list (lifecycle 1.4, 1.9; k8s.io/kubernetes pkg/proxy/healthcheck/service_health.go).
+        On healthCheckNodePort kube-proxy answers: 200 while its rules have a ready endpoint on the node; on :10256 it
+        answers for itself. A connection to the NodePort goes through to one of the endpoints that the node's rules list
+        (lifecycle 1.4, 1.9; k8s.io/kubernetes pkg/proxy/healthcheck). A node that is there has its MetalLB speaker.
         """
         balanced = self._core.store.get(service)
         proxy = self._core.observers.get(f"kube-proxy/{node}")
         if not isinstance(balanced, Service) or proxy is None:
             return False
+        if how == SPEAKER:
+            return True
+        if how == PROXY_HEALTHZ:
+            return proxy.running
         known = proxy.at(t_ns)
         revision = known[1] if known is not None else 0
         slices = [self._core.store.get(key, revision) for key in self._core.index.slices_of(service)]
         entries = [entry for piece in slices if isinstance(piece, EndpointSlice) for entry in piece.endpoints]
         ready = [entry for entry in entries if entry.ready is not False]
-        if balanced.external_traffic_policy == "Local":
+        if how == HEALTH_NODE_PORT:
             return proxy.running and any(entry.node_name == node for entry in ready)
         if proxy.config_at(t_ns) == NO_RULES:
             return False

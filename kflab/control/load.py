@@ -14,11 +14,12 @@ from kflab.control.core import Core
 from kflab.control.deployment import DESIRED, HASH, DeploymentController, made_replica_set
 from kflab.control.endpointslice import MANAGED_BY, MANAGER, EndpointSliceController
 from kflab.control.kubelet import Kubelet
+from kflab.control.lbchoice import METALLB_KINDS
 from kflab.control.listening import running_containers
 from kflab.control.names import template_hash
 from kflab.control.node import complete
 from kflab.control.replicaset import ReplicaSetController
-from kflab.control.service import published_name
+from kflab.control.surroundings import look_around, published
 from kflab.errors import KflabError
 from kflab.manifest.objects import (
     ContainerStatus,
@@ -27,7 +28,6 @@ from kflab.manifest.objects import (
     EndpointSlice,
     Key,
     KubeObject,
-    LoadBalancerIngress,
     Meta,
     Node,
     Pod,
@@ -67,9 +67,13 @@ class Loader:
         pods = [obj for obj in given if isinstance(obj, Pod)]
         self._namespaces(given)
         self._nodes(given, pods)
+        for obj in given:
+            if obj.kind in METALLB_KINDS:  # before Services: they decide who makes their load balancers
+                self.core.create(obj, BY)
+        look_around(self.core)
         self._services([obj for obj in given if isinstance(obj, Service)], observed)
         for obj in given:
-            if obj.kind not in (*WRITTEN_APART, *WORKLOADS):
+            if obj.kind not in (*WRITTEN_APART, *METALLB_KINDS, *WORKLOADS):
                 self.core.create(obj, BY)
         self._slices([obj for obj in given if isinstance(obj, EndpointSlice)], pods)
         workloads = [obj for obj in given if obj.kind in WORKLOADS]
@@ -122,7 +126,7 @@ class Loader:
             ready = admitted[service.key]
             if ready.type == "LoadBalancer" and not ready.load_balancer and service.key not in observed:
                 # By t = 0 the cloud has long made it; its name is known at once, so that no event has to wait.
-                ready = replace(ready, load_balancer=(LoadBalancerIngress(hostname=published_name(self.core, ready)),))
+                ready = replace(ready, load_balancer=(published(self.core, ready),))
             self.core.create(ready if not self._cold() else admitted[service.key], BY)
 
     def _cold(self) -> bool:

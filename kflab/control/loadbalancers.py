@@ -1,16 +1,19 @@
-"""Cloud load balancers as the cloud knows them: where they listen, which targets they found healthy and when."""
+"""Load balancers as their makers know them: where they listen, which targets they found healthy and when."""
 
 from bisect import bisect_right
 from dataclasses import dataclass, field
 
 from kflab.cluster.checkpoint import Mutable
+from kflab.control.lbprofiles import LbProfile
 from kflab.manifest.objects import Key
 
 
 @dataclass(slots=True)
 class Target(Mutable):
-    """One node behind a load balancer."""
+    """One node behind a load balancer, or one pod."""
 
+    name: str
+    """The node's name, or "namespace/name" of the pod."""
     node: str
     phase_ns: int
     """A moment at which it was checked: checks follow in whole intervals."""
@@ -19,35 +22,43 @@ class Target(Mutable):
     """Checks in a row that said the opposite of `healthy`."""
     due: bool = False
     """A check that matters is scheduled."""
+    pod: Key | None = None
+    ip: str = ""
+    """The pod's address."""
+    ports: tuple[tuple[int, int], ...] = ()
+    """(port of the Service, port of the pod)."""
 
 
 @dataclass(slots=True)
 class LoadBalancer(Mutable):
-    """An AWS NLB with instance targets, the first profile."""
+    """One Service's load balancer."""
 
     service: Key
+    profile: LbProfile
     hostname: str
     """What the Service's status publishes; "" when it publishes an address."""
     ips: tuple[str, ...]
     """The A records behind the hostname, or the published address."""
     local: bool
-    """Checked by healthCheckNodePort (externalTrafficPolicy Local)."""
+    """externalTrafficPolicy Local."""
     interval_ns: int
     healthy_count: int
     unhealthy_count: int
     targets: dict[str, Target] = field(default_factory=dict)
     versions: list[tuple[int, tuple[str, ...]]] = field(default_factory=list)
-    """(since, healthy nodes), ascending."""
+    """(since, names of healthy targets), ascending."""
+    refresh_due: bool = False
+    """Pods are about to be registered or deregistered."""
 
     def healthy(self) -> tuple[str, ...]:
-        """Nodes that pass their checks now, in order of registration."""
-        return tuple(target.node for target in self.targets.values() if target.healthy)
+        """Targets that pass their checks now, in order of registration."""
+        return tuple(target.name for target in self.targets.values() if target.healthy)
 
     def healthy_at(self, t_ns: int) -> tuple[str, ...]:
-        """Nodes that were healthy in its eyes at `t_ns`."""
+        """Targets that were healthy in its eyes at `t_ns`."""
         i = bisect_right(self.versions, t_ns, key=lambda version: version[0])
         return self.versions[i - 1][1] if i else ()
 
     def registered(self) -> tuple[str, ...]:
-        """All target nodes."""
+        """All targets."""
         return tuple(self.targets)

@@ -70,10 +70,11 @@ class ControlPlane(Writes, Components):
         pins: Pins | None = None,
         signals: Signals | None = None,
         proxy_config: KubeProxyConfiguration | None = None,
+        load_balancer: str = "",
     ) -> None:
         pins = pins or Pins()
         pins_check(pins)
-        self.core = core = Core(store, draws, delays or Delays(), pins, signals)
+        self.core = core = Core(store, draws, delays or Delays(), pins, signals, load_balancer)
         if core.signals is None:
             core.signals = GroundSignals(core)
         self.status = StatusManager(core)

@@ -1,11 +1,9 @@
 """Service controller of the cloud provider, and the API server's clean-up: LoadBalancer status, released addresses.
 
-Source: k8s.io/cloud-provider controllers/service/controller.go; names as the AWS Load Balancer Controller gives
-them (docs/guide/service/nlb.md, pkg/service/model_build_load_balancer.go buildLoadBalancerName).
+Source: k8s.io/cloud-provider controllers/service/controller.go; what is published follows the profile (surroundings).
 """
 
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from typing import ClassVar
 
 from kflab.cluster.store import Change
@@ -13,7 +11,8 @@ from kflab.control.admission import release_service
 from kflab.control.core import Controller, Core
 from kflab.control.facts import What
 from kflab.control.heap import Event
-from kflab.manifest.objects import Key, LoadBalancerIngress, Service
+from kflab.control.surroundings import look_around, published
+from kflab.manifest.objects import Key, Service
 
 BY = "cloud-controller"
 
@@ -57,23 +56,9 @@ class ServiceController(Controller):
         service = self.core.store.get(event.key)
         if not isinstance(service, Service) or service.type != "LoadBalancer" or service.load_balancer:
             return
-        hostname = published_name(self.core, service)
-        change = self.core.put(replace(service, load_balancer=(LoadBalancerIngress(hostname=hostname),)), BY)
+        look_around(self.core)
+        entry = published(self.core, service)
+        change = self.core.put(replace(service, load_balancer=(entry,)), BY)
         if change is not None:
-            text = f"the cloud made the load balancer of {service.meta.name}: {hostname}"
+            text = f"the cloud made the load balancer of {service.meta.name}: {entry.hostname or entry.ip}"
             self.core.fact(What.APPLIED, event.key, BY, text, change.revision)
-
-
-def published_name(core: Core, service: Service) -> str:
-    """The DNS name of a Service's NLB: its pin, else k8s-NAMESPACE-NAME-HASH-ID.elb.REGION.amazonaws.com."""
-    name = f"{service.meta.namespace}/{service.meta.name}"
-    pinned = core.pins.lb_hostnames.get(name, "")
-    if pinned:
-        return pinned
-    digest = blake2b(name.encode(), digest_size=13).hexdigest()
-    parts = (_short(service.meta.namespace), _short(service.meta.name), digest[:10])
-    return f"k8s-{'-'.join(parts)}-{digest[10:26]}.elb.us-east-1.amazonaws.com"
-
-
-def _short(text: str) -> str:
-    return "".join(char for char in text if char.isalnum())[:8]

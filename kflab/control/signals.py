@@ -15,6 +15,9 @@ class Signals(Protocol):
         """Whether the probe would succeed at `t_ns` (its port listens and the container is up)."""
         ...
 
-    def answer_to_health_check(self, node: str, service: Key, t_ns: int) -> bool:
-        """Whether a load balancer's health check of `service` on `node` passes at `t_ns`."""
+    def answer_to_health_check(self, node: str, service: Key, how: str, t_ns: int) -> bool:
+        """Whether a load balancer's health check of `service` on `node` passes at `t_ns`.
+
+        `how` is a `Check.how` of `lbprofiles`: what the check asks.
+        """
         ...

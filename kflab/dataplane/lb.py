@@ -1,71 +1,65 @@
-"""The load balancer in front: AWS NLB with instance targets.
+"""What a load balancer does to one packet: which targets are in service, with what shares, and which one a flow gets.
 
-Sources: AWS documentation (Network Load Balancers: flow hash, target groups, client IP preservation, fail-open);
-cloud-provider-aws and aws-load-balancer-controller pkg/service/model_builder.go (health checks; lifecycle.md 1.9);
-KEP-3458 (which nodes are targets); k/k pkg/proxy/healthcheck/service_health.go.
+Whose load balancer it is and how it looks at targets is data, in `control.lbprofiles`. Sources there, and: KEP-3458
+(which nodes are targets); k/k pkg/proxy/healthcheck (who answers a check).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from hashlib import blake2b
+from hashlib import blake2b, sha256
+from math import lcm
 from typing import Final
 
+from kflab.control.lbchoice import CLASSIC_NOTE, TYPE_ANNOTATION, choose
+from kflab.control.lbprofiles import (
+    CONNECT,
+    DEFAULT,
+    HEALTH_NODE_PORT,
+    LB_ADDRESS,
+    ONE_NODE,
+    POD,
+    PROXY_HEALTHZ,
+    SPEAKER,
+    Check,
+    LbProfile,
+)
 from kflab.dataplane.iptables import RuleSet
 from kflab.dataplane.packets import Alternative, Packet, join_host_port
 from kflab.manifest.objects import Key, Node, Service
 
-TYPE_ANNOTATION: Final = "service.beta.kubernetes.io/aws-load-balancer-type"
+__all__ = ["CLASSIC_NOTE", "TYPE_ANNOTATION"]
+
 EXCLUDE_LABEL: Final = "node.kubernetes.io/exclude-from-external-load-balancers"
 
-CLASSIC_NOTE: Final = (
-    "a plain AWS Service (no aws-load-balancer-type annotation) gets a Classic LB, which hides the client; "
-    "the lab shows an NLB, which keeps the client's address"
-)
+ZONE_LABEL: Final = "topology.kubernetes.io/zone"
+
+INNER_ADDRESS: Final = "10.0.0.5"
+"""A cloud load balancer's own address inside the network, made: what targets see where the client is hidden."""
+
+profile_of = choose
 
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """How the load balancer looks at a target."""
+    """How a Service's load balancer looks at a target."""
 
     port: int
-    """healthCheckNodePort, or the NodePort itself."""
-    http: bool
-    """HTTP on healthCheckNodePort; else a TCP connect to the NodePort."""
-    interval_s: int
-    timeout_s: int
-    unhealthy: int
-    """Failures in a row until the target is out."""
-    healthy: int
-    """Successes in a row until it is back."""
+    """healthCheckNodePort, 10256 or the NodePort; 0 for pods, which are asked on their own port, and speakers."""
+    check: Check
 
 
-@dataclass(frozen=True, slots=True)
-class LbProfile:
-    """One load balancer implementation as the packet meets it."""
-
-    name: str
-    keeps_client: bool
-    note: str = ""
-
-
-NLB: Final = LbProfile("AWS NLB, instance targets", keeps_client=True)
-
-
-def profile_of(service: Service) -> LbProfile:
-    """The profile of a Service's load balancer; with a note where AWS itself would make another kind."""
-    kind = service.meta.annotations.get(TYPE_ANNOTATION, "")
-    if kind in {"nlb", "external", "nlb-ip"} or service.load_balancer_class:
-        return NLB
-    return LbProfile(NLB.name, keeps_client=True, note=CLASSIC_NOTE)
-
-
-def health_check(service: Service) -> HealthCheck:
-    """The health check of a Service's targets (lifecycle.md 1.9, rows of the AWS LB controller)."""
-    if service.external_traffic_policy == "Local" and service.health_check_node_port:
-        return HealthCheck(service.health_check_node_port, True, 10, 6, 2, 2)
-    node_port = next((port.node_port for port in service.ports if port.node_port), 0)
-    return HealthCheck(node_port, False, 10, 10, 3, 3)
+def health_check(service: Service, profile: LbProfile = DEFAULT) -> HealthCheck:
+    """The health check of a Service's targets (lifecycle.md 1.9)."""
+    local = service.external_traffic_policy == "Local" and bool(service.health_check_node_port)
+    check = profile.check(local)
+    if check.how == HEALTH_NODE_PORT:
+        return HealthCheck(service.health_check_node_port, check)
+    if check.how == PROXY_HEALTHZ:
+        return HealthCheck(10256, check)
+    if check.how == SPEAKER or profile.destination == POD:
+        return HealthCheck(0, check)
+    return HealthCheck(next((port.node_port for port in service.ports if port.node_port), 0), check)
 
 
 def target_nodes(nodes: Iterable[Node]) -> tuple[Node, ...]:
@@ -76,43 +70,97 @@ def target_nodes(nodes: Iterable[Node]) -> tuple[Node, ...]:
 def answers_health_check(
     rules: RuleSet | None,
     service: Service,
+    profile: LbProfile = DEFAULT,
     *,
     proxy_running: bool = True,
     reaches: Callable[[int], bool] | None = None,
 ) -> bool:
-    """Whether a node passes a health check now.
+    """Whether a node passes a health check now, by its rules.
 
     Args:
         rules: The node's rules as last synced; None before the first sync.
         service: The Service as the load balancer knows it.
-        proxy_running: Whether kube-proxy runs: it serves healthCheckNodePort itself, so stopped means refused.
-        reaches: Whether a TCP connect to this NodePort of the node succeeds; asked without healthCheckNodePort.
+        profile: Whose check it is.
+        proxy_running: Whether kube-proxy runs: it serves healthCheckNodePort and :10256 itself.
+        reaches: Whether a TCP connect to this NodePort of the node succeeds; asked where the check is one.
     """
-    check = health_check(service)
-    if not check.http:
-        return bool(reaches is not None and check.port and reaches(check.port))
+    asked = health_check(service, profile)
+    if asked.check.how == CONNECT:
+        return bool(reaches is not None and asked.port and reaches(asked.port))
     if rules is None or not proxy_running:
         return False
+    if asked.check.how == PROXY_HEALTHZ:
+        return True
     compiled = rules.services.get(service.key)
     if compiled is None:
         return False
+    if asked.check.how == SPEAKER and service.external_traffic_policy != "Local":
+        return any(port.endpoints.any_usable for port in compiled.ports)
     return any(port.endpoints.local_ready(rules.facts.name) for port in compiled.ports)
 
 
 @dataclass(frozen=True, slots=True)
 class LbTarget:
-    """One registered node."""
+    """One registered node, or one pod."""
 
     node: Key
+    """The node; of a pod the node it is on."""
     address: str
     healthy: bool = True
     note: str = ""
     """Why it is not healthy, e.g. "no ingress pod"."""
+    zone: str = ""
+    pod: Key | None = None
+    ports: tuple[tuple[int, int], ...] = ()
+    """Of a pod: (port of the Service, port of the pod)."""
+
+    def port_of(self, port: int) -> int:
+        """The pod's port behind a port of the Service; 0 where it has none."""
+        return dict(self.ports).get(port, 0)
 
 
-def in_service(targets: Sequence[LbTarget]) -> tuple[LbTarget, ...]:
-    """Targets that get traffic: the healthy ones; all of them when none is healthy (NLB fails open)."""
-    return tuple(target for target in targets if target.healthy) or tuple(targets)
+def in_service(targets: Sequence[LbTarget], profile: LbProfile = DEFAULT, address: str = "") -> tuple[LbTarget, ...]:
+    """Targets that get traffic: the healthy ones; all where none is healthy and the load balancer fails open.
+
+    Args:
+        targets: Registered.
+        profile: Whose they are.
+        address: The load balancer's, by which MetalLB's layer 2 mode elects its one node.
+    """
+    healthy = tuple(target for target in targets if target.healthy)
+    if profile.picks == ONE_NODE:
+        return (min(healthy, key=lambda target: _election(target, address)),) if healthy else ()
+    return healthy or (tuple(targets) if profile.fails_open else ())
+
+
+def _election(target: LbTarget, address: str) -> bytes:
+    """Order of MetalLB's candidates (speaker/layer2_controller.go ShouldAnnounce)."""
+    return sha256(f"{target.node.name}#{address}".encode()).digest()
+
+
+def shares(targets: Sequence[LbTarget], profile: LbProfile = DEFAULT, address: str = "") -> Mapping[LbTarget, Fraction]:
+    """The share of new flows that each target in service gets.
+
+    With cross-zone off, DNS gives clients the addresses of all zones that have a target in service alike, and each
+    address reaches its zone's targets: a target in a small zone gets more (AWS docs, How Elastic Load Balancing works).
+    """
+    candidates = in_service(targets, profile, address)
+    if not profile.zonal:
+        return dict.fromkeys(candidates, Fraction(1, len(candidates) or 1))
+    zones: dict[str, int] = {}
+    for target in candidates:
+        zones[target.zone] = zones.get(target.zone, 0) + 1
+    return {target: Fraction(1, len(zones) * zones[target.zone]) for target in candidates}
+
+
+def node_weights(targets: Sequence[LbTarget], profile: LbProfile = DEFAULT, address: str = "") -> dict[Key, int]:
+    """The nodes that new flows come to, with whole-number weights, in order of registration."""
+    parts = shares(targets, profile, address)
+    scale = lcm(*(share.denominator for share in parts.values())) if parts else 1
+    weights: dict[Key, int] = {}
+    for target, share in parts.items():
+        weights[target.node] = weights.get(target.node, 0) + int(share * scale)
+    return weights
 
 
 def flow_salt(client: str, destination: str, protocol: str = "TCP") -> int:
@@ -135,25 +183,66 @@ def flow_hash(packet: Packet) -> int:
     return mixed >> 32
 
 
-def pick_target(targets: Sequence[LbTarget], value: int) -> LbTarget | None:
-    """The target of a flow: equal shares of the hash among targets in service; None without any."""
-    candidates = in_service(targets)
-    return candidates[(value * len(candidates)) >> 32] if candidates else None
+def pick_target(
+    targets: Sequence[LbTarget], value: int, profile: LbProfile = DEFAULT, address: str = "", draw: int = 0
+) -> LbTarget | None:
+    """The target of a flow, or None without any.
+
+    Args:
+        targets: Registered.
+        value: u32, the flow's hash (or draw), by which the node is picked.
+        profile: Whose they are.
+        address: The load balancer's.
+        draw: u32, by which one of several pods on that node is picked: the lab takes IP targets in two steps, which
+            gives each pod its exact share.
+    """
+    weights = node_weights(targets, profile, address)
+    slot = value * sum(weights.values()) >> 32
+    for node, weight in weights.items():
+        slot -= weight
+        if slot < 0:
+            there = [target for target in in_service(targets, profile, address) if target.node == node]
+            return there[draw * len(there) >> 32]
+    return None
 
 
 def target_alternatives(
-    targets: Sequence[LbTarget], node_port: int, chosen: LbTarget | None
+    targets: Sequence[LbTarget],
+    port: int,
+    chosen: LbTarget | None,
+    profile: LbProfile = DEFAULT,
+    address: str = "",
 ) -> tuple[Alternative, ...]:
-    """Every registered target with its chance; 0 for those out of service."""
-    candidates = in_service(targets)
-    share = Fraction(1, len(candidates)) if candidates else Fraction(0)
+    """Every registered target with its chance; 0 for those out of service.
+
+    Args:
+        targets: Registered.
+        port: The NodePort, or for pods the Service's port.
+        chosen: The one taken.
+        profile: Whose they are.
+        address: The load balancer's.
+    """
+    parts = shares(targets, profile, address)
+
+    def shown(target: LbTarget) -> str:
+        if profile.destination == LB_ADDRESS:
+            return target.address
+        return join_host_port(target.address, target.port_of(port) if target.pod else port)
+
     return tuple(
         Alternative(
-            join_host_port(target.address, node_port),
-            share if target in candidates else Fraction(0),
-            target.node,
+            shown(target),
+            parts.get(target, Fraction(0)),
+            target.pod or target.node,
             chosen=target is chosen,
             note=target.note if not target.healthy else "",
         )
         for target in targets
     )
+
+
+def source_at_target(profile: LbProfile, client: str, address: str) -> str:
+    """The source address that a target sees: the client's, or the load balancer's own."""
+    if profile.keeps_client:
+        return client
+    return address if profile.publishes == "ip" else INNER_ADDRESS

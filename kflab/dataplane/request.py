@@ -165,10 +165,11 @@ class _Walker:
         self.connections.append(Connection(packet, []))
         if request.node:
             packet = self._node_rules(request.node, packet, self.choices.entry, self._entry_ns(), passing=True)
+        balanced_to = ""
         if packet is not None and self.world.lb_at(packet.dst, t) is not None:
-            packet = self._balance(self._leave(packet))
-        if packet is not None and self._enters_a_node(packet):
-            node = self.world.node_of(packet.dst)
+            packet, balanced_to = self._balance(self._leave(packet))
+        if packet is not None and (balanced_to or self._enters_a_node(packet)) and not self._at_a_pod(packet):
+            node = balanced_to or self.world.node_of(packet.dst)
             there = self.world.pod_at(packet.dst, t, packet.dport)  # in the node's own network
             packet = self._node_rules(node, packet, self.choices.entry, self._entry_ns(), passing=there is not None)
         if packet is not None:
@@ -213,23 +214,29 @@ class _Walker:
         choice = "only choice" if len(found.addresses) == 1 else f"the first of {len(found.addresses)}"
         return found.addresses[0], f"DNS answered {found.addresses[0]}; {choice}"
 
-    def _balance(self, packet: Packet) -> Packet | None:
+    def _at_a_pod(self, packet: Packet) -> bool:
+        """Whether the load balancer sent it to a pod itself (IP targets): no Service rule is met on the way in."""
+        last = self.hops[-1]
+        return last.mover == steps.BALANCER and any(key.kind in ("Pod", "Endpoint") for key in last.touches)
+
+    def _balance(self, packet: Packet) -> tuple[Packet | None, str]:
+        """Through the load balancer: the packet after it, and the node it comes to."""
         record = self.record
         t = record.lb_ns if record is not None and record.lb_ns is not None else self.request.t_start_ns
         balancer = self.world.lb_at(packet.dst, t)
         if balancer is None:
             self.status = "timeout"
-            return None
-        step = steps.balance(balancer, packet, self.choices.flow_hash, t)
+            return None, ""
+        step = steps.balance(balancer, packet, self.choices.flow_hash, self.choices.entry, t)
         number = self._add(step.hop)
         if step.after is None:
             self.status = step.ending
-            return None
-        self.connections[-1].legs.append(Leg(step.hop.where, "", packet, step.after, number))
-        node = self.world.node_of(step.after.dst)
-        if record is not None and record.node and record.node != node:
+            return None, ""
+        copies = balancer.profile.copies
+        self.connections[-1].legs.append(Leg(step.hop.where, "", packet, step.after, number, copies))
+        if record is not None and record.node and record.node != step.node:
             self._mismatch(f"it has node {record.node}")
-        return step.after
+        return step.after, step.node
 
     def _node_rules(
         self, node: str, packet: Packet, draw: int, t: int, *, try_number: int = 1, passing: bool = False

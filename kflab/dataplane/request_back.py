@@ -17,6 +17,8 @@ class Leg:
     after: Packet
     number: int
     """Hop that did it."""
+    copies: bool = False
+    """A proxy with a connection of its own on either side, not a rewriter of packets."""
 
 
 @dataclass(slots=True)
@@ -62,6 +64,7 @@ def way_back(connections: Sequence[Connection]) -> tuple[Hop, ...]:
                 continue
             by_lb = not leg.node
             words = "the load balancer" if by_lb else "conntrack"
+            did = "copies the answer to the connection it took in" if leg.copies else "undoes"
             again = [f"the source is again {undone.source}"] if packet.source != undone.source else []
             if packet.destination != undone.destination:
                 again.append(f"the destination is again {undone.destination}")
@@ -73,7 +76,7 @@ def way_back(connections: Sequence[Connection]) -> tuple[Hop, ...]:
                     before=packet,
                     after=undone,
                     mover="load balancer" if by_lb else "conntrack",
-                    why=f"{words} undoes {leg.number}: {' and '.join(again)}",
+                    why=f"{words} {did} {leg.number}: {' and '.join(again)}",
                 )
             )
             packet = undone

@@ -4,16 +4,18 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
+from kflab.control.lbprofiles import LB_ADDRESS, NODE_PORT, ONE_NODE, POD
 from kflab.dataplane.cni import masquerade_port, masquerade_source, masquerade_words
 from kflab.dataplane.dns import ClusterDns, Resolution
 from kflab.dataplane.lb import flow_hash as hash_of_flow
-from kflab.dataplane.lb import in_service, pick_target, profile_of, target_alternatives
+from kflab.dataplane.lb import pick_target, shares, source_at_target, target_alternatives
 from kflab.dataplane.memory_view import KeptConnection, MemoryView
 from kflab.dataplane.modes import walk_in
 from kflab.dataplane.nginx import Route
 from kflab.dataplane.packets import Alternative, Hop, Packet, Verdict
 from kflab.dataplane.request_record import Request
 from kflab.dataplane.request_words import (
+    balancing_words,
     chain_path,
     config_writer,
     lb_writer,
@@ -48,6 +50,8 @@ class Step:
     """"refused" or "timeout"."""
     untouched: bool = False
     """No rule took the packet."""
+    node: str = ""
+    """Node that a load balancer sent it to."""
 
 
 def call(world: World, request: Request, packet: Packet, dns_words: str, t_ns: int) -> Hop:
@@ -106,46 +110,60 @@ def ask_coredns(world: World, request: Request, found: Resolution, dns: ClusterD
     )
 
 
-def balance(balancer: LbInForce, packet: Packet, value: int | None, t_ns: int) -> Step:
-    """The load balancer picks a node and rewrites the destination to its NodePort."""
+def balance(balancer: LbInForce, packet: Packet, value: int | None, draw: int, t_ns: int) -> Step:
+    """The load balancer picks a target; what it rewrites is its profile's.
+
+    Args:
+        balancer: As it was then.
+        packet: As the client sent it.
+        value: u32 of the choice; None: the packet's flow hash.
+        draw: u32 by which one of several pods on a node is taken (IP targets).
+        t_ns: When.
+    """
+    profile, address = balancer.profile, packet.dst
     port = next((item for item in balancer.service.ports if item.port == packet.dport), None)
     service = balancer.service.key
-    if port is None or not port.node_port:
-        text = f"the load balancer has no listener on port {packet.dport}"
-        return Step(
-            Hop(1, BALANCER, before=packet, mover=BALANCER, why=text, outcome="refused", touches=(service,), t_ns=t_ns),
-            None,
-            "refused",
-        )
-    healthy = [target for target in balancer.targets if target.healthy]
-    candidates = in_service(balancer.targets)
-    target = pick_target(balancer.targets, hash_of_flow(packet) if value is None else value)
+    if port is None or (profile.destination == NODE_PORT and not port.node_port):
+        text, ending = f"the load balancer has no listener on port {packet.dport}", "refused"
+        if port is not None:
+            text = f"{profile.title}: its targets are NodePorts, and the Service has none"
+            text, ending = f"{text} (allocateLoadBalancerNodePorts: false)", "timeout"
+        hop = Hop(1, BALANCER, before=packet, mover=BALANCER, why=text, outcome=ending, touches=(service,), t_ns=t_ns)
+        return Step(hop, None, ending)
+    if value is None:
+        value = hash_of_flow(packet)
+    target = pick_target(balancer.targets, value, profile, address, draw)
     if target is None:
-        hop = Hop(
-            1, BALANCER, before=packet, mover=BALANCER, why="no target is registered", outcome="timeout", t_ns=t_ns
-        )
+        why = balancing_words(balancer, address) if balancer.targets else "no target is registered"
+        hop = Hop(1, BALANCER, before=packet, mover=BALANCER, why=why, outcome="timeout", touches=(service,), t_ns=t_ns)
         return Step(hop, None, "timeout")
-    after = Packet(packet.src, packet.sport, target.address, port.node_port, packet.protocol)
-    state = f"{len(healthy)} healthy target{'s' if len(healthy) != 1 else ''} of {len(balancer.targets)}"
-    if not healthy:
-        state = f"no healthy target of {len(balancer.targets)}: fails open, all get traffic"
-    note = profile_of(balancer.service).note
+    source = source_at_target(profile, packet.src, address)
+    sport = packet.sport if source == packet.src else masquerade_port(packet, value)
+    if profile.destination == LB_ADDRESS:
+        after = packet
+    elif profile.destination == POD:
+        after = Packet(source, sport, target.address, target.port_of(port.port), packet.protocol)
+    else:
+        after = Packet(source, sport, target.address, port.node_port, packet.protocol)
+    shown = port.port if profile.destination == POD else port.node_port
+    parts = shares(balancer.targets, profile, address)
     return Step(
         Hop(
             1,
             BALANCER,
             before=packet,
             after=after,
-            chooser="flow hash" if len(candidates) > 1 else "only choice",
-            chance=Fraction(1, len(candidates)),
-            alternatives=target_alternatives(balancer.targets, port.node_port, target),
+            chooser=profile.picks if len(parts) > 1 or profile.picks == ONE_NODE else "only choice",
+            chance=parts[target],
+            alternatives=target_alternatives(balancer.targets, shown, target, profile, address),
             mover=BALANCER,
             writer=lb_writer(balancer),
-            why=f"flow hash; {state}; the client's address is kept" + (f" ({note})" if note else ""),
-            touches=(service, target.node),
+            why=balancing_words(balancer, address, source if source != packet.src else ""),
+            touches=(service, target.node, *((target.pod,) if target.pod else ())),
             t_ns=t_ns,
         ),
         after,
+        node=target.node.name,
     )
 
 

@@ -1,6 +1,8 @@
 """Words of a request's hops: short chain paths, times, who wrote a rule."""
 
+from kflab.control.lbprofiles import LB_ADDRESS
 from kflab.dataplane import iptables_names as names
+from kflab.dataplane.lb import shares
 from kflab.dataplane.packets import Verdict
 from kflab.dataplane.walk import Walk
 from kflab.dataplane.world import ConfigInForce, Fate, LbInForce, RulesInForce
@@ -36,7 +38,38 @@ def config_writer(pod: Key, known: ConfigInForce) -> str:
 def lb_writer(known: LbInForce) -> str:
     """Who registered the load balancer's targets."""
     key = known.service.key
-    return f"cloud controller, from Service {key.namespace}/{key.name}; targets in force {_since(known.since_ns)}"
+    name = f"{key.namespace}/{key.name}"
+    return f"{known.profile.writer}, from Service {name}; targets in force {_since(known.since_ns)}"
+
+
+def balancing_words(known: LbInForce, address: str, source: str = "") -> str:
+    """How a load balancer chose and what it did, in one line.
+
+    Args:
+        known: The load balancer.
+        address: Where the client connected.
+        source: The load balancer's own address, where it hides the client.
+    """
+    profile, targets = known.profile, known.targets
+    n_healthy = sum(target.healthy for target in targets)
+    state = f"{n_healthy} healthy target{'s' if n_healthy != 1 else ''} of {len(targets)}"
+    if profile.follows_api:
+        state = f"{n_healthy} of {len(targets)} nodes may announce {address}"
+    elif not n_healthy:
+        how = "fails open, all get traffic" if profile.fails_open else "fails closed, nobody gets traffic"
+        state = f"no healthy target of {len(targets)}: {how}"
+    words = [profile.picks, state]
+    parts = shares(targets, profile, address)
+    if len(set(parts.values())) > 1:
+        words.append("cross-zone is off: DNS spreads clients over the zones, not over the targets")
+    if source:
+        words.append(f"the target sees {source}, the load balancer's own address: {profile.told}")
+    else:
+        words.append("the client's address is kept")
+    if profile.destination == LB_ADDRESS:
+        words.append("the destination stays the load balancer's address, and answers do not pass it")
+    chosen = f"{profile.title}, chosen by {profile.chosen_by}" if profile.chosen_by else profile.title
+    return "; ".join([*words, chosen]) + (f" ({profile.note})" if profile.note else "")
 
 
 def _since(t_ns: int) -> str:

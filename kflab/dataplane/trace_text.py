@@ -42,7 +42,8 @@ def step_name(hop: Hop, earlier: Sequence[Hop], later: Sequence[Hop]) -> str:
             to_lb = any(item.mover == "load balancer" for item in later)
             return "Browser to LoadBalancer" if to_lb else "Client to Node"
         case "load balancer":
-            return "LoadBalancer to Node"
+            straight = any(key.kind in ("Pod", "Endpoint") for key in hop.touches)
+            return f"LoadBalancer to {'Ingress Pod' if to_ingress else 'Pod'}" if straight else "LoadBalancer to Node"
         case "NGINX":
             by_rules = later and later[0].mover in {"kernel DNAT", "conntrack", "kernel"} and later[0].number
             return "Ingress to Service" if by_rules else "Ingress to Pod"

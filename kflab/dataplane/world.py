@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from kflab.control.lbchoice import METALLB_KINDS, Surroundings, choose
+from kflab.control.lbprofiles import DEFAULT, POD, LbProfile
 from kflab.dataplane.addresses import IPV4, IPV6, canonical, family_of
 from kflab.dataplane.cni import BRIDGE, CniProfile, gateway
 from kflab.dataplane.dns import ClusterDns
 from kflab.dataplane.iptables import RuleSet, ServiceTable, compile_service
-from kflab.dataplane.lb import LbTarget, answers_health_check, target_nodes
+from kflab.dataplane.lb import ZONE_LABEL, LbTarget, answers_health_check, target_nodes
 from kflab.dataplane.modes import ModeRules
 from kflab.dataplane.nginx_config import IngressConfig
 from kflab.dataplane.node_facts import NodeFacts
@@ -59,6 +61,9 @@ class LbInForce:
     service: Service
     targets: tuple[LbTarget, ...]
     since_ns: int = 0
+    profile: LbProfile = DEFAULT
+    address: str = ""
+    """Where clients connect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +152,7 @@ class StaticWorld:
         revision: int = 0,
         written_ns: int = 0,
         cni: CniProfile = BRIDGE,
+        load_balancer: str = "",
     ) -> "StaticWorld":
         """Build from plain objects.
 
@@ -158,6 +164,7 @@ class StaticWorld:
             revision: Shown as the revision of all rules.
             written_ns: When all rules were written.
             cni: Profile of the pod network.
+            load_balancer: Name of a load-balancer profile, as a user gives it.
         """
         items = tuple(objects)
         services = {item.key: item for item in items if isinstance(item, Service)}
@@ -179,9 +186,15 @@ class StaticWorld:
         rules = {name: RuleSet(facts, config, tables[IPV4]) for name, facts in nodes.items()}
         rules_v6 = {name: RuleSet(facts, config, tables[IPV6]) for name, facts in nodes.items()}
         balancers = {}
+        around = Surroundings.of(node_objects, (item for item in items if item.kind in METALLB_KINDS), load_balancer)
         for address, key in (load_balancers or {}).items():
             service = services[key]
-            balancers[address] = LbInForce(service, _targets(service, node_objects, rules), written_ns)
+            profile = choose(service, around)
+            if profile.destination == POD:
+                targets = pod_targets(service, slices.get(key, ()), node_objects)
+            else:
+                targets = _targets(service, node_objects, rules, profile)
+            balancers[address] = LbInForce(service, targets, written_ns, profile, address)
         everywhere = [(ip, item) for item in items if isinstance(item, Pod) for ip in item.status.pod_ips]
         pods = {ip: pod for ip, pod in everywhere if not pod.spec.host_network}
         host: dict[str, tuple[Pod, ...]] = {}
@@ -267,7 +280,9 @@ def node_facts(node: Node, cni: CniProfile = BRIDGE) -> NodeFacts:
     return NodeFacts.from_node(node, tuple(filter(None, extra)))
 
 
-def _targets(service: Service, nodes: Iterable[Node], rules: Mapping[str, RuleSet]) -> tuple[LbTarget, ...]:
+def _targets(
+    service: Service, nodes: Iterable[Node], rules: Mapping[str, RuleSet], profile: LbProfile
+) -> tuple[LbTarget, ...]:
     targets = []
     for node in target_nodes(nodes):
         rule_set = rules[node.meta.name]
@@ -276,10 +291,26 @@ def _targets(service: Service, nodes: Iterable[Node], rules: Mapping[str, RuleSe
         def reaches(port: int, address: str = address, rule_set: RuleSet = rule_set) -> bool:
             return fan(rule_set, Packet("192.0.2.1", 40000, address, port)).verdict is Verdict.DNAT
 
-        healthy = answers_health_check(rule_set, service, reaches=reaches)
+        healthy = answers_health_check(rule_set, service, profile, reaches=reaches)
         note = "" if healthy else f"no ready pod of {service.meta.name} there"
-        targets.append(LbTarget(node.key, address, healthy, note))
+        targets.append(LbTarget(node.key, address, healthy, note, node.meta.labels.get(ZONE_LABEL, "")))
     return tuple(targets)
+
+
+def pod_targets(service: Service, slices: Iterable[EndpointSlice], nodes: Iterable[Node]) -> tuple[LbTarget, ...]:
+    """The ready endpoints of a Service as a load balancer with IP targets registers them."""
+    zones = {node.meta.name: node.meta.labels.get(ZONE_LABEL, "") for node in nodes}
+    found = []
+    for piece in slices:
+        numbers = {(port.name, port.protocol): port.port for port in piece.ports}
+        pairs = ((port.port, numbers.get((port.name, port.protocol), 0)) for port in service.ports)
+        ports = tuple((port, number) for port, number in pairs if number)
+        for entry in piece.endpoints:
+            if entry.ready is not False and entry.addresses:
+                node, pod = entry.node_name, entry.target or Key("Endpoint", "", entry.addresses[0])
+                zone = zones.get(node, "")
+                found.append(LbTarget(Key("Node", "", node), entry.addresses[0], zone=zone, pod=pod, ports=ports))
+    return tuple(found)
 
 
 def same_family(address: str, candidates: Iterable[str]) -> str:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from kflab.control.lbprofiles import FLOW_HASH, NODE_PORT, ONE_NODE, POD, LbProfile
+from kflab.dataplane.world import LbInForce
 from kflab.engine.bins import Count
 from kflab.engine.types import Answer, Pick
 from kflab.lab.snapshot import BIN_NS, Band, Candidate, Series
@@ -67,6 +69,26 @@ class Counts:
     def series(self, ok: Iterable[int], bad: Iterable[int] | None = None) -> Series:
         """Of servers: what was answered and what was lost."""
         return Series(self.total(self.server_ok, ok), self.total(self.server_bad, bad if bad is not None else ()))
+
+
+def balancer_words(profile: LbProfile) -> str:
+    """Whose load balancer it is and how it picks, for a row: "NLB hash"."""
+    picks = {FLOW_HASH: "hash", ONE_NODE: "one node"}.get(profile.picks, profile.picks)
+    return f"{profile.short} {picks}"
+
+
+def way_in(profile: LbProfile | None, node_port: int, port: int) -> str:
+    """What a load balancer (None: a client that picks a node itself) sends to: ":30443"."""
+    if profile is None or profile.destination == NODE_PORT:
+        return f":{node_port}"
+    return "pods" if profile.destination == POD else f"nodes, still to :{port}"
+
+
+def way_in_words(profile: LbProfile | None, node_port: int) -> str:
+    """By what packets come in from outside, in words."""
+    if profile is None or profile.destination == NODE_PORT:
+        return f"NodePort :{node_port}"
+    return "IP target" if profile.destination == POD else "LB address"
 
 
 def spread(share: float, n: float) -> tuple[float, float]:
@@ -150,8 +172,9 @@ class Bands:
             nodes = [key.name for key in self._lab.store.keys("Node")]
             service = self._lab.store.get(entry.service)
             node_port = self._lab.wiring.node_port(entry)
-            balancer = self._lab.plane.balancers.get(entry.service) if entry.balanced else None
-            healthy = nodes if not entry.balanced else list(balancer.healthy() if balancer else ())
+            known = self._lab.wiring.balancer_at(entry, self._lab.t_ns)
+            behind = {target.node.name for target in known.targets if target.healthy} if known else set()
+            healthy = [node for node in nodes if node in behind] if entry.balanced else nodes
             entered = {node: [item.entries[node].index for item in items if node in item.entries] for node in nodes}
             total = sum(counts.rate(counts.chosen, ids) for ids in entered.values())
             expected = self._weights([lb], counts)
@@ -162,7 +185,7 @@ class Bands:
                 low, high = spread(share, total * counts.seconds)
                 up = node in healthy
                 obj = self._lab.store.get(Key("Node", "", node))
-                note = "" if up else self._why_unhealthy(service)
+                note = "" if up else self._why_unhealthy(service, known)
                 rows.append(
                     Candidate(
                         Key("Node", "", node), node, "healthy" if up else "unhealthy",
@@ -171,14 +194,15 @@ class Bands:
                         series=self._entered(entered[node], counts) if up or rate else None, listed=up,
                     )
                 )  # fmt: skip
-            how = "NLB hash" if entry.balanced else "the client picks a node"
+            how = balancer_words(known.profile) if known else "the client picks a node"
             choice = f"{how}, {len(healthy)} of {len(nodes)}" if len(healthy) != 1 or len(nodes) > 1 else "only choice"
             ids = [index for group in entered.values() for index in group]
             front = self._lab.wiring.dialled(entry)
+            to = way_in(known.profile if known else None, node_port, entry.port.port)
             title = "load balancer" if entry.balanced else "nodes"
             bands.append(
                 Band(
-                    band, "lb", title, f"{front} → :{node_port} · {choice}", front, key=entry.service, rate_rps=total,
+                    band, "lb", title, f"{front} → {to} · {choice}", front, key=entry.service, rate_rps=total,
                     series=Series(counts.total(counts.chosen, ids), counts.total(counts.chosen, ())),
                     candidates=tuple(rows), parent="client/outside",
                 )
@@ -189,7 +213,9 @@ class Bands:
     def _entered(choosers: list[int], counts: Counts) -> Series:
         return Series(counts.total(counts.chosen, choosers), counts.total(counts.chosen, ()))
 
-    def _why_unhealthy(self, service: object) -> str:
+    def _why_unhealthy(self, service: object, known: LbInForce | None) -> str:
+        if known is not None and known.profile.destination == POD:
+            return "no pod there"
         controllers = [key for c in self._lab.controllers.all() for key in c.services]
         if isinstance(service, Service) and service.external_traffic_policy == "Local":
             return "no ingress pod" if service.key in controllers else "no local pod"
@@ -212,12 +238,17 @@ class Bands:
             ports = {self._lab.wiring.servers[i][1] for c in choosers if c.fan for i in c.fan.candidates}
             target = ports.pop() if isinstance(target, str) and len(ports) == 1 else target
             where = f"DNAT on {nodes[0]}" if len(nodes) == 1 else f"DNAT on {len(nodes)} nodes"
+            known = self._lab.wiring.balancer_at(entry, self._lab.t_ns)
+            profile = known.profile if known else None
+            if profile is not None and profile.destination == POD:
+                where = "straight to the pod"
             rows = self._pods(f"ingress/{band}", choosers, counts, entry.service)
             choice = "only choice" if len(rows) == 1 else "random"
             bands.append(
                 Band(
                     f"ingress/{band}", "ingress", "ingress",
-                    f"NodePort :{node_port} → :{target} · {where}, {choice}", f"{where}, {choice}", key=entry.service,
+                    f"{way_in_words(profile, node_port)} → :{target} · {where}, {choice}",
+                    f"{where}, {choice}", key=entry.service,
                     rate_rps=counts.rate(counts.chosen, [c.index for c in choosers]),
                     series=self._chosen(choosers, counts), candidates=rows,
                     parent=items[0].lb.band if items[0].lb else "client/outside", caller_nodes=tuple(nodes),
@@ -286,11 +317,11 @@ class Bands:
         per_request = tries / sent if sent and first.kind == "upstream" else 1.0
         if per_request >= 1.005:
             how = f"{per_request:.2f} tries/request"
-        external = (
-            ""
-            if first.kind == "upstream" or first.entry.kind == "pod"
-            else f" · NodePort :{self._lab.wiring.node_port(first.entry)}"
-        )
+        external = ""
+        if first.kind != "upstream" and first.entry.kind != "pod":
+            known = self._lab.wiring.balancer_at(first.entry, self._lab.t_ns)
+            words = way_in_words(known.profile if known else None, self._lab.wiring.node_port(first.entry))
+            external = f" · {words}"
         straight = " (by pod address)" if robin else ""
         callers = list(dict.fromkeys(chooser.place for chooser in reached if chooser.place))
         lost, text, word = self._lab.view.lost_in(key)

@@ -15,7 +15,6 @@ from kflab.cluster.outside import Outside
 from kflab.control.facts import Fact, What
 from kflab.dataplane.cni import BRIDGE, CniProfile
 from kflab.dataplane.dns import ClusterDns
-from kflab.dataplane.lb import LbTarget
 from kflab.dataplane.memory_view import BlankMemory, KeptConnection
 from kflab.dataplane.nginx import route
 from kflab.dataplane.node_facts import NodeFacts
@@ -28,6 +27,7 @@ from kflab.engine.types import MAX_TRIES, Answer, Choice, Pick
 from kflab.errors import KflabError
 from kflab.kubectl.curl import CurlAnswer, CurlRequest
 from kflab.kubectl.logs import AccessRecord, UpstreamTry
+from kflab.lab.balancing import in_force
 from kflab.lab.records import KEPT_TRACES, Record, status_text
 from kflab.lab.snapshot import TraceRow, TraceTry
 from kflab.lab.wiring import Chooser, Wired
@@ -161,18 +161,8 @@ class LabWorld:
 
     def lb_at(self, address: str, t_ns: int) -> LbInForce | None:
         for key, balancer in self._lab.plane.balancers.items():
-            service = self._lab.store.get(key)
-            if self._lab.lb_address(key) != address or not isinstance(service, Service):
-                continue
-            healthy = balancer.healthy_at(t_ns)
-            since = max((since for since, _ in balancer.versions if since <= t_ns), default=0)
-            targets = []
-            for name in balancer.registered():
-                node = self._lab.store.get(Key("Node", "", name))
-                ip = next(iter(node.internal_ips), "") if isinstance(node, Node) else ""
-                note = "" if name in healthy else "its health check fails: no ready pod there"
-                targets.append(LbTarget(Key("Node", "", name), ip, name in healthy, note))
-            return LbInForce(service, tuple(targets), since)
+            if self._lab.lb_address(key) == address:
+                return in_force(self._lab.store, balancer, address, t_ns)
         return None
 
     def dns_at(self, t_ns: int) -> ClusterDns:
@@ -350,10 +340,17 @@ class Reopener:
             node=lab.wiring.places[one.node] if one.node >= 0 else "",
             ingress=self._address(one.ingress) if one.ingress >= 0 else "",
         )  # fmt: skip
-        hashed = _flow_hash(wired, client_port) if entry.balanced and outside else None
+        hashed = self._lb_choice(wired, client_port, first[Choice.ARRIVAL]) if entry.balanced and outside else None
         choices = Choices(entry_word, backend, hashed, upstream_ports)
         trace = trace_request(self.world, request, choices, self._memory(wired, one), record)
         return replace(trace, url=entry.url, parts=parts_of(one))
+
+    @staticmethod
+    def _lb_choice(wired: Wired, client_port: int, word: int) -> int:
+        """The u32 by which the batch chose a node: the flow's hash, or the draw of a balancer that takes turns."""
+        if wired.lb is not None and wired.lb.picker == Pick.RANDOM:
+            return word & 0xFFFFFFFF
+        return _flow_hash(wired, client_port)
 
     def _dialled(self, wired: Wired, one: Record) -> tuple[str, int] | None:
         entry = wired.entry

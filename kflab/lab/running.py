@@ -95,7 +95,7 @@ class Lab:
         self.book = RuleBook(self.store, ProxyConfig.from_object(proxy))
         signals = LabSignals(self.store, self.book)
         pins = Pins(pod_ips=spec.pins.pod_ips, lb_ips=spec.pins.load_balancer_ips)
-        self.plane = ControlPlane(self.store, self.draws, self.delays, pins, signals, proxy)
+        self.plane = ControlPlane(self.store, self.draws, self.delays, pins, signals, proxy, spec.load_balancer)
         signals.plane = self.plane
         self.book.follow(self.plane.proxies.configs)
         self.node_rules = NodeRules(self.store, self.plane, self.book)

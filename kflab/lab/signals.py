@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from kflab.cluster.store import Store
+from kflab.control.lbprofiles import HEALTH_NODE_PORT, PROXY_HEALTHZ, SPEAKER
 from kflab.control.observers import NO_RULES
 from kflab.lab.rulebook import RuleBook
 from kflab.manifest.objects import Key, Pod, Probe, Service
@@ -38,21 +39,26 @@ class LabSignals:
             port = next((p.port for c in spec for p in c.ports if p.name == probe.port), 0)
         return ("TCP", port) in runtime.listening
 
-    def answer_to_health_check(self, node: str, service: Key, t_ns: int) -> bool:
-        """What a load balancer's check of a node finds.
+    def answer_to_health_check(self, node: str, service: Key, how: str, t_ns: int) -> bool:
+        """What a check of a node finds, by what its kube-proxy has synced and whether that runs.
 
-        Under Local policy whether its kube-proxy runs and knows a local ready endpoint (it answers the check itself:
-        pkg/proxy/healthcheck, service_health.go); else whether the NodePort answers: its rules have any endpoint.
+        healthCheckNodePort: a local ready endpoint is known (pkg/proxy/healthcheck, service_health.go). :10256/healthz:
+        kube-proxy runs. A TCP connect: the NodePort answers, as the node's rules have any endpoint at all. A MetalLB
+        speaker is on every node that is there.
         """
         assert self.plane is not None
         observer = self.plane.observers.get(f"kube-proxy/{node}")
+        if how == SPEAKER:
+            return self._store.get(Key("Node", "", node)) is not None
         known = observer.at(t_ns) if observer else None
         obj = self._store.get(service)
         if observer is None or known is None or not isinstance(obj, Service):
             return False
+        if how == PROXY_HEALTHZ:
+            return observer.running
         rules = self._book.table(known[1]).get(service)
         if rules is None or not rules.ports:
             return False
-        if rules.ports[0].health_port:
+        if how == HEALTH_NODE_PORT and rules.ports[0].health_port:
             return observer.running and any(port.endpoints.local_ready(node) > 0 for port in rules.ports)
         return observer.config_at(t_ns) != NO_RULES and any(port.endpoints.any_usable for port in rules.ports)

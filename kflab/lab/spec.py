@@ -73,6 +73,8 @@ class LabSpec:
     """Make this many Nodes; 0: those given, else three."""
     namespace: str = "default"
     """Namespace of objects that name none."""
+    load_balancer: str = ""
+    """Name of the profile of Services' load balancers (`control.lbprofiles`); "": what the manifests tell."""
     actions: tuple[Action, ...] = ()
     cold: bool = False
     """Start from nothing instead of a settled cluster."""

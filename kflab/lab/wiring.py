@@ -11,15 +11,19 @@ from typing import cast
 
 from kflab.cluster.outside import Outside
 from kflab.cluster.store import Store
+from kflab.control.lbprofiles import LB_ADDRESS, POD
 from kflab.control.observers import NO_RULES
 from kflab.control.plane import ControlPlane
 from kflab.control.runtime import PodRuntime
+from kflab.dataplane.lb import in_service, node_weights, source_at_target
 from kflab.dataplane.nginx import IngressConfig, route
 from kflab.dataplane.packets import Packet, Verdict, join_host_port
 from kflab.dataplane.walk import FanOut
+from kflab.dataplane.world import LbInForce
 from kflab.draws import Draws
 from kflab.engine.engine import Engine
 from kflab.engine.types import Answer, Behaviour, Fan, Pick, Server, Stream
+from kflab.lab.balancing import in_force
 from kflab.lab.controllers import Controller, Controllers
 from kflab.lab.entries import Entry
 from kflab.lab.ingress_views import config_at
@@ -236,7 +240,7 @@ class Wiring:
         band_id = f"{band}/{entry.service.namespace}/{entry.service.name}:{entry.port.port}"
         for node in nodes:
             if node not in wired.entries:
-                chooser = self._chooser("entry", band_id, node, (f"kube-proxy/{node}",), entry, t_ns=t_ns)
+                chooser = self._chooser("entry", band_id, node, (self._entry_observer(entry, node),), entry, t_ns=t_ns)
                 wired.entries[node] = chooser
         if entry.controller is not None:
             for pod in self._controller_pods(entry):
@@ -247,6 +251,13 @@ class Wiring:
                 observers = (f"ingress/{pod.namespace}/{pod.name}", f"kube-proxy/{node}")
                 wired.upstreams[pod] = self._chooser("upstream", "", node, observers, entry, pod, t_ns)
         self._hand_over(wired, t_ns)
+
+    def _entry_observer(self, entry: Entry, node: str) -> str:
+        """By whose knowledge an endpoint is chosen behind a node: the node's kube-proxy; of IP targets the balancer."""
+        balancer = self._plane.balancers.get(entry.service) if entry.balanced else None
+        if balancer is not None and balancer.profile.destination == POD:
+            return f"lb/{entry.service.namespace}/{entry.service.name}"
+        return f"kube-proxy/{node}"
 
     def _controller_pods(self, entry: Entry) -> list[Key]:
         current = next((c for c in self._controllers.all() if entry.controller and c.key == entry.controller.key), None)
@@ -327,21 +338,35 @@ class Wiring:
             chooser.fan, chooser.since_ns = compiled, t_ns
             self._engine.learn(chooser.index, t_ns, compiled)
 
+    def balancer_at(self, entry: Entry, t_ns: int) -> LbInForce | None:
+        """The load balancer that an entry's traffic passes; None without one."""
+        balancer = self._plane.balancers.get(entry.service) if entry.balanced else None
+        if balancer is None:
+            return None
+        return in_force(self._store, balancer, self._lb_address(entry.service), t_ns)
+
     def _compile_lb(self, chooser: Chooser, t_ns: int) -> Fan:
-        nodes = [key.name for key in self._store.keys("Node")]
-        chooser.picker = Pick.FLOW_HASH
-        if chooser.entry.balanced:
-            chooser.service = chooser.entry.service
-            balancer = self._plane.balancers.get(chooser.entry.service)
-            # An NLB with no healthy target at all sends to every target (AWS docs, NLB target group health: fail open).
-            nodes = list(balancer.healthy_at(t_ns) or balancer.registered()) if balancer else []
-        else:
+        if not chooser.entry.balanced:
             chooser.picker = Pick.RANDOM
-        if not nodes:
+            nodes = [key.name for key in self._store.keys("Node")]
+            places = tuple(self.place(node) for node in nodes)
+            return Fan(places, (1,) * len(places)) if places else Fan(answer=Answer.TIMEOUT)
+        chooser.service = chooser.entry.service
+        known = self.balancer_at(chooser.entry, t_ns)
+        if known is None:
+            chooser.picker = Pick.FLOW_HASH
             return Fan(answer=Answer.TIMEOUT)
-        return Fan(tuple(self.place(node) for node in nodes), (1,) * len(nodes))
+        # Turns (Classic LB) and Envoy's draws have the same equal shares: both are drawn here.
+        chooser.picker = Pick.RANDOM if known.profile.copies else Pick.FLOW_HASH
+        weights = node_weights(known.targets, known.profile, known.address)
+        if not weights:
+            return Fan(answer=Answer.TIMEOUT)
+        return Fan(tuple(self.place(node.name) for node in weights), tuple(weights.values()))
 
     def _compile_entry(self, chooser: Chooser, t_ns: int) -> Fan:
+        known = self.balancer_at(chooser.entry, t_ns)
+        if known is not None and known.profile.destination == POD:
+            return self._pods_on(chooser, known)
         revision = self._revision(f"kube-proxy/{chooser.place}", t_ns)
         if revision is None:
             return Fan(answer=Answer.TIMEOUT)
@@ -362,9 +387,26 @@ class Wiring:
         service = cast(Service, self._store.get(entry.service))
         if entry.kind == "pod":
             return Packet(entry.client, 0, service.cluster_ip, entry.port.port, entry.port.protocol)
-        node = cast(Node, self._store.get(Key("Node", "", chooser.place)))
-        address = node.internal_ips[0] if node.internal_ips else ""
-        return Packet(entry.client, 0, address, self.node_port(entry), entry.port.protocol)
+        node = self._store.get(Key("Node", "", chooser.place))
+        address = next(iter(node.internal_ips), "") if isinstance(node, Node) else ""
+        balancer = self._plane.balancers.get(entry.service) if entry.balanced else None
+        if balancer is None:
+            return Packet(entry.client, 0, address, self.node_port(entry), entry.port.protocol)
+        front = self._lb_address(entry.service)
+        source = source_at_target(balancer.profile, entry.client, front)
+        if balancer.profile.destination == LB_ADDRESS:
+            return Packet(source, 0, front, entry.port.port, entry.port.protocol)
+        return Packet(source, 0, address, self.node_port(entry), entry.port.protocol)
+
+    def _pods_on(self, chooser: Chooser, known: LbInForce) -> Fan:
+        """The pods on a node that a load balancer with IP targets sends to: no kube-proxy is asked."""
+        port = chooser.entry.port
+        servers = tuple(
+            self.server(target.address, target.port_of(port.port), port.protocol, target.pod)
+            for target in in_service(known.targets, known.profile, known.address)
+            if target.node.name == chooser.place
+        )
+        return Fan(servers, (1,) * len(servers)) if servers else Fan(answer=Answer.TIMEOUT)
 
     def _compile_upstream(self, chooser: Chooser, t_ns: int) -> Fan:
         config = self.ingress_config(chooser.observers[0], t_ns)

@@ -158,7 +158,8 @@ def expect(scenario: Scenario, node: str) -> Expected:
     extra += made.client_pod(spec.namespace)
     proxy = next((obj for obj in given if isinstance(obj, KubeProxyConfiguration)), None)
     pins = Pins(pod_ips=spec.pins.pod_ips, lb_ips=spec.pins.load_balancer_ips)
-    plane = ControlPlane(Store(), Draws(spec.seed), Delays().with_overrides(spec.delays), pins, None, proxy)
+    delays = Delays().with_overrides(spec.delays)
+    plane = ControlPlane(Store(), Draws(spec.seed), delays, pins, None, proxy, spec.load_balancer)
     plane.load((*given, *extra.objects), loaded.observed_keys)
     plane.settle()
     objects = [obj for kind in plane.store.kinds() for obj in plane.store.of_kind(kind)]

@@ -103,6 +103,7 @@ def clusters_of(scenario: Scenario) -> tuple[Cluster, ...]:
         Pins(pod_ips=spec.pins.pod_ips, lb_ips=spec.pins.load_balancer_ips),
         None,
         next((obj for obj in given if isinstance(obj, KubeProxyConfiguration)), None),
+        spec.load_balancer,
     )
     plane.load((*given, *extra.objects), loaded.observed_keys)
     plane.settle()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from kflab.control.lbprofiles import PROFILES
 from kflab.dataplane.addresses import canonical
 from kflab.errors import KflabError, Place
 from kflab.lab.commands import Apply, Command, Kill, KillRandom, Scale, SetLoad, SetMode, Start, Stop
@@ -174,7 +175,7 @@ def _build(origin: Origin, fields: Mapping[str, _Field]) -> Scenario:
 
     allowed = {
         "manifests": ("documents", "additions", "patches"),
-        "cluster": ("pins", "delays", "nodes", "namespace", "cold"),
+        "cluster": ("pins", "delays", "nodes", "namespace", "cold", "loadBalancer"),
         "traffic": ("rate", "url"),
     }
     for key, field in fields.items():
@@ -207,6 +208,7 @@ def _build(origin: Origin, fields: Mapping[str, _Field]) -> Scenario:
         nodes=_whole(get("cluster.nodes", 0), "nodes", place("cluster.nodes"), 0, MOST_NODES),
         namespace=_namespace(get("cluster.namespace", "default"), place("cluster.namespace")),
         cold=_truth(get("cluster.cold", False), "cold", place("cluster.cold")),
+        load_balancer=_load_balancer(get("cluster.loadBalancer", ""), place("cluster.loadBalancer")),
         actions=_actions(fields.get("actions")),
     )
     duration = duration_ns(get("duration", "60s"), place("duration"))
@@ -242,6 +244,12 @@ def _whole(value: Any, what: str, place: Place, low: int, high: int) -> int:
 def _namespace(value: Any, place: Place) -> str:
     if not NAMESPACE.fullmatch(str(value)):
         raise KflabError(f"namespace {value!r}: expected lower case letters, digits and '-', at most 63", place)
+    return str(value)
+
+
+def _load_balancer(value: Any, place: Place) -> str:
+    if value != "" and value not in PROFILES:
+        raise KflabError(f"loadBalancer {value!r}: expected one of {', '.join(PROFILES)}", place)
     return str(value)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from kflab.control.lbprofiles import PROFILES
 from kflab.errors import KflabError
 from kflab.lab.handle import Tab
 from kflab.lab.spec import LabSpec
@@ -27,6 +28,7 @@ def open_what(
     rate_rps: float | None = None,
     url: str = "",
     cold: bool = False,
+    load_balancer: str = "",
 ) -> Scenario:
     """Open a bundled scenario by name, a scenario file, or any manifests as `kubectl apply -f` would.
 
@@ -39,6 +41,7 @@ def open_what(
         rate_rps: Requests per second from outside, instead of the scenario's.
         url: Send traffic from outside to this URL only.
         cold: Start from nothing instead of a settled cluster.
+        load_balancer: Name of the profile of Services' load balancers; "": the scenario's, or what manifests tell.
 
     Raises:
         KflabError: If nothing of that name can be read, or an option is out of its bounds.
@@ -51,6 +54,8 @@ def open_what(
         raise KflabError(f"--seed {seed} must be a whole number from 0 to 2**64 - 1")
     if namespace and not NAMESPACE.fullmatch(namespace):
         raise KflabError(f"-n {namespace!r} is not a namespace: lower case letters, digits and '-', at most 63")
+    if load_balancer and load_balancer not in PROFILES:
+        raise KflabError(f"--load-balancer {load_balancer!r}: expected one of {', '.join(PROFILES)}")
     scenario = _scenario(what)
     if scenario is None:
         sources = read_paths(list(what), recursive=recursive, stdin=sys.stdin)
@@ -67,6 +72,7 @@ def open_what(
         nodes=nodes or scenario.spec.nodes,
         namespace=namespace or scenario.spec.namespace,
         cold=cold or scenario.spec.cold,
+        load_balancer=load_balancer or scenario.spec.load_balancer,
     )
     if url:
         spec = replace(spec, url=url, clients=())

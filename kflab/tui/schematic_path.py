@@ -180,7 +180,7 @@ def chooser_word(band: Band) -> str:
     if is_upstream(band):
         return "round robin"
     words = parts(band.detail)
-    known = ("random", "round robin", "flow hash", "hash", "sticky", "affinity", "only choice", "least")
+    known = ("random", "round robin", "flow hash", "hash", "one node", "sticky", "affinity", "only choice", "least")
     for word in reversed(words):
         for way in known:
             if way in word:
@@ -252,6 +252,8 @@ def way_of(trace: RequestTrace, path: Path) -> Way:
             continue
         elif "load balancer" in where:
             lb.append(hop.number)
+            if pod is not None:  # IP targets: it reached the pod itself
+                pods.setdefault(pod, [])
         elif to in ingress_pods:
             entry.append(hop.number)
             ingress = ingress_pods[to]

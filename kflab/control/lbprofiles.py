@@ -1,0 +1,197 @@
+"""Load balancers as data: what each implementation does to a packet, and how it finds out that a target is gone.
+
+Each profile names its source. What no source says is marked M (a modelling choice), as in `control.delays`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+NODE_PORT: Final = "node port"
+"""Packets go to NODE:nodePort."""
+LB_ADDRESS: Final = "load balancer address"
+"""Packets come to a node with the load balancer's own address: kube-proxy's load-balancer-IP rule takes them."""
+POD: Final = "pod"
+"""Packets go to POD:targetPort; no kube-proxy is met on the way in."""
+
+FLOW_HASH: Final = "flow hash"
+ROUND_ROBIN: Final = "round robin"
+RANDOM: Final = "random"
+ONE_NODE: Final = "one node"
+
+CONNECT: Final = "TCP connect"
+"""To what packets go to: the NodePort, or a pod's port."""
+HEALTH_NODE_PORT: Final = "HTTP healthCheckNodePort"
+PROXY_HEALTHZ: Final = "HTTP :10256/healthz"
+"""kube-proxy's own health, whatever Services have (pkg/proxy/healthcheck/proxy_health.go)."""
+SPEAKER: Final = "speaker"
+"""No check of a port: a MetalLB speaker on the node follows the API and is missed by its peers when it is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """How a target is found good or bad."""
+
+    how: str
+    interval_s: float
+    timeout_s: float
+    unhealthy: int
+    """Failures in a row until the target is out."""
+    healthy: int
+    """Successes in a row until it is back."""
+
+
+@dataclass(frozen=True, slots=True)
+class LbProfile:
+    """One load balancer implementation as the packet meets it."""
+
+    name: str
+    """As `cluster.loadBalancer` of a scenario and --load-balancer name it."""
+    title: str
+    short: str
+    """For narrow rows."""
+    provider: str
+    writer: str
+    """Who registers targets and writes the Service's status."""
+    destination: str
+    keeps_client: bool
+    """Whether targets see the client's own address (before kube-proxy's masquerade)."""
+    picks: str
+    cluster_check: Check
+    local_check: Check
+    publishes: str
+    """What the Service's status gets: "hostname" or "ip"."""
+    ip_mode: str = "VIP"
+    """status.loadBalancer.ingress[].ipMode: with Proxy kube-proxy makes no rule for the address (KEP-1860)."""
+    fails_open: bool = False
+    """Whether all targets get traffic when none is healthy."""
+    zonal: bool = False
+    """Cross-zone is off: each zone has an address of its own, which reaches targets of that zone only."""
+    told: str = ""
+    """What the application can learn of the client where its address is hidden."""
+    chosen_by: str = ""
+    """What in manifests or options chose it."""
+    note: str = ""
+    """What the real thing would do otherwise, for the trace."""
+
+    def check(self, local: bool) -> Check:
+        """The health check under externalTrafficPolicy Local, or Cluster."""
+        return self.local_check if local else self.cluster_check
+
+    @property
+    def copies(self) -> bool:
+        """Whether it ends the client's connection and opens one of its own (Classic LB, Envoy)."""
+        return self.picks in (ROUND_ROBIN, RANDOM)
+
+    @property
+    def follows_api(self) -> bool:
+        """Whether it reads EndpointSlices itself (MetalLB's speakers)."""
+        return self.cluster_check.how == SPEAKER
+
+
+_LBC_CLUSTER: Final = Check(CONNECT, 10, 10, 3, 3)
+_HIDDEN: Final = "the client's address reaches nobody without PROXY protocol"
+
+AWS_NLB: Final = LbProfile(
+    "aws-nlb", "AWS NLB, instance targets", "NLB", "aws", "AWS Load Balancer Controller",
+    NODE_PORT, True, FLOW_HASH, _LBC_CLUSTER, Check(HEALTH_NODE_PORT, 10, 6, 2, 2),
+    publishes="hostname", fails_open=True, zonal=True,
+)  # fmt: skip
+"""By the AWS Load Balancer Controller.
+
+Sources: kubernetes-sigs/aws-load-balancer-controller pkg/service/model_build_target_group.go (checks); AWS docs,
+Network Load Balancers (flow hash; cross-zone off by default; a zone without a healthy target leaves DNS; none healthy
+at all: it fails open; client IP preservation is on for instance targets).
+"""
+
+AWS_NLB_IP: Final = LbProfile(
+    "aws-nlb-ip", "AWS NLB, IP targets", "NLB IP", "aws", "AWS Load Balancer Controller",
+    POD, False, FLOW_HASH, _LBC_CLUSTER, _LBC_CLUSTER,
+    publishes="hostname", fails_open=True, zonal=True, told=_HIDDEN,
+)  # fmt: skip
+"""Targets are ready pods. Client IP preservation is off by default for IP targets over TCP (AWS docs, NLB target
+groups); over UDP it is always on, which the lab does not tell apart."""
+
+AWS_NLB_CLOUD_PROVIDER: Final = LbProfile(
+    "aws-nlb-ccm", "AWS NLB, instance targets", "NLB", "aws", "cloud controller",
+    NODE_PORT, True, FLOW_HASH, Check(CONNECT, 30, 10, 3, 3), Check(HEALTH_NODE_PORT, 10, 10, 2, 2),
+    publishes="hostname", fails_open=True, zonal=True,
+)  # fmt: skip
+"""By cloud-provider-aws: pkg/providers/v1/aws_loadbalancer.go (defaults), aws.go buildNLBHealthCheckConfiguration."""
+
+AWS_CLB: Final = LbProfile(
+    "aws-clb", "AWS Classic LB, TCP listeners", "CLB", "aws", "cloud controller",
+    NODE_PORT, False, ROUND_ROBIN, Check(CONNECT, 10, 5, 6, 2), Check(HEALTH_NODE_PORT, 10, 5, 6, 2),
+    publishes="hostname", zonal=True, told=_HIDDEN,
+)  # fmt: skip
+"""By cloud-provider-aws: it ends the client's connection and opens its own.
+
+Sources: pkg/providers/v1/aws_loadbalancer.go (defaultElbHC…; cross-zone off unless annotated); AWS docs, How Elastic
+Load Balancing works (Classic: round robin for TCP listeners). None healthy: nothing answers (M: a Classic LB refuses or
+resets; the lab times out).
+"""
+
+_GCP_CLUSTER: Final = Check(PROXY_HEALTHZ, 8, 1, 3, 1)
+
+GCP_PASSTHROUGH: Final = LbProfile(
+    "gcp", "GCP passthrough network LB", "GCP L4", "gcp", "GKE's service controller",
+    LB_ADDRESS, True, FLOW_HASH, _GCP_CLUSTER, Check(HEALTH_NODE_PORT, 8, 1, 3, 1),
+    publishes="ip", fails_open=True,
+)  # fmt: skip
+"""Sources: kubernetes/ingress-gce pkg/healthchecksl4/healthchecksl4.go (checks; one shared check of :10256/healthz
+under Cluster); Google Cloud docs, backend service-based external passthrough NLB (5-tuple hash; packets are not
+rewritten, answers go straight back; with no healthy backend new connections go to all of them).
+"""
+
+_MEMBERLIST: Final = Check(SPEAKER, 1, 0.5, 6, 1)
+"""hashicorp/memberlist DefaultLANConfig: one probe a second with a timeout of 500 ms, then a suspicion of SuspicionMult
+4 × max(1, log10 n) × 1 s. A dead node is gone 5 to 6 s later in clusters of up to ten nodes; back as soon as it joins.
+Shown as six checks; what the API says (endpoints) is followed at once."""
+
+METALLB_L2: Final = LbProfile(
+    "metallb-l2", "MetalLB, layer 2", "MetalLB L2", "metallb", "MetalLB controller and speakers",
+    LB_ADDRESS, True, ONE_NODE, _MEMBERLIST, _MEMBERLIST, publishes="ip",
+)  # fmt: skip
+"""One node answers ARP for the address and gets all flows.
+
+Sources: metallb/metallb speaker/layer2_controller.go ShouldAnnounce (who: any node with a speaker while some endpoint
+can serve, under Local only nodes with one; first by sha256 of "NODE#IP"); internal/speakerlist/speakerlist.go. Every
+node is taken to run a speaker; nodeSelectors of advertisements are not read.
+"""
+
+_BGP: Final = Check(SPEAKER, 30, 0, 3, 1)
+"""Hold time 90 s, keepalive every 30 s, when neither BFD nor a shorter holdTime is set (RFC 4271 section 10; metallb
+internal/bgp/native defaultHoldTime). A dead node's routes leave 60 to 90 s after its death."""
+
+METALLB_BGP: Final = LbProfile(
+    "metallb-bgp", "MetalLB, BGP", "MetalLB BGP", "metallb", "MetalLB controller and speakers",
+    LB_ADDRESS, True, FLOW_HASH, _BGP, _BGP, publishes="ip",
+)  # fmt: skip
+"""Every node announces the address and the router spreads flows by ECMP.
+
+Sources: metallb/metallb speaker/bgp_controller.go ShouldAnnounce; MetalLB docs, concepts/bgp (per-connection hash; a
+change of the node set moves most flows, unless the router hashes consistently).
+"""
+
+KIND: Final = LbProfile(
+    "kind", "cloud-provider-kind, Envoy", "kind", "kind", "cloud-provider-kind",
+    NODE_PORT, False, RANDOM, Check(PROXY_HEALTHZ, 3, 5, 2, 1), Check(HEALTH_NODE_PORT, 3, 5, 2, 1),
+    publishes="ip", ip_mode="Proxy", told=_HIDDEN,
+)  # fmt: skip
+"""One Envoy container per Service on the docker network, TCP proxy to the nodes' NodePorts.
+
+Sources: kubernetes-sigs/cloud-provider-kind pkg/loadbalancer/proxy.go (RANDOM, checks), its pull request 360 (panic
+threshold 0: it fails closed) and server.go (the container's address in status, ipMode Proxy). Docker Desktop's kind
+clusters use a fork of it (docker/desktop-cloud-provider).
+"""
+
+PROFILES: Final[Mapping[str, LbProfile]] = {
+    profile.name: profile
+    for profile in (
+        AWS_NLB, AWS_NLB_IP, AWS_NLB_CLOUD_PROVIDER, AWS_CLB, GCP_PASSTHROUGH, METALLB_L2, METALLB_BGP, KIND,
+    )
+}  # fmt: skip
+"""By name."""
+
+DEFAULT: Final = AWS_NLB
+"""Where nothing in the manifests says whose load balancer it is."""

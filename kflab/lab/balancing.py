@@ -1,0 +1,43 @@
+"""A Service's load balancer at an instant, as the walker and the engine's tables both read it."""
+
+from kflab.cluster.store import Store
+from kflab.control import lbprofiles
+from kflab.control.loadbalancers import LoadBalancer
+from kflab.dataplane.lb import ZONE_LABEL, LbTarget
+from kflab.dataplane.world import LbInForce
+from kflab.manifest.objects import Key, Node, Service
+
+_WHY = {
+    lbprofiles.HEALTH_NODE_PORT: "its health check fails: no ready pod there",
+    lbprofiles.PROXY_HEALTHZ: "its health check fails: kube-proxy does not answer on :10256",
+    lbprofiles.CONNECT: "its health check fails",
+    lbprofiles.SPEAKER: "it does not announce the address",
+}
+"""Why a target gets nothing, by what its check asks."""
+
+
+def in_force(store: Store, balancer: LoadBalancer, address: str, t_ns: int) -> LbInForce | None:
+    """The load balancer as its maker knew it at `t_ns`; None when its Service is gone.
+
+    Args:
+        store: For the nodes behind the names.
+        balancer: The load balancer.
+        address: Where clients connect.
+        t_ns: Up to now.
+    """
+    service = store.get(balancer.service)
+    if not isinstance(service, Service):
+        return None
+    healthy = frozenset(balancer.healthy_at(t_ns))
+    since = max((since for since, _ in balancer.versions if since <= t_ns), default=0)
+    why = _WHY[balancer.profile.check(balancer.local).how]
+    targets = []
+    for target in balancer.targets.values():
+        key = Key("Node", "", target.node)
+        node = store.get(key)
+        ip = target.ip or (next(iter(node.internal_ips), "") if isinstance(node, Node) else "")
+        zone = node.meta.labels.get(ZONE_LABEL, "") if isinstance(node, Node) else ""
+        good = target.name in healthy
+        pod = target.pod or (Key("Endpoint", "", target.ip) if target.ip else None)
+        targets.append(LbTarget(key, ip, good, "" if good else why, zone, pod, target.ports))
+    return LbInForce(service, tuple(targets), since, balancer.profile, address)
