@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 from fractions import Fraction
+from hashlib import sha256
 
 import numpy as np
 import pytest
 from clusters import INGRESS_SERVICE, ingress_config, node, overview, world
 
+from kflab.control.lbprofiles import PROFILES
 from kflab.dataplane.cni import BRIDGE, ROUTED, gateway, masquerade_port, masquerade_source
 from kflab.dataplane.dns import ClusterDns, names_to_ask, resolve
 from kflab.dataplane.lb import (
@@ -17,6 +19,7 @@ from kflab.dataplane.lb import (
     flow_salt,
     health_check,
     in_service,
+    node_weights,
     pick_target,
     profile_of,
     target_alternatives,
@@ -85,6 +88,22 @@ class TestLoadBalancer:
     def test_no_healthy_target_fails_open(self) -> None:
         down = [replace(target, healthy=False) for target in self.TARGETS]
         assert len(in_service(down)) == 4
+
+    def test_a_classic_lb_and_envoy_fail_closed(self) -> None:
+        down = [replace(target, healthy=False) for target in self.TARGETS]
+        assert in_service(down, PROFILES["aws-clb"]) == ()
+        assert pick_target(down, 5, PROFILES["kind"]) is None
+
+    def test_one_hash_in_two_falls_on_the_only_node_of_its_zone(self) -> None:
+        zoned = [replace(target, healthy=True, zone="b" if i == 3 else "a") for i, target in enumerate(self.TARGETS)]
+        assert node_weights(zoned) == {target.node: 3 if target.zone == "b" else 1 for target in zoned}
+        picked = [pick_target(zoned, value << 22) for value in range(1024)]
+        assert sum(target is zoned[3] for target in picked) == 512
+
+    def test_layer_2_elects_by_the_hash_of_node_and_address(self) -> None:
+        # printf 'n3#192.0.2.7' | sha256sum, and so on for each node: the smallest wins.
+        sums = {t: sha256(f"{t.node.name}#192.0.2.7".encode()).hexdigest() for t in self.TARGETS if t.healthy}
+        assert in_service(self.TARGETS, PROFILES["metallb-l2"], "192.0.2.7") == (min(sums, key=lambda t: sums[t]),)
 
     def test_the_hash_equals_the_engines(self) -> None:
         from kflab.engine.addresses import flow_hashes
