@@ -7,7 +7,7 @@ listens and the container is up; exec probes while the container is up.
 from typing import TYPE_CHECKING
 
 from kflab.cluster.checkpoint import Mutable
-from kflab.control.lbprofiles import HEALTH_NODE_PORT, PROXY_HEALTHZ, SPEAKER
+from kflab.control.lbprofiles import HEALTH_NODE_PORT, PROXY_HEALTHZ, ROUTE, SPEAKER
 from kflab.control.listening import probe_port
 from kflab.control.observers import NO_RULES
 from kflab.manifest.objects import Container, EndpointSlice, Key, Pod, Probe, Service
@@ -51,7 +51,7 @@ class GroundSignals(Mutable):
         proxy = self._core.observers.get(f"kube-proxy/{node}")
         if not isinstance(balanced, Service) or proxy is None:
             return False
-        if how == SPEAKER:
+        if how in (SPEAKER, ROUTE):
             return True
         if how == PROXY_HEALTHZ:
             return proxy.running

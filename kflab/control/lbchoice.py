@@ -30,8 +30,11 @@ _CLASSES: Final = {
 }
 """loadBalancerClass → provider: AWS LBC docs, GKE docs; MetalLB serves what its --lb-class names (these by custom)."""
 
-_PROVIDER_IDS: Final = {"aws": "aws", "gce": "gcp", "kind": "kind"}
+_PROVIDER_IDS: Final = {"aws": "aws", "gce": "gcp", "kind": "kind", "minikube": "minikube"}
 """Scheme of a Node's spec.providerID → provider."""
+
+MINIKUBE_LABEL: Final = "minikube.k8s.io/name"
+"""On every node that minikube made; such a Node has no providerID."""
 
 _ANNOTATIONS: Final = (
     (_AWS, "aws"),
@@ -51,15 +54,21 @@ class Surroundings:
     named: str = ""
     """Name of a profile, as the user gave it."""
     provider_ids: frozenset[str] = frozenset()
-    """Schemes of the Nodes' providerIDs."""
+    """Schemes of the Nodes' providerIDs; "minikube" where a label says so."""
     metallb: tuple[str, ...] = ()
     """Kinds of MetalLB's objects that are there, e.g. L2Advertisement."""
 
     @classmethod
     def of(cls, nodes: Iterable[Node], others: Iterable[KubeObject] = (), named: str = "") -> "Surroundings":
         """Read Nodes and MetalLB's objects."""
-        schemes = frozenset(node.provider_id.partition("://")[0] for node in nodes if "://" in node.provider_id)
-        return cls(named, schemes, tuple(dict.fromkeys(other.kind for other in others)))
+        schemes = set()
+        for node in nodes:
+            scheme, found, _ = node.provider_id.partition("://")
+            if found:
+                schemes.add(scheme)
+            elif MINIKUBE_LABEL in node.meta.labels:
+                schemes.add("minikube")
+        return cls(named, frozenset(schemes), tuple(dict.fromkeys(other.kind for other in others)))
 
 
 METALLB_KINDS: Final = ("L2Advertisement", "BGPAdvertisement", "IPAddressPool")
@@ -92,9 +101,12 @@ def _provider(service: Service, around: Surroundings) -> tuple[str, str]:
     if around.named:
         return lb.PROFILES[around.named].provider, f"loadBalancer {around.named}, as given"
     for scheme in sorted(around.provider_ids & _PROVIDER_IDS.keys()):
-        # MetalLB is also run on kind's docker network; cloud-provider-kind then is not.
-        if not (scheme == "kind" and around.metallb):
-            return _PROVIDER_IDS[scheme], f"the Nodes' providerID {scheme}://"
+        # MetalLB is also run on kind and minikube; their own makers of load balancers then are not.
+        if not (scheme in ("kind", "minikube") and around.metallb):
+            said = (
+                f"the Nodes' label {MINIKUBE_LABEL}" if scheme == "minikube" else f"the Nodes' providerID {scheme}://"
+            )
+            return _PROVIDER_IDS[scheme], said
     if around.metallb:
         return "metallb", f"{around.metallb[0]} in the manifests"
     for name in sorted(service.meta.annotations):
@@ -149,11 +161,16 @@ def _kind(service: Service, around: Surroundings) -> tuple[LbProfile, str]:
     return lb.KIND, ""
 
 
+def _minikube(service: Service, around: Surroundings) -> tuple[LbProfile, str]:
+    return lb.MINIKUBE, ""
+
+
 _KINDS: Final[Mapping[str, Callable[[Service, Surroundings], tuple[LbProfile, str]]]] = {
     "aws": _aws,
     "gcp": _gcp,
     "metallb": _metallb,
     "kind": _kind,
+    "minikube": _minikube,
 }
 """Provider → (its kind for this Service, what said so; "" for the provider's default)."""
 

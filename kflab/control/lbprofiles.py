@@ -27,6 +27,9 @@ PROXY_HEALTHZ: Final = "HTTP :10256/healthz"
 SPEAKER: Final = "speaker"
 """No check of a port: a MetalLB speaker on the node follows the API and is missed by its peers when it is gone."""
 
+ROUTE: Final = "route"
+"""Nothing is checked: a route on the client's machine leads to one node, alive or not."""
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -185,10 +188,25 @@ threshold 0: it fails closed) and server.go (the container's address in status, 
 clusters use a fork of it (docker/desktop-cloud-provider).
 """
 
+_NO_CHECK: Final = Check(ROUTE, 1, 0, 1, 1)
+
+MINIKUBE: Final = LbProfile(
+    "minikube", "minikube tunnel", "minikube", "minikube", "minikube tunnel",
+    LB_ADDRESS, True, ONE_NODE, _NO_CHECK, _NO_CHECK, publishes="ip",
+)  # fmt: skip
+"""The host gets a route to the Service range through the first node, and the Service's status gets its own ClusterIP:
+so kube-proxy's cluster-IP rule takes the packet, and externalTrafficPolicy plays no part.
+
+Sources: kubernetes/minikube pkg/minikube/tunnel loadbalancer_patcher.go, route_linux.go. Where Docker runs in a VM
+(macOS, Windows) the tunnel is ssh on 127.0.0.1 instead (kic/ssh_conn.go), from which the node itself dials the
+ClusterIP: that is not modelled.
+"""
+
 PROFILES: Final[Mapping[str, LbProfile]] = {
     profile.name: profile
     for profile in (
         AWS_NLB, AWS_NLB_IP, AWS_NLB_CLOUD_PROVIDER, AWS_CLB, GCP_PASSTHROUGH, METALLB_L2, METALLB_BGP, KIND,
+        MINIKUBE,
     )
 }  # fmt: skip
 """By name."""

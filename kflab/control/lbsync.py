@@ -20,6 +20,8 @@ from kflab.control.observers import Observer
 from kflab.control.surroundings import look_around
 from kflab.manifest.objects import Endpoint, EndpointSlice, Key, Node, Pod, Service
 
+PRIMARY = "minikube.k8s.io/primary"
+
 EXCLUDE = "node.kubernetes.io/exclude-from-external-load-balancers"
 
 
@@ -121,7 +123,12 @@ class LbSync(Controller):
         name = node.meta.name
         if balancer.profile.destination == lbprofiles.POD:
             return
-        if gone or EXCLUDE in node.meta.labels:
+        if balancer.profile.check(balancer.local).how == lbprofiles.ROUTE:
+            # The tunnel's route goes through the first node, which minikube labels primary, and only there.
+            away = node.meta.labels.get(PRIMARY, "true") != "true" or bool(balancer.targets.keys() - {name})
+        else:
+            away = EXCLUDE in node.meta.labels
+        if gone or away:
             if balancer.targets.pop(name, None) is not None and not self.core.quiet:
                 self._learn(balancer)
         elif name not in balancer.targets:

@@ -5,7 +5,7 @@ from ipaddress import ip_address, ip_network
 
 from kflab.control.core import Core
 from kflab.control.lbchoice import METALLB_KINDS, Surroundings, choose
-from kflab.control.lbprofiles import AWS_CLB, LbProfile
+from kflab.control.lbprofiles import AWS_CLB, MINIKUBE, LbProfile
 from kflab.manifest.objects import LoadBalancerIngress, Node, Service
 
 _METALLB_IPS = ("metallb.io/loadBalancerIPs", "metallb.universe.tf/loadBalancerIPs")
@@ -23,7 +23,8 @@ def published(core: Core, service: Service) -> LoadBalancerIngress:
     profile = choose(service, core.surroundings)
     if profile.publishes == "hostname":
         return LoadBalancerIngress(hostname=published_name(core, service, profile))
-    return LoadBalancerIngress(ip=_address(core, service, profile.provider), ip_mode=profile.ip_mode)
+    own = service.cluster_ip if profile.name == MINIKUBE.name else ""
+    return LoadBalancerIngress(ip=own or _address(core, service, profile.provider), ip_mode=profile.ip_mode)
 
 
 def _address(core: Core, service: Service, provider: str) -> str:

@@ -20,6 +20,7 @@ from kflab.control.lbprofiles import (
     ONE_NODE,
     POD,
     PROXY_HEALTHZ,
+    ROUTE,
     SPEAKER,
     Check,
     LbProfile,
@@ -57,7 +58,7 @@ def health_check(service: Service, profile: LbProfile = DEFAULT) -> HealthCheck:
         return HealthCheck(service.health_check_node_port, check)
     if check.how == PROXY_HEALTHZ:
         return HealthCheck(10256, check)
-    if check.how == SPEAKER or profile.destination == POD:
+    if check.how in (SPEAKER, ROUTE) or profile.destination == POD:
         return HealthCheck(0, check)
     return HealthCheck(next((port.node_port for port in service.ports if port.node_port), 0), check)
 
@@ -85,6 +86,8 @@ def answers_health_check(
         reaches: Whether a TCP connect to this NodePort of the node succeeds; asked where the check is one.
     """
     asked = health_check(service, profile)
+    if asked.check.how == ROUTE:
+        return True
     if asked.check.how == CONNECT:
         return bool(reaches is not None and asked.port and reaches(asked.port))
     if rules is None or not proxy_running:

@@ -1,6 +1,6 @@
 """Words of a request's hops: short chain paths, times, who wrote a rule."""
 
-from kflab.control.lbprofiles import LB_ADDRESS
+from kflab.control.lbprofiles import LB_ADDRESS, ROUTE
 from kflab.dataplane import iptables_names as names
 from kflab.dataplane.lb import shares
 from kflab.dataplane.packets import Verdict
@@ -53,7 +53,9 @@ def balancing_words(known: LbInForce, address: str, source: str = "") -> str:
     profile, targets = known.profile, known.targets
     n_healthy = sum(target.healthy for target in targets)
     state = f"{n_healthy} healthy target{'s' if n_healthy != 1 else ''} of {len(targets)}"
-    if profile.follows_api:
+    if profile.cluster_check.how == ROUTE:
+        state = "a route on the client's machine leads to it, alive or not"
+    elif profile.follows_api:
         state = f"{n_healthy} of {len(targets)} nodes may announce {address}"
     elif not n_healthy:
         how = "fails open, all get traffic" if profile.fails_open else "fails closed, nobody gets traffic"

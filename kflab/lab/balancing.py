@@ -12,6 +12,7 @@ _WHY = {
     lbprofiles.PROXY_HEALTHZ: "its health check fails: kube-proxy does not answer on :10256",
     lbprofiles.CONNECT: "its health check fails",
     lbprofiles.SPEAKER: "it does not announce the address",
+    lbprofiles.ROUTE: "no route leads there",
 }
 """Why a target gets nothing, by what its check asks."""
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from kflab.cluster.store import Store
-from kflab.control.lbprofiles import HEALTH_NODE_PORT, PROXY_HEALTHZ, SPEAKER
+from kflab.control.lbprofiles import HEALTH_NODE_PORT, PROXY_HEALTHZ, ROUTE, SPEAKER
 from kflab.control.observers import NO_RULES
 from kflab.lab.rulebook import RuleBook
 from kflab.manifest.objects import Key, Pod, Probe, Service
@@ -48,7 +48,7 @@ class LabSignals:
         """
         assert self.plane is not None
         observer = self.plane.observers.get(f"kube-proxy/{node}")
-        if how == SPEAKER:
+        if how in (SPEAKER, ROUTE):
             return self._store.get(Key("Node", "", node)) is not None
         known = observer.at(t_ns) if observer else None
         obj = self._store.get(service)

@@ -132,6 +132,7 @@ def balanced(load_balancer_class: str = "", **annotations: str) -> Service:
         (balanced(), Surroundings("kind", frozenset({"gce"})), "kind"),
         (balanced(), Surroundings(provider_ids=frozenset({"kind"}), metallb=("L2Advertisement",)), "metallb-l2"),
         (balanced(), Surroundings("metallb-bgp"), "metallb-bgp"),
+        (balanced(), Surroundings(provider_ids=frozenset({"minikube"})), "minikube"),
         (balanced(), Surroundings("metallb-bgp", metallb=("L2Advertisement",)), "metallb-l2"),
         (balanced(), Surroundings("metallb-l2", metallb=("IPAddressPool", "BGPAdvertisement")), "metallb-bgp"),
     ],

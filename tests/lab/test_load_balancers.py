@@ -190,6 +190,26 @@ def test_ip_targets_keep_the_client_where_the_annotation_says_so() -> None:
     assert arrived(first_request(lab_of("aws-nlb-ip", annotations=kept), 0)) == CLIENT
 
 
+@pytest.mark.parametrize("policy", ["Cluster", "Local"])
+def test_minikubes_tunnel_dials_the_cluster_ip_through_one_node_whatever_the_policy(policy: str) -> None:
+    nodes = THREE.replace("{name: n2, labels: {", "{name: n2, labels: {minikube.k8s.io/name: mk, ").replace(
+        "{name: n1, labels: {", "{name: n1, labels: {minikube.k8s.io/primary: 'false', "
+    )
+    lab = lab_of("", policy, nodes=nodes)
+    service = lab.store.get(WEB)
+    assert isinstance(service, Service)
+    assert service.load_balancer[0].ip == service.cluster_ip
+    rows = finished(lab, 2)
+    assert {lab.wiring.places[place] for part in rows for place in part.node.tolist()} == {"n2"}
+    trace = opened(lab, rows)[0]
+    balancer, entry = steps(trace)
+    assert "minikube tunnel, chosen by the Nodes' label minikube.k8s.io/name" in balancer.why
+    assert entry is not None
+    assert "cluster IP" in entry.rules[0]
+    pods = {item.address.rpartition(":")[0].rpartition(".")[0] for item in entry.alternatives}
+    assert len(pods) == 2  # pods of two nodes: Local keeps none of them out
+
+
 # --- shares -----------------------------------------------------------------------------------------------------
 
 
