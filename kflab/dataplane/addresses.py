@@ -5,6 +5,7 @@ decimal and are not written back.
 """
 
 import ipaddress
+import socket
 from functools import lru_cache
 from typing import Final
 
@@ -19,6 +20,14 @@ def _strip_zeros(text: str) -> str:
     return ".".join(octet.lstrip("0") or "0" if octet.isdigit() else octet for octet in text.split("."))
 
 
+def _packed_ipv4(text: str) -> bytes | None:
+    """The four bytes of a plain dotted address, None for anything else: nearly every address there is, in C."""
+    try:
+        return socket.inet_pton(socket.AF_INET, text)
+    except (OSError, ValueError):
+        return None
+
+
 @lru_cache(maxsize=262_144)
 def address_number(text: str) -> tuple[int, int] | None:
     """Read an address.
@@ -27,6 +36,9 @@ def address_number(text: str) -> tuple[int, int] | None:
         (4 or 6, the address as an integer), or None where the text is no address. An IPv4-mapped IPv6 address is
         IPv4, as Go's net.IP treats it.
     """
+    packed = _packed_ipv4(text)
+    if packed is not None:
+        return 4, int.from_bytes(packed, "big")
     try:
         address = ipaddress.ip_address(_strip_zeros(text.strip()))
     except ValueError:
@@ -39,6 +51,9 @@ def address_number(text: str) -> tuple[int, int] | None:
 @lru_cache(maxsize=262_144)
 def canonical(text: str) -> str:
     """The address as Go's net.IP.String writes it; "" where the text is no address."""
+    packed = _packed_ipv4(text)
+    if packed is not None:
+        return socket.inet_ntop(socket.AF_INET, packed)
     number = address_number(text)
     if number is None:
         return ""
@@ -75,9 +90,16 @@ def network(cidr: str) -> tuple[int, int, int] | None:
     return version, value & mask, mask
 
 
-@lru_cache(maxsize=65_536)
 def canonical_cidr(cidr: str) -> str:
     """The CIDR as Go's net.IPNet.String writes it (host bits cleared); "" where the text is none."""
+    if "/" in cidr:
+        return _canonical_network(cidr)
+    address = canonical(cidr)
+    return f"{address}/{128 if ':' in address else 32}" if address else ""
+
+
+@lru_cache(maxsize=65_536)
+def _canonical_network(cidr: str) -> str:
     parts = network(cidr)
     if parts is None:
         return ""

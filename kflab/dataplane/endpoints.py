@@ -7,6 +7,7 @@ local, terminating fallback; KEP-1669, KEP-2433, KEP-3015).
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from kflab.dataplane.addresses import canonical, family_of
 from kflab.dataplane.packets import join_host_port
@@ -15,8 +16,7 @@ from kflab.manifest.objects import EndpointSlice, Key
 SAME_NODE_GATE = "PreferSameTrafficDistribution"
 
 
-@dataclass(frozen=True, slots=True)
-class ProxyEndpoint:
+class ProxyEndpoint(NamedTuple):
     """One endpoint as kube-proxy holds it. `text` is ip:port, the sort key."""
 
     text: str

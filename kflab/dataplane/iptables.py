@@ -4,7 +4,7 @@ A `RuleSet` holds no rules: it derives the ones asked for from the shared `Servi
 so thousands of nodes cost little. `tables()` writes them all, `rules_for` only those a packet can meet.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from kflab.dataplane.addresses import IPV4
 from kflab.dataplane.endpoints import ProxyEndpoint
 from kflab.dataplane.iptables_fixed import BUILT_IN, fixed_chains, nodeport_jumps
 from kflab.dataplane.iptables_port import PortOnNode
+from kflab.dataplane.iptables_text import SHARED, IptablesText, shared_rules
 from kflab.dataplane.node_facts import NodeFacts
 from kflab.dataplane.packets import Packet
 from kflab.dataplane.proxy_config import LARGE_CLUSTER_ENDPOINTS, ProxyConfig
@@ -22,18 +23,6 @@ from kflab.dataplane.service_table import ServiceTable
 from kflab.manifest.objects import Key
 
 __all__ = ["PortRules", "RuleSet", "RuleSource", "ServiceRules", "ServiceTable", "compile_service"]
-
-_SHARED = {
-    "filter": (
-        names.NODEPORTS,
-        names.SERVICES,
-        names.EXTERNAL_SERVICES,
-        names.FORWARD,
-        names.PROXY_FIREWALL,
-    ),
-    "nat": (names.NODEPORTS, names.SERVICES, names.MARK_MASQ, names.POSTROUTING),
-}
-"""Chains kube-proxy always declares, in normal order."""
 
 _BUILT_IN = {(table, chain.name): chain for table, chains in BUILT_IN.items() for chain in chains}
 
@@ -124,7 +113,7 @@ class RuleSet:
         built_in = _BUILT_IN.get((table, name))
         if built_in is not None:
             return built_in
-        if name in _SHARED.get(table, ()):
+        if name in SHARED.get(table, ()):
             return Chain(name, self._shared_rules(table, name, packet))
         if table == "nat" and names.prefix_of(name):
             for on_node in self.deciding(packet):
@@ -178,9 +167,10 @@ class RuleSet:
         """
         # KUBE-FIREWALL exists always (its jumps are ensured), but is only written to where it has a rule.
         chains = {key: chain for key, chain in self._fixed.items() if chain.rules or key[1] != names.FIREWALL}
-        shared = _no_rules()
+        shared: dict[tuple[str, str], list[Rule]] = {(table, name): [] for table in SHARED for name in SHARED[table]}
         for port in self._every_port():
-            _share(port, shared)
+            for table, name, rules in shared_rules(port):
+                shared[table, name].extend(rules)
             chains.update((("nat", chain.name), chain) for chain in port.own_chains())
         shared["nat", names.SERVICES].extend(self._nodeport_jumps)
         chains.update((key, Chain(key[1], tuple(rules))) for key, rules in shared.items() if key not in chains)
@@ -200,29 +190,19 @@ class RuleSet:
 
         The same text as `save_text(full_tables())`, without holding all rules at once.
         """
-        family = self.family
-        blocks: dict[str, dict[str, str]] = {table: {names.CANARY: ""} for table in ("mangle", "filter", "nat")}
-        shared = _no_rules()
+        return "".join(self.written().blocks())
+
+    def written(self) -> IptablesText:
+        """The text in pieces, which can be followed to the rules of the next revision (`written.Written`)."""
+        text = IptablesText(self._fixed, self._nodeport_jumps, self.family)
         for port in self._every_port():
-            _share(port, shared)
-            for chain in port.own_chains():
-                blocks["nat"][chain.name] = _lines(chain.name, chain.rules, family)
-        shared["nat", names.SERVICES].extend(self._nodeport_jumps)
-        for (table, name), rules in shared.items():
-            blocks[table].setdefault(name, _lines(name, rules, family))
-        for (table, name), chain in self._fixed.items():
-            blocks[table][name] = _lines(name, chain.rules, family)
-        parts = []
-        for table, own in blocks.items():
-            built_in = BUILT_IN[table]
-            ordered = sorted(own)
-            parts.append(f"*{table}\n")
-            parts.extend(f":{chain.name} {chain.policy} [0:0]\n" for chain in built_in)
-            parts.extend(f":{name} - [0:0]\n" for name in ordered)
-            parts.extend(_lines(chain.name, chain.rules, family) for chain in built_in)
-            parts.extend(own[name] for name in ordered)
-            parts.append("COMMIT\n")
-        return "".join(parts)
+            text.put(port)
+        return text
+
+    @property
+    def written_for(self) -> tuple[object, ...]:
+        """All that the text depends on besides the Services."""
+        return self.facts, self.config, self.family, self.large
 
     def full_tables(self) -> Tables:
         """`tables()` together with the built-in chains, their jumps, and the canary chains kube-proxy watches.
@@ -239,24 +219,6 @@ class RuleSet:
             chains.update((chain.name, chain) for chain in own.get(table, ()))
             full[table] = (*BUILT_IN[table], *(chains[name] for name in sorted(chains)))
         return full
-
-
-def _no_rules() -> dict[tuple[str, str], list[Rule]]:
-    return {(table, name): [] for table, all_names in _SHARED.items() for name in all_names}
-
-
-def _share(port: PortOnNode, shared: dict[tuple[str, str], list[Rule]]) -> None:
-    """Add what one Service port writes to the chains that all share."""
-    shared["nat", names.SERVICES].extend(port.nat_services)
-    shared["nat", names.NODEPORTS].extend(port.nat_nodeports)
-    shared["filter", names.SERVICES].extend(port.filter_services)
-    shared["filter", names.EXTERNAL_SERVICES].extend(port.filter_external)
-    shared["filter", names.PROXY_FIREWALL].extend(port.filter_firewall)
-    shared["filter", names.NODEPORTS].extend(port.filter_nodeports)
-
-
-def _lines(chain: str, rules: Iterable[Rule], family: str) -> str:
-    return "".join([f"{rule.saved(chain, family)}\n" for rule in rules])
 
 
 def _normal_order(key: tuple[str, str]) -> tuple[int, str]:

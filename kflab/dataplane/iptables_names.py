@@ -4,9 +4,10 @@ Source: k/k pkg/proxy/iptables/proxier.go, portProtoHash and servicePortEndpoint
 port name, the protocol in lower case and, for endpoints, ip:port, without separators; base32; 16 characters.
 """
 
-import base64
 import hashlib
 from typing import Final
+
+from kflab.dataplane.base32 import base32_80
 
 SERVICES: Final = "KUBE-SERVICES"
 EXTERNAL_SERVICES: Final = "KUBE-EXTERNAL-SERVICES"
@@ -34,7 +35,7 @@ def chain_hash(service_port: str, protocol: str, endpoint: str = "") -> str:
         endpoint: ip:port for an endpoint's chain.
     """
     digest = hashlib.sha256(f"{service_port}{protocol.lower()}{endpoint}".encode()).digest()
-    return base64.b32encode(digest[:10]).decode("ascii")
+    return base32_80(digest)
 
 
 def prefix_of(chain: str) -> str:

@@ -303,6 +303,12 @@ class PortOnNode:
             for endpoint in self.reachable:
                 yield self.sep_chain(endpoint)
 
+    def own_chain_names(self) -> Iterator[str]:
+        """Names of `own_chains`, without making them."""
+        yield from self.chain_names
+        if self.has_endpoints:
+            yield from (self.port.sep_of[endpoint] for endpoint in self.reachable)
+
     def chain(self, name: str) -> Chain | None:
         """One of its nat chains by name; None where the node has no such chain."""
         prefix = names.prefix_of(name)

@@ -4,12 +4,12 @@ As in the other modes a rule set holds no rules: it derives what a packet can me
 the node's own facts. `IpvsScan` reads everything from end to end.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Protocol
 
 from kflab.dataplane import ipvs_sets as sets
-from kflab.dataplane.addresses import IPV4, address_number, contains, family_of, is_loopback
+from kflab.dataplane.addresses import IPV4, contains, family_of, is_loopback
 from kflab.dataplane.endpoints import ProxyEndpoint
 from kflab.dataplane.iptables import save_text
 from kflab.dataplane.iptables_port import PortOnNode
@@ -17,6 +17,7 @@ from kflab.dataplane.ipvs_fixed import BUILT_IN, NoAccess, chains
 from kflab.dataplane.ipvs_port import IpvsPort, VirtualServer
 from kflab.dataplane.ipvs_schedulers import CHOOSER, DEFAULT
 from kflab.dataplane.ipvs_sets import Entry, IpSet
+from kflab.dataplane.ipvs_text import IpvsText
 from kflab.dataplane.node_facts import NodeFacts
 from kflab.dataplane.packets import Packet
 from kflab.dataplane.proxy_config import ProxyConfig
@@ -234,8 +235,10 @@ class IpvsRuleSet:
 
     def full_tables(self) -> Tables:
         """The iptables rules, built-in chains and their jumps included."""
-        filled = {item.kind.name for item in self.ip_sets() if item.entries}
-        closed = tuple(dict.fromkeys(_no_access(self._every_port())))
+        filled = frozenset(item.kind.name for item in self.ip_sets() if item.entries)
+        return self._tables(filled, tuple(dict.fromkeys(_no_access(self._every_port()))))
+
+    def _tables(self, filled: frozenset[str], closed: tuple[NoAccess, ...]) -> Tables:
         own = chains(self.config, self._pods, self.family, lambda name: name in filled, closed)
         return {
             table: (*BUILT_IN[table], *(own[key] for key in sorted(own) if key[0] == table))
@@ -244,36 +247,41 @@ class IpvsRuleSet:
 
     def ipvsadm_text(self) -> str:
         """The virtual servers as `ipvsadm -Sn` prints them."""
-        lines = []
-        for server in self.virtual_servers():
-            lines.append(server.saved())
-            ordered = sorted(server.servers, key=lambda real: (address_number(real.address) or (0, 0), real.port))
-            lines.extend(server.saved_server(real) for real in ordered)
-        return "".join(f"{line}\n" for line in lines)
+        return "".join(self.written().ipvsadm())
 
     def ipset_text(self) -> str:
         """The ipsets as `ipset save` prints them."""
-        return "".join(f"{line}\n" for item in self.ip_sets() for line in item.saved(self.family))
+        return "".join(self.written().ipset())
 
     def iptables_text(self) -> str:
         """The iptables rules as `iptables-save` prints them; they load where the ipsets exist."""
-        return save_text(self.full_tables(), self.family)
+        return self.written().iptables()
 
     def save_text(self) -> str:
         """All three, each under a line with the command that prints it."""
-        six = "" if self.family == IPV4 else "6"
-        return (
-            f"# ipvsadm -Sn\n{self.ipvsadm_text()}"
-            f"# ipset save\n{self.ipset_text()}"
-            f"# ip{six}tables-save\n{self.iptables_text()}"
+        return "".join(self.written().blocks())
+
+    def written(self) -> IpvsText:
+        """The texts in pieces, which can be followed to the rules of the next revision (`written.Written`)."""
+        own = frozenset((*self.facts.ips, *self.facts.extra_ips))
+        text = IpvsText(
+            self.family,
+            lambda address: address not in own,
+            lambda filled, closed: save_text(self._tables(filled, closed), self.family),
         )
+        for port in self._every_port():
+            text.put(port)
+        return text
+
+    @property
+    def written_for(self) -> tuple[object, ...]:
+        """All that the text depends on besides the Services."""
+        return self.facts, self.config, self.family, self.scheduler, self.draining
 
 
-def _no_access(ports: Iterator[IpvsPort] | tuple[IpvsPort, ...]) -> Iterator[NoAccess]:
+def _no_access(ports: Iterable[IpvsPort]) -> Iterator[NoAccess]:
     for port in ports:
-        if port.port.source_ranges and not port.allows_node:
-            for ip in port.port.lb_ips:
-                yield ip, port.protocol, port.port.port
+        yield from port.no_access()
 
 
 class IpvsScan:

@@ -11,6 +11,7 @@ from functools import cached_property
 from kflab.dataplane import ipvs_sets as sets
 from kflab.dataplane.addresses import address_number
 from kflab.dataplane.iptables_port import PortOnNode
+from kflab.dataplane.ipvs_fixed import NoAccess
 from kflab.dataplane.ipvs_rules import PROTOCOL_NUMBERS
 from kflab.dataplane.ipvs_schedulers import RealServer
 from kflab.dataplane.ipvs_sets import Entry
@@ -129,6 +130,12 @@ class IpvsPort:
     def allows_node(self) -> bool:
         """Whether source ranges contain the node."""
         return ranges_hold(self.port.source_ranges, self.on_node.facts.primary_ip(self.on_node.family))
+
+    def no_access(self) -> Iterator[NoAccess]:
+        """Its load balancer addresses that the node itself must not call."""
+        if self.port.source_ranges and not self.allows_node:
+            for ip in self.port.lb_ips:
+                yield ip, self.protocol, self.port.port
 
     def entries(self) -> Iterator[tuple[str, Entry]]:
         """(set, entry) of every ipset that a Service port writes to; KUBE-IPVS-IPS is the rule set's own."""

@@ -271,10 +271,20 @@ class _Ipvs(_Case):
             return self._mark(port, False, True)
         expected = self._sent(port, True, False)
         if self.from_node or (self.from_pod and port.local_endpoints):
-            return Difference(Reason.LOCAL_FOR_ALL, expected)
+            same = expected == self._short_circuited(port)
+            return None if same else Difference(Reason.LOCAL_FOR_ALL, expected)
         if not port.local_endpoints and not self.from_pod:
             return Difference(Reason.LOCAL_FALLBACK, expected)
         return self._mark(port, True, False)
+
+    def _short_circuited(self, port: PortOnNode) -> Expected:
+        """What iptables mode does under Local policy with a call from a pod or the node: all endpoints (KUBE-EXT)."""
+        by_text = port.port.endpoints.by_text
+        addresses = [by_text[text].address for text in port.cluster_endpoints]
+        leaving = [address for address in addresses if self.from_node or not self.facts.is_local(address)]
+        marked = self.from_node and not self.from_pod
+        masquerade = bool(leaving) and (marked or self.packet.src in leaving)
+        return Expected(Verdict.DNAT, tuple(sorted(port.cluster_endpoints)), masquerade)
 
     def _internal(self, port: PortOnNode) -> Difference | None:
         marked = self.config.masquerade_all or self.from_outside_pods

@@ -22,8 +22,8 @@ from kflab.dataplane.nftables_rules import (
     NftMap,
     NftSet,
     NftTable,
-    table_text,
 )
+from kflab.dataplane.nftables_text import BY_NODE_PORT, NftText
 from kflab.dataplane.node_facts import NodeFacts
 from kflab.dataplane.packets import Packet
 from kflab.dataplane.proxy_config import ProxyConfig
@@ -34,8 +34,6 @@ from kflab.manifest.objects import Key as ObjectKey
 
 _CACHE_MAX = 4096
 """Service ports whose rules a rule set keeps once somebody asked for them."""
-
-_BY_NODE_PORT = frozenset({names.SERVICE_NODEPORTS, names.NO_ENDPOINT_NODEPORTS})
 
 
 class NftSource(Protocol):
@@ -150,13 +148,13 @@ class NftRuleSet:
 
     def decision(self, map_name: str, packet: Packet) -> Decision | None:
         """What a verdict map says of the packet's destination."""
-        key = key_of(packet, map_name not in _BY_NODE_PORT)
-        if map_name in _BY_NODE_PORT:
+        key = key_of(packet, map_name not in BY_NODE_PORT)
+        if map_name in BY_NODE_PORT:
             ports = self.services.at_node_port(packet.protocol, packet.dport)
         else:
             ports = self.services.at(packet.dst, packet.protocol, packet.dport)
         for port in ports:
-            for element in _elements(self.on_node(port), map_name):
+            for element in self.on_node(port).elements(map_name):
                 if element.key == key:
                     return element.decision
         return None
@@ -200,7 +198,7 @@ class NftRuleSet:
         affinity: list[NftSet] = []
         for port in self._every_port():
             for name in elements:
-                for element in _elements(port, name):
+                for element in port.elements(name):
                     elements[name].setdefault(element.key, element)
             affinity.extend(port.affinity_sets())
         found: list[NftSet | NftMap] = []
@@ -208,23 +206,31 @@ class NftRuleSet:
             if name == names.CLUSTER_IPS:
                 found.append(NftSet(name, comment, tuple(sorted(cluster_ips(self.services)))))
             elif name != names.NODEPORT_IPS:
-                found.append(NftMap(name, name not in _BY_NODE_PORT, comment, tuple(elements[name].values())))
+                found.append(NftMap(name, name not in BY_NODE_PORT, comment, tuple(elements[name].values())))
             elif self._serving_ips is not None:
                 found.append(NftSet(name, comment, self._serving_ips))
         return (*found, *affinity)
 
-    def _chains(self) -> Iterator[NftChain]:
-        yield from self._fixed.values()
-        for port in self._every_port():
-            yield from port.chains()
-
     def table(self) -> NftTable:
         """Everything kube-proxy writes in one full sync."""
-        return NftTable(names.TABLE, self.family, COMMENT, self._containers(), tuple(self._chains()))
+        own = (chain for port in self._every_port() for chain in port.chains())
+        return NftTable(names.TABLE, self.family, COMMENT, self._containers(), (*self._fixed.values(), *own))
 
     def save_text(self) -> str:
         """The table as `nft list ruleset` prints it (a map's elements in order of Services); `nft -f` loads it."""
-        return "".join(table_text(names.TABLE, self.family, COMMENT, self._containers(), self._chains()))
+        return "".join(self.written().blocks())
+
+    def written(self) -> NftText:
+        """The text in pieces, which can be followed to the rules of the next revision (`written.Written`)."""
+        text = NftText(self._fixed, self._serving_ips, self.family)
+        for port in self._every_port():
+            text.put(port)
+        return text
+
+    @property
+    def written_for(self) -> tuple[object, ...]:
+        """All that the text depends on besides the Services."""
+        return self.facts, self.config, self.family, self.service_cidrs
 
 
 class NftScan:
@@ -294,19 +300,3 @@ def key_of(packet: Packet, by_address: bool) -> Key:
 def _hooked(chains: tuple[NftChain, ...], hook: str) -> tuple[NftChain, ...]:
     found = [(chain.hook.priority, chain) for chain in chains if chain.hook is not None and chain.hook.hook == hook]
     return tuple(chain for _, chain in sorted(found, key=lambda item: item[0]))
-
-
-def _elements(port: NftPort, map_name: str) -> tuple[Element, ...]:
-    """What one Service port puts into a map."""
-    match map_name:
-        case names.SERVICE_IPS:
-            return port.service_ips
-        case names.SERVICE_NODEPORTS:
-            return port.service_nodeports
-        case names.NO_ENDPOINT_SERVICES:
-            return port.no_endpoint_services
-        case names.NO_ENDPOINT_NODEPORTS:
-            return port.no_endpoint_nodeports
-        case names.FIREWALL_IPS:
-            return port.firewall_ips
-    return ()

@@ -5,10 +5,11 @@ servicePortEndpointChainNameBase, hashAndTruncate: the first 8 characters of the
 the name itself; at most 240 characters, longer ones end in "...".
 """
 
-import base64
 import hashlib
 from functools import lru_cache
 from typing import Final
+
+from kflab.dataplane.base32 import base32_40
 
 TABLE: Final = "kube-proxy"
 
@@ -51,7 +52,7 @@ _BASE_MAX: Final = 256 - 16
 
 def _hashed(name: str) -> str:
     digest = hashlib.sha256(name.encode()).digest()
-    full = f"{base64.b32encode(digest[:5]).decode('ascii')}-{name}"
+    full = f"{base32_40(digest)}-{name}"
     return full if len(full) <= _BASE_MAX else f"{full[: _BASE_MAX - 3]}..."
 
 

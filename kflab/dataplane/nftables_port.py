@@ -133,6 +133,21 @@ class NftPort:
         to = Decision("goto", names.FIREWALL + self._base)
         return tuple(Element(self._at(ip), to) for ip in self.port.lb_ips)
 
+    def elements(self, map_name: str) -> tuple[Element, ...]:
+        """What it puts into a map."""
+        match map_name:
+            case names.SERVICE_IPS:
+                return self.service_ips
+            case names.SERVICE_NODEPORTS:
+                return self.service_nodeports
+            case names.NO_ENDPOINT_SERVICES:
+                return self.no_endpoint_services
+            case names.NO_ENDPOINT_NODEPORTS:
+                return self.no_endpoint_nodeports
+            case names.FIREWALL_IPS:
+                return self.firewall_ips
+        return ()
+
     # --- chains of its own ---------------------------------------------------------------------------------------
 
     @cached_property

@@ -13,11 +13,12 @@ from typing import Final, NamedTuple
 
 from kflab.dataplane.addresses import IPV4, address_number, network
 
-_INDENT: Final = ",\n\t\t\t     "
+INDENT: Final = ",\n\t\t\t     "
 """Between elements on different lines."""
 
 
-def _ip(family: str) -> str:
+def family_word(family: str) -> str:
+    """What nft calls a family: ip or ip6."""
     return "ip" if family == IPV4 else "ip6"
 
 
@@ -37,7 +38,7 @@ class Addr(NamedTuple):
     inverted: bool = False
 
     def listed(self, family: str) -> str:
-        return f"{_ip(family)} {self.of} {_is(self.inverted)}{_plain(self.value)}"
+        return f"{family_word(family)} {self.of} {_is(self.inverted)}{_plain(self.value)}"
 
 
 class AddrIn(NamedTuple):
@@ -51,7 +52,7 @@ class AddrIn(NamedTuple):
         if len(self.values) == 1:
             return Addr(self.of, self.values[0], self.inverted).listed(family)
         inside = ", ".join(_intervals(self.values))
-        return f"{_ip(family)} {self.of} {_is(self.inverted)}{{ {inside} }}"
+        return f"{family_word(family)} {self.of} {_is(self.inverted)}{{ {inside} }}"
 
 
 class AddrInSet(NamedTuple):
@@ -61,7 +62,7 @@ class AddrInSet(NamedTuple):
     set: str
 
     def listed(self, family: str) -> str:
-        return f"{_ip(family)} {self.of} @{self.set}"
+        return f"{family_word(family)} {self.of} @{self.set}"
 
 
 class PortIs(NamedTuple):
@@ -128,7 +129,7 @@ class Vmap(NamedTuple):
     by_address: bool
 
     def listed(self, family: str) -> str:
-        address = f"{_ip(family)} daddr . " if self.by_address else ""
+        address = f"{family_word(family)} daddr . " if self.by_address else ""
         return f"{address}meta l4proto . th dport vmap @{self.map}"
 
 
@@ -177,7 +178,7 @@ class Remember(NamedTuple):
     set: str
 
     def listed(self, family: str) -> str:
-        return f"update @{self.set} {{ {_ip(family)} saddr }}"
+        return f"update @{self.set} {{ {family_word(family)} saddr }}"
 
 
 Expression = Addr | AddrIn | AddrInSet | PortIs | ProtoIs | CtNew | FibLocal | Unmarked
@@ -275,7 +276,7 @@ class NftSet:
             per_line = 2 if family == IPV4 else 1
             ordered = sorted(self.elements, key=lambda ip: address_number(ip) or (0, 0))
             rows = [", ".join(ordered[i : i + per_line]) for i in range(0, len(ordered), per_line)]
-            body.append(f"elements = {{ {_INDENT.join(rows)} }}")
+            body.append(f"elements = {{ {INDENT.join(rows)} }}")
         return _container("set", self.name, body)
 
 
@@ -306,11 +307,19 @@ class NftMap:
 
     def listed(self, family: str) -> str:
         """As `nft list` prints it inside its table."""
+        if not self.elements:
+            return _container("map", self.name, self._body(family))
+        opening, closing = self.around(family)
+        return f"{opening}{INDENT.join(element.listed() for element in self.elements)}{closing}"
+
+    def around(self, family: str) -> tuple[str, str]:
+        """What stands before and after the elements, where there are any."""
+        body = "".join(f"\t\t{line}\n" for line in self._body(family))
+        return f"\tmap {self.name} {{\n{body}\t\telements = {{ ", " }\n\t}\n"
+
+    def _body(self, family: str) -> list[str]:
         address = f"{_address_type(family)} . " if self.by_address else ""
-        body = [f"type {address}inet_proto . inet_service : verdict", f'comment "{self.comment}"']
-        if self.elements:
-            body.append(f"elements = {{ {_INDENT.join(element.listed() for element in self.elements)} }}")
-        return _container("map", self.name, body)
+        return [f"type {address}inet_proto . inet_service : verdict", f'comment "{self.comment}"']
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,7 +341,7 @@ def table_text(
     name: str, family: str, comment: str, containers: Iterable[NftSet | NftMap], chains: Iterable[NftChain]
 ) -> Iterator[str]:
     """The pieces of a table's text, so that a large one need not be held as data."""
-    yield f'table {_ip(family)} {name} {{\n\tcomment "{comment}"\n'
+    yield f'table {family_word(family)} {name} {{\n\tcomment "{comment}"\n'
     first = True
     for item in chain(containers, chains):
         # After the table's comment nft leaves no empty line, between its blocks it leaves one.

@@ -152,7 +152,7 @@ class Statistic(NamedTuple):
 
     def saved(self, family: str) -> str:
         # The kernel keeps 31 bits (libxt_statistic.c: lround(0x80000000 * p), printed with %.11f).
-        return f"-m statistic --mode random --probability {_kept_probability(self.probability)}"
+        return f"-m statistic --mode random --probability {_kept_probability(*self.probability.as_integer_ratio())}"
 
 
 class RecentCheck(NamedTuple):
@@ -328,8 +328,10 @@ def probability_text(probability: Fraction) -> str:
 
 
 @lru_cache(maxsize=8192)
-def _kept_probability(probability: Fraction) -> str:
-    kept = math.floor(Fraction(probability_text(probability)) * (1 << 31) + Fraction(1, 2))
+def _kept_probability(numerator: int, denominator: int) -> str:
+    """By its two numbers: a Fraction's own hash is the slowest part of printing a rule."""
+    written = Fraction(probability_text(Fraction(numerator, denominator)))
+    kept = math.floor(written * (1 << 31) + Fraction(1, 2))
     return f"{kept / (1 << 31):.11f}"
 
 

@@ -40,6 +40,14 @@ class _Layered(Generic[K, V]):
             if changed is not None:
                 yield key, changed
 
+    def differing(self, other: "_Layered[K, V]") -> list[K]:
+        """Keys whose values are not the same object in both; few steps where one was made from the other."""
+        if self._base is other._base:
+            keys = dict.fromkeys((*self._over, *other._over))
+        else:
+            keys = dict.fromkeys((*self._base, *self._over, *other._base, *other._over))
+        return [key for key in keys if self.get(key) is not other.get(key)]
+
     def changed(self, changes: Mapping[K, V | None]) -> "_Layered[K, V]":
         over = {**self._over, **changes}
         if len(over) <= _OVERLAY_MAX:
@@ -96,6 +104,10 @@ class ServiceTable(Mapping[Key, ServiceRules]):
             raise KeyError(key)
         return rules
 
+    def __contains__(self, key: object) -> bool:
+        """Whether there is a Service of that key."""
+        return isinstance(key, Key) and self._services.get(key) is not None
+
     def __iter__(self) -> Iterator[Key]:
         """Keys in order of namespace and name, as rules are printed."""
         return iter(sorted(key for key, _ in self._services.items()))
@@ -114,6 +126,10 @@ class ServiceTable(Mapping[Key, ServiceRules]):
     def at_health_port(self, port: int) -> tuple[PortRules, ...]:
         """Service ports with this health check node port."""
         return self._by_health_port.get(port) or ()
+
+    def differing(self, other: "ServiceTable") -> list[Key]:
+        """Keys of Services that are not the same compiled value in both, removed and new ones among them."""
+        return sorted(self._services.differing(other._services))
 
     def with_changes(self, changes: Mapping[Key, ServiceRules | None]) -> "ServiceTable":
         """The next revision's table.

@@ -61,10 +61,11 @@ class NodeRules:
         if self._store.get(Key("Node", "", node)) is None:
             names = ", ".join(key.name for key in self._store.keys("Node")[:8])
             raise KflabError(f"no node named {node!r}; there are {names}")
-        known = self.at(node, t_ns)
-        if known is None:
-            return self._book.rule_set(node, 0).save_text()
-        if known.removed:
+        known, observer = self.at(node, t_ns), self._observer(node)
+        if known is not None and known.removed:
             at = f"{known.written_ns / 1e9:.3f} s"
             return f"# no rules: kube-proxy started at {at}, removed those of the mode before and has not synced yet\n"
-        return known.rules.save_text()
+        version = observer.at(t_ns) if observer else None
+        if observer is None or version is None:
+            return "".join(self._book.text(node, 0))
+        return "".join(self._book.text(node, version[1], observer.config_at(t_ns)))

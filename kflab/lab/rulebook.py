@@ -17,6 +17,7 @@ from kflab.dataplane.proxy_config import ProxyConfig
 from kflab.dataplane.service_ports import ServiceRules
 from kflab.dataplane.walk import FanOut
 from kflab.dataplane.world import node_facts
+from kflab.dataplane.written import Written
 from kflab.manifest.objects import EndpointSlice, Key, KubeProxyConfiguration, Node, Service
 
 KEPT_SETS = 256
@@ -48,6 +49,7 @@ class RuleBook:
         self._nothing = ServiceTable((), family)
         self._fans = FanCache()
         self._nodes: dict[str, tuple[Node, NodeFacts]] = {}
+        self._written = Written()
 
     def table(self, revision: int) -> ServiceTable:
         """All compiled Services as of a store revision."""
@@ -114,6 +116,10 @@ class RuleBook:
             self._sets[key] = found
         return found
 
+    def text(self, node: str, revision: int, config: int = 0) -> list[str]:
+        """A node's whole rules as the mode's tool prints them, in pieces (see `Written`)."""
+        return self._written.blocks(self.rule_set(node, revision, config))
+
     def _facts(self, node: str, revision: int) -> NodeFacts:
         """A node's facts as of a store revision: made once for each state of the Node."""
         key = Key("Node", "", node)
@@ -143,6 +149,7 @@ class RuleBook:
         self._tables.clear()
         self._sets.clear()
         self._fans = FanCache()
+        self._written = Written()
 
     def forget_before(self, revision: int, keep: Iterable[int] = ()) -> None:
         """Drop tables older than a store revision that somebody may still act on.
