@@ -19,6 +19,7 @@ from kflab.errors import KflabError
 
 if TYPE_CHECKING:
     from kflab.bench.clusters import Cluster
+    from kflab.bench.rules import NodeRules
 
 COUNTS_RATIO = 2.0
 """Counts of 10⁹ requests may take this much longer than of 10⁶ and still be called independent of the number."""
@@ -72,7 +73,7 @@ def chosen(only: str) -> list[str]:
     for char in asked:
         if char not in LETTERS:
             raise KflabError(f"--only {only!r}: {char!r} is no workload; they are {', '.join(LETTERS)}")
-    return [letter for letter in "bcadefg" if not asked or letter in asked]
+    return [letter for letter in "bcadefgh" if not asked or letter in asked]
 
 
 def _tell(text: str) -> None:
@@ -260,6 +261,67 @@ def _screen(bench: Bench) -> None:
         )
 
 
+def _rules(bench: Bench) -> None:
+    from kflab.bench import rules
+    from kflab.dataplane.modes import MODES
+
+    bench.raw["h"] = {}
+    if bench.quick:
+        bench.notes.append(f"(h) --quick: {rules.QUICK_SERVICES:,} Services and {rules.QUICK_NODES:,} nodes only")
+    for mode in MODES:
+        one = rules.run(mode, quick=bench.quick)
+        bench.raw["h"][mode] = asdict(one)
+        _one_mode(bench, one)
+    conformed = rules.conform()
+    if conformed is None:
+        bench.notes.append(f"(h) no vector files in {rules.VECTORS}: `kflab conform` was not measured")
+        return
+    bench.raw["h"]["conform"] = asdict(conformed)
+    left_out = f"; {conformed.left_out} files of kinds that it does not run" if conformed.left_out else ""
+    bench.add(
+        "h", "conform", conformed.seconds, "s",
+        f"{conformed.files} vector files in each of {len(MODES)} modes, {conformed.failed} runs failed{left_out}",
+        target="< 20 s", reached=conformed.seconds < 20,
+    )  # fmt: skip
+
+
+def _one_mode(bench: Bench, one: "NodeRules") -> None:
+    def add(
+        name: str, value: float, unit: str, means: str, target: str = "", reached: bool = False, beside: str = ""
+    ) -> None:
+        # A quick run has a tenth of the Services: it cannot say.
+        judged = reached if target and not bench.quick else None
+        bench.add("h", f"{one.mode}: {name}", value, unit, means, beside=beside, target=target, reached=judged)
+
+    whole_s = one.compile_s + one.write_s
+    add(
+        "compile and write", whole_s, "s",
+        f"{one.services:,} Services and {one.endpoints:,} endpoints: {one.lines:,} lines, {one.text_mb:.1f} MB",
+        "< 5 s", whole_s < 5, f"compile {one.compile_s:.2f} s, write {one.write_s:.2f} s",
+    )  # fmt: skip
+    add(
+        "one pod changes", one.change_p50_ms, "ms",
+        "from the EndpointSlice to the whole text of a node written anew, in pieces; median, judged by the worst",
+        "< 20 ms", one.change_max_ms < 20, f"worst {one.change_max_ms:.1f} ms",
+    )  # fmt: skip
+    add(
+        "per further node",
+        one.nodes_us,
+        "µs",
+        f"{one.nodes:,} nodes on shared Services: rule set made, a packet walked",
+    )
+    add(
+        "walk of one packet", one.walk_p50_ms, "ms", "median; judged by the 99th percentile", "< 1 ms",
+        one.walk_p99_ms < 1, f"p99 {one.walk_p99_ms:.2f} ms; with all alternatives {one.explained_p50_ms:.2f} ms, "
+        f"p99 {one.explained_p99_ms:.2f} ms",
+    )  # fmt: skip
+    add(
+        "naive walk", one.naive_p50_ms, "ms", "every rule of every chain read in turn: the same answers",
+        beside=f"{one.naive_p50_ms / max(one.walk_p50_ms, 1e-9):,.0f} × the walk",
+    )  # fmt: skip
+    add("peak memory", one.peak_mib, "MiB", "before the naive walker's lists, of a process of its own")
+
+
 WORKLOADS: dict[str, Callable[[Bench], None]] = {
     "a": _engine,
     "b": _floor,
@@ -268,4 +330,5 @@ WORKLOADS: dict[str, Callable[[Bench], None]] = {
     "e": _clusters,
     "f": _first_paint,
     "g": _screen,
+    "h": _rules,
 }

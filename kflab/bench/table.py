@@ -21,6 +21,7 @@ LETTERS = {
     "e": "generated clusters of 10 to 5,000 nodes: load, compile, one pod kill, memory",
     "f": "process start to first paint, beside a bare Textual app of three widgets",
     "g": "the screen through a pseudo-terminal: key to paint, a held lab, memory",
+    "h": "rules of one node among 10,000 Services × 10 endpoints and 5,000 nodes: write, change, walk; conform",
 }
 
 

@@ -22,7 +22,7 @@ from kflab.dataplane.node_facts import NodeFacts
 from kflab.dataplane.packets import Packet
 from kflab.dataplane.proxy_config import ProxyConfig
 from kflab.dataplane.rules import Chain, Tables
-from kflab.dataplane.service_addresses import cluster_ips, virtual_ips
+from kflab.dataplane.service_addresses import virtual_ips
 from kflab.dataplane.service_ports import PortRules, ServiceRules
 from kflab.dataplane.service_table import ServiceTable
 from kflab.errors import KflabError
@@ -145,10 +145,10 @@ class IpvsRuleSet:
 
     def bound(self, address: str) -> bool:
         """Whether kube-ipvs0 has the address: every ClusterIP, and other VIPs that no other interface has."""
-        if address in cluster_ips(self.services):
+        if self.services.has_cluster_ip(address):
             return True
         own = address in self.facts.ips or address in self.facts.extra_ips
-        return not own and address in virtual_ips(self.services)
+        return not own and self.services.has_other_ip(address)
 
     def is_local(self, address: str) -> bool:
         """Whether an address is of type LOCAL."""

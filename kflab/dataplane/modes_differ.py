@@ -17,7 +17,6 @@ from kflab.dataplane.modes import ModeRules
 from kflab.dataplane.nftables import NftRuleSet
 from kflab.dataplane.nftables_fixed import serving_ips
 from kflab.dataplane.packets import Packet, Verdict
-from kflab.dataplane.service_addresses import cluster_ips
 from kflab.dataplane.service_ports import ranges_hold
 
 
@@ -216,7 +215,7 @@ class _Nftables(_Case):
         found = self.unserved(served) or self.to_loopback() or self.ranges_first()
         if found is not None:
             return found
-        if not self.addressed and self.packet.dst in cluster_ips(self._rules.services):
+        if not self.addressed and self._rules.services.has_cluster_ip(self.packet.dst):
             return Difference(Reason.CLUSTER_IP_PORT, Expected(Verdict.REJECT))
         if self.here and self.health and self.packet.protocol == "TCP" and not self.addressed and not self.node_ports:
             return Difference(Reason.HEALTH_PORT, _NOTHING)

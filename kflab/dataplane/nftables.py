@@ -133,7 +133,7 @@ class NftRuleSet:
 
     def base_chains(self, hook: str) -> tuple[NftChain, ...]:
         """Base chains of a hook, by priority."""
-        return _hooked(BASE_CHAINS, hook)
+        return _OWN_HOOKS[hook]
 
     def chain(self, name: str, packet: Packet) -> NftChain | None:
         """A chain that the packet can come to."""
@@ -163,7 +163,7 @@ class NftRuleSet:
         """Whether set cluster-ips or nodeport-ips has an address."""
         if set_name == names.NODEPORT_IPS:
             return address in (self._serving_ips or ())
-        return set_name == names.CLUSTER_IPS and address in cluster_ips(self.services)
+        return set_name == names.CLUSTER_IPS and self.services.has_cluster_ip(address)
 
     def affinity_s(self, set_name: str, packet: Packet) -> int | None:
         """Timeout of an affinity set."""
@@ -300,3 +300,6 @@ def key_of(packet: Packet, by_address: bool) -> Key:
 def _hooked(chains: tuple[NftChain, ...], hook: str) -> tuple[NftChain, ...]:
     found = [(chain.hook.priority, chain) for chain in chains if chain.hook is not None and chain.hook.hook == hook]
     return tuple(chain for _, chain in sorted(found, key=lambda item: item[0]))
+
+
+_OWN_HOOKS = {hook: _hooked(BASE_CHAINS, hook) for hook in ("prerouting", "input", "forward", "output", "postrouting")}
