@@ -84,6 +84,8 @@ class Hop:
     """Who wrote the deciding rule or route, from which revision, and when, in words."""
     why: str = ""
     """Plain-word reason, one line."""
+    seen: str = ""
+    """Who the receiver thinks is calling, in words: "pod m4dd8 sees 10.0.1.51, node-b, not …"; "" for a remark."""
     touches: tuple[Key, ...] = ()
     """Objects whose rows this hop belongs to (Node, Pod, Service, Ingress…)."""
     try_number: int = 1

@@ -26,6 +26,7 @@ from kflab.dataplane.request_record import (
     Request,
     TryRecord,
 )
+from kflab.dataplane.request_seen import with_seen
 from kflab.dataplane.request_words import fate_words, seconds, short_pod
 from kflab.dataplane.world import LISTENS, REFUSES, ConfigInForce, World
 from kflab.errors import KflabError
@@ -134,7 +135,7 @@ class _Walker:
             latency_ns=latency,
             status=record.status if record and record.status else self.status,
             tries=len(record.tries) if record else self.tries,
-            hops=tuple(self.hops),
+            hops=with_seen(self.world, request, self.hops),
             back=way_back(self.connections) if answered else (),
             parts=_parts(record, latency),
             not_modelled=NOT_MODELLED if self.target.scheme == "https" else NOT_MODELLED[1:],

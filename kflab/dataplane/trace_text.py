@@ -97,6 +97,8 @@ def _reasons(hop: Hop) -> list[str]:
     others = _alternatives(hop.alternatives)
     if others:
         lines.append(f"     also possible: {others}")
+    if hop.seen:
+        lines.append(f"     who calls: {hop.seen}")
     if hop.writer:
         lines.append(f"     written by: {hop.writer}")
     lines.extend(f"     {rule}" for rule in hop.rules)
@@ -165,6 +167,7 @@ def _hop(hop: Hop) -> dict[str, Any]:
         "rules": list(hop.rules),
         "writer": hop.writer,
         "why": hop.why,
+        "seen": hop.seen,
         "touches": [_key(key) for key in hop.touches],
         "outcome": hop.outcome,
     }

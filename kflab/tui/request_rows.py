@@ -310,6 +310,7 @@ def _detail_rows(hop: Hop, columns: _Columns, glyphs: Glyphs) -> list[Row]:
     lines: list[tuple[str, str, str]] = []
     chosen_by = ", ".join(word for word in (hop.mover, hop.chooser) if word)
     lines.append(("moved by", chosen_by, "text"))
+    lines.append(("who calls", _words(hop.seen, glyphs), "text"))
     for each in hop.alternatives:
         name = f"  {each.target}" if each.target else ""
         note = f"  {each.note}" if each.note else ""
