@@ -128,14 +128,20 @@ class Curl:
     max_time_ns: int | None = None
 
 
+TOOLS = ("iptables-save", "nft list ruleset", "ipvsadm -Sn", "ipset save")
+"""What prints rules: iptables mode has the first, nftables mode the second, IPVS mode the others and the first."""
+
+
 @dataclass(frozen=True, slots=True)
 class IptablesSave:
-    """`iptables-save`, run on a node."""
+    """`iptables-save`, `nft list ruleset`, `ipvsadm -Sn` or `ipset save`, run on a node."""
 
     node: str = ""
     """"" means the environment's node."""
     table: str = ""
     """-t: one table only."""
+    tool: str = "iptables-save"
+    """As it is typed: one of `TOOLS`."""
 
 
 @dataclass(frozen=True, slots=True)

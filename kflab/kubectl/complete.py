@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 from kflab.cluster.store import Store
+from kflab.kubectl.commands import TOOLS
 from kflab.kubectl.kinds import find, names
 from kflab.kubectl.parse import COMMANDS
 from kflab.kubectl.parse_filters import FILTERS
@@ -20,6 +21,9 @@ _OPTIONS = {
     "port-forward": ("-n",),
     "curl": ("--from", "-v", "-i", "-H", "-X"),
     "iptables-save": ("--node", "-t"),
+    "nft": ("--node",),
+    "ipvsadm": ("-Sn", "--node"),
+    "ipset": ("--node",),
 }
 
 
@@ -77,6 +81,8 @@ def _candidates(words: list[str], typing: str, store: Store, namespace: str) -> 
     if verb == "scale":
         workloads = [obj for kind in ("Deployment", "StatefulSet") for obj in store.of_kind(kind, namespace)]
         return [f"{obj.kind.lower()}/{obj.meta.name}" for obj in workloads] if not plain else ("--replicas=",)
+    if verb in ("nft", "ipvsadm", "ipset"):
+        return () if given else [tool.partition(" ")[2] for tool in TOOLS if tool.startswith(f"{verb} ")]
     if verb == "rollout":
         return (
             [f"deployment/{obj.meta.name}" for obj in store.of_kind("Deployment", namespace)] if plain else ("status",)

@@ -29,7 +29,7 @@ class Env(Protocol):
         ...
 
     def rules_text(self, node: str) -> str:
-        """The node's rules as iptables-save prints them."""
+        """The node's rules as its mode's own tool prints them; IPVS mode: each part below a line with its tool."""
         ...
 
     def access_log(self, pod: Key) -> Sequence[AccessRecord]:

@@ -34,8 +34,8 @@ from kflab.kubectl.outcome import Outcome
 from kflab.kubectl.parse import parse, parse_words
 from kflab.kubectl.run_forward import port_forward, reach, stop_forward
 from kflab.kubectl.run_logs import logs
+from kflab.kubectl.run_rules import rules_of
 from kflab.kubectl.run_writes import delete_pods, rollout_status, scale
-from kflab.manifest.objects import Key
 
 API_SERVER_DOWN = "The connection to the server localhost:6443 was refused - did you specify the right host or port?\n"
 
@@ -46,7 +46,7 @@ logs POD|deployment/NAME        [-n NS] [--tail N] [--since 5s]
 scale deployment/NAME --replicas=N      delete pod NAME [--force]      rollout status deployment/NAME
 port-forward pod/NAME 8080:8080         then: curl localhost:8080/path
 curl URL                        from the client; from a pod: --from NS/POD, or exec POD -- curl URL
-iptables-save                   [--node NODE] [-t nat]
+iptables-save                   [--node NODE] [-t nat]; in other modes: nft list ruleset, ipvsadm -Sn, ipset save
 … | grep [-Eivc] PATTERN | head -5 | wc -l
 """
 
@@ -122,7 +122,7 @@ def _dispatch(command: Command, store: Store, env: Env) -> Outcome:
         case Curl():
             return _curl(command, store, env)
         case IptablesSave():
-            return _iptables_save(command, store, env)
+            return rules_of(command, store, env)
         case Version():
             version = f"v{KUBERNETES_RELEASE}.0"
             return Outcome(f"Client Version: {version}\nServer Version: {version}\n")
@@ -166,33 +166,3 @@ def _curl(command: Curl, store: Store, env: Env) -> Outcome:
         answer = replace(answer, answered_by=via.pod)  # a forward reaches its one pod and nothing else
     shown = render(command, answer, env.now_ns)
     return Outcome(shown.out, notes + shown.err, shown.code, answer.trace_id)
-
-
-# --- a node's rules -------------------------------------------------------------------------------------------
-
-
-def _iptables_save(command: IptablesSave, store: Store, env: Env) -> Outcome:
-    nodes = sorted(key.name for key in store.keys("Node"))
-    name = command.node or (nodes[0] if nodes else "")
-    if store.get(Key("Node", "", name)) is None:
-        known = ", ".join(nodes[:5]) or "none"
-        raise KflabError(f"there is no node {printable(name)!r}; nodes: {known}")
-    text = env.rules_text(name)
-    if command.table:
-        text = _table(text, command.table)
-    note = "" if command.node or len(nodes) < 2 else f"# on {printable(name)}; another node's: --node NODE\n"
-    return Outcome(text, note)
-
-
-def _table(text: str, table: str) -> str:
-    """The lines of one table.
-
-    Raises:
-        KflabError: If there is no such table.
-    """
-    lines = text.splitlines()
-    if f"*{table}" not in lines:
-        raise KflabError(f"there is no table {printable(table)!r} here")
-    start = lines.index(f"*{table}")
-    end = next((i for i in range(start, len(lines)) if lines[i] == "COMMIT"), len(lines) - 1)
-    return "".join(line + "\n" for line in lines[start : end + 1])

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 
 from kflab.errors import KflabError
 from kflab.kubectl.commands import (
+    TOOLS,
     Command,
     DeletePods,
     Describe,
@@ -295,15 +296,42 @@ def _iptables_save(words: list[str]) -> Command:
     return IptablesSave(options.text("node"), options.text("table"))
 
 
+_FORMS = {"ipvsadm -Sn": (["-Sn"], ["-S", "-n"], ["--save", "-n"])}
+"""Other ways to write a tool's arguments."""
+
+
+def _tool(name: str) -> Callable[[list[str]], Command]:
+    """Reads `nft list ruleset`, `ipvsadm -Sn` or `ipset save`, with --node."""
+    usage = next(tool for tool in TOOLS if tool.startswith(f"{name} "))
+    forms = _FORMS.get(usage, (usage.split(" ")[1:],))
+
+    def read_tool(words: list[str]) -> Command:
+        node = ""
+        if "--node" in words[:-1]:
+            at = words.index("--node")
+            node = words[at + 1]
+            words = words[:at] + words[at + 2 :]
+        if words not in forms:
+            raise KflabError(f"of {name} only `{usage}` is here; another node's: --node NODE")
+        return IptablesSave(node, tool=usage)
+
+    return read_tool
+
+
 def _ssh(words: list[str]) -> Command:
     """`ssh NODE iptables-save` is how one looks at a node's rules in a real cluster."""
-    plain = [word for word in words if not word.startswith("-")]
-    node, command = (plain[0].rpartition("@")[2], plain[1:]) if plain else ("", [])
+    options = 0
+    while options < len(words) and words[options].startswith("-"):
+        options += 1
+    node, command = (words[options].rpartition("@")[2], words[options + 1 :]) if options < len(words) else ("", [])
     if command[:1] == ["sudo"]:
         command = command[1:]
-    if not node or command[:1] != ["iptables-save"]:
-        raise KflabError("over ssh, only `ssh NODE iptables-save` is here")
-    return IptablesSave(node)
+    tool = next((tool for tool in TOOLS if command and command[0] == tool.split(" ")[0]), "")
+    if not node or not tool:
+        raise KflabError(f"over ssh, only `ssh NODE` with {', '.join(TOOLS)} is here")
+    if tool == TOOLS[0]:
+        return IptablesSave(node)
+    return _COMMANDS[command[0]]([*command[1:], "--node", node])
 
 
 def _version(words: list[str]) -> Command:
@@ -330,13 +358,16 @@ _COMMANDS: dict[str, Callable[[list[str]], Command]] = {
     "help": _help,
     "curl": parse_curl,
     "iptables-save": _iptables_save,
+    "nft": _tool("nft"),
+    "ipvsadm": _tool("ipvsadm"),
+    "ipset": _tool("ipset"),
     "ssh": _ssh,
 }
 
 COMMANDS = tuple(sorted(set(_COMMANDS) - {"log"}))
 """Names for completion and help."""
 
-_NOT_KUBECTL = frozenset({"curl", "iptables-save", "ssh"})
+_NOT_KUBECTL = frozenset({"curl", "iptables-save", "nft", "ipvsadm", "ipset", "ssh"})
 
 _KNOWN_KUBECTL = {
     "apply": "edit the manifest and press ctrl+s, which applies it",

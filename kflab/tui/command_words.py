@@ -9,7 +9,7 @@ KUBECTL = (
     ("port-forward POD|svc/NAME PORT:PORT", "then curl reaches it"),
     ("curl URL", "one traced request, from the client or with --from from a pod"),
     ("scale deployment NAME --replicas=N", "rolls at once"),
-    ("iptables-save | grep TEXT", "rules of a node"),
+    ("iptables-save | grep TEXT", "rules of a node; in other modes nft list ruleset, ipvsadm -Sn, ipset save"),
 )
 """What the lab's command line takes besides the words of the screen, for the help."""
 

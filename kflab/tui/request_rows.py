@@ -74,6 +74,7 @@ def request_page(trace: RequestTrace, width: int, selected: int, glyphs: Glyphs)
         if hop.number:
             row_of_hop[hop.number] = len(rows)
             rows += _hop_rows(hop, _failed(trace.hops, index), columns, glyphs, hop.number == selected)
+            rows += _caller_rows(hop, columns, glyphs) if hop.number == selected else []
         else:
             rows += _remark_rows(hop, columns, glyphs)
     rows += _conntrack_rows(trace, columns, glyphs)
@@ -138,6 +139,13 @@ def _hop_rows(hop: Hop, failed: bool, columns: _Columns, glyphs: Glyphs, selecte
     return [row] + [
         Row(ground).put(NAME + 2, line, "dim") for line in wrap_words(why, columns.width - NAME - 3) if line
     ]
+
+
+def _caller_rows(hop: Hop, columns: _Columns, glyphs: Glyphs) -> list[Row]:
+    """Under the hop that the cursor is on: who its receiver thinks is calling."""
+    at = NAME + 2
+    lines = wrap_words(_words(hop.seen, glyphs), columns.width - at - 1) if hop.seen else []
+    return [Row("sel").put(at, line, "text") for line in lines]
 
 
 def one_line(why: str, room: int, glyphs: Glyphs) -> str:
@@ -310,7 +318,6 @@ def _detail_rows(hop: Hop, columns: _Columns, glyphs: Glyphs) -> list[Row]:
     lines: list[tuple[str, str, str]] = []
     chosen_by = ", ".join(word for word in (hop.mover, hop.chooser) if word)
     lines.append(("moved by", chosen_by, "text"))
-    lines.append(("who calls", _words(hop.seen, glyphs), "text"))
     for each in hop.alternatives:
         name = f"  {each.target}" if each.target else ""
         note = f"  {each.note}" if each.note else ""

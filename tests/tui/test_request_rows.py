@@ -85,3 +85,19 @@ def test_a_long_reason_is_one_line_until_its_hop_is_chosen() -> None:
     assert "TLS ends; host ✓ and /products ✓ …" in " ".join(text(118, hops=hops))
     assert "ClusterIP from the API" not in " ".join(text(118, hops=hops))
     assert "ClusterIP from the API" in " ".join(" ".join(text(118, 4, hops=hops)).split())
+
+
+def test_under_the_chosen_hop_stands_who_its_receiver_sees() -> None:
+    made = fakes.request()
+    words = (
+        "pod 4kq2x sees 10.0.1.51, node-b, not 203.0.113.45, the client: externalTrafficPolicy Cluster masquerades it"
+    )
+    hops = tuple(replace(hop, seen=words) if hop.number == 3 else hop for hop in made.hops)
+    trace = replace(made, hops=hops)
+    for width in (78, 120):
+        page = request_page(trace, width, 3, UNICODE)
+        text = " ".join(" ".join(row.text for row in page.rows).split())
+        assert words in text
+        assert "10.0.1.51, node-b" in "".join(row.text for row in page.rows[page.row_of_hop[3] :][:4])
+        other = request_page(trace, width, 2, UNICODE)
+        assert words not in " ".join(" ".join(row.text for row in other.rows).split())
