@@ -371,7 +371,7 @@ def _drift(args: argparse.Namespace) -> int:
 def _rules(args: argparse.Namespace) -> int:
     from kflab.lab.running import Lab
 
-    lab = Lab(_scenario(_sources(args), args).spec)
+    lab = Lab(_scenario(_sources(args), args).spec, traffic=False)
     text = lab.rules_text(args.node)
     mode = args.mode or lab.book.config.mode
     if mode != "iptables":

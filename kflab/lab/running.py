@@ -75,12 +75,13 @@ class Lab:
     Args:
         spec: Everything that decides the story.
         slab_ns: Longest slab; decides how fast the story is computed, never the story.
+        traffic: False: nobody calls anything, for questions about rules alone.
 
     Raises:
         KflabError: If the manifests cannot be loaded or a client's URL leads nowhere.
     """
 
-    def __init__(self, spec: LabSpec, slab_ns: int = SLAB_NS) -> None:
+    def __init__(self, spec: LabSpec, slab_ns: int = SLAB_NS, *, traffic: bool = True) -> None:
         self.spec = spec
         self.slab_ns = slab_ns
         self.tabs: tuple[Tab, ...] = spec.tabs
@@ -110,7 +111,7 @@ class Lab:
         self.controllers = Controllers(self.store)
         self.wiring = Wiring(self.plane, self.book, self.engine, self.controllers, self.draws, self.lb_address)
         self._entries = Entries(self.store, spec, self.controllers, self.client_pod)
-        for entry in self._entries.find():
+        for entry in self._entries.find() if traffic else ():
             self.wiring.add(entry)
         self.uncalled = self._entries.uncalled
         self.assumptions: tuple[tuple[str, str], ...] = (
