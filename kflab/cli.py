@@ -114,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     trace.add_argument("-X", "--method", default="GET")
     trace.add_argument("-o", "--output", default="text", choices=("text", "json"))
     trace.add_argument(
-        "--rules", default="", metavar="FILE|-", help="walk a real node's iptables-save instead of kflab's own rules"
+        "--rules", default="", metavar="FILE|-", help="walk a real node's iptables-save or nft [-j] list ruleset instead of kflab's own rules"
     )
     trace.add_argument("--node", default="", metavar="NAME|IP,…", help="with --rules: the node, or its own addresses")
     trace.add_argument("--in-interface", default="", metavar="IF", help="with --rules: where packets come in")

@@ -36,8 +36,6 @@ _NAME: Final = re.compile(r"[!-~]{1,256}")
 _POLICIES: Final = frozenset({"ACCEPT", "DROP", "-", "QUEUE", "RETURN"})
 
 _OTHER_FORMS: Final = (
-    ("{", "this looks like JSON: `nft -j list ruleset` is not read yet; give the output of iptables-save"),
-    ("table ", "this looks like `nft list ruleset`, which is not read yet; give the output of iptables-save"),
     ("-P ", "this looks like `iptables -S`, which shows one table only; give the output of iptables-save"),
     ("Chain ", "this looks like `iptables -L`, which leaves out matches; give the output of iptables-save"),
 )
@@ -67,6 +65,24 @@ class DumpRule(NamedTuple):
             if found is not None:
                 return found
         return None
+
+    @property
+    def position(self) -> Mapping[str, int]:
+        """Its line."""
+        return {"line": self.line}
+
+    @property
+    def refusal(self) -> str:
+        """What REJECT answers with, "" where the rule does not say."""
+        return next((option.value for option in self.arguments if option.name == "--reject-with"), "")
+
+    def place(self, file: str) -> str:
+        """file:line."""
+        return f"{file}:{self.line}"
+
+    def told(self, chain: str) -> str:
+        """As iptables-save prints it."""
+        return f"-A {chain} {self.text}".rstrip()
 
     @property
     def comment(self) -> str:
@@ -163,6 +179,11 @@ class Dump:
     tables: Mapping[str, Mapping[str, DumpChain]]
     remarks: tuple[str, ...] = ()
     """What the dump itself says is missing from it."""
+
+    @property
+    def tool(self) -> str:
+        """What printed it."""
+        return "ip6tables-save" if self.family == IPV6 else "iptables-save"
 
     def chain(self, table: str, name: str) -> DumpChain | None:
         """A chain; None where it does not exist."""

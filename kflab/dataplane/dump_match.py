@@ -79,6 +79,7 @@ class Meeting:
         "snat",
         "source",
         "src_local",
+        "unsure",
         "untracked",
     )
 
@@ -91,6 +92,8 @@ class Meeting:
         self.src_local = known.is_local(packet.src)
         self.dst_local = known.is_local(packet.dst)
         self.mark = self.connmark = 0
+        self.unsure: frozenset[str] = frozenset()
+        """mark, connmark: those that a rule has set to something unknown."""
         self.untracked = False
         self.rewritten = False
         self.snat = ""
@@ -121,7 +124,7 @@ class Meeting:
     @property
     def state(self) -> tuple[object, ...]:
         """Everything a rule may have changed."""
-        return self.packet, self.rewritten, self.mark, self.connmark, self.untracked, self.snat
+        return self.packet, self.rewritten, self.mark, self.connmark, self.unsure, self.untracked, self.snat
 
     def in_interface(self) -> str | None:
         """Name of the interface it came in by; "" none; None unknown."""
@@ -292,26 +295,28 @@ _ROUTE_TYPES: Final = frozenset({"LOCAL", "UNICAST", "BROADCAST", "MULTICAST"})
 def _address_type(option: Option, of_source: bool) -> Callable[[Meeting], Answer]:
     wanted = frozenset(option.value.split(","))
 
-    def judge(at: Meeting) -> Answer:
-        address, local = (at.packet.src, at.src_local) if of_source else (at.packet.dst, at.dst_local)
-        number = address_number(address)
-        if number is None:
-            return None
-        version, value = number
-        if local:
-            found = "LOCAL"
-        elif value >> (28 if version == 4 else 120) == (0xE if version == 4 else 0xFF):
-            found = "MULTICAST"
-        elif version == 4 and value == 0xFFFFFFFF:
-            found = "BROADCAST"
-        else:
-            found = "UNICAST"
-        if found in wanted:
-            return True
-        # ANYCAST, BLACKHOLE, PROHIBIT… and the broadcast address of a subnet are the routing table's to know.
-        return False if wanted <= _ROUTE_TYPES - {"BROADCAST"} or local else None
+    return lambda at: route_type(at, of_source, wanted)
 
-    return judge
+
+def route_type(at: Meeting, of_source: bool, wanted: frozenset[str]) -> Answer:
+    """Whether the routing table says one of some types (LOCAL, UNICAST…) of the packet's source or destination."""
+    address, local = (at.packet.src, at.src_local) if of_source else (at.packet.dst, at.dst_local)
+    number = address_number(address)
+    if number is None:
+        return None
+    version, value = number
+    if local:
+        found = "LOCAL"
+    elif value >> (28 if version == 4 else 120) == (0xE if version == 4 else 0xFF):
+        found = "MULTICAST"
+    elif version == 4 and value == 0xFFFFFFFF:
+        found = "BROADCAST"
+    else:
+        found = "UNICAST"
+    if found in wanted:
+        return True
+    # ANYCAST, BLACKHOLE, PROHIBIT… and the broadcast address of a subnet are the routing table's to know.
+    return False if wanted <= _ROUTE_TYPES - {"BROADCAST"} or local else None
 
 
 # --- ports ----------------------------------------------------------------------------------------------------------

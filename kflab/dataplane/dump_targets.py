@@ -126,11 +126,16 @@ def _redirect(at: Meeting, options: tuple[Option, ...]) -> str:
     port = _find(options, "--to-ports")
     if "-" in port:
         raise Beyond(f"it is sent to one of the node's own ports {port}")
+    redirect(at, int(port or 0) if len(port) < 6 else 0)
+    return "ACCEPT"
+
+
+def redirect(at: Meeting, port: int) -> None:
+    """Send a packet to the node itself; port 0 keeps its port."""
     family = family_of(at.packet.dst)
     loopback = "127.0.0.1" if family == "IPv4" else "::1"
     own = next((ip for ip in at.known.local_ips if family_of(ip) == family), loopback)
-    at.goes_to(loopback if at.hook == "OUTPUT" else own, int(port or 0) if len(port) < 6 else 0)
-    return "ACCEPT"
+    at.goes_to(loopback if at.hook == "OUTPUT" else own, port)
 
 
 def _snat(at: Meeting, options: tuple[Option, ...]) -> str:

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from kflab.dataplane.addresses import IPV6
-from kflab.dataplane.dump_walk import Assumed, Exploration, Fate, Outcome, Step
+from kflab.dataplane.dump_outcome import Assumed, Exploration, Fate, Outcome, Step
 from kflab.dataplane.packets import Packet
 from kflab.dataplane.trace_text import visible
 
@@ -16,7 +15,7 @@ SHOWN_CASES: Final = 24
 
 
 def _place(explored: Exploration, step: Step) -> str:
-    return explored.dump.place(step.rule.line)
+    return step.rule.place(explored.dump.name)
 
 
 def _end(explored: Exploration, outcome: Outcome) -> str:
@@ -27,9 +26,7 @@ def _end(explored: Exploration, outcome: Outcome) -> str:
         case Fate.DROPPED:
             return f"dropped{where}" if by is not None else f"dropped by {outcome.why}"
         case Fate.REFUSED:
-            how = (
-                next((option.value for option in by.rule.arguments if option.name == "--reject-with"), "") if by else ""
-            )
+            how = by.rule.refusal if by is not None else ""
             return f"refused{where}" + (f" ({how})" if how else "")
         case Fate.UNKNOWN:
             return f"not known{where}: {outcome.why}"
@@ -56,8 +53,10 @@ def _way(explored: Exploration, path: Sequence[Step]) -> list[str]:
     if not path:
         return ["     no rule takes it"]
     places = [_place(explored, step) for step in path]
-    width = max(map(len, places))
-    return [f"     {place:<{width}}  {step.table:<6}  {step.text()}" for place, step in zip(places, path, strict=True)]
+    width, wide = max(map(len, places)), max(6, *(len(step.table) for step in path))
+    return [
+        f"     {place:<{width}}  {step.table:<{wide}}  {step.text()}" for place, step in zip(places, path, strict=True)
+    ]
 
 
 def render_text(explored: Exploration, title: str) -> str:
@@ -68,8 +67,7 @@ def render_text(explored: Exploration, title: str) -> str:
         title: Says whose rules these are.
     """
     packet, dump = explored.packet, explored.dump
-    tool = "ip6tables-save" if dump.family == IPV6 else "iptables-save"
-    lines = [f"{packet.source} → {packet.destination} {packet.protocol} · {title} · {dump.name}, {tool}"]
+    lines = [f"{packet.source} → {packet.destination} {packet.protocol} · {title} · {dump.name}, {dump.tool}"]
     for question in explored.questions:
         place = _place(explored, question.step)
         lines += ["", f"undecided at rule {place}: {question.what}", f"     {question.step.text()}"]
@@ -98,7 +96,7 @@ def _packet(packet: Packet) -> dict[str, str]:
 
 
 def _step(step: Step) -> dict[str, Any]:
-    return {"line": step.rule.line, "table": step.table, "chain": step.chain, "rule": step.text()}
+    return {**step.rule.position, "table": step.table, "chain": step.chain, "rule": step.text()}
 
 
 def to_tree(explored: Exploration) -> dict[str, Any]:

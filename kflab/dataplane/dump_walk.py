@@ -9,13 +9,12 @@ Where a match is undecided the walk takes both branches. Each outcome says what 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
 from fractions import Fraction
 from typing import Final, NamedTuple
 
 from kflab.dataplane.dump import Dump, DumpChain, DumpRule
 from kflab.dataplane.dump_match import Known, Meeting, Test, chance_of, test_of
+from kflab.dataplane.dump_outcome import Assumed, Exploration, Fate, Outcome, Question, Step, cases
 from kflab.dataplane.dump_targets import ENDS, KNOWN_TARGETS, PASSING, Beyond, act
 from kflab.dataplane.packets import Packet
 from kflab.errors import KflabError, Place
@@ -45,99 +44,6 @@ _FROM_HERE: Final = (
     ("security", "OUTPUT"),
     *_AWAY,
 )
-
-
-class Fate(StrEnum):
-    """How a way through the rules ends."""
-
-    PASSED = "passed"
-    DROPPED = "dropped"
-    REFUSED = "refused"
-    UNKNOWN = "unknown"
-
-
-class Step(NamedTuple):
-    """A rule that had its say."""
-
-    table: str
-    chain: str
-    rule: DumpRule
-
-    def text(self) -> str:
-        """As iptables-save prints it."""
-        return f"-A {self.chain} {self.rule.text}".rstrip()
-
-
-class Question(NamedTuple):
-    """An undecided rule: its place, and what of it cannot be known."""
-
-    step: Step
-    what: str
-    """The undecided matches in words of the dump, or why its target is not known."""
-
-
-class Assumed(NamedTuple):
-    """One side of an undecided rule."""
-
-    question: Question
-    holds: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """One way through the rules."""
-
-    fate: Fate
-    packet: Packet
-    """As it leaves the rules; its source is still the sender's, see `source`."""
-    source: str
-    """"" kept, "masquerade", or the address a SNAT rule names."""
-    local: bool
-    """Whether it ends in a socket of the node."""
-    why: str
-    """What decided, where that is no rule: a policy, an unknown target."""
-    decided_by: Step | None
-    path: tuple[Step, ...]
-    chance: Fraction
-    assumed: tuple[Assumed, ...] = ()
-    rewritten: bool = False
-
-    @property
-    def result(self) -> tuple[object, ...]:
-        """What a user would notice."""
-        return self.fate, self.packet, self.source, self.local, self.rewritten
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """The outcomes under one set of assumptions."""
-
-    assumed: tuple[Assumed, ...]
-    outcomes: tuple[Outcome, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Exploration:
-    """Every way one packet may go."""
-
-    dump: Dump
-    packet: Packet
-    known: Known
-    cases: tuple[Case, ...]
-    notes: tuple[str, ...]
-    """Assumptions that the whole walk rests on."""
-    complete: bool
-    """False where there were too many undecided rules to follow them all."""
-
-    @property
-    def questions(self) -> tuple[Question, ...]:
-        """Undecided rules that matter, in order of the dump's lines."""
-        found = {item.question: None for case in self.cases for item in case.assumed}
-        return tuple(sorted(found, key=lambda question: question.step.rule.line))
-
-    def outcomes(self) -> tuple[Outcome, ...]:
-        """All of all cases."""
-        return tuple(outcome for case in self.cases for outcome in case.outcomes)
 
 
 _Path = tuple["_Path", Step] | None
@@ -246,12 +152,12 @@ class _Walker:
             other.chance *= 1 - chance
             way.chance *= chance
             waiting.append(other)
-        return self._take(way, step, waiting)
+        return self._take(way, step, rule, waiting)
 
     def _assume(self, way: _Way, step: Step, tests: list[Test], waiting: list[_Way]) -> bool:
         """Take the side of an undecided rule on which it matches, and leave the other to be walked later."""
         what = " ".join(test.text for test in tests)
-        key: object = (step.rule.line, way.meeting.packet)
+        key: object = (step.order, way.meeting.packet)
         if len(tests) == 1 and tests[0].lasting:
             key = (what.replace("! ", ""), way.meeting.packet)
         turned = len(tests) == 1 and "! " in what
@@ -332,8 +238,7 @@ class _Walker:
 
     # --- targets -----------------------------------------------------------------------------------------------------
 
-    def _take(self, way: _Way, step: Step, waiting: list[_Way]) -> Outcome | None:
-        rule = step.rule
+    def _take(self, way: _Way, step: Step, rule: DumpRule, waiting: list[_Way]) -> Outcome | None:
         before = way.path
         way.path = (way.path, step)
         if rule.target not in ENDS:
@@ -350,7 +255,7 @@ class _Walker:
         try:
             ended = act(way.meeting, rule)
         except Beyond as reason:
-            return self._beyond(way, step, str(reason), waiting)
+            return self._beyond(way, step, rule, str(reason), waiting)
         if ended == "RETURN":
             way.path = before
             return self._leave(way)
@@ -360,10 +265,10 @@ class _Walker:
             return self._outcome(way, Fate.DROPPED if ended == "DROP" else Fate.REFUSED, step)
         return None
 
-    def _beyond(self, way: _Way, step: Step, reason: str, waiting: list[_Way]) -> Outcome | None:
+    def _beyond(self, way: _Way, step: Step, rule: DumpRule, reason: str, waiting: list[_Way]) -> Outcome | None:
         """A target nobody can follow: it may end the way here, or let the packet go on."""
-        if step.rule.target not in ("DNAT", "REDIRECT"):
-            self._split(way, Question(step, reason), waiting, (step.rule.line, "target"), False)
+        if rule.target not in ("DNAT", "REDIRECT"):
+            self._split(way, Question(step, reason), waiting, (rule.line, "target"), False)
         return self._outcome(way, Fate.UNKNOWN, step, reason)
 
     def _outcome(self, way: _Way, fate: Fate, by: Step | None, why: str = "") -> Outcome:
@@ -388,58 +293,4 @@ def explore(dump: Dump, packet: Packet, known: Known) -> Exploration:
     walker = _Walker(dump)
     first = Meeting(packet, known)
     outcomes = list(walker.ways(_Way(first)))
-    return Exploration(dump, packet, known, _cases(outcomes), tuple(first.notes), not walker.exhausted)
-
-
-# --- what the outcomes come to ----------------------------------------------------------------------------------------
-
-
-def _cases(outcomes: Sequence[Outcome]) -> tuple[Case, ...]:
-    """Outcomes by what was assumed, without assumptions that make no difference."""
-    groups: dict[tuple[Assumed, ...], list[Outcome]] = {}
-    for outcome in outcomes:
-        groups.setdefault(tuple(dict.fromkeys(outcome.assumed)), []).append(outcome)
-    found = {assumed: _added(group) for assumed, group in groups.items()}
-    merged = True
-    while merged:
-        merged = False
-        for assumed in list(found):
-            pair = _pointless(assumed, found)
-            if pair is not None:
-                dropped, without = pair
-                kept = found.pop(assumed)
-                found.pop(dropped)
-                cleaned = tuple(replace(outcome, assumed=without) for outcome in kept)
-                found[without] = _added((*found.get(without, ()), *cleaned))
-                merged = True
-    return tuple(Case(assumed, group) for assumed, group in found.items())
-
-
-def _pointless(
-    assumed: tuple[Assumed, ...], found: dict[tuple[Assumed, ...], tuple[Outcome, ...]]
-) -> tuple[tuple[Assumed, ...], tuple[Assumed, ...]] | None:
-    """A second set of assumptions that differs in one answer and has the same results: (it, both without that)."""
-    if assumed not in found:
-        return None
-    for i, item in enumerate(assumed):
-        other = (*assumed[:i], item._replace(holds=not item.holds), *assumed[i + 1 :])
-        if other in found and _results(found[other]) == _results(found[assumed]):
-            return other, (*assumed[:i], *assumed[i + 1 :])
-    return None
-
-
-def _results(outcomes: Sequence[Outcome]) -> dict[tuple[object, ...], Fraction]:
-    total: dict[tuple[object, ...], Fraction] = {}
-    for outcome in outcomes:
-        total[outcome.result] = total.get(outcome.result, Fraction(0)) + outcome.chance
-    return total
-
-
-def _added(outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
-    """Outcomes that a user cannot tell apart, added up; the first one's path stands for all."""
-    total: dict[tuple[object, ...], Outcome] = {}
-    for outcome in outcomes:
-        key = (*outcome.result, outcome.decided_by, outcome.why)
-        known = total.get(key)
-        total[key] = outcome if known is None else replace(known, chance=known.chance + outcome.chance)
-    return tuple(total.values())
+    return Exploration(dump, packet, known, cases(outcomes), tuple(first.notes), not walker.exhausted)

@@ -10,9 +10,10 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from kflab.dataplane.addresses import IPV4, family_of, network
-from kflab.dataplane.dump import Dump, DumpChain
+from kflab.dataplane.dump import Dump, DumpChain, DumpRule
 from kflab.dataplane.dump_match import Known
-from kflab.dataplane.dump_walk import Case, Exploration, Fate, Outcome, Step, explore
+from kflab.dataplane.dump_outcome import Case, Exploration, Fate, Outcome, Step
+from kflab.dataplane.dump_walk import explore
 from kflab.dataplane.node_facts import NodeFacts
 from kflab.dataplane.packets import Packet
 from kflab.proof.drift_view import Found, NodeView, PortView, foreign
@@ -48,7 +49,7 @@ def foreign_changes(
     alone = _accepting(dump.without(others))
     known = Known(facts.name, (*facts.ips, *facts.extra_ips))
     changed: dict[Found, list[str]] = {}
-    doubtful: dict[int, str] = {}
+    doubtful: dict[tuple[int, ...], tuple[str, str]] = {}
     tried = 0
     for port, packet in _packets(view, facts, pods, family):
         tried += 1
@@ -64,7 +65,7 @@ def foreign_changes(
                 continue
             if len(real.cases) > 1:
                 for question in real.questions:
-                    doubtful.setdefault(question.step.rule.line, question.what)
+                    doubtful.setdefault(question.step.order, (question.step.rule.place(dump.name), question.what))
                 continue
             text = f"{packet.source} → {packet.destination} {packet.protocol} ({port.name}) {_told(culprit, bare)}"
             changed.setdefault(_place(culprit, dump, real), []).append(text)
@@ -74,9 +75,9 @@ def foreign_changes(
     ]
     notes = []
     if doubtful:
-        first, what = next(iter(sorted(doubtful.items())))
+        at, what = doubtful[min(doubtful)]
         others_too = f" and {len(doubtful) - 1} more" if len(doubtful) > 1 else ""
-        notes.append(f"undecided rules may change answers: {dump.place(first)} ({what}){others_too}")
+        notes.append(f"undecided rules may change answers: {at} ({what}){others_too}")
     if tried > MOST_PACKETS:
         notes.append(f"rules of others were tried with {MOST_PACKETS} packets, not with every Service port")
     return certain, notes
@@ -142,13 +143,17 @@ def _place(outcome: Outcome, dump: Dump, explored: Exploration) -> Found:
     step = outcome.decided_by or _entry(outcome)
     if step is None:
         return Found(0, outcome.why or "a policy")
-    return Found(step.rule.line, f"{step.table} {step.text()}")
+    return Found(step.rule.position["line"], f"{step.table} {step.text()}")
 
 
 def _entry(outcome: Outcome) -> Step | None:
     """The last step on the way that is not kube-proxy's: it sent the packet elsewhere."""
     own = [step for step in outcome.path if not step.chain.startswith("KUBE-")]
-    return next((step for step in reversed(own) if not step.rule.target.startswith("KUBE-")), None)
+    return next((step for step in reversed(own) if not _to_kube_proxy(step)), None)
+
+
+def _to_kube_proxy(step: Step) -> bool:
+    return isinstance(step.rule, DumpRule) and step.rule.target.startswith("KUBE-")
 
 
 def _told(outcome: Outcome, bare: Exploration) -> str:

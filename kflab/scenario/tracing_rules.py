@@ -8,11 +8,12 @@ from urllib.parse import urlsplit
 
 from kflab import exits
 from kflab.dataplane.addresses import canonical, family_of
-from kflab.dataplane.dump import Dump, of_family, read_dump, read_text
+from kflab.dataplane.dump import read_text
 from kflab.dataplane.dump_match import Known
+from kflab.dataplane.dump_outcome import Exploration
+from kflab.dataplane.dump_read import explore_rules, read_rules
 from kflab.dataplane.dump_sets import read_sets
 from kflab.dataplane.dump_text import render_text, to_tree
-from kflab.dataplane.dump_walk import Exploration, explore
 from kflab.dataplane.packets import Packet
 from kflab.dataplane.world import node_facts
 from kflab.errors import KflabError
@@ -74,7 +75,7 @@ def trace_rules(
         return opened[0]
 
     text, name = read_text(asked.file, stdin)
-    dumps = read_dump(text, name)
+    rules = read_rules(text, name)
     own = _addresses(asked.node)
     if not own:
         node = lab().store.get(Key("Node", "", asked.node))
@@ -89,12 +90,12 @@ def trace_rules(
     named = "" if _addresses(asked.node) else asked.node
     known = Known(named, own, asked.in_interface, asked.out_interface, sets)
     packets = _packets(lab, asked.node, url, source, method)
-    walks = [explore(of_family(dumps, family_of(packet.dst)), packet, known) for packet in packets]
-    _print(walks, dumps[0], named or own[0], output, out)
+    walks = [explore_rules(rules, packet, known) for packet in packets]
+    _print(walks, named or own[0], output, out)
     return exits.OK
 
 
-def _print(walks: list[Exploration], dump: Dump, node: str, output: str, out: TextIO) -> None:
+def _print(walks: list[Exploration], node: str, output: str, out: TextIO) -> None:
     if output == "json":
         trees = [to_tree(walk) for walk in walks]
         out.write(json.dumps(trees[0] if len(trees) == 1 else trees, indent=2) + "\n")
