@@ -114,7 +114,10 @@ def _parser() -> argparse.ArgumentParser:
     trace.add_argument("-X", "--method", default="GET")
     trace.add_argument("-o", "--output", default="text", choices=("text", "json"))
     trace.add_argument(
-        "--rules", default="", metavar="FILE|-", help="walk a real node's iptables-save or nft [-j] list ruleset instead of kflab's own rules"
+        "--rules",
+        default="",
+        metavar="FILE|-",
+        help="walk a real node's iptables-save or nft [-j] list ruleset instead of kflab's own rules",
     )
     trace.add_argument("--node", default="", metavar="NAME|IP,…", help="with --rules: the node, or its own addresses")
     trace.add_argument("--in-interface", default="", metavar="IF", help="with --rules: where packets come in")
@@ -152,7 +155,9 @@ def _parser() -> argparse.ArgumentParser:
     bench.set_defaults(run=_bench)
 
     drift = commands.add_parser("drift", help="hold a real node's iptables-save against what manifests imply")
-    drift.add_argument("--rules", required=True, metavar="FILE|-", help="the node's iptables-save or ip6tables-save")
+    drift.add_argument(
+        "--rules", required=True, metavar="FILE|-", help="the node's iptables-save or nft [-j] list ruleset"
+    )
     drift.add_argument("--node", required=True, help="which node of the manifests it is")
     _manifest_options(drift, files=True)
     drift.add_argument("--scenario", default="", help="a scenario instead of manifests")

@@ -46,6 +46,9 @@ _ASIDE: Final = frozenset(
 
 _EXPECTED: Final = 'expected the output of nft -j list ruleset: {"nftables": [...]}'
 
+_NAME: Final = re.compile(r"[!-~]{1,256}")
+"""Names of tables, chains and sets (the kernel takes 255 characters)."""
+
 Path = tuple[str | int, ...]
 
 
@@ -205,14 +208,14 @@ class _Reader:
         family, name = self._family(body, kind), _word(body, "table", (kind, "table"))
         table = self._tables.get((family, name))
         if table is None:
-            raise _WrongError(f"table {family} {name[:80]} is not declared before it", (kind, "table"))
+            raise _WrongError(f"table {family} {name} is not declared before it", (kind, "table"))
         return table
 
     def _chain(self, body: dict[str, Any], at: int) -> None:
         table = self._owner(body, "chain")
         name = _word(body, "name", ("chain", "name"))
         if name in table.chains:
-            raise _WrongError(f"chain {name[:80]} is declared twice", ("chain", "name"))
+            raise _WrongError(f"chain {name} is declared twice", ("chain", "name"))
         line, column = self._where(at)
         chain = ListedChain(table.family, table.name, name, line, column, _number(body, "handle", "chain"))
         if "hook" in body:
@@ -228,7 +231,7 @@ class _Reader:
         name = _word(body, "chain", ("rule", "chain"))
         chain = table.chains.get(name)
         if chain is None:
-            raise _WrongError(f"chain {name[:80]} is not declared before its rule", ("rule", "chain"))
+            raise _WrongError(f"chain {name} is not declared before its rule", ("rule", "chain"))
         self._n_rules += 1
         if self._n_rules > MOST_RULES:
             raise _WrongError(f"more than {MOST_RULES} rules", ())
@@ -241,7 +244,7 @@ class _Reader:
         table = self._owner(body, kind)
         name = _word(body, "name", (kind, "name"))
         if name in table.sets:
-            raise _WrongError(f"{kind} {name[:80]} is declared twice", (kind, "name"))
+            raise _WrongError(f"{kind} {name} is declared twice", (kind, "name"))
         elements = body.get("elem", [])
         if not isinstance(elements, list):
             raise _WrongError("expected a list of elements", (kind, "elem"))
@@ -260,8 +263,10 @@ class _Reader:
 
 def _word(body: dict[str, Any], key: str, path: Path) -> str:
     value = body.get(key)
-    if not isinstance(value, str) or (not value and key != "comment"):
+    if not isinstance(value, str):
         raise _WrongError(f'expected a text as "{key}"', path if key in body else path[:-1])
+    if key != "comment" and not _NAME.fullmatch(value):
+        raise _WrongError(f'expected printable characters without blanks as "{key}"', path)
     return value
 
 

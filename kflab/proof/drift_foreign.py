@@ -4,8 +4,10 @@ Found by trying: packets to every Service port are walked through the dump as it
 rules of others. Where the answers differ, the rule that made the difference is named.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
@@ -14,9 +16,12 @@ from kflab.dataplane.dump import Dump, DumpChain, DumpRule
 from kflab.dataplane.dump_match import Known
 from kflab.dataplane.dump_outcome import Case, Exploration, Fate, Outcome, Step
 from kflab.dataplane.dump_walk import explore
+from kflab.dataplane.nft_dump import Listing
+from kflab.dataplane.nft_dump_walk import explore_listing
+from kflab.dataplane.nftables_names import TABLE
 from kflab.dataplane.node_facts import NodeFacts
 from kflab.dataplane.packets import Packet
-from kflab.proof.drift_view import Found, NodeView, PortView, foreign
+from kflab.proof.drift_view import NOWHERE, At, Found, NodeView, PortView, foreign
 
 MOST_PACKETS: Final = 300
 """Packets tried; more would add Services, hardly rules."""
@@ -27,13 +32,63 @@ CLIENTS: Final = {IPV4: "203.0.113.45", "IPv6": "2001:db8:ffff::45"}
 _SOURCE_PORT: Final = 40000
 
 
+@dataclass(frozen=True, slots=True)
+class Others:
+    """A node's rules with and without those of others.
+
+    Args:
+        real: Walks a packet through all of them.
+        bare: Walks it through kube-proxy's alone.
+        is_own: Whether a step is one of kube-proxy's.
+    """
+
+    real: Callable[[Packet], Exploration]
+    bare: Callable[[Packet], Exploration]
+    is_own: Callable[[Step], bool]
+
+
+def others_in(dump: Dump, facts: NodeFacts) -> Others | None:
+    """The rules of others in an iptables-save; None without."""
+    others = [(chain.table, chain.name, rule.line) for chain, rule in foreign(dump)]
+    dropping = any(chain.policy == "DROP" for chains in dump.tables.values() for chain in chains.values())
+    if not others and not dropping:
+        return None
+    alone = _accepting(dump.without(others))
+    known = _known(facts)
+    return Others(partial(explore, dump, known=known), partial(explore, alone, known=known), _is_kube_proxys)
+
+
+def others_listed(listing: Listing, facts: NodeFacts) -> Others | None:
+    """The same in nft's listing: every table but kube-proxy's."""
+    own = {place: table for place, table in listing.tables.items() if place[1] == TABLE}
+    if not any(
+        chain.hook and (chain.rules or chain.policy == "drop")
+        for place, table in listing.tables.items()
+        if place not in own
+        for chain in table.chains.values()
+    ):
+        return None
+    alone = Listing(listing.name, own, tool=listing.tool)
+    known = _known(facts)
+    return Others(
+        partial(explore_listing, listing, known=known),
+        partial(explore_listing, alone, known=known),
+        lambda step: step.table.partition(" ")[2] == TABLE,
+    )
+
+
+def _known(facts: NodeFacts) -> Known:
+    return Known(facts.name, (*facts.ips, *facts.extra_ips))
+
+
 def foreign_changes(
-    view: NodeView, facts: NodeFacts, pods: Sequence[str], family: str
+    others: Others | None, view: NodeView, facts: NodeFacts, pods: Sequence[str], family: str
 ) -> tuple[list[Found], list[str]]:
     """Name rules of others that change answers.
 
     Args:
-        view: The node.
+        others: The node's rules, and kube-proxy's alone.
+        view: Its Service ports.
         facts: Its addresses.
         pods: Addresses of pods on it.
         family: IPv4 or IPv6.
@@ -41,13 +96,8 @@ def foreign_changes(
     Returns:
         What changes for certain, and notes on what may change.
     """
-    dump = view.dump
-    others = [(chain.table, chain.name, rule.line) for chain, rule in foreign(dump)]
-    dropping = any(chain.policy == "DROP" for chains in dump.tables.values() for chain in chains.values())
-    if not others and not dropping:
+    if others is None:
         return [], []
-    alone = _accepting(dump.without(others))
-    known = Known(facts.name, (*facts.ips, *facts.extra_ips))
     changed: dict[Found, list[str]] = {}
     doubtful: dict[tuple[int, ...], tuple[str, str]] = {}
     tried = 0
@@ -55,7 +105,7 @@ def foreign_changes(
         tried += 1
         if tried > MOST_PACKETS:
             break
-        real, bare = explore(dump, packet, known), explore(alone, packet, known)
+        real, bare = others.real(packet), others.bare(packet)
         wanted = _shares(bare.cases[0].outcomes) if len(bare.cases) == 1 else {}
         for case in real.cases:
             if _shares(case.outcomes) == wanted:
@@ -65,19 +115,20 @@ def foreign_changes(
                 continue
             if len(real.cases) > 1:
                 for question in real.questions:
-                    doubtful.setdefault(question.step.order, (question.step.rule.place(dump.name), question.what))
+                    at = question.step.rule.place(real.dump.name)
+                    doubtful.setdefault(question.step.order, (at, question.what))
                 continue
             text = f"{packet.source} → {packet.destination} {packet.protocol} ({port.name}) {_told(culprit, bare)}"
-            changed.setdefault(_place(culprit, dump, real), []).append(text)
+            changed.setdefault(_place(culprit, others.is_own), []).append(text)
     certain = [
-        Found(place.line, f"{place.text} changes the answer: {texts[0]}" + _more(len(texts) - 1))
+        Found(place.at, f"{place.text} changes the answer: {texts[0]}" + _more(len(texts) - 1))
         for place, texts in sorted(changed.items())
     ]
     notes = []
     if doubtful:
-        at, what = doubtful[min(doubtful)]
+        place_of_first, what = doubtful[min(doubtful)]
         others_too = f" and {len(doubtful) - 1} more" if len(doubtful) > 1 else ""
-        notes.append(f"undecided rules may change answers: {at} ({what}){others_too}")
+        notes.append(f"undecided rules may change answers: {place_of_first} ({what}){others_too}")
     if tried > MOST_PACKETS:
         notes.append(f"rules of others were tried with {MOST_PACKETS} packets, not with every Service port")
     return certain, notes
@@ -139,21 +190,20 @@ def _culprit(case: Case, wanted: dict[tuple[object, ...], Fraction]) -> Outcome 
     return next((outcome for outcome in case.outcomes if outcome.result not in wanted), None)
 
 
-def _place(outcome: Outcome, dump: Dump, explored: Exploration) -> Found:
-    step = outcome.decided_by or _entry(outcome)
+def _place(outcome: Outcome, is_own: Callable[[Step], bool]) -> Found:
+    step = outcome.decided_by
+    if step is None:  # the last step that is not kube-proxy's sent the packet elsewhere
+        step = next((step for step in reversed(outcome.path) if not is_own(step)), None)
     if step is None:
-        return Found(0, outcome.why or "a policy")
-    return Found(step.rule.position["line"], f"{step.table} {step.text()}")
+        return Found(NOWHERE, outcome.why or "a policy")
+    position = step.rule.position
+    return Found(At(position["line"], position.get("column", 0)), f"{step.table} {step.text()}")
 
 
-def _entry(outcome: Outcome) -> Step | None:
-    """The last step on the way that is not kube-proxy's: it sent the packet elsewhere."""
-    own = [step for step in outcome.path if not step.chain.startswith("KUBE-")]
-    return next((step for step in reversed(own) if not _to_kube_proxy(step)), None)
-
-
-def _to_kube_proxy(step: Step) -> bool:
-    return isinstance(step.rule, DumpRule) and step.rule.target.startswith("KUBE-")
+def _is_kube_proxys(step: Step) -> bool:
+    """Whether a step is in kube-proxy's chains, or goes there."""
+    goes = isinstance(step.rule, DumpRule) and step.rule.target.startswith("KUBE-")
+    return goes or step.chain.startswith("KUBE-")
 
 
 def _told(outcome: Outcome, bare: Exploration) -> str:

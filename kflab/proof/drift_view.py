@@ -5,7 +5,7 @@ Source of the forms: k/k pkg/proxy/iptables/proxier.go (1.24 and newer, which ha
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Final, NamedTuple
@@ -24,10 +24,24 @@ _REFUSED: Final = re.compile(r"(\S+) has no (?:local )?endpoints")
 _HEALTH: Final = re.compile(r"(\S+) health check node port")
 
 
-class Found(NamedTuple):
-    """Something with the line it stands on."""
+class At(NamedTuple):
+    """Where something stands in the dump. Column 0: the whole line; line 0: nowhere."""
 
     line: int
+    column: int = 0
+
+    def place(self, file: str) -> str:
+        """file, file:line or file:line:column."""
+        return ":".join([file, *(str(number) for number in self if number)])
+
+
+NOWHERE: Final = At(0)
+
+
+class Found(NamedTuple):
+    """Something with its place."""
+
+    at: At
     text: str
 
 
@@ -37,9 +51,9 @@ class PortView:
 
     name: str
     protocol: str
-    line: int
-    addresses: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Kind (cluster IP, external IP, load balancer IP) → ip:port → line."""
+    at: At
+    addresses: dict[str, dict[str, At]] = field(default_factory=dict)
+    """Kind (cluster IP, external IP, load balancer IP) → ip:port → place."""
     node_port: int = 0
     health_port: int = 0
     chains: dict[str, str] = field(default_factory=dict)
@@ -50,7 +64,7 @@ class PortView:
     """The same of outside traffic: what KUBE-EXT sends on."""
     short: dict[str, Fraction] = field(default_factory=dict)
     """The same of pods and the node itself calling outside addresses of a Service with policy Local."""
-    endpoint_lines: dict[str, int] = field(default_factory=dict)
+    endpoint_places: dict[str, At] = field(default_factory=dict)
     internal_policy: str = ""
     """Cluster or Local; "" where the rules do not show it."""
     external_policy: str = ""
@@ -73,14 +87,16 @@ class PortView:
 class NodeView:
     """All Service ports of a node, and what stands around them."""
 
-    dump: Dump
     ports: dict[PortKey, PortView] = field(default_factory=dict)
     strangers: list[Found] = field(default_factory=list)
     """Rules inside kube-proxy's chains that are not of its form."""
-    jumps: dict[tuple[str, str, str], int] = field(default_factory=dict)
-    """(table, built-in chain, kube-proxy's chain) → line."""
+    jumps: set[str] = field(default_factory=set)
+    """Ways into kube-proxy's chains, in words that say that they are missing."""
+    needed: set[str] = field(default_factory=set)
+    """Those of them behind which there are rules."""
     fixed: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """KUBE-MARK-MASQ and KUBE-POSTROUTING: their rules without comments."""
+    """Chains and sets that belong to no Service → their rules without comments, or their elements."""
+    fixed_at: dict[str, At] = field(default_factory=dict)
 
 
 def _protocol(rule: DumpRule) -> str:
@@ -121,7 +137,7 @@ def view_of(dump: Dump) -> NodeView:
 class _Viewer:
     def __init__(self, dump: Dump) -> None:
         self._dump = dump
-        self._view = NodeView(dump)
+        self._view = NodeView()
 
     def view(self) -> NodeView:
         self._entries()
@@ -136,10 +152,10 @@ class _Viewer:
         return found.rules if found is not None else ()
 
     def _port(self, name: str, protocol: str, line: int) -> PortView:
-        return self._view.ports.setdefault((name, protocol), PortView(name, protocol, line))
+        return self._view.ports.setdefault((name, protocol), PortView(name, protocol, At(line)))
 
     def _stranger(self, table: str, chain: str, rule: DumpRule) -> None:
-        self._view.strangers.append(Found(rule.line, f"{table} -A {chain} {rule.text}"))
+        self._view.strangers.append(Found(At(rule.line), f"{table} -A {chain} {rule.text}"))
 
     # --- where traffic comes in ---------------------------------------------------------------------------------
 
@@ -150,7 +166,7 @@ class _Viewer:
             if said is not None and address and number and protocol:
                 port = self._port(said[1], protocol, rule.line)
                 kind = said[2].replace("loadbalancer", "load balancer")
-                port.addresses.setdefault(kind, {})[join_host_port(address, number)] = rule.line
+                port.addresses.setdefault(kind, {})[join_host_port(address, number)] = At(rule.line)
                 port.chains["internal" if kind == "cluster IP" else "external"] = rule.target
                 if rule.target.startswith(names.FW):
                     port.chains["firewall"] = rule.target
@@ -184,7 +200,7 @@ class _Viewer:
                 port = self._port(said[1], protocol, rule.line)
                 port.refused[join_host_port(address, number) if address else f"node port {number}"] = rule.target
                 if address and chain == names.SERVICES:
-                    port.addresses.setdefault("cluster IP", {})[join_host_port(address, number)] = rule.line
+                    port.addresses.setdefault("cluster IP", {})[join_host_port(address, number)] = At(rule.line)
                     port.internal_policy = "Local" if rule.target == "DROP" else port.internal_policy
                 elif not address:
                     port.node_port = number
@@ -268,7 +284,7 @@ class _Viewer:
                 statistic = rule.group("statistic")
                 share = (chance_of(statistic) or Fraction(0)) if statistic is not None else Fraction(1)
                 shares[endpoint] = shares.get(endpoint, Fraction(0)) + left * share
-                port.endpoint_lines[endpoint] = rule.line
+                port.endpoint_places[endpoint] = At(rule.line)
                 left *= 1 - share
         return shares, masquerade
 
@@ -294,13 +310,20 @@ class _Viewer:
             for chain in chains.values():
                 if chain.policy:
                     for rule in chain.rules:
-                        if rule.target.startswith("KUBE-") and chains.get(rule.target):
-                            self._view.jumps.setdefault((table, chain.name, rule.target), rule.line)
+                        if rule.target.startswith("KUBE-") and rule.target in chains:
+                            way = f"{table} {chain.name} does not jump to {rule.target}"
+                            self._view.jumps.add(way)
+                            if chains[rule.target].rules:
+                                self._view.needed.add(way)
         for name in (names.MARK_MASQ, names.POSTROUTING):
-            self._view.fixed[name] = tuple(
-                " ".join(filter(None, (condition(rule), "-j", rule.target, _arguments(rule))))
-                for rule in self._rules("nat", name)
+            title = f"masquerade: {name}"
+            rules = self._rules("nat", name)
+            self._view.fixed[title] = tuple(
+                " ".join(filter(None, (condition(rule), "-j", rule.target, _arguments(rule)))) for rule in rules
             )
+            found = self._dump.chain("nat", name)
+            if found is not None:
+                self._view.fixed_at[title] = At(rules[0].line if rules else found.line)
 
 
 def _arguments(rule: DumpRule) -> str:
@@ -316,8 +339,3 @@ def foreign(dump: Dump) -> Iterator[tuple[DumpChain, DumpRule]]:
                 for rule in chain.rules:
                     if not rule.target.startswith("KUBE-"):
                         yield chain, rule
-
-
-def lines_by_port(view: NodeView) -> Mapping[PortKey, int]:
-    """Where each Service port is first named."""
-    return {key: port.line for key, port in view.ports.items()}

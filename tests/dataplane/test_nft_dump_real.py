@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from test_dump import by_dump
-from test_iptables import packets, relaxed, rule_sets
-from test_nft_dump import by_fan
+from test_iptables import packets, rule_sets
+from test_nft_dump import by_fan, steady
 from test_nftables_kernel import every_kind, nft
 from test_nftables_random import nft_of
 
@@ -39,7 +39,7 @@ def listed(text: str) -> list[Listing]:
     return [item for item in found if isinstance(item, Listing)]
 
 
-@relaxed
+@steady
 @given(rule_sets(), st.lists(packets, min_size=8, max_size=16))
 def test_the_kernels_dump_of_kube_proxys_rules_walks_as_they_were_written(
     iptables: RuleSet, sent: list[Packet]

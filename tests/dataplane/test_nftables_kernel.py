@@ -8,8 +8,10 @@ from dataclasses import replace
 
 import pytest
 from clusters import PRODUCT_SERVICE, node, overview, pod, slice_of
+from hypothesis import given, settings
+from test_iptables import relaxed, rule_sets
 
-from kflab.dataplane.iptables import compile_service
+from kflab.dataplane.iptables import RuleSet, compile_service
 from kflab.dataplane.nftables import NftRuleSet
 from kflab.dataplane.node_facts import NodeFacts
 from kflab.dataplane.proxy_config import ProxyConfig
@@ -110,3 +112,9 @@ def test_every_kind_of_rule_comes_back_word_for_word(family: str, addresses: tup
     )
     text = rules.save_text()
     assert in_order(nft("nft -f - && nft list ruleset", text)) == in_order(text)
+
+
+@settings(relaxed, max_examples=25, derandomize=True)
+@given(rule_sets())
+def test_the_tables_of_random_clusters_are_accepted(iptables: RuleSet) -> None:
+    nft("nft -c -f -", NftRuleSet(iptables.facts, iptables.config, iptables.services, iptables.family).save_text())

@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import pytest
 from clusters import PRODUCT_SERVICE, node, overview, pod, slice_of
+from hypothesis import given, settings
+from test_iptables import relaxed, rule_sets
 
 from kflab.dataplane.iptables import RuleSet, compile_service
 from kflab.dataplane.node_facts import NodeFacts
@@ -78,3 +80,14 @@ def test_every_kind_of_rule_comes_back_word_for_word(tool: str, family: str) -> 
     text = RuleSet(facts, config, services, family).save_text()
     assert "--probability 0.02702702722" in text
     assert by_chain(saved_again(text, tool)) == by_chain(text)
+
+
+@settings(relaxed, max_examples=25, derandomize=True)
+@given(rule_sets())
+def test_the_rules_of_random_clusters_are_accepted(rules: RuleSet) -> None:
+    text = rules.save_text()
+    tool = "ip6tables" if rules.family == "IPv6" else "iptables"
+    saved_again("*filter\nCOMMIT\n", tool)  # skips where that cannot be tried
+    command = ["unshare", "-n", f"{tool}-restore", "--test"]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
