@@ -33,6 +33,11 @@ def ephemeral_ports(words: UInt64Array) -> Int64Array:
     return (bits * np.uint64(N_PORTS) >> _PORT_BITS).astype(np.int64) + FIRST_PORT
 
 
+def ephemeral_port(word: int) -> int:
+    """Give the source port that one word draws, as `ephemeral_ports` does."""
+    return ((word >> 16 & 0xFFFF) * N_PORTS >> 16) + FIRST_PORT
+
+
 def flow_salt(client: str, destination: str) -> int:
     """Hash the constant part of a flow's five-tuple (TCP), 64 bits."""
     digest = blake2b(f"TCP {client} {destination}".encode(), digest_size=8, person=b"kflab flow").digest()

@@ -18,8 +18,8 @@ from kflab.engine.choosers import Choosers
 from kflab.engine.crashes import end_requests_at
 from kflab.engine.eventwise import take_tries
 from kflab.engine.express import MIN_ROWS, Express, Underway, route, settle
-from kflab.engine.finished import FinishedRows, Window
-from kflab.engine.memory import Col, Memory
+from kflab.engine.finished import FinishedRows, Window, as_columns
+from kflab.engine.memory import NEVER, Col, Memory, Stage
 from kflab.engine.paths import Paths
 from kflab.engine.steps import Steps
 from kflab.engine.types import Behaviour, Fan, Finished, Server, Stream, Timing
@@ -258,6 +258,22 @@ class Engine:
     def in_flight(self) -> int:
         """How many requests have started and not finished."""
         return self.memory.flights.live + sum(map(len, self._underway))
+
+    def in_flight_rows(self) -> Finished:
+        """Requests that have started and not finished, as far as they have gone, by (stream, number).
+
+        `finish_ns` is when the client will know where that is settled, else `NEVER`; an answer of 0 with a server is a
+        try under way. Ends later than now have not happened yet for whoever waits for them.
+        """
+        flights = self.memory.flights
+        live = np.flatnonzero(flights.m[Col.DUE, : flights.used] != NEVER)
+        parts = [flights.m[:, live]]
+        parts[0][Col.DUE, parts[0][Col.STAGE] != Stage.ANSWER] = NEVER
+        for underway in self._underway:
+            rows = np.arange(len(underway.express)) if underway.rows is None else underway.rows
+            parts.append(underway.express.matrix(rows))
+        rows = np.concatenate(parts, axis=1)
+        return as_columns(rows[:, np.lexsort((rows[Col.NUMBER], rows[Col.STREAM]))])
 
     @property
     def dropped_rows(self) -> int:

@@ -14,6 +14,7 @@ from heapq import heapify, heappop, heappush
 
 import numpy as np
 
+from kflab.engine.addresses import ephemeral_port
 from kflab.engine.bins import Count
 from kflab.engine.memory import Col, Stage
 from kflab.engine.pools import Connection
@@ -118,7 +119,17 @@ class Eventwise:
         kept = memory.pools.take(ingress, key, t, timing.keepalive_idle_ns)
         if kept is not None:
             flight[Col.KEPT] |= 1 << flight[Col.TRIES]
+            flight[Col.KEPT_PORTS] |= kept.source_port << 16 * flight[Col.TRIES]
         return kept
+
+    def _source_port(self, flight: list[int], last: int) -> int:
+        """The port from which the connection of the last try was opened."""
+        if flight[Col.KEPT] >> last & 1:
+            return flight[Col.KEPT_PORTS] >> 16 * last & 0xFFFF
+        pinned = self.steps.paths.upstream_pins.get((flight[Col.STREAM], flight[Col.NUMBER]))
+        if pinned and not last + flight[Col.LOST]:
+            return pinned
+        return ephemeral_port(flight[Col.BACKEND_WORD] & _MASK)
 
     def _arrive(self, flight: list[int]) -> None:
         steps, memory, t = self.steps, self.steps.memory, flight[Col.DUE]
@@ -169,7 +180,8 @@ class Eventwise:
             chooser = steps.paths.upstream_of.get((flight[Col.STREAM], ingress), -1)
             in_turn = chooser < 0 or steps.choosers.pick[chooser] == Pick.ROUND_ROBIN
             key = ("server", server) if in_turn else ("chooser", chooser)
-            connection = Connection(key, server, flight[Col.WORKER0 + last], t)
+            port = self._source_port(flight, last)
+            connection = Connection(key, server, flight[Col.WORKER0 + last], t, port)
             memory.pools.keep(ingress, connection, steps.timing.keepalive_connections)
         flight[Col.STAGE], flight[Col.DUE] = Stage.ANSWER, t + flight[Col.BACK]
 
@@ -190,6 +202,7 @@ class Eventwise:
         self.bad.append((flight[Col.SERVER0 + last], end))
         flight[Col.TRIES], flight[Col.LOST] = last, flight[Col.LOST] + 1
         flight[Col.KEPT] &= ~(1 << last)
+        flight[Col.KEPT_PORTS] &= ~(0xFFFF << 16 * last)
         flight[Col.SERVER0 + last] = flight[Col.WORKER0 + last] = -1
         flight[Col.TRY_START0 + last] = 0
         flight[Col.STAGE], flight[Col.DUE] = Stage.TRY, end

@@ -143,24 +143,34 @@ class FinishedRows:
         rows = np.concatenate(parts, axis=1) if parts else np.zeros((N_COLS, 0), dtype=np.int64)
         rows = rows[:, np.lexsort((rows[Col.NUMBER], rows[Col.STREAM], rows[Col.DUE]))]
 
-        def three(col: int) -> Int64Array:
-            return np.ascontiguousarray(rows[col : col + MAX_TRIES].T)
+        return as_columns(rows)
 
-        return Finished(
-            stream=rows[Col.STREAM].astype(np.int32),
-            number=rows[Col.NUMBER].copy(),
-            start_ns=rows[Col.START].copy(),
-            finish_ns=rows[Col.DUE].copy(),
-            status=rows[Col.STATUS].astype(np.int32),
-            tries=rows[Col.TRIES].astype(np.int8),
-            node=rows[Col.NODE].astype(np.int32),
-            ingress=rows[Col.INGRESS].astype(np.int32),
-            try_server=three(Col.SERVER0).astype(np.int32),
-            try_answer=three(Col.ANSWER0).astype(np.int8),
-            try_start_ns=three(Col.TRY_START0),
-            try_end_ns=three(Col.TRY_END0),
-            try_worker=three(Col.WORKER0).astype(np.int32),
-            queue_ns=rows[Col.QUEUE].copy(),
-            service_ns=rows[Col.SERVICE].copy(),
-            extra={"kept": rows[Col.KEPT].copy(), "lost": rows[Col.LOST].copy()},
-        )
+
+def as_columns(rows: Int64Array) -> Finished:
+    """Give columns of the flights' matrix their names; `finish_ns` is their due time."""
+
+    def three(col: int) -> Int64Array:
+        return np.ascontiguousarray(rows[col : col + MAX_TRIES].T)
+
+    return Finished(
+        stream=rows[Col.STREAM].astype(np.int32),
+        number=rows[Col.NUMBER].copy(),
+        start_ns=rows[Col.START].copy(),
+        finish_ns=rows[Col.DUE].copy(),
+        status=rows[Col.STATUS].astype(np.int32),
+        tries=rows[Col.TRIES].astype(np.int8),
+        node=rows[Col.NODE].astype(np.int32),
+        ingress=rows[Col.INGRESS].astype(np.int32),
+        try_server=three(Col.SERVER0).astype(np.int32),
+        try_answer=three(Col.ANSWER0).astype(np.int8),
+        try_start_ns=three(Col.TRY_START0),
+        try_end_ns=three(Col.TRY_END0),
+        try_worker=three(Col.WORKER0).astype(np.int32),
+        queue_ns=rows[Col.QUEUE].copy(),
+        service_ns=rows[Col.SERVICE].copy(),
+        extra={
+            "kept": rows[Col.KEPT].copy(),
+            "lost": rows[Col.LOST].copy(),
+            "kept_ports": rows[Col.KEPT_PORTS].copy(),
+        },
+    )

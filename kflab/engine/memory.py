@@ -70,9 +70,11 @@ class Col:
     TRY_START0: Final = 27
     TRY_END0: Final = 30
     WORKER0: Final = 33
+    KEPT_PORTS: Final = 36
+    """16 bits per try, the first lowest: source port of the kept connection it went over; 0 for a new one."""
 
 
-N_COLS = Col.WORKER0 + MAX_TRIES
+N_COLS = Col.KEPT_PORTS + 1
 
 _COMPACT_ABOVE = 1024
 

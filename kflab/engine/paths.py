@@ -72,6 +72,8 @@ class Paths:
             | {chooser for s in streams for _, chooser in (*s.entries, *s.upstreams)}
         )
         self.pins = [(s.index, number, port) for s in streams for number, port, _ in s.pinned_ports]
+        self.upstream_pins = {(s.index, number): port for s in streams for number, _, port in s.pinned_ports if port}
+        """(stream, number) -> source port of the ingress server's first try."""
         self.last_pin = max((number for _, number, _ in self.pins), default=-1)
 
     def pin_ports(self, streams: Int64Array, numbers: Int64Array, ports: Int64Array) -> Int64Array:

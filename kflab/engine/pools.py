@@ -19,6 +19,8 @@ class Connection:
     server: int
     worker: int
     idle_since_ns: int
+    source_port: int = 0
+    """The ingress server's port, from the try that opened it."""
 
 
 @dataclass(slots=True)

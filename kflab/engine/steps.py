@@ -293,6 +293,7 @@ class Steps:
             m[col + tries, rows] = 0
         m[Col.WORKER0 + tries, rows] = -1
         m[Col.KEPT, rows] &= ~(1 << tries)
+        m[Col.KEPT_PORTS, rows] &= ~(0xFFFF << 16 * tries)
         for col in (Col.SERVED, Col.QUEUE, Col.SERVICE):
             m[col, rows] = 0
         m[Col.STAGE, rows] = Stage.TRY

@@ -145,6 +145,31 @@ class IptablesSave:
 
 
 @dataclass(frozen=True, slots=True)
+class Conntrack:
+    """`conntrack -L` or `-C`, run on a node. "", 0 and False of a filter: any."""
+
+    node: str = ""
+    """"" means the environment's node."""
+    count: bool = False
+    """-C: only how many."""
+    protocol: str = ""
+    """-p: TCP, UDP or SCTP."""
+    src: str = ""
+    dst: str = ""
+    reply_src: str = ""
+    reply_dst: str = ""
+    sport: int = 0
+    dport: int = 0
+    state: str = ""
+    """--state: TCP state."""
+    status: str = ""
+    """-u: ASSURED, UNREPLIED…"""
+    src_nat: bool = False
+    dst_nat: bool = False
+    any_nat: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Version:
     """`kubectl version`."""
 
@@ -170,6 +195,7 @@ Command = (
     | StopForward
     | Curl
     | IptablesSave
+    | Conntrack
     | Version
     | Help
     | Nothing

@@ -24,6 +24,7 @@ _OPTIONS = {
     "nft": ("--node",),
     "ipvsadm": ("-Sn", "--node"),
     "ipset": ("--node",),
+    "conntrack": ("--node", "-L", "-C", "-p", "-s", "-d", "--sport", "--dport", "--state", "-n"),
 }
 
 

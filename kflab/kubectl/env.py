@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from kflab.control.facts import Fact
+from kflab.dataplane.conntrack import NodeTable
 from kflab.kubectl.curl import CurlAnswer, CurlRequest
 from kflab.kubectl.logs import AccessRecord
 from kflab.kubectl.portforward import Forwards
@@ -30,6 +31,10 @@ class Env(Protocol):
 
     def rules_text(self, node: str) -> str:
         """The node's rules as its mode's own tool prints them; IPVS mode: each part below a line with its tool."""
+        ...
+
+    def conntrack(self, node: str, protocol: str) -> NodeTable:
+        """The node's conntrack table now; entries named of one protocol only unless it is ""."""
         ...
 
     def access_log(self, pod: Key) -> Sequence[AccessRecord]:

@@ -8,6 +8,7 @@ from kflab.cluster.store import Store
 from kflab.errors import KflabError
 from kflab.kubectl.commands import (
     Command,
+    Conntrack,
     Curl,
     DeletePods,
     Describe,
@@ -34,7 +35,7 @@ from kflab.kubectl.outcome import Outcome
 from kflab.kubectl.parse import parse, parse_words
 from kflab.kubectl.run_forward import port_forward, reach, stop_forward
 from kflab.kubectl.run_logs import logs
-from kflab.kubectl.run_rules import rules_of
+from kflab.kubectl.run_rules import conntrack_of, rules_of
 from kflab.kubectl.run_writes import delete_pods, rollout_status, scale
 
 API_SERVER_DOWN = "The connection to the server localhost:6443 was refused - did you specify the right host or port?\n"
@@ -47,6 +48,7 @@ scale deployment/NAME --replicas=N      delete pod NAME [--force]      rollout s
 port-forward pod/NAME 8080:8080         then: curl localhost:8080/path
 curl URL                        from the client; from a pod: --from NS/POD, or exec POD -- curl URL
 iptables-save                   [--node NODE] [-t nat]; in other modes: nft list ruleset, ipvsadm -Sn, ipset save
+conntrack -L                    [--node NODE] [-p tcp] [-s IP] [-d IP] [--dport N] [-n]; conntrack -C counts
 … | grep [-Eivc] PATTERN | head -5 | wc -l
 """
 
@@ -93,7 +95,7 @@ def _run(command: Command, filters: Sequence[Filter], store: Store, env: Env) ->
 
 
 def _led(message: str) -> str:
-    return message if message.startswith(("curl:", "grep:", "Error", "Unable")) else f"error: {message}"
+    return message if message.startswith(("curl:", "grep:", "conntrack:", "Error", "Unable")) else f"error: {message}"
 
 
 _NEED_API = (Get, Describe, Logs, ScaleTo, DeletePods, RolloutStatus, PortForward)
@@ -123,6 +125,8 @@ def _dispatch(command: Command, store: Store, env: Env) -> Outcome:
             return _curl(command, store, env)
         case IptablesSave():
             return rules_of(command, store, env)
+        case Conntrack():
+            return conntrack_of(command, store, env)
         case Version():
             version = f"v{KUBERNETES_RELEASE}.0"
             return Outcome(f"Client Version: {version}\nServer Version: {version}\n")

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 
 from kflab.errors import KflabError
@@ -24,6 +25,7 @@ from kflab.kubectl.commands import (
     Version,
 )
 from kflab.kubectl.options import Options, read
+from kflab.kubectl.parse_conntrack import parse_conntrack
 from kflab.kubectl.parse_curl import parse_curl, parse_exec
 from kflab.kubectl.parse_filters import parse_filter
 from kflab.kubectl.words import stages
@@ -319,16 +321,18 @@ def _tool(name: str) -> Callable[[list[str]], Command]:
 
 
 def _ssh(words: list[str]) -> Command:
-    """`ssh NODE iptables-save` is how one looks at a node's rules in a real cluster."""
+    """`ssh NODE iptables-save` (or `conntrack -L`) is how one looks at a node's rules in a real cluster."""
     options = 0
     while options < len(words) and words[options].startswith("-"):
         options += 1
     node, command = (words[options].rpartition("@")[2], words[options + 1 :]) if options < len(words) else ("", [])
     if command[:1] == ["sudo"]:
         command = command[1:]
+    if node and command[:1] == ["conntrack"]:
+        return replace(parse_conntrack(command[1:]), node=node)
     tool = next((tool for tool in TOOLS if command and command[0] == tool.split(" ")[0]), "")
     if not node or not tool:
-        raise KflabError(f"over ssh, only `ssh NODE` with {', '.join(TOOLS)} is here")
+        raise KflabError(f"over ssh, only `ssh NODE` with {', '.join((*TOOLS, 'conntrack -L'))} is here")
     if tool == TOOLS[0]:
         return IptablesSave(node)
     return _COMMANDS[command[0]]([*command[1:], "--node", node])
@@ -361,13 +365,14 @@ _COMMANDS: dict[str, Callable[[list[str]], Command]] = {
     "nft": _tool("nft"),
     "ipvsadm": _tool("ipvsadm"),
     "ipset": _tool("ipset"),
+    "conntrack": parse_conntrack,
     "ssh": _ssh,
 }
 
 COMMANDS = tuple(sorted(set(_COMMANDS) - {"log"}))
 """Names for completion and help."""
 
-_NOT_KUBECTL = frozenset({"curl", "iptables-save", "nft", "ipvsadm", "ipset", "ssh"})
+_NOT_KUBECTL = frozenset({"conntrack", "curl", "iptables-save", "nft", "ipvsadm", "ipset", "ssh"})
 
 _KNOWN_KUBECTL = {
     "apply": "edit the manifest and press ctrl+s, which applies it",

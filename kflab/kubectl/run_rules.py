@@ -1,8 +1,11 @@
-"""A node's rules on the command line: each tool prints what it would there, and says so where another has the rules."""
+"""What a node has in its kernel, on the command line: its rules, by the tool that prints them, and its connections."""
+
+from dataclasses import replace
 
 from kflab.cluster.store import Store
 from kflab.errors import KflabError
-from kflab.kubectl.commands import TOOLS, IptablesSave
+from kflab.kubectl.commands import TOOLS, Conntrack, IptablesSave
+from kflab.kubectl.conntrack import conntrack
 from kflab.kubectl.env import Env
 from kflab.kubectl.hostile import printable
 from kflab.kubectl.outcome import Outcome
@@ -15,13 +18,8 @@ def rules_of(command: IptablesSave, store: Store, env: Env) -> Outcome:
     Raises:
         KflabError: If there is no such node or table.
     """
-    nodes = sorted(key.name for key in store.keys("Node"))
-    name = command.node or (nodes[0] if nodes else "")
-    if store.get(Key("Node", "", name)) is None:
-        known = ", ".join(nodes[:5]) or "none"
-        raise KflabError(f"there is no node {printable(name)!r}; nodes: {known}")
+    name, note = _node(command.node, store)
     text = env.rules_text(name)
-    note = "" if command.node or len(nodes) < 2 else f"# on {printable(name)}; another node's: --node NODE\n"
     if text.startswith("# no rules"):
         return Outcome("", note + text)
     parts = _parts(text)
@@ -30,6 +28,27 @@ def rules_of(command: IptablesSave, store: Store, env: Env) -> Outcome:
         return Outcome("", note + there)
     found = parts[command.tool]
     return Outcome(_table(found, command.table) if command.table else found, note)
+
+
+def conntrack_of(command: Conntrack, store: Store, env: Env) -> Outcome:
+    """Print a node's conntrack table.
+
+    Raises:
+        KflabError: If there is no such node.
+    """
+    name, note = _node(command.node, store)
+    shown = conntrack(command, env.conntrack(name, command.protocol), env.now_ns)
+    return replace(shown, err=note + shown.err)
+
+
+def _node(given: str, store: Store) -> tuple[str, str]:
+    """The node asked about, and a line that says so where it was not named."""
+    nodes = sorted(key.name for key in store.keys("Node"))
+    name = given or (nodes[0] if nodes else "")
+    if store.get(Key("Node", "", name)) is None:
+        known = ", ".join(nodes[:5]) or "none"
+        raise KflabError(f"there is no node {printable(name)!r}; nodes: {known}")
+    return name, "" if given or len(nodes) < 2 else f"# on {printable(name)}; another node's: --node NODE\n"
 
 
 def _parts(text: str) -> dict[str, str]:

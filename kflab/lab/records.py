@@ -70,9 +70,11 @@ class Record:
         return sum(answer not in (Answer.NONE, Answer.OK) for answer in self.answers)
 
 
-def record(rows: Finished, i: int) -> Record:
-    """Row `i` of the columns as one value."""
+def record(rows: Finished, i: int, in_flight: bool = False) -> Record:
+    """Row `i` of the columns as one value; of a request in flight with the try that is under way."""
     n = sum(int(rows.try_answer[i, j]) != Answer.NONE for j in range(MAX_TRIES))
+    if in_flight:
+        n = int(rows.tries[i])
     return Record(
         int(rows.stream[i]),
         int(rows.number[i]),
@@ -178,6 +180,10 @@ class Sampler:
     def oldest_row_ns(self) -> int | None:
         """When the earliest of the kept rows began; None without any."""
         return min((int(rows.start_ns.min()) for rows in self._recent if len(rows)), default=None)
+
+    def recent_batches(self) -> Iterator[Finished]:
+        """Columns of the kept rows, newest batch first, each in order of finish."""
+        yield from reversed(self._recent)
 
     def recent(self) -> Iterator[Record]:
         """Every kept row, oldest first."""

@@ -45,6 +45,9 @@ ANSWER_WORDS = {
     Answer.NO_UPSTREAM: "no upstream",
 }
 
+UNDER_WAY = ""
+"""The answer of a try that has none yet."""
+
 _FATES = {
     What.CONTAINER_EXITED: "crashed",
     What.POD_DELETED: "was deleted",
@@ -254,10 +257,14 @@ class Reopener:
         pinned = next((port for n, port, _ in wired.stream.pinned_ports if n == number), 0)
         return pinned or _port(self.words(wired, number)[Choice.ENTRY])
 
-    def upstream_ports(self, wired: Wired, number: int) -> tuple[int, ...]:
-        """NGINX's source port of each try of a request."""
-        ports = [_port(self.words(wired, number, attempt)[Choice.BACKEND]) for attempt in range(MAX_TRIES)]
-        ports[0] = next((first for n, _, first in wired.stream.pinned_ports if n == number), 0) or ports[0]
+    def upstream_ports(self, wired: Wired, number: int, lost: int = 0) -> tuple[int, ...]:
+        """NGINX's source port of each try of a request, had it opened a connection for it.
+
+        `lost`: tries on kept connections that failed and were not counted; each drew anew.
+        """
+        ports = [_port(self.words(wired, number, lost + k)[Choice.BACKEND]) for k in range(MAX_TRIES)]
+        if not lost:
+            ports[0] = next((first for n, _, first in wired.stream.pinned_ports if n == number), 0) or ports[0]
         return tuple(ports)
 
     def row(self, trace_id: int, one: Record) -> TraceRow:
@@ -309,9 +316,9 @@ class Reopener:
         lab = self._lab
         wired = lab.wiring.wired[one.stream]
         entry = wired.entry
-        client_port, upstream_ports = self.client_port(wired, one.number), self.upstream_ports(wired, one.number)
         first = self.words(wired, one.number)
         lost = dict(one.extra).get("lost", 0)  # errors on kept connections drew anew without using up a try
+        client_port, upstream_ports = self.client_port(wired, one.number), self.upstream_ports(wired, one.number, lost)
         backend = tuple(self.words(wired, one.number, lost + k)[Choice.BACKEND] >> 32 for k in range(MAX_TRIES))
         entry_word = first[Choice.ENTRY] >> 32
         request = Request(
@@ -323,11 +330,12 @@ class Reopener:
         timing = lab.engine.timing
         outside = entry.kind != "pod"
         record = WalkRecord(
-            status=status_text(one.status),
+            # A request in flight has no status yet: NGINX has taken it once there was a try.
+            status=status_text(one.status or (200 if one.tries else 0)),
             finish_ns=one.finish_ns,
             tries=tuple(
                 TryRecord(
-                    ANSWER_WORDS[answer], start, end,
+                    ANSWER_WORDS.get(answer, UNDER_WAY), start, end,
                     self._address(server) if server >= 0 else "",
                 )
                 for server, answer, start, end in zip(
@@ -378,15 +386,20 @@ class Reopener:
         if chooser is None:
             return _Memory(lab, (), ())
         positions: list[int] = []
-        kept_bits = dict(one.extra).get("kept", 0)
+        kept_bits, kept_ports = dict(one.extra).get("kept", 0), dict(one.extra).get("kept_ports", 0)
         kept: list[KeptConnection | None] = []
         for k, (server, start) in enumerate(zip(one.servers, one.try_starts_ns, strict=True)):
             config = lab.wiring.ingress_config(chooser.observers[0], start)
             address = self._address(server) if server >= 0 else ""
             ups = route(config, wired.entry.scheme, wired.entry.host, wired.entry.path).upstreams if config else ()
             positions.append(next((i for i, up in enumerate(ups) if up.text == address), 0))
-            kept.append(KeptConnection(address) if kept_bits >> k & 1 else None)
+            port = kept_ports >> 16 * k & 0xFFFF
+            kept.append(KeptConnection(address, port) if kept_bits >> k & 1 else None)
         return _Memory(lab, tuple(positions), tuple(kept))
+
+    def sent(self) -> Sequence[RequestTrace]:
+        """Single requests that were sent, as far as they are kept, newest first."""
+        return tuple(reversed(self._curled.values()))
 
     # --- single requests ------------------------------------------------------------------------------------
 

@@ -34,6 +34,7 @@ from kflab.lab.commands import (
     Result,
     SetLoad,
 )
+from kflab.lab.conntrack import Conntrack
 from kflab.lab.controllers import Controllers
 from kflab.lab.entries import OUTSIDE_CLIENT, Entries, Entry, describe_traffic
 from kflab.lab.handle import Tab
@@ -142,6 +143,7 @@ class Lab:
         self._watchers: list[Callable[[Finished], None]] = []
         self.view = View(self)
         self.reopener = Reopener(self)
+        self.conntrack = Conntrack(self, proxy)
         self.terminal = Terminal(self)
         self._obeying = Obeying(self)
 
@@ -241,6 +243,7 @@ class Lab:
         self.since_event.add(rows)
         self.sampler.add(rows, t_ns)
         self.view.count(rows)
+        self.conntrack.add(rows, t_ns)
         self._count_ingress(rows)
         for watcher in self._watchers:
             watcher(rows)

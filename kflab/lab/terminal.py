@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kflab.control.facts import Fact
+from kflab.dataplane.conntrack import NodeTable
 from kflab.kubectl import execute
 from kflab.kubectl.curl import CurlAnswer, CurlRequest
 from kflab.kubectl.logs import AccessRecord
@@ -51,6 +52,9 @@ class Terminal:
 
     def rules_text(self, node: str) -> str:
         return self._lab.rules_text(node)
+
+    def conntrack(self, node: str, protocol: str) -> NodeTable:
+        return self._lab.conntrack.table(node, protocol)
 
     def access_log(self, pod: Key) -> Sequence[AccessRecord]:
         return self._lab.reopener.access_log(pod)

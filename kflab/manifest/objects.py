@@ -145,6 +145,8 @@ class Node(KubeObject):
     unschedulable: bool = False
     taints: tuple[Taint, ...] = ()
     provider_id: str = ""
+    cores: int = 0
+    """status.capacity.cpu, whole CPUs; 0 where it is not given."""
 
 
 # --- pods and workloads ---------------------------------------------------------------------------------------
@@ -527,6 +529,19 @@ class Secret(KubeObject):
 
 
 @dataclass(frozen=True, slots=True)
+class ProxyConntrack:
+    """`conntrack` of a KubeProxyConfiguration; defaults of pkg/proxy/apis/config/v1alpha1/defaults.go. 0 of a timeout:
+    the kernel's stays."""
+
+    max_per_core: int = 32_768
+    min: int = 131_072
+    tcp_established_s: float = 86_400.0
+    tcp_close_wait_s: float = 3_600.0
+    udp_s: float = 0.0
+    udp_stream_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class KubeProxyConfiguration(KubeObject):
     """kubeproxy.config.k8s.io/v1alpha1. Has no metadata; its name is "kube-proxy"."""
 
@@ -541,6 +556,7 @@ class KubeProxyConfiguration(KubeObject):
     ipvs_scheduler: str = ""
     """`ipvs.scheduler`; "" is rr."""
     feature_gates: Mapping[str, bool] = field(default_factory=dict)
+    conntrack: ProxyConntrack = ProxyConntrack()
 
 
 @dataclass(frozen=True, slots=True)

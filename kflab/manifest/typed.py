@@ -23,6 +23,7 @@ from kflab.manifest.objects import (
     Meta,
     Namespace,
     Node,
+    ProxyConntrack,
     Secret,
     Taint,
     Unmodelled,
@@ -157,7 +158,14 @@ def _node(tree: Tree, given: Given) -> Node:
             Taint(t.get("key") or "", t.get("effect") or "", t.get("value") or "") for t in spec.get("taints") or ()
         ),
         provider_id=spec.get("providerID") or "",
+        cores=_cores((status.get("capacity") or {}).get("cpu")),
     )
+
+
+def _cores(quantity: Any) -> int:
+    """Whole CPUs of a capacity such as 8, "8" or "7910m"; 0 for anything else."""
+    match = re.fullmatch(r"(\d{1,6})(m?)", str(quantity))
+    return 0 if match is None else int(match[1]) // (1000 if match[2] else 1)
 
 
 def _addresses(entries: Any, kind: str) -> tuple[str, ...]:
@@ -193,6 +201,24 @@ def _node_port_address(text: str) -> str | None:
     return text if text == "primary" else sloppy_cidr(text)
 
 
+def _proxy_conntrack(tree: Tree) -> ProxyConntrack:
+    usual = ProxyConntrack()
+    per_core, least = tree.get("maxPerCore"), tree.get("min")
+    return ProxyConntrack(
+        max_per_core=usual.max_per_core if per_core is None else max(0, int(per_core)),
+        min=usual.min if least is None else max(0, int(least)),
+        tcp_established_s=_timeout_s(tree.get("tcpEstablishedTimeout"), usual.tcp_established_s),
+        tcp_close_wait_s=_timeout_s(tree.get("tcpCloseWaitTimeout"), usual.tcp_close_wait_s),
+        udp_s=_timeout_s(tree.get("udpTimeout"), usual.udp_s),
+        udp_stream_s=_timeout_s(tree.get("udpStreamTimeout"), usual.udp_stream_s),
+    )
+
+
+def _timeout_s(text: Any, default: float) -> float:
+    """A Go duration in seconds; 0s is a value here: leave the kernel's."""
+    return 0.0 if re.fullmatch(r"(0(ns|us|ms|s|m|h)?)+", str(text)) else duration_s(text, default)
+
+
 def _kube_proxy(tree: Tree, given: Given) -> KubeProxyConfiguration:
     """Defaults: pkg/proxy/apis/config/v1alpha1/defaults.go."""
     mode = str(tree.get("mode") or "")
@@ -218,6 +244,7 @@ def _kube_proxy(tree: Tree, given: Given) -> KubeProxyConfiguration:
         sync_s=duration_s(rules.get("syncPeriod"), 30.0),
         ipvs_scheduler=name if (name := (tree.get("ipvs") or {}).get("scheduler")) in IPVS_SCHEDULERS else "",
         feature_gates={name: on for name, on in (tree.get("featureGates") or {}).items() if on is not None},
+        conntrack=_proxy_conntrack(tree.get("conntrack") or {}),
     )
 
 

@@ -10,6 +10,7 @@ KUBECTL = (
     ("curl URL", "one traced request, from the client or with --from from a pod"),
     ("scale deployment NAME --replicas=N", "rolls at once"),
     ("iptables-save | grep TEXT", "rules of a node; in other modes nft list ruleset, ipvsadm -Sn, ipset save"),
+    ("conntrack -L [--node NODE]", "connections a node tracks"),
 )
 """What the lab's command line takes besides the words of the screen, for the help."""
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 from kflab.cluster.store import Store
 from kflab.control.facts import Fact
+from kflab.dataplane.conntrack import Entry, Life, NodeTable, Tracked
+from kflab.dataplane.packets import Packet
 from kflab.kubectl.curl import CurlAnswer, CurlRequest
 from kflab.kubectl.logs import AccessRecord, UpstreamTry
 from kflab.kubectl.portforward import Forwards
@@ -209,6 +211,13 @@ class FakeLab:
 
     def rules_text(self, node: str) -> str:
         return f"# rules of {node}\n{RULES}"
+
+    def conntrack(self, node: str, protocol: str) -> NodeTable:
+        packet = Packet("10.244.1.10", 39123, "10.96.100.50", 80)
+        back = Packet("10.244.2.25", 8080, "10.244.1.10", 39123)
+        life = Life("ESTABLISHED", self.now_ns + 86_397 * SECOND, assured=True)
+        entries = (Entry(Tracked(node, packet, back), life),)
+        return NodeTable(node, entries, 1234, 131_072)
 
     def access_log(self, pod: Key) -> Sequence[AccessRecord]:
         if pod.namespace != "ingress-nginx":

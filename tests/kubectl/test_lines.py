@@ -5,7 +5,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kflab.errors import KflabError
-from kflab.kubectl.commands import Curl, Describe, Get, IptablesSave, Line, Logs, Nothing, PortForward, ScaleTo, Target
+from kflab.kubectl.commands import (
+    Conntrack,
+    Curl,
+    Describe,
+    Get,
+    IptablesSave,
+    Line,
+    Logs,
+    Nothing,
+    PortForward,
+    ScaleTo,
+    Target,
+)
 from kflab.kubectl.complete import completions
 from kflab.kubectl.curl import CurlAnswer
 from kflab.kubectl.execute import run, run_line
@@ -41,6 +53,10 @@ def test_shapes() -> None:
         Target("svc", "web"), ((8080, "http"), (None, "443"), (9090, "9090"))
     )
     assert command("ssh core@node-b sudo iptables-save") == IptablesSave("node-b")
+    assert command("ssh node-b sudo conntrack -L -p tcp") == Conntrack("node-b", protocol="TCP")
+    assert command("conntrack -L conntrack --node=node-a -s 10.0.0.1 --orig-port-dst 80 -n -u assured") == Conntrack(
+        "node-a", src="10.0.0.1", dport=80, src_nat=True, status="ASSURED"
+    )
     assert command("exec -it web -- curl -s http://cart/") == Curl("http://cart/", Target("pod", "web"), silent=True)
     assert command("curl --from shop/web cart:8080/x") == Curl("http://cart:8080/x", Target("pod", "web"), "shop")
     assert parse("  # just a comment | grep x") == Line(Nothing())
@@ -54,6 +70,11 @@ def test_shapes() -> None:
     [
         ("gte pods", "did you mean get?"),
         ("get", "required resource not specified"),
+        ("conntrack", "one of -L (list) and -C (count)"),
+        ("conntrack -L -p icmp", "protocol 'icmp' is not tracked here; tcp, udp or sctp"),
+        ("conntrack -L --dport 70000", "port 70000 is not in 0–65535"),
+        ("conntrack -D -p udp", "not -D: entries end by their timeouts"),
+        ("conntrack -L node-b", "another node's table: --node NODE"),
         ("get pods -o jsonpath=x", "json,name,wide,yaml"),
         ("get pods --naemspace x", "did you mean --namespace?"),
         ("get pods -w", "`-w` would wait"),
@@ -182,3 +203,16 @@ def test_completions_are_whole_lines() -> None:
     assert completions("get pods -n def", _STORE) == ("get pods -n default",)
     for line in ("describe ing", "port-forward ", "scale ", "rollout ", "delete pod "):
         assert all(found.startswith(line) for found in completions(line, _STORE))
+
+
+def test_conntrack_prints_as_the_tool_does_and_says_how_full_the_table_is() -> None:
+    shown = run("conntrack -L --node node-a -d 10.96.100.50", brief(), FakeLab())
+    assert shown.out == (
+        "tcp      6 86397 ESTABLISHED src=10.244.1.10 dst=10.96.100.50 sport=39123 dport=80 "
+        "src=10.244.2.25 dst=10.244.1.10 sport=8080 dport=39123 [ASSURED] mark=0 use=1\n"
+    )
+    assert "1 flow entry has been shown." in shown.err
+    assert "node-a: 1234 of 131072 entries (nf_conntrack_max); 1233 more" in shown.err
+    assert run("conntrack -L --node node-a -n", brief(), FakeLab()).out == ""
+    assert run("conntrack -C --node node-a", brief(), FakeLab()).out == "1234\n"
+    assert run("conntrack -L --node node-x", brief(), FakeLab()).text.startswith("error: there is no node 'node-x'")

@@ -1,0 +1,66 @@
+"""`conntrack -L` and `-C`: a node's table, filtered and printed."""
+
+from collections.abc import Sequence
+
+from kflab.dataplane.conntrack import Entry, NodeTable
+from kflab.kubectl.commands import Conntrack
+from kflab.kubectl.outcome import Outcome
+
+VERSION = "v1.4.8"
+"""Release of conntrack-tools whose output is printed."""
+
+
+def conntrack(command: Conntrack, table: NodeTable, now_ns: int) -> Outcome:
+    """Print a table as the tool does; on standard error how many of all it is.
+
+    Args:
+        command: What was asked.
+        table: The node's table.
+        now_ns: Simulated now.
+    """
+    whole = f"# {table.node}: {table.count} of {table.max} entries (nf_conntrack_max)"
+    if command.count:
+        return Outcome(f"{table.count}\n", f"{whole}\n")
+    shown = [entry for entry in table.entries if _wanted(command, entry)]
+    more = table.count - len(table.entries)
+    note = f"; {more} more are not named here, the newest of each kind are" if more > 0 else ""
+    if command.protocol:
+        note = ", of all protocols"
+    flows = "flow entry has" if len(shown) == 1 else "flow entries have"
+    err = f"conntrack {VERSION} (conntrack-tools): {len(shown)} {flows} been shown.\n{whole}{note}\n"
+    return Outcome(_lines(shown, now_ns), err)
+
+
+def _lines(entries: Sequence[Entry], now_ns: int) -> str:
+    return "".join(f"{entry.text(now_ns)}\n" for entry in entries)
+
+
+def _wanted(command: Conntrack, entry: Entry) -> bool:
+    """Whether an entry passes every filter given."""
+    tracked, life = entry.tracked, entry.life
+    original, back = tracked.original, tracked.reply
+    pairs: tuple[tuple[object, object], ...] = (
+        (command.protocol, original.protocol),
+        (command.src, original.src),
+        (command.dst, original.dst),
+        (command.sport, original.sport),
+        (command.dport, original.dport),
+        (command.reply_src, back.src),
+        (command.reply_dst, back.dst),
+        (command.state, life.state),
+    )
+    if any(wanted and wanted != found for wanted, found in pairs):
+        return False
+    has = {
+        "": True,
+        "ASSURED": life.assured,
+        "UNREPLIED": life.unreplied,
+        "SEEN_REPLY": not life.unreplied,
+        "SRC_NAT": tracked.src_nat,
+        "DST_NAT": tracked.dst_nat,
+    }
+    if not has[command.status]:
+        return False
+    if command.any_nat and not (tracked.src_nat or tracked.dst_nat):
+        return False
+    return (not command.src_nat or tracked.src_nat) and (not command.dst_nat or tracked.dst_nat)

@@ -1,0 +1,133 @@
+"""A node's conntrack table against the requests that made it."""
+
+from dataclasses import replace
+
+import pytest
+
+from kflab.dataplane.conntrack import tracked_by
+from kflab.lab import conntrack
+from kflab.lab.commands import Kill, Run, Stop
+from kflab.lab.handle import Tab
+from kflab.lab.running import Lab
+from kflab.lab.spec import LabSpec
+from kflab.scenario.format import load
+
+S = 1_000_000_000
+
+
+def slow(name: str, rate: float = 4.0) -> Lab:
+    """A bundled scenario with few requests."""
+    spec = load(name).spec
+    return Lab(replace(spec, clients=tuple(replace(client, rate_rps=rate) for client in spec.clients)))
+
+
+@pytest.mark.parametrize("name", ["overview", "overview-defaults", "overview-keepalive"])
+def test_counts_equal_the_entries_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conntrack, "LISTED", 10_000)
+    monkeypatch.setattr(conntrack, "LISTED_PER_KIND", 10_000)
+    lab = slow(name, 8.0)
+    seen = set()
+    for t_s in (5, 60, 130, 170):
+        lab.advance(t_s * S)
+        for node in ("node-a", "node-b"):
+            table = lab.conntrack.table(node)
+            assert len(table.entries) == table.count
+            assert len({entry.tracked for entry in table.entries}) == table.count
+            seen.add(table.count > 0)
+    assert seen == {True}
+
+
+def test_counts_equal_the_entries_named_while_a_pod_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conntrack, "LISTED", 10_000)
+    monkeypatch.setattr(conntrack, "LISTED_PER_KIND", 10_000)
+    lab = slow("overview", 30.0)
+    lab.advance(5 * S)
+    pod = next(key for key in lab.store.keys("Pod") if key.name.startswith("product-"))
+    assert lab.do(Stop("kube-proxy/node-a")).ok  # its rules go on naming the pod
+    assert lab.do(Kill(pod, "force")).ok
+    states = set()
+    for t_ms in (5_300, 6_000, 9_000, 12_000):
+        lab.advance(t_ms * S // 1000)
+        for node in ("node-a", "node-b"):
+            table = lab.conntrack.table(node)
+            assert len(table.entries) == table.count
+            states |= {entry.life.state for entry in table.entries}
+    assert {"TIME_WAIT", "SYN_SENT"} <= states
+
+
+def test_an_opened_request_agrees_with_its_entries() -> None:
+    lab = slow("overview-defaults")
+    lab.advance(10 * S)
+    one = list(lab.sampler.recent())[-1]
+    trace = lab.reopener.open_record(one)
+    entries = list(lab.conntrack.entries_of(one))
+    dnat = next(hop for hop in trace.hops if hop.mover == "kernel DNAT")
+    assert dnat.before is not None
+    assert dnat.after is not None
+    mine = next(entry.tracked for entry in entries if entry.tracked.node == dnat.node)
+    assert mine.original == dnat.before
+    assert (mine.reply.dst, mine.reply.dport) == (dnat.after.src, dnat.after.sport)
+    printed = lab.do(Run(f"conntrack -L --node {dnat.node} --sport {dnat.before.sport} -n"))
+    assert f"sport={dnat.before.sport} dport={dnat.before.dport} src={dnat.after.dst}" in printed.text
+
+
+def test_entries_time_out_when_the_traffic_stops() -> None:
+    lab = slow("overview", 20.0)
+    lab.advance(10 * S)
+    for stream in range(len(lab.wiring.wired)):
+        lab.engine.set_rate(stream, 0.0, lab.t_ns)
+    counts = []
+    for t_s in (20, 125, 135):
+        lab.advance(t_s * S)
+        counts.append(lab.conntrack.count("node-a"))
+    assert counts[0] > counts[1] > 0
+    assert counts[2] == 0
+
+
+def test_a_kept_connection_keeps_its_port_and_its_pod() -> None:
+    lab = slow("overview-keepalive", 20.0)
+    lab.advance(20 * S)
+    kept = list(lab.engine.memory.pools)
+    assert kept
+    idle = {connection.source_port for _, connection in kept}
+    assert 0 not in idle
+    used = [one for one in lab.sampler.recent() if dict(one.extra)["kept"]]
+    ports = {}
+    for one in used[-50:]:
+        found = tracked_by(lab.reopener.open_record(one).hops, lab.conntrack.node_of)
+        upstream = next(each for each in found if each.original.destination == "10.96.100.50:80")
+        ports.setdefault(upstream.original.source, set()).add(upstream.reply.source)
+    assert all(len(pods) == 1 for pods in ports.values())
+    assert {int(source.rpartition(":")[2]) for source in ports} & idle
+    established = lab.do(Run("conntrack -L --node node-a -d 10.96.100.50 --state ESTABLISHED")).text
+    assert all(f"sport={port} " in established for port in idle)
+
+
+def test_a_curl_is_in_the_table() -> None:
+    lab = slow("overview", 0.0)
+    lab.advance(S)
+    pod = next(key for key in lab.store.keys("Pod") if key.name.startswith("product-"))
+    assert lab.do(Run(f"curl http://product-service/products --from default/{pod.name}")).ok
+    assert "ESTABLISHED" in lab.do(Run("conntrack -L --node node-b -d 10.96.100.50")).text
+    lab.advance(2 * S)
+    assert " TIME_WAIT src=10.244.2." in lab.do(Run("conntrack -L --node node-b -d 10.96.100.50")).text
+
+
+def test_the_maximum_follows_the_nodes_cpus_and_kube_proxys_configuration() -> None:
+    node = """\
+apiVersion: v1
+kind: Node
+metadata: {name: big}
+status: {capacity: {cpu: "16"}, addresses: [{type: InternalIP, address: 10.0.0.1}]}
+"""
+    proxy = """\
+---
+apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+conntrack: {maxPerCore: 1000, min: 2000, tcpEstablishedTimeout: 1h0m0s}
+"""
+    usual = Lab(LabSpec("a", (Tab("a.yaml", node, None),)))
+    assert usual.conntrack.max_of("big") == 16 * 32_768
+    configured = Lab(LabSpec("a", (Tab("a.yaml", node + proxy, None),)))
+    assert configured.conntrack.max_of("big") == 16_000
+    assert configured.conntrack.settings.tcp_s("ESTABLISHED") == 3_600
