@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from kflab.dataplane.packets import Packet
 from kflab.manifest.objects import Key
 
 
@@ -32,6 +33,10 @@ class MemoryView(Protocol):
         """Whether session affinity remembers the client at a KUBE-SEP chain of a node."""
         ...
 
+    def tracked(self, node: str, packet: Packet) -> str:
+        """ip:port that a node's conntrack entry sends the packet to, past all rules; "" for a first packet."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class BlankMemory:
@@ -52,3 +57,7 @@ class BlankMemory:
     def seen(self, node: str, chain: str, client: str, seconds: int, t_ns: int) -> bool:
         """Never."""
         return False
+
+    def tracked(self, node: str, packet: Packet) -> str:
+        """Never."""
+        return ""

@@ -28,6 +28,7 @@ from kflab.dataplane.request_record import (
 )
 from kflab.dataplane.request_seen import with_seen
 from kflab.dataplane.request_words import fate_words, seconds, short_pod
+from kflab.dataplane.rule_match import split_destination
 from kflab.dataplane.world import LISTENS, REFUSES, ConfigInForce, World
 from kflab.errors import KflabError
 from kflab.manifest.objects import Key
@@ -246,6 +247,13 @@ class _Walker:
 
         `passing`: a packet that no rule takes goes on, as one that a pod sends to another pod.
         """
+        tracked = self.memory.tracked(node, packet)
+        if tracked:
+            host, port = split_destination(tracked)
+            after = Packet(packet.src, packet.sport, host, port, packet.protocol)
+            hop = steps.conntrack_hop(node, packet, after, self.world.pod_at(host, t), t)
+            self.connections[-1].legs.append(Leg(hop.where, node, packet, after, self._add(hop, try_number)))
+            return after
         earlier = (hop for hop in reversed(self.hops) if hop.node == node and hop.mover == steps.KERNEL)
         before = next((hop for hop in earlier if hop.try_number == try_number - 1), None)
         step = steps.node_rules(self.world, self.memory, node, packet, draw, t, before)

@@ -416,7 +416,10 @@ def _nginx_why(found: Route, known: ConfigInForce, try_number: int, kept: KeptCo
 
 
 def conntrack_hop(node: str, sent: Packet, kept: Packet, target: Key | None, t_ns: int) -> Hop:
-    """A kept connection to a ClusterIP: conntrack rewrites as it did for the first packet."""
+    """A later packet of a connection to a ClusterIP: conntrack rewrites it as it did the first."""
+    stays = "an established connection stays on its pod"
+    if sent.protocol == "UDP":
+        stays = "datagrams from this source port stay on the endpoint of their entry until it ends"
     touches = (Key("Node", "", node), *((target,) if target else ()))
     return Hop(
         1,
@@ -426,7 +429,7 @@ def conntrack_hop(node: str, sent: Packet, kept: Packet, target: Key | None, t_n
         after=kept,
         chooser="only choice",
         mover="conntrack",
-        why="conntrack: an established connection stays on its pod, whatever the rules say now",
+        why=f"conntrack: {stays}, whatever the rules say now",
         touches=touches,
         t_ns=t_ns,
     )

@@ -49,7 +49,7 @@ def _end_tries(steps: Steps, rows: Rows, behaviour: int, t_ns: int) -> None:
         return
     way = np.where(paths.is_l7[streams], m[Col.HOP, rows], m[Col.BACK, rows])
     # nginx does not count an error on a kept connection as a try (ngx_http_upstream.c: peer.cached gives it back).
-    kept = (m[Col.KEPT, rows] >> last & 1 == 1) & idempotent
+    kept = (m[Col.KEPT, rows] >> last & 1 == 1) & idempotent & paths.is_l7[streams]
     m[Col.LOST, rows[kept]] += 1
     m[Col.TRIES, rows[kept]] -= 1
     steps.retry_free(rows[kept], (t_ns + way)[kept])

@@ -161,6 +161,10 @@ class Engine:
         """Change a stream's mean rate from `t_ns` (now or later) on."""
         self._change(_Change(t_ns, 0, stream=stream, rate_rps=rate_rps))
 
+    def clean_flows(self, stream: int, place: int, t_ns: int, keep: frozenset[int]) -> None:
+        """Let kube-proxy on a node delete, at `t_ns` (now or later), a UDP stream's entry to any server but these."""
+        self.memory.udp.clean((stream, place), t_ns, keep)
+
     def _change(self, change: _Change) -> None:
         if change.t_ns < self.now_ns:
             raise KflabError(f"a change at {change.t_ns} ns comes too late: it is {self.now_ns} ns")
@@ -236,6 +240,8 @@ class Engine:
             self.bins.add(Count.STREAM_OK, rows[Col.STREAM, good], rows[Col.DUE, good])
             self.bins.add(Count.STREAM_FAILED, rows[Col.STREAM, ~good], rows[Col.DUE, ~good])
             self.finished.add(rows, end_ns)
+        if memory.udp.cleanups:
+            memory.udp.settle(end_ns)
         memory.flights.compact()
         self.choosers.end(end_ns)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from kflab.engine.pools import Pools
 from kflab.engine.types import MAX_TRIES, Behaviour, Int64Array, Server, UInt64Array
+from kflab.engine.udpflows import UdpFlows
 
 NEVER = (1 << 63) - 1
 """A time that does not come: the due time of a free row."""
@@ -135,6 +136,7 @@ class Memory:
 
     flights: Flights = field(default_factory=Flights)
     pools: Pools = field(default_factory=Pools)
+    udp: UdpFlows = field(default_factory=UdpFlows)
     servers: list[Server] = field(default_factory=list)
     behaviour: Int64Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """[servers] -> Behaviour."""

@@ -60,6 +60,10 @@ class Paths:
         self.idempotent = np.array([stream.idempotent for stream in streams], dtype=bool)
         self.no_route = np.array([stream.no_route for stream in streams], dtype=bool)
         self.keepalive = np.array([stream.keepalive and stream.kind == "l7" for stream in streams], dtype=bool)
+        self.flow_port: Int64Array = np.array([stream.flow_port for stream in streams], dtype=np.int64)
+        self.one_way = np.array([stream.one_way for stream in streams], dtype=bool)
+        self.any_flows = bool(self.flow_port.any())
+        """Whether any stream keeps its source port (see `udpflows`)."""
         self.any_keepalive = bool(self.keepalive.any())
         self.salt: UInt64Array = np.array(
             [flow_salt(stream.client, stream.destination) for stream in streams], dtype=np.uint64
@@ -78,6 +82,8 @@ class Paths:
 
     def pin_ports(self, streams: Int64Array, numbers: Int64Array, ports: Int64Array) -> Int64Array:
         """Put the scenario's own source ports where they are given."""
+        if self.any_flows:
+            ports = np.where(self.flow_port[streams] > 0, self.flow_port[streams], ports)
         if not self.pins or not len(numbers) or int(numbers.min()) > self.last_pin:
             return ports
         for stream, number, port in self.pins:

@@ -170,7 +170,10 @@ class Steps:
         streams, times, nodes = m[Col.STREAM, rows], m[Col.DUE, rows], m[Col.NODE, rows]
         choosers = paths.entries.get(streams, nodes)
         bits = self.memory.flights.words(Col.ENTRY_WORD, rows) >> _HALF
-        targets, answers, _ = self.pick_by(choosers, times, bits)
+        if paths.any_flows:
+            targets, answers = self._by_flows(rows, choosers, bits)
+        else:
+            targets, answers, _ = self.pick_by(choosers, times, bits)
         bad = targets < 0
         self._turned_away(rows[bad], answers[bad], paths.to_node[streams[bad]])
         good, targets, nodes, streams = rows[~bad], targets[~bad], nodes[~bad], streams[~bad]
@@ -186,6 +189,29 @@ class Steps:
         m[Col.TRIES, direct] = 1
         m[Col.HOP, direct] = m[Col.DUE, direct] - m[Col.START, direct]
         m[Col.TRY_START0, direct] = m[Col.START, direct]
+
+    def _by_flows(self, rows: Rows, choosers: Int64Array, bits: UInt64Array) -> tuple[Int64Array, Int64Array]:
+        """Pick as `pick_by`, but for streams that keep their source port: those follow their conntrack entry."""
+        m, paths, memory = self.memory.flights.m, self.paths, self.memory
+        streams, times, nodes = m[Col.STREAM, rows], m[Col.DUE, rows], m[Col.NODE, rows]
+        numbers = m[Col.NUMBER, rows]
+        versions = np.where(choosers < 0, 0, self.choosers.versions_at(np.maximum(choosers, 0), times))
+        slots = self.choosers.slots_by_draw(versions, bits)
+        targets = self.choosers.flat[slots]
+        followed = np.zeros(len(rows), dtype=bool)
+        listens = memory.behaviour == Behaviour.LISTENS
+        fixed = np.flatnonzero(paths.flow_port[streams])
+        for stream, node in sorted(set(zip(streams[fixed].tolist(), nodes[fixed].tolist(), strict=True))):
+            mine = fixed[(streams[fixed] == stream) & (nodes[fixed] == node)]
+            mine = mine[np.lexsort((numbers[mine], times[mine]))]
+            answering = listens & (not paths.one_way[stream])
+            targets[mine], followed[mine] = memory.udp.follow(
+                (stream, node), times[mine], numbers[mine], targets[mine], answering, self.timing
+            )
+        m[Col.KEPT, rows[followed]] = 1
+        asked = ~followed
+        self._count_picks(choosers[asked], times[asked], slots[asked])
+        return targets, self.choosers.answer[versions]
 
     def at_ingress(self, rows: Rows) -> None:
         """The ingress server accepts, or its node answers for it."""

@@ -144,6 +144,11 @@ class Stream:
     """Upstream connections are kept (a kept connection stays on its pod)."""
     pinned_ports: tuple[tuple[int, int, int], ...] = ()
     """(request number, client source port, first upstream source port)."""
+    flow_port: int = 0
+    """The one source port of every request, UDP only: they are one flow to conntrack (see `udpflows`). 0: a new port
+    each."""
+    one_way: bool = False
+    """UDP: the server sends nothing back."""
     client: str = ""
     """Client address (text), part of the flow hash."""
     destination: str = ""
@@ -175,6 +180,10 @@ class Timing:
     """(name, p50_ns, p99_ns) of further service times, named by `Server.service`; unknown names use the default."""
     keepalive_idle_ns: int = 60_000_000_000
     """ingress-nginx upstream-keepalive-timeout (lifecycle.md 1.8)."""
+    udp_timeout_ns: int = 30_000_000_000
+    """nf_conntrack_udp_timeout: an entry that nothing came back for, or younger than two seconds."""
+    udp_stream_timeout_ns: int = 120_000_000_000
+    """nf_conntrack_udp_timeout_stream."""
     keepalive_connections: int = 320
     """ingress-nginx upstream-keepalive-connections: idle connections an ingress keeps at most (lifecycle.md 1.8)."""
 

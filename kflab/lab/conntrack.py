@@ -22,6 +22,7 @@ from kflab.dataplane.conntrack import (
     ConntrackSettings,
     Course,
     Entry,
+    Life,
     NodeTable,
     Tracked,
     life_of,
@@ -102,7 +103,7 @@ class Conntrack:
             int(known[place]) for end, known in self._ending.items() if end * BIN_NS > now_ns and place < len(known)
         )
         places, _, _ = self._ends(self._lab.engine.in_flight_rows(), now_ns)
-        others = len((*self._kept(node), *self._sent(node)))
+        others = len((*self._kept(node), *self._flows(node), *self._sent(node)))
         return finished + int((places == place).sum()) + others
 
     def _ends(self, rows: Finished, now_ns: int) -> tuple[Int64Array, Int64Array, Int64Array]:
@@ -139,7 +140,7 @@ class Conntrack:
         add(through, node, gate, tcp(client, rows.start_ns, rows.finish_ns, rows.tries > 0))
         caller = np.where(through, gate, node)
         keeps = through & paths.keepalive[rows.stream]
-        udp = self._udp()[rows.stream]
+        udp, fixed = self._udp()[rows.stream], paths.flow_port[rows.stream] > 0
         for k in range(MAX_TRIES):
             server, answer = rows.try_server[:, k].astype(np.int64), rows.try_answer[:, k].astype(np.int64)
             reached = server >= 0
@@ -150,7 +151,8 @@ class Conntrack:
             until = np.where(keeps & (answer == Answer.OK) & (end <= now_ns), 0, until)  # back in NGINX's pool
             if udp.any():
                 until = np.where(udp, self._udp_ends(answer, start, end, now_ns), until)
-            add(reached, caller, place_of[server], until)
+            # One entry stands for all datagrams of a fixed source port, see `_flows`; elsewhere they make one as well.
+            add(reached & ~fixed, caller, place_of[server], until)
         return np.concatenate(places), np.concatenate(ends), np.concatenate(indices)
 
     def _udp_ends(self, answer: Int64Array, start: Int64Array, end: Int64Array, now_ns: int) -> Int64Array:
@@ -176,7 +178,7 @@ class Conntrack:
             node: Name of a node.
             protocol: TCP, UDP or SCTP: name entries of this one only; "" names all.
         """
-        found = (*self._of_requests(node, protocol), *self._kept(node), *self._sent(node))
+        found = (*self._of_requests(node, protocol), *self._kept(node), *self._flows(node), *self._sent(node))
         wanted = (entry for entry in found if protocol in ("", entry.tracked.original.protocol))
         return NodeTable(node, tuple(wanted), self.count(node), self.max_of(node))
 
@@ -261,6 +263,22 @@ class Conntrack:
         if not isinstance(service, Service):
             return arrived, arrived
         return Packet(source, connection.source_port, service.cluster_ip, chooser.service_port), arrived
+
+    def _flows(self, node: str) -> Iterator[Entry]:
+        """Entries of UDP senders with one source port: on their own node, and on their endpoint's."""
+        lab, timing = self._lab, self._lab.engine.timing
+        for (stream, place), flow in sorted(lab.engine.memory.udp.flows.items()):
+            wired = lab.wiring.wired[stream]
+            ip, port, _, _ = lab.wiring.servers[flow.server]
+            host, _, dialled = wired.stream.destination.rpartition(":")
+            sent = Packet(wired.stream.client, wired.stream.flow_port, host.strip("[]"), int(dialled), "UDP")
+            arrived = Packet(sent.src, sent.sport, ip, port, "UDP")
+            assured = flow.replied and flow.last_ns > flow.created_ns + UDP_STREAM_AFTER_NS
+            life = Life("", flow.last_ns + flow.timeout_ns(timing), unreplied=not flow.replied, assured=assured)
+            seen = {lab.wiring.places[place]: sent}
+            seen.setdefault(self.node_of(ip), arrived)
+            if node in seen and life.expires_ns > lab.t_ns:
+                yield Entry(Tracked(node, seen[node], reply(arrived), 0, flow.created_ns), life)
 
     def _sent(self, node: str) -> Iterator[Entry]:
         """Entries of single requests (`curl`), which the walker sends alone."""

@@ -73,8 +73,10 @@ def sample_path(path: IngressPath) -> str:
     return (literal[0] if literal else "") or "/"
 
 
-def _port_for(service: Service, wanted: int) -> ServicePort | None:
-    return next((port for port in service.ports if port.port == wanted), None)
+def _port_for(service: Service, wanted: int, scheme: str = "") -> ServicePort | None:
+    """The Service's port of a number; for a udp:// URL the UDP one."""
+    protocols = ("UDP",) if scheme == "udp" else ("TCP", "UDP", "SCTP")
+    return next((port for port in service.ports if port.port == wanted and port.protocol in protocols), None)
 
 
 def controller_service(store: Store, controller: Controller) -> Service | None:
@@ -197,10 +199,11 @@ class Entries:
                 named = obj
         if not isinstance(named, Service):
             raise KflabError(f"{url!r} from {client.from_pod} leads to nothing: no Service {namespace}/{labels[0]}")
-        found = _port_for(named, port)
+        found = _port_for(named, port, str(base["scheme"]))
         if found is None:
-            has = ", ".join(str(item.port) for item in named.ports)
-            raise KflabError(f"{url!r}: Service {namespace}/{named.meta.name} has no port {port}; it has {has}")
+            has = ", ".join(f"{item.port}/{item.protocol}" for item in named.ports)
+            udp = "UDP " if base["scheme"] == "udp" else ""
+            raise KflabError(f"{url!r}: Service {namespace}/{named.meta.name} has no {udp}port {port}; it has {has}")
         fields = {**base, "client": pod.ip}
         return Entry(0, "pod", service=named.key, port=found, client_pod=pod.key, source=client, **fields)  # type: ignore[arg-type]  # base holds Entry's own fields
 

@@ -18,7 +18,7 @@ from kflab.dataplane.dns import ClusterDns
 from kflab.dataplane.memory_view import BlankMemory, KeptConnection
 from kflab.dataplane.nginx import route
 from kflab.dataplane.node_facts import NodeFacts
-from kflab.dataplane.packets import RequestTrace, join_host_port
+from kflab.dataplane.packets import Packet, RequestTrace, join_host_port
 from kflab.dataplane.request import Choices, Request, TryRecord, trace_request
 from kflab.dataplane.request import Record as WalkRecord
 from kflab.dataplane.world import LISTENS, REFUSES, SILENT, ConfigInForce, Fate, LbInForce, RulesInForce, node_facts
@@ -70,6 +70,8 @@ class _Memory:
     lab: "Lab"
     positions: tuple[int, ...]
     kept: tuple[KeptConnection | None, ...]
+    flow: str = ""
+    """ip:port of the conntrack entry that a UDP request followed."""
 
     def round_robin(self, ingress: Key, upstream: str, try_number: int) -> int:
         """Index of the upstream that the record names."""
@@ -87,6 +89,10 @@ class _Memory:
             return False
         ports = (port for rules in known.rules.services.values() for port in rules.ports if port.affinity_s)
         return any(port.endpoint_of.get(chain) in stuck for port in ports)
+
+    def tracked(self, node: str, packet: Packet) -> str:
+        """The endpoint of the entry that the record says was there."""
+        return self.flow
 
 
 class LabWorld:
@@ -255,7 +261,7 @@ class Reopener:
     def client_port(self, wired: Wired, number: int) -> int:
         """The client's source port of a request."""
         pinned = next((port for n, port, _ in wired.stream.pinned_ports if n == number), 0)
-        return pinned or _port(self.words(wired, number)[Choice.ENTRY])
+        return wired.stream.flow_port or pinned or _port(self.words(wired, number)[Choice.ENTRY])
 
     def upstream_ports(self, wired: Wired, number: int, lost: int = 0) -> tuple[int, ...]:
         """NGINX's source port of each try of a request, had it opened a connection for it.
@@ -384,7 +390,8 @@ class Reopener:
         ingress = lab.wiring.servers[one.ingress][3] if one.ingress >= 0 else None
         chooser = wired.upstreams.get(ingress) if ingress else None
         if chooser is None:
-            return _Memory(lab, (), ())
+            flow = self._address(one.servers[0]) if wired.stream.flow_port and dict(one.extra).get("kept") else ""
+            return _Memory(lab, (), (), flow)
         positions: list[int] = []
         kept_bits, kept_ports = dict(one.extra).get("kept", 0), dict(one.extra).get("kept_ports", 0)
         kept: list[KeptConnection | None] = []

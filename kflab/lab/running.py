@@ -17,6 +17,7 @@ from kflab.control import made
 from kflab.control.delays import Delays
 from kflab.control.facts import Fact, What
 from kflab.control.plane import ControlPlane
+from kflab.dataplane.conntrack import ConntrackSettings
 from kflab.dataplane.packets import RequestTrace
 from kflab.dataplane.proxy_config import ProxyConfig
 from kflab.draws import Draws
@@ -93,11 +94,11 @@ class Lab:
         self.last_applied = {document.key: document.tree for document in loaded.documents}
         self.store = Store()
         self.delays = Delays().with_overrides(spec.delays)
-        proxy = next((o for o in loaded.objects if isinstance(o, KubeProxyConfiguration)), None)
-        self.book = RuleBook(self.store, ProxyConfig.from_object(proxy))
+        self.proxy = next((o for o in loaded.objects if isinstance(o, KubeProxyConfiguration)), None)
+        self.book = RuleBook(self.store, ProxyConfig.from_object(self.proxy))
         signals = LabSignals(self.store, self.book)
         pins = Pins(pod_ips=spec.pins.pod_ips, lb_ips=spec.pins.load_balancer_ips)
-        self.plane = ControlPlane(self.store, self.draws, self.delays, pins, signals, proxy, spec.load_balancer)
+        self.plane = ControlPlane(self.store, self.draws, self.delays, pins, signals, self.proxy, spec.load_balancer)
         signals.plane = self.plane
         self.book.follow(self.plane.proxies.configs)
         self.node_rules = NodeRules(self.store, self.plane, self.book)
@@ -143,7 +144,7 @@ class Lab:
         self._watchers: list[Callable[[Finished], None]] = []
         self.view = View(self)
         self.reopener = Reopener(self)
-        self.conntrack = Conntrack(self, proxy)
+        self.conntrack = Conntrack(self, self.proxy)
         self.terminal = Terminal(self)
         self._obeying = Obeying(self)
 
@@ -153,7 +154,8 @@ class Lab:
         for name, value in self.spec.timing.items():
             if name not in known or value < 0:
                 raise KflabError(f"timing {name!r}: expected one of {', '.join(sorted(known))}, in ns")
-        timing = Timing()
+        conntrack = ConntrackSettings.from_object(self.proxy)
+        timing = Timing(udp_timeout_ns=conntrack.udp_ns, udp_stream_timeout_ns=conntrack.udp_stream_ns)
         for name, value in self.spec.timing.items():
             timing = replace(timing, **{name: int(value)})  # type: ignore[arg-type]  # checked above: an int field
         if not 0 < timing.service_p50_ns <= timing.service_p99_ns:

@@ -21,6 +21,10 @@ class ClientSpec:
     method: str = "GET"
     from_pod: str = ""
     """"namespace/pod" or "namespace/Kind/name" of a workload (its first pod)."""
+    client_port: int = 0
+    """UDP from a pod: the source port of every request (one socket); 0: a new one each."""
+    one_way: bool = False
+    """UDP: no answer is sent, as to statsd. A request is counted as answered when its pod has taken it."""
     first_client_port: int | None = None
     """Pins the client's source port of request 0 only."""
     first_upstream_port: int | None = None

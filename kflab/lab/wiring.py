@@ -15,6 +15,7 @@ from kflab.control.lbprofiles import LB_ADDRESS, POD
 from kflab.control.observers import NO_RULES
 from kflab.control.plane import ControlPlane
 from kflab.control.runtime import PodRuntime
+from kflab.dataplane.endpoints import ProxyEndpoint
 from kflab.dataplane.lb import in_service, node_weights, source_at_target
 from kflab.dataplane.nginx import IngressConfig, route
 from kflab.dataplane.packets import Packet, Verdict, join_host_port
@@ -118,6 +119,8 @@ class Wiring:
         self._by_observer: dict[str, list[int]] = {}
         self.wired: list[Wired] = []
         self._configs: dict[tuple[str, int], IngressConfig] = {}
+        self._cleaned: dict[int, tuple[ProxyEndpoint, ...]] = {}
+        """Chooser → endpoints at its kube-proxy's last cleanup of UDP entries."""
         self._sticky: dict[tuple[str, str, Key, int], list[tuple[int, int]]] = {}
         """ClientIP affinity: (node, caller's address, Service, port) → (since, server), ascending."""
 
@@ -196,6 +199,8 @@ class Wiring:
             tries=3 if entry.kind == "l7" else 1,
             idempotent=entry.method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS"),
             pinned_ports=pinned,
+            flow_port=source.client_port if source else 0,
+            one_way=source is not None and source.one_way,
             client=entry.client,
             destination=destination,
         )
@@ -280,6 +285,7 @@ class Wiring:
             place=old.place, entries=tuple((self.place(node), c.index) for node, c in wired.entries.items()),
             upstreams=tuple(upstreams), tries=old.tries, idempotent=old.idempotent, keepalive=keepalive,
             pinned_ports=old.pinned_ports, client=old.client, destination=old.destination,
+            flow_port=old.flow_port, one_way=old.one_way,
             no_route=entry.kind == "l7" and self._is_404(wired, t_ns),
         )  # fmt: skip
         known = self._engine.streams
@@ -317,10 +323,34 @@ class Wiring:
         """An observer's rules changed at `t_ns`: give its choosers a new version where candidates changed."""
         for index in self._by_observer.get(name, ()):
             self.refresh(self.choosers[index], t_ns)
+            self._clean_flows(self.choosers[index], t_ns)
         if name.startswith("ingress/"):
             for wired in self.wired:
                 if any(name in chooser.observers for chooser in wired.upstreams.values()):
                     self._hand_over(wired, t_ns)
+
+    def _clean_flows(self, chooser: Chooser, t_ns: int) -> None:
+        """What kube-proxy does at the end of a sync that changed endpoints: delete stale UDP entries.
+
+        An entry goes when its endpoint is not serving any more; a Service without any serving endpoint is passed over,
+        so its entries stay (k/k pkg/proxy/conntrack/cleanup.go as of 1.33; later releases clean those too, #139629).
+        Here a sync cleans the entries of the Services whose endpoints it changed, there all UDP ones.
+        """
+        stream = self.wired[chooser.entry.index].stream
+        revision = self._revision(chooser.observers[0], t_ns)
+        if not stream.flow_port or chooser.kind != "entry" or revision is None:
+            return
+        rules = self._book.table(revision).get(chooser.entry.service)
+        own = chooser.entry.port
+        ports = (p for p in rules.ports if (p.port, p.protocol) == (own.port, own.protocol)) if rules else ()
+        endpoints = tuple(endpoint for port in ports for endpoint in port.endpoints.all)
+        if endpoints == self._cleaned.get(chooser.index):
+            return
+        self._cleaned[chooser.index] = endpoints
+        serving = {endpoint.address for endpoint in endpoints if endpoint.serving}
+        if serving:
+            keep = frozenset(i for i, (ip, _, _, _) in enumerate(self.servers) if ip in serving)
+            self._engine.clean_flows(stream.index, self.place(chooser.place), t_ns, keep)
 
     def topology_changed(self, t_ns: int) -> None:
         """Nodes or ingress pods came or went at `t_ns`: wire what is new."""

@@ -318,13 +318,19 @@ def _told_apart(tabs: list[Tab]) -> list[Tab]:
 def _client(entry: Any, place: Place) -> ClientSpec:
     if not isinstance(entry, dict) or "url" not in entry:
         raise KflabError("a client needs a url", place)
-    known = {"name", "address", "url", "rate", "method", "from", "firstRequest"}
+    known = {"name", "address", "url", "rate", "method", "from", "firstRequest", "clientPort", "oneWay"}
     for key in entry:
         if key not in known:
             raise KflabError(f"unknown field {key!r} of a client; expected {', '.join(sorted(known))}", place)
     rate = entry.get("rate", 100)
     if not isinstance(rate, (int, float)) or isinstance(rate, bool) or not 0 <= rate <= MOST_RPS:
         raise KflabError(f"rate {rate!r} must be a number of requests per second", place)
+    client_port, one_way = entry.get("clientPort", 0), _truth(entry.get("oneWay", False), "oneWay", place)
+    if "clientPort" in entry:
+        _whole(client_port, "clientPort", place, 1, 65535)
+    for key in ("clientPort", "oneWay"):
+        if key in entry and not (str(entry["url"]).startswith("udp://") and entry.get("from")):
+            raise KflabError(f"{key} is for a client with a udp:// url that runs in a pod (`from`)", place)
     first = _mapping(entry.get("firstRequest") or {}, "firstRequest", place)
     for key, port in first.items():
         if key not in ("clientPort", "upstreamPort"):
@@ -338,6 +344,8 @@ def _client(entry: Any, place: Place) -> ClientSpec:
         address=str(entry.get("address", "203.0.113.45")),
         method=str(entry.get("method", "GET")),
         from_pod=str(entry.get("from", "")),
+        client_port=client_port,
+        one_way=one_way,
         first_client_port=first.get("clientPort"),
         first_upstream_port=first.get("upstreamPort"),
     )

@@ -1,16 +1,21 @@
 """A node's conntrack table against the requests that made it."""
 
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from kflab.dataplane.conntrack import tracked_by
+from kflab.errors import KflabError
 from kflab.lab import conntrack
 from kflab.lab.commands import Kill, Run, Stop
 from kflab.lab.handle import Tab
+from kflab.lab.records import Record, record, status_text
 from kflab.lab.running import Lab
-from kflab.lab.spec import LabSpec
-from kflab.scenario.format import load
+from kflab.lab.spec import ClientSpec, LabSpec
+from kflab.scenario.format import load, load_text
 
 S = 1_000_000_000
 
@@ -25,9 +30,9 @@ def slow(name: str, rate: float = 4.0) -> Lab:
 def test_counts_equal_the_entries_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conntrack, "LISTED", 10_000)
     monkeypatch.setattr(conntrack, "LISTED_PER_KIND", 10_000)
-    lab = slow(name, 8.0)
+    lab = slow(name, 2.0)
     seen = set()
-    for t_s in (5, 60, 130, 170):
+    for t_s in (5, 130):
         lab.advance(t_s * S)
         for node in ("node-a", "node-b"):
             table = lab.conntrack.table(node)
@@ -40,13 +45,13 @@ def test_counts_equal_the_entries_named(name: str, monkeypatch: pytest.MonkeyPat
 def test_counts_equal_the_entries_named_while_a_pod_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conntrack, "LISTED", 10_000)
     monkeypatch.setattr(conntrack, "LISTED_PER_KIND", 10_000)
-    lab = slow("overview", 30.0)
+    lab = slow("overview", 20.0)
     lab.advance(5 * S)
     pod = next(key for key in lab.store.keys("Pod") if key.name.startswith("product-"))
     assert lab.do(Stop("kube-proxy/node-a")).ok  # its rules go on naming the pod
     assert lab.do(Kill(pod, "force")).ok
     states = set()
-    for t_ms in (5_300, 6_000, 9_000, 12_000):
+    for t_ms in (6_000, 12_000):
         lab.advance(t_ms * S // 1000)
         for node in ("node-a", "node-b"):
             table = lab.conntrack.table(node)
@@ -131,3 +136,98 @@ conntrack: {maxPerCore: 1000, min: 2000, tcpEstablishedTimeout: 1h0m0s}
     configured = Lab(LabSpec("a", (Tab("a.yaml", node + proxy, None),)))
     assert configured.conntrack.max_of("big") == 16_000
     assert configured.conntrack.settings.tcp_s("ESTABLISHED") == 3_600
+
+
+def endings(lab: Lab) -> Callable[[int, int], dict[str, int]]:
+    """Count how requests that started in [from, to) seconds ended."""
+    rows: list[Record] = []
+    lab.watch_rows(lambda found: rows.extend(record(found, i) for i in range(len(found))))
+
+    def count(from_s: int, to_s: int) -> dict[str, int]:
+        return dict(Counter(status_text(one.status) for one in rows if from_s * S <= one.start_ns < to_s * S))
+
+    return count
+
+
+def test_a_udp_sender_stays_on_the_removed_pod_until_there_is_an_endpoint_again() -> None:
+    lab = Lab(load("udp-stale").spec)
+    count = endings(lab)
+    lab.advance(9 * S)
+    (sender,) = (node.name for node in lab.store.keys("Node") if "UNREPLIED" in shown(lab, node.name, "10.96."))
+    first = shown(lab, sender, "10.96.")
+    assert first.startswith("udp      17 29 src=10.244.")
+    lab.advance(55 * S)
+    assert shown(lab, sender, "10.96.").split()[4:] == first.split()[4:]
+    lab.advance(80 * S)
+    assert shown(lab, sender, "10.96.").split()[4:] != first.split()[4:]
+    assert set(count(0, 10)) == {"200"}
+    assert set(count(12, 60)) == {"timeout"}  # black-holed, although the rules reject
+    assert set(count(63, 75)) == {"200"}
+    assert lab.digest() == rerun("udp-stale", 80)
+
+
+def test_without_a_fixed_port_the_same_sender_is_refused() -> None:
+    spec = load("udp-stale").spec
+    lab = Lab(replace(spec, clients=tuple(replace(client, client_port=0) for client in spec.clients)))
+    count = endings(lab)
+    lab.advance(60 * S)
+    assert set(count(12, 50)) == {"refused"}
+
+
+def test_a_replaced_dns_pod_costs_a_fixed_port_client_until_the_next_sync() -> None:
+    text = (Path(__file__).resolve().parents[2] / "scenarios/udp-stale/statsd.yaml").read_text()
+    text = text.replace("replicas: 1", "replicas: 2", 1)
+    client = ClientSpec("udp://statsd:8125", 50.0, from_pod="default/Deployment/app", client_port=5353)
+    lab = Lab(LabSpec("dns", (Tab("dns.yaml", text, None),), clients=(client,)))
+    count = endings(lab)
+    lab.advance(5 * S)
+    flow = next(iter(lab.engine.memory.udp.flows.values()))
+    pod = lab.wiring.servers[flow.server][3]
+    assert pod is not None
+    assert flow.replied
+    assert lab.do(Kill(pod, "crash")).ok
+    lab.advance(40 * S)
+    moved = next(iter(lab.engine.memory.udp.flows.values()))
+    assert moved.server != flow.server
+    assert moved.created_ns < 8 * S  # kube-proxy's sync after the endpoint left
+    assert set(count(0, 5)) == {"200"}
+    assert set(count(10, 30)) == {"200"}
+    assert sum(n for status, n in count(5, 8).items() if status != "200") > 0
+
+
+def test_every_request_of_a_fixed_port_agrees_with_its_record() -> None:
+    lab = Lab(load("udp-stale").spec)
+    lab.advance(75 * S)
+    traces = [lab.reopener.open_record(one) for one in list(lab.sampler.recent())[::50]]
+    assert not [hop for trace in traces for hop in trace.hops if hop.outcome == "mismatch"]
+    assert {hop.after.sport for trace in traces for hop in trace.hops if hop.after} == {43145}
+    movers = [trace.hops[1].mover for trace in traces]
+    assert movers[0] == "kernel DNAT"
+    assert set(movers[1:]) == {"conntrack"}
+
+
+@pytest.mark.parametrize(
+    ("client", "words"),
+    [
+        ("{url: 'http://statsd:8125', from: default/Deployment/app, clientPort: 5}", "clientPort is for a client with"),
+        ("{url: 'udp://statsd:8125', oneWay: true}", "oneWay is for a client with a udp:// url that runs in a pod"),
+        ("{url: 'udp://statsd:8125', from: default/Deployment/app, clientPort: 0}", "whole number from 1 to 65535"),
+    ],
+)
+def test_a_fixed_port_is_for_udp_from_a_pod(client: str, words: str) -> None:
+    text = f"kflab: scenario/v1\nmanifests:\n  documents: [{{name: a, text: ''}}]\nclients:\n- {client}\n"
+    with pytest.raises(KflabError, match=words) as error:
+        load_text(text, "x.yaml")
+    assert str(error.value).startswith("x.yaml:4:")
+
+
+def shown(lab: Lab, node: str, dst: str) -> str:
+    """The UDP line of a node's table whose destination begins so."""
+    printed = lab.terminal.run(f"conntrack -L -p udp --node {node}").text
+    return next((line for line in printed.splitlines() if f" dst={dst}" in line), "")
+
+
+def rerun(name: str, to_s: int) -> str:
+    lab = Lab(load(name).spec, slab_ns=S // 10)
+    lab.advance(to_s * S)
+    return lab.digest()
