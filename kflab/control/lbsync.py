@@ -171,10 +171,6 @@ class LbSync(Controller):
         for name, target in wanted.items():
             if name not in balancer.targets:
                 self._add(balancer, target)
-        if gone and not self.core.quiet:
-            self._learn(balancer)
-            many = f"{len(gone)} pods" if len(gone) > 1 else gone[0]
-            self._say(balancer, f"load balancer of {balancer.service.name} deregistered {many}")
 
     def _slices_changed(self, balancer: LoadBalancer) -> None:
         if balancer.profile.follows_api:
@@ -248,6 +244,10 @@ class LbSync(Controller):
             if known is not None:
                 known.refresh_due = False
                 self._register_pods(known)
+                self._learn(known)
+                many = len(known.targets)
+                text = f"load balancer of {event.service.name} has {many} pod{'s' if many != 1 else ''} registered"
+                self._say(known, text)
             return
         assert isinstance(event, HealthCheck)
         balancer = self.balancers.get(event.service)

@@ -77,11 +77,11 @@ def balancer_words(profile: LbProfile) -> str:
     return f"{profile.short} {picks}"
 
 
-def way_in(profile: LbProfile | None, node_port: int, port: int) -> str:
+def way_in(profile: LbProfile | None, node_port: int) -> str:
     """What a load balancer (None: a client that picks a node itself) sends to: ":30443"."""
     if profile is None or profile.destination == NODE_PORT:
         return f":{node_port}"
-    return "pods" if profile.destination == POD else f"nodes, still to :{port}"
+    return "pods" if profile.destination == POD else "nodes"
 
 
 def way_in_words(profile: LbProfile | None, node_port: int) -> str:
@@ -186,6 +186,8 @@ class Bands:
                 up = node in healthy
                 obj = self._lab.store.get(Key("Node", "", node))
                 note = "" if up else self._why_unhealthy(service, known)
+                if up and not share and known is not None and known.profile.picks == ONE_NODE:
+                    note = "stands by"
                 rows.append(
                     Candidate(
                         Key("Node", "", node), node, "healthy" if up else "unhealthy",
@@ -198,11 +200,12 @@ class Bands:
             choice = f"{how}, {len(healthy)} of {len(nodes)}" if len(healthy) != 1 or len(nodes) > 1 else "only choice"
             ids = [index for group in entered.values() for index in group]
             front = self._lab.wiring.dialled(entry)
-            to = way_in(known.profile if known else None, node_port, entry.port.port)
+            short = f"{front} · {known.profile.short}" if known else front
+            to = way_in(known.profile if known else None, node_port)
             title = "load balancer" if entry.balanced else "nodes"
             bands.append(
                 Band(
-                    band, "lb", title, f"{front} → {to} · {choice}", front, key=entry.service, rate_rps=total,
+                    band, "lb", title, f"{front} → {to} · {choice}", short, key=entry.service, rate_rps=total,
                     series=Series(counts.total(counts.chosen, ids), counts.total(counts.chosen, ())),
                     candidates=tuple(rows), parent="client/outside",
                 )
@@ -322,6 +325,8 @@ class Bands:
             known = self._lab.wiring.balancer_at(first.entry, self._lab.t_ns)
             words = way_in_words(known.profile if known else None, self._lab.wiring.node_port(first.entry))
             external = f" · {words}"
+            if known and known.profile.destination == POD and not empty and n_listed > 1:
+                how = balancer_words(known.profile)
         straight = " (by pod address)" if robin else ""
         callers = list(dict.fromkeys(chooser.place for chooser in reached if chooser.place))
         lost, text, word = self._lab.view.lost_in(key)

@@ -264,11 +264,16 @@ class Knowing:
         refused: Mapping[str, int],
         behind: bool,
     ) -> Knower | None:
+        calling = incident.calling if incident and incident.target else calling_now
         if observer.kind == "kube-proxy":
             label, key, component = f"{observer.node} rules", Key("Node", "", observer.node), observer.name
         elif observer.kind == "ingress" and observer.name in calling_now:
             _, namespace, name = observer.name.split("/", 2)
             label, key, component = f"{name} upstreams", Key("Pod", namespace, name), observer.name
+        elif observer.name.startswith("lb/") and observer.name in calling:
+            # With IP targets the load balancer itself decides which pod is called.
+            _, namespace, name = observer.name.split("/", 2)
+            label, key, component = f"{name} IP targets", Key("Service", namespace, name), observer.name
         else:
             return None
         # A kube-proxy that is being replaced is not stopped: it will learn.
@@ -276,10 +281,11 @@ class Knowing:
         # Beside the time at which it learned stands what it then knew, not what has come since.
         known = incident.learned_revision.get(observer.name, observer.revision) if incident else observer.revision
         rev = self._words(observer) if observer.configs else f"rev {self._store.rules_revision(known)}"
-        calls = observer.name in (incident.calling if incident and incident.target else calling_now)
+        calls = observer.name in calling
         learned = incident.learned.get(observer.name) if incident else None
         concerned = incident is not None and (incident.kind in POD_ENDS or incident.target is not None)
-        in_step = learned is not None if concerned else observer.revision >= self._last_rule_revision()
+        current = observer.kind == "lb" or observer.revision >= self._last_rule_revision()
+        in_step = learned is not None if concerned else current
         if learned is not None:
             moves = calls and incident and incident.config is None and learned == incident.moved_ns
             word = "traffic moves" if moves else "in step"

@@ -9,7 +9,7 @@ import pytest
 from kflab.dataplane.packets import Hop, RequestTrace
 from kflab.engine.types import Finished
 from kflab.errors import KflabError
-from kflab.lab.commands import Scale, Stop
+from kflab.lab.commands import Kill, Scale, Stop
 from kflab.lab.handle import Tab
 from kflab.lab.records import record
 from kflab.lab.running import Lab
@@ -384,9 +384,22 @@ def test_the_ledgers_row_says_whose_it_is() -> None:
         lab = lab_of(name)
         lab.advance(S)
         band = next(band for band in lab.snapshot().bands if band.kind == "lb")
-        assert words in band.detail
-        assert "nodes, still to :80" in band.detail
+        assert band.detail == f"198.51.100.10:80 → nodes · {words}"
+        assert band.short.endswith(f" · {words.partition(' hash')[0].partition(' one')[0]}")
+    assert [row.note for row in band.candidates] == ["stands by", "stands by", ""]
+
+
+def test_with_ip_targets_it_is_the_load_balancer_that_has_to_learn_of_a_crash() -> None:
     lab = lab_of("aws-nlb-ip")
     lab.advance(S)
     band = next(band for band in lab.snapshot().bands if band.kind == "service")
-    assert "IP target" in band.detail
+    assert band.detail.endswith("IP target · NLB IP hash")
+    lab.do(Kill(next(key for key in lab.store.keys("Pod") if key.name.startswith("web-")), "crash"))
+    lab.advance(11 * S)
+    rows = {row.name: row for row in lab.knowledge().knowers}
+    assert rows["web IP targets"].callers == "callers here"
+    assert rows["n1 rules"].callers == "nobody calls"
+    assert rows["web IP targets"].word == "traffic moves"
+    learned = rows["web IP targets"].learned_ns
+    assert learned is not None
+    assert 1 * S <= learned - S <= 8 * S
