@@ -15,7 +15,7 @@ from kflab.control.facts import What
 from kflab.control.heap import Event
 from kflab.control.lbchoice import METALLB_KINDS, choose
 from kflab.control.lbprofiles import LbProfile
-from kflab.control.loadbalancers import LoadBalancer, Target
+from kflab.control.loadbalancers import ListedPod, LoadBalancer, Target
 from kflab.control.observers import Observer
 from kflab.control.surroundings import look_around
 from kflab.manifest.objects import Endpoint, EndpointSlice, Key, Node, Pod, Service
@@ -281,6 +281,9 @@ class LbSync(Controller):
     def _learn(self, balancer: LoadBalancer) -> None:
         now = self.core.now_ns
         balancer.versions.append((now, balancer.healthy()))
+        if balancer.profile.destination == lbprofiles.POD:
+            listed = (ListedPod(t.name, t.node, t.pod, t.ip, t.ports, t.healthy) for t in balancer.targets.values())
+            balancer.pods.append((now, tuple(listed)))
         self.core.observers[observer_name(balancer.service)].learn(now, self.core.store.revision)
 
     def forget_before(self, t_ns: int) -> None:
@@ -288,6 +291,8 @@ class LbSync(Controller):
         for balancer in self.balancers.values():
             i = bisect_right(balancer.versions, t_ns, key=lambda version: version[0])
             del balancer.versions[: max(0, i - 1)]
+            i = bisect_right(balancer.pods, t_ns, key=lambda version: version[0])
+            del balancer.pods[: max(0, i - 1)]
         proxies = [o.revision for o in self.core.observers.values() if o.kind == "kube-proxy"]
         if proxies:
             del self._changes[: bisect_right(self._changes, min(proxies), key=lambda entry: entry[0])]

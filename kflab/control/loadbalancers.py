@@ -29,6 +29,18 @@ class Target(Mutable):
     """(port of the Service, port of the pod)."""
 
 
+@dataclass(frozen=True, slots=True)
+class ListedPod:
+    """One pod among the targets at some time."""
+
+    name: str
+    node: str
+    pod: Key | None
+    ip: str
+    ports: tuple[tuple[int, int], ...]
+    healthy: bool
+
+
 @dataclass(slots=True)
 class LoadBalancer(Mutable):
     """One Service's load balancer."""
@@ -47,6 +59,8 @@ class LoadBalancer(Mutable):
     targets: dict[str, Target] = field(default_factory=dict)
     versions: list[tuple[int, tuple[str, ...]]] = field(default_factory=list)
     """(since, names of healthy targets), ascending."""
+    pods: list[tuple[int, tuple[ListedPod, ...]]] = field(default_factory=list)
+    """With IP targets: (since, registered pods), ascending; pods come and go, unlike nodes."""
     refresh_due: bool = False
     """Pods are about to be registered or deregistered."""
 
@@ -58,6 +72,11 @@ class LoadBalancer(Mutable):
         """Targets that were healthy in its eyes at `t_ns`."""
         i = bisect_right(self.versions, t_ns, key=lambda version: version[0])
         return self.versions[i - 1][1] if i else ()
+
+    def pods_at(self, t_ns: int) -> tuple[ListedPod, ...]:
+        """Pods that were registered at `t_ns`."""
+        i = bisect_right(self.pods, t_ns, key=lambda version: version[0])
+        return self.pods[i - 1][1] if i else ()
 
     def registered(self) -> tuple[str, ...]:
         """All targets."""

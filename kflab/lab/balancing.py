@@ -29,16 +29,27 @@ def in_force(store: Store, balancer: LoadBalancer, address: str, t_ns: int) -> L
     service = store.get(balancer.service)
     if not isinstance(service, Service):
         return None
-    healthy = frozenset(balancer.healthy_at(t_ns))
     since = max((since for since, _ in balancer.versions if since <= t_ns), default=0)
     why = _WHY[balancer.profile.check(balancer.local).how]
     targets = []
-    for target in balancer.targets.values():
-        key = Key("Node", "", target.node)
-        node = store.get(key)
-        ip = target.ip or (next(iter(node.internal_ips), "") if isinstance(node, Node) else "")
-        zone = node.meta.labels.get(ZONE_LABEL, "") if isinstance(node, Node) else ""
-        good = target.name in healthy
-        pod = target.pod or (Key("Endpoint", "", target.ip) if target.ip else None)
-        targets.append(LbTarget(key, ip, good, "" if good else why, zone, pod, target.ports))
+    if balancer.profile.destination == lbprofiles.POD:
+        for listed in balancer.pods_at(t_ns):
+            key, zone, _ = _node(store, listed.node)
+            pod = listed.pod or Key("Endpoint", "", listed.ip)
+            note = "" if listed.healthy else why
+            targets.append(LbTarget(key, listed.ip, listed.healthy, note, zone, pod, listed.ports))
+    else:
+        healthy = frozenset(balancer.healthy_at(t_ns))
+        for name in balancer.registered():
+            key, zone, ip = _node(store, name)
+            targets.append(LbTarget(key, ip, name in healthy, "" if name in healthy else why, zone))
     return LbInForce(service, tuple(targets), since, balancer.profile, address)
+
+
+def _node(store: Store, name: str) -> tuple[Key, str, str]:
+    """A node's key, zone and address."""
+    key = Key("Node", "", name)
+    node = store.get(key)
+    if not isinstance(node, Node):
+        return key, "", ""
+    return key, node.meta.labels.get(ZONE_LABEL, ""), next(iter(node.internal_ips), "")

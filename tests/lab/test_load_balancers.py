@@ -168,6 +168,17 @@ def test_every_request_that_happened_is_told_as_it_happened(name: str, policy: s
     assert {trace.status for trace in opened(lab, finished(lab, 2))} == {"200"}
 
 
+def test_what_happened_before_a_pod_was_deregistered_is_told_as_it_was() -> None:
+    lab = lab_of("aws-nlb-ip")
+    rows: list[Finished] = []
+    lab.watch_rows(rows.append)
+    lab.advance(2 * S)
+    lab.do(Kill(next(key for key in lab.store.keys("Pod") if key.name.startswith("web-")), "delete"))
+    lab.advance(30 * S)
+    for part in (rows[0], rows[6], rows[-1]):
+        assert opened(lab, [part])
+
+
 def test_passthrough_keeps_the_destination_and_answers_go_straight_back() -> None:
     trace = first_request(lab_of("gcp"), 0)
     balancer, _ = steps(trace)
