@@ -113,7 +113,7 @@ AWS_NLB_IP: Final = LbProfile(
     publishes="hostname", fails_open=True, zonal=True, told=_HIDDEN,
 )  # fmt: skip
 """Targets are ready pods. Client IP preservation is off by default for IP targets over TCP (AWS docs, NLB target
-groups); over UDP it is always on, which the lab does not tell apart."""
+groups)."""
 
 AWS_NLB_CLOUD_PROVIDER: Final = LbProfile(
     "aws-nlb-ccm", "AWS NLB, instance targets", "NLB", "aws", "cloud controller",

@@ -81,14 +81,19 @@ class LbSync(Controller):
         local = service.external_traffic_policy == "Local"
         profile = choose(service, self.core.surroundings)
         balancer = self.balancers.get(service.key)
-        if balancer is not None and balancer.profile.destination != profile.destination:
-            balancer = None  # other targets: made anew
         if balancer is None:
             self._make(service, profile, local)
+        elif balancer.profile.destination != profile.destination:
+            self._make(service, profile, local)  # other targets
+            self._say(self.balancers[service.key], f"load balancer of {service.meta.name} is now {profile.title}")
         elif (balancer.local, balancer.profile) != (local, profile):
+            changed = balancer.profile != profile
             balancer.local, balancer.profile = local, profile
             balancer.interval_ns, balancer.healthy_count, balancer.unhealthy_count = self._timing(profile, local)
             self._look_all(balancer)
+            if changed and not self.core.quiet:
+                self._learn(balancer)
+                self._say(balancer, f"load balancer of {service.meta.name} has new settings")
 
     def _timing(self, profile: LbProfile, local: bool) -> tuple[int, int, int]:
         """Interval in ns and counts: the profile's, unless the delays name them."""

@@ -41,6 +41,9 @@ ALWAYS = ("default", "kube-system", "kube-public", "kube-node-lease")
 
 ZONES = ("zone-a", "zone-b", "zone-c")
 
+ALB_CONTROLLER = "ingress.k8s.aws/alb"
+"""spec.controller of an IngressClass of the AWS Load Balancer Controller."""
+
 INGRESS_NAMESPACE = "ingress-nginx"
 
 INGRESS_IMAGE = "registry.k8s.io/ingress-nginx/controller:v1.15.1"
@@ -215,6 +218,8 @@ def _controller_for(
         controller = f"{controller}-{n}"
     why = f"nobody serves Ingress {ingress.meta.namespace}/{ingress.meta.name}"
     why += f" (class {class_name})" if class_name else " (no class)"
+    if class_name == "alb" or controller == ALB_CONTROLLER:
+        why += ", whose AWS Application Load Balancer is not modelled"
     made = ingress_controller(name, controller, class_name or "nginx", without_class=not class_name or n == 1, why=why)
     if class_name and not annotated and known is None:
         made += Made((IngressClass(Meta(class_name), controller=controller),))

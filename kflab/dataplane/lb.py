@@ -244,8 +244,11 @@ def target_alternatives(
     )
 
 
-def source_at_target(profile: LbProfile, client: str, address: str) -> str:
-    """The source address that a target sees: the client's, or the load balancer's own."""
-    if profile.keeps_client:
+def source_at_target(profile: LbProfile, client: str, address: str, protocol: str = "TCP") -> str:
+    """The source address that a target sees: the client's, or the load balancer's own.
+
+    An NLB keeps the client's address of UDP flows whatever its settings (AWS docs, NLB target groups).
+    """
+    if profile.keeps_client or (protocol == "UDP" and not profile.copies):
         return client
     return address if profile.publishes == "ip" else INNER_ADDRESS

@@ -137,7 +137,7 @@ def balance(balancer: LbInForce, packet: Packet, value: int | None, draw: int, t
         why = balancing_words(balancer, address) if balancer.targets else "no target is registered"
         hop = Hop(1, BALANCER, before=packet, mover=BALANCER, why=why, outcome="timeout", touches=(service,), t_ns=t_ns)
         return Step(hop, None, "timeout")
-    source = source_at_target(profile, packet.src, address)
+    source = source_at_target(profile, packet.src, address, packet.protocol)
     sport = packet.sport if source == packet.src else masquerade_port(packet, value)
     if profile.destination == LB_ADDRESS:
         after = packet

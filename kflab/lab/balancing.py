@@ -1,5 +1,7 @@
 """A Service's load balancer at an instant, as the walker and the engine's tables both read it."""
 
+from collections.abc import Iterator, Mapping
+
 from kflab.cluster.store import Store
 from kflab.control import lbprofiles
 from kflab.control.loadbalancers import LoadBalancer
@@ -53,3 +55,22 @@ def _node(store: Store, name: str) -> tuple[Key, str, str]:
     if not isinstance(node, Node):
         return key, "", ""
     return key, node.meta.labels.get(ZONE_LABEL, ""), next(iter(node.internal_ips), "")
+
+
+def simplifications(store: Store, balancers: Mapping[Key, LoadBalancer]) -> Iterator[tuple[str, str]]:
+    """What the lab leaves out of load balancers that are there: (what, how to have it otherwise)."""
+    for key, balancer in balancers.items():
+        profile, name = balancer.profile, f"{key.namespace}/{key.name}"
+        if profile.picks == lbprofiles.ROUND_ROBIN:
+            yield f"{profile.title} of {name} takes turns; traffic here draws with the same shares", "no other way"
+        if profile.name == lbprofiles.METALLB_BGP.name:
+            text = "when a node joins or leaves, the router's new hash breaks connections that are open; every request"
+            yield f"{profile.title}, {name}: {text} from outside opens its own here", "no other way"
+        service = store.get(key)
+        sticky = isinstance(service, Service) and service.session_affinity == "ClientIP"
+        if sticky and profile.name == lbprofiles.GCP_PASSTHROUGH.name:
+            text = "sessionAffinity ClientIP makes it hash the client's address alone; here it hashes the whole flow"
+            yield f"{profile.title}, {name}: {text}", "no other way"
+        if sticky and profile.name == lbprofiles.KIND.name:
+            text = "sessionAffinity ClientIP gives its Envoy a hash ring; here it draws at random"
+            yield f"{profile.title}, {name}: {text}", "no other way"

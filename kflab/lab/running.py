@@ -28,6 +28,7 @@ from kflab.errors import KflabError
 from kflab.kubectl.ages import instant
 from kflab.kubectl.complete import completions
 from kflab.lab import applying, pruning
+from kflab.lab.balancing import simplifications
 from kflab.lab.commands import (
     Command,
     Finding,
@@ -187,6 +188,7 @@ class Lab:
                     yield (f"{text}, though its image is {image}", "no other profile is modelled")
         if self.book.config.mode == "ipvs":
             yield ("IPVS's rr scheduler takes turns; traffic here draws with the same equal shares", ":mode iptables")
+        yield from simplifications(self.store, self.plane.balancers)
         guessed: dict[Key, str] = {}
         for key, runtime in self.plane.runtime.items():
             pod = self.store.get(key)

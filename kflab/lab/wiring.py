@@ -321,6 +321,8 @@ class Wiring:
 
     def observer_learned(self, name: str, t_ns: int) -> None:
         """An observer's rules changed at `t_ns`: give its choosers a new version where candidates changed."""
+        if name.startswith("lb/"):
+            self._who_decides(name)
         for index in self._by_observer.get(name, ()):
             self.refresh(self.choosers[index], t_ns)
             self._clean_flows(self.choosers[index], t_ns)
@@ -328,6 +330,18 @@ class Wiring:
             for wired in self.wired:
                 if any(name in chooser.observers for chooser in wired.upstreams.values()):
                     self._hand_over(wired, t_ns)
+
+    def _who_decides(self, balancer: str) -> None:
+        """Behind a load balancer the nodes' rules choose endpoints, or with IP targets it does so itself."""
+        for wired in self.wired:
+            if wired.lb is None or balancer not in wired.lb.observers:
+                continue
+            for node, chooser in wired.entries.items():
+                observers = (self._entry_observer(wired.entry, node),)
+                if chooser.observers != observers:
+                    self._by_observer[chooser.observers[0]].remove(chooser.index)
+                    self._by_observer.setdefault(observers[0], []).append(chooser.index)
+                    chooser.observers = observers
 
     def _clean_flows(self, chooser: Chooser, t_ns: int) -> None:
         """What kube-proxy does at the end of a sync that changed endpoints: delete stale UDP entries.
@@ -423,7 +437,7 @@ class Wiring:
         if balancer is None:
             return Packet(entry.client, 0, address, self.node_port(entry), entry.port.protocol)
         front = self._lb_address(entry.service)
-        source = source_at_target(balancer.profile, entry.client, front)
+        source = source_at_target(balancer.profile, entry.client, front, entry.port.protocol)
         if balancer.profile.destination == LB_ADDRESS:
             return Packet(source, 0, front, entry.port.port, entry.port.protocol)
         return Packet(source, 0, address, self.node_port(entry), entry.port.protocol)

@@ -9,7 +9,7 @@ import pytest
 from kflab.dataplane.packets import Hop, RequestTrace
 from kflab.engine.types import Finished
 from kflab.errors import KflabError
-from kflab.lab.commands import Kill, Scale, Stop
+from kflab.lab.commands import Apply, Kill, Scale, Stop
 from kflab.lab.handle import Tab
 from kflab.lab.records import record
 from kflab.lab.running import Lab
@@ -349,6 +349,50 @@ def test_without_node_ports_passthrough_still_works_and_node_port_targets_do_not
     assert lost.status == "timeout"
     assert "allocateLoadBalancerNodePorts: false" in lost.hops[1].why
     assert first_request(lab_of("aws-nlb-ip", more=none), 0).status == "200"
+
+
+def test_a_load_balancer_made_while_the_lab_runs_publishes_its_address_and_gets_traffic() -> None:
+    lab = lab_of("gcp", cold=True, delays={"cloud_lb_s": [20, 20]})
+    lab.advance(15 * S)
+    service = lab.store.get(WEB)
+    assert isinstance(service, Service)
+    assert service.load_balancer == ()
+    assert {trace.status for trace in opened(lab, finished(lab, 40)[-3:])} == {"200"}
+    assert f"-d {lab.lb_address(WEB)}/32" in lab.rules_text("n1")
+
+
+def test_a_service_that_is_given_ip_targets_stops_meeting_kube_proxy() -> None:
+    kind = "service.beta.kubernetes.io/aws-load-balancer-type: external"
+    lab = lab_of(annotations=kind)
+    lab.advance(2 * S)
+    assert "NodePort" in next(band for band in lab.snapshot().bands if band.kind == "service").detail
+    target = "service.beta.kubernetes.io/aws-load-balancer-nlb-target-type: ip"
+    text = lab.tabs[0].text.replace(kind, f"{kind}, {target}")
+    assert lab.do(Apply((("web.yaml", text),))).ok
+    rows: list[Finished] = []
+    lab.watch_rows(rows.append)
+    lab.advance(60 * S)
+    assert "IP target" in next(band for band in lab.snapshot().bands if band.kind == "service").detail
+    trace = opened(lab, rows[-2:])[-1]
+    assert steps(trace)[1] is None
+    assert arrived(trace) == "10.0.0.5"
+
+
+def test_cross_zone_turned_on_evens_the_shares_at_once() -> None:
+    lab = lab_of("aws-nlb")
+    lab.advance(S)
+    note = "service.beta.kubernetes.io/aws-load-balancer-cross-zone-load-balancing-enabled"
+    assert lab.do(
+        Apply((("web.yaml", lab.tabs[0].text.replace("annotations: {}", f"annotations: {{{note}: 'true'}}")),))
+    ).ok
+    assert node_shares(lab, 25)["n3"] == pytest.approx(1 / 3, abs=0.03)
+
+
+def test_what_is_left_out_is_said() -> None:
+    said = [text for text, _ in lab_of("aws-clb").assumptions]
+    assert any("takes turns; traffic here draws with the same shares" in text for text in said)
+    sticky = [text for text, _ in lab_of("gcp", more="sessionAffinity: ClientIP").assumptions]
+    assert any("hash the client's address alone" in text for text in sticky)
 
 
 # --- knowing ----------------------------------------------------------------------------------------------------
