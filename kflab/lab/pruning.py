@@ -53,7 +53,8 @@ def prune(lab: "Lab") -> None:
         known = observer.at(t_ns) or (observer.versions[0] if observer.versions else None)
         if known is not None:
             revision = min(revision, _still_seen(lab, known[1]))
-    stopped = [o.revision for o in lab.plane.observers.values() if o.kind == "kube-proxy" and not lab.running(o.name)]
+    proxies = (o for o in lab.plane.observers.values() if o.kind == "kube-proxy")
+    stopped = [o.revision for o in proxies if not o.running or not lab.running(o.name)]
     lab.book.forget_before(revision, keep=stopped)
     lab.store.forget_before(revision)
     lab.plane.forget_before(t_ns)

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from kflab.control.facts import Fact, What
-from kflab.lab.commands import Apply, SetMode, Start, Stop
+from kflab.lab.commands import Apply, KillRandom, SetMode, Start, Stop
+from kflab.lab.pruning import prune
 from kflab.lab.records import Record, record
 from kflab.lab.running import Lab
 from kflab.scenario.format import load
@@ -91,6 +92,17 @@ def test_a_saved_switch_replays_to_the_same_hash(tmp_path: Path) -> None:
     again = Lab(load(str(path)).spec)
     again.advance(5 * S)
     assert again.digest() == lab.digest()
+
+
+def test_the_story_is_the_same_for_slabs_of_any_length() -> None:
+    digests = set()
+    for slab_ns in (500_000_000, 70_000_000):
+        lab = Lab(load("overview-defaults").spec, slab_ns)
+        lab.advance(S)
+        assert lab.do(SetMode("nftables")).ok
+        lab.advance(6 * S)
+        digests.add(lab.digest())
+    assert len(digests) == 1
 
 
 def test_applying_a_changed_configuration_does_the_same() -> None:
@@ -203,3 +215,24 @@ def test_two_switches_in_a_row_end_in_the_last_mode() -> None:
     for node in ("node-a", "node-b"):
         assert "-s rr" in lab.rules_text(node)
     assert len(facts_of(lab, What.RULES_SYNCED)) <= 4
+
+
+def test_history_is_forgotten_while_a_kube_proxy_restarts() -> None:
+    """Between a process's end and the next one's first sync its rules are still in the kernel."""
+    lab = Lab(load("overview").spec)
+    lab.advance(20 * S)
+    for at in (21, 23, 25, 27):
+        lab.advance(at * S)
+        assert lab.do(KillRandom()).ok
+    lab.advance(28_500_000_000)
+    assert lab.do(SetMode("ipvs")).ok
+    while not lab.knowing.incident or all(o.running for o in lab.plane.observers.values()):
+        lab.advance(lab.t_ns + 50_000_000)
+    assert lab.t_ns < 30 * S
+    prune(lab)
+    away = next(o for o in lab.plane.observers.values() if not o.running)
+    assert ":KUBE-SVC-" in lab.rules_text(away.node)
+    lab.advance(36 * S)
+    assert "-s rr" in lab.rules_text(away.node)
+    for row in lab.view.traces()[::20]:
+        assert not [hop for hop in lab.open_request(row.id).hops if hop.outcome == "mismatch"]
