@@ -79,7 +79,7 @@ class Hop:
     chains: tuple[str, ...] = ()
     """Chains walked, in order."""
     rules: tuple[str, ...] = ()
-    """Rules taken, as iptables-save prints them."""
+    """Rules taken, in order, as the mode's own tool prints them; nftables: "chain: rule"."""
     writer: str = ""
     """Who wrote the deciding rule or route, from which revision, and when, in words."""
     why: str = ""

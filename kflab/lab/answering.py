@@ -52,7 +52,7 @@ class Answering:
         return self._ask(lambda: self._lab.live_yaml(key))
 
     def rules_text(self, node: str, t_ns: int | None = None) -> "Future[str]":
-        """The node's rules as iptables-save prints them."""
+        """The node's rules as its mode's own tool prints them."""
         return self._ask(lambda: self._lab.rules_text(node, t_ns))
 
     def completions(self, line: str) -> tuple[str, ...]:

@@ -55,7 +55,7 @@ class LabHandle(Protocol):
         ...
 
     def rules_text(self, node: str, t_ns: int | None = None) -> "Future[str]":
-        """The node's rules as iptables-save prints them: those in force at `t_ns`, or (None) now."""
+        """The node's rules as its mode's own tool prints them: those in force at `t_ns`, or (None) now."""
         ...
 
     def completions(self, line: str) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 import pytest
 
 from kflab.engine.types import Pick
-from kflab.lab.commands import Apply, SetLoad
+from kflab.lab.commands import Apply, SetLoad, Start, Stop
 from kflab.lab.handle import Tab
 from kflab.lab.running import Lab
 from kflab.lab.spec import LabSpec
@@ -120,3 +120,16 @@ def test_a_cold_lab_calls_services_once_the_client_pod_is_there() -> None:
     lab.advance(30 * S)
     assert lab.totals.sent > sent
     assert lab.totals.ok - ok == lab.totals.sent - sent
+
+
+def test_a_stopped_kube_proxy_answers_no_health_check_of_local_policy() -> None:
+    """healthCheckNodePort is served by kube-proxy itself (pkg/proxy/healthcheck), so its node leaves the balancer."""
+    lab = Lab(load("overview").spec)
+    balancer = next(iter(lab.plane.balancers.values()))
+    assert balancer.healthy_at(lab.t_ns) == ("node-a",)
+    assert lab.do(Stop("kube-proxy/node-a")).ok
+    lab.advance(40 * S)
+    assert balancer.healthy_at(lab.t_ns) == ()
+    assert lab.do(Start("kube-proxy/node-a")).ok
+    lab.advance(80 * S)
+    assert balancer.healthy_at(lab.t_ns) == ("node-a",)
