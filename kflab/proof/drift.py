@@ -185,7 +185,8 @@ def expected_of(
     if proxy is not None and config.mode != mode:
         tool = _TOOLS.get(config.mode)
         wanted = f"give the node's {tool}" if tool else "drift reads the rules of modes iptables and nftables"
-        raise KflabError(f"the manifests put kube-proxy in mode {config.mode}: {wanted}")
+        given_now = f"this is {_TOOLS[mode].replace(' -j', '')}"
+        raise KflabError(f"the manifests put kube-proxy in mode {config.mode}: {wanted}; {given_now}")
     nodes = {obj.meta.name: obj for obj in objects if isinstance(obj, Node)}
     if node not in nodes:
         raise KflabError(f"no node named {node!r}; there are {', '.join(list(nodes)[:8])}")
