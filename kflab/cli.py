@@ -154,7 +154,9 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--paused", type=float, default=30.0, metavar="SECONDS", help="how long to watch a held lab")
     bench.set_defaults(run=_bench)
 
-    drift = commands.add_parser("drift", help="hold a real node's iptables-save against what manifests imply")
+    drift = commands.add_parser(
+        "drift", help="hold a real node's iptables-save or nft list ruleset against what manifests imply"
+    )
     drift.add_argument(
         "--rules", required=True, metavar="FILE|-", help="the node's iptables-save or nft [-j] list ruleset"
     )

@@ -5,7 +5,7 @@ ClusterIPs and node ports come from two bands as in k8s.io/kubernetes pkg/regist
 addresses that people write down. Pod addresses are handed out per node in turn, as the host-local CNI plugin does.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
@@ -14,6 +14,9 @@ from kflab.errors import KflabError
 
 SERVICE_CIDR = "10.96.0.0/16"
 """kubeadm uses 10.96.0.0/12; the lab's own range is its first /16."""
+
+SERVICE_CIDR_V6 = "fd00:10:96::/112"
+"""kind's IPv6 Service range; a cluster has it where its pods have IPv6 addresses."""
 
 POD_CIDR = "10.244.0.0/16"
 """The usual pod network of kubeadm with flannel; each node gets a /24 of it."""
@@ -116,6 +119,10 @@ class Allocator(Mutable):
         usable = network.num_addresses - 2
         offset = min(max(16, usable // 16), 256)
         self.cluster_ips = Band(int(network.network_address) + 1, usable, offset)
+        network_v6 = ip_network(SERVICE_CIDR_V6)
+        self.cluster_ips_v6 = Band(int(network_v6.network_address) + 1, network_v6.num_addresses - 2, 256)
+        self.dual_stack = False
+        """Whether the cluster has Service ranges of both families: pods have addresses of both."""
         low, high = NODE_PORTS
         self.node_ports = Band(low, high - low + 1, min(max(16, (high - low + 1) // 32), 128))
         self.pod_ranges: dict[str, list[PodRange]] = {}
@@ -132,6 +139,7 @@ class Allocator(Mutable):
         """Know a node's pod CIDRs; a malformed one is a KflabError."""
         try:
             self.pod_ranges[node] = [PodRange(cidr) for cidr in pod_cidrs]
+            self.have_ranges(pod_cidrs)
         except ValueError as problem:
             raise KflabError(f"node {node}: podCIDR {problem}") from problem
         self._pod_subnets.update(pod_cidrs)
@@ -192,18 +200,33 @@ class Allocator(Mutable):
 
     # --- Services -------------------------------------------------------------------------------------------
 
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Families that have a Service range, the default one first (kube-apiserver --service-cluster-ip-range)."""
+        return ("IPv4", "IPv6") if self.dual_stack else ("IPv4",)
+
+    def have_ranges(self, pod_cidrs: Iterable[str]) -> None:
+        """The pod network has these ranges: one of IPv6 makes the cluster dual-stack. (kflab always has IPv4.)"""
+        self.dual_stack = self.dual_stack or any(":" in cidr for cidr in pod_cidrs)
+
+    def _band(self, ip: str) -> Band:
+        return self.cluster_ips_v6 if ":" in ip else self.cluster_ips
+
     def take_cluster_ip(self, ip: str) -> bool:
         """Reserve a written-down ClusterIP; False when another Service has it."""
-        return self.cluster_ips.take(int(ip_address(ip)))
+        return self._band(ip).take(int(ip_address(ip)))
 
-    def allocate_cluster_ip(self, service: str) -> str:
-        """A free ClusterIP; "" when the range is exhausted."""
-        number = self.cluster_ips.allocate(f"cluster-ip/{service}", self.draw)
+    def allocate_cluster_ip(self, service: str, family: str = "IPv4") -> str:
+        """A free ClusterIP of a family; "" when the range is exhausted."""
+        if family == "IPv6":
+            number = self.cluster_ips_v6.allocate(f"cluster-ip-v6/{service}", self.draw)
+        else:
+            number = self.cluster_ips.allocate(f"cluster-ip/{service}", self.draw)
         return "" if number < 0 else str(ip_address(number))
 
     def release_cluster_ip(self, ip: str) -> None:
         """Give a ClusterIP back."""
-        self.cluster_ips.release(int(ip_address(ip)))
+        self._band(ip).release(int(ip_address(ip)))
 
     def allocate_node_port(self, port: str) -> int:
         """A free node port for `port` ("namespace/name/port"); 0 when the range is exhausted."""

@@ -8,6 +8,7 @@ import json
 from dataclasses import replace
 
 from kflab.control.core import Core
+from kflab.control.families import with_families
 from kflab.errors import KflabError
 from kflab.manifest.objects import (
     DaemonSet,
@@ -21,6 +22,8 @@ from kflab.manifest.objects import (
     ServicePort,
     StatefulSet,
 )
+
+_DUAL = "give Nodes podCIDRs of both families, or a KubeProxyConfiguration clusterCIDR with both"
 
 REFUSED_CONNECTION = "The connection to the server 127.0.0.1:6443 was refused - did you specify the right host or port?"
 """kubectl's words when nothing answers at the API server's address."""
@@ -133,6 +136,12 @@ def admit_service(core: Core, service: Service, old: Service | None, *, strict: 
     """
     name = f"{service.meta.namespace}/{service.meta.name}"
     head = f'Service "{service.meta.name}" is invalid: '
+    service, refused = with_families(service, old, core.addresses.families)
+    if refused and strict:
+        raise KflabError(head + refused)
+    if refused:
+        now = f"{service.ip_family_policy} with {' and '.join(service.ip_families)}"
+        core.assume(f"the API server refuses Service {name}: {refused}; taken as {now}", "change it, or " + _DUAL)
     service = replace(service, cluster_ips=_cluster_ips(core, service, old, name, head, strict))
     wants_node_ports = service.type == "NodePort" or (service.type == "LoadBalancer" and service.allocate_node_ports)
     service = replace(service, ports=_node_ports(core, service, old, name, head, wants_node_ports, strict))
@@ -155,21 +164,25 @@ def _cluster_ips(
         for ip in had:
             core.addresses.release_cluster_ip(ip)
         return service.cluster_ips if service.headless else ()
-    if service.cluster_ips:
-        for ip in service.cluster_ips:
-            if ip in had or core.addresses.take_cluster_ip(ip):
-                continue
-            if strict:
-                raise KflabError(
-                    f'{head}spec.clusterIPs: Invalid value: ["{ip}"]: failed to allocate IP {ip}: '
-                    "provided IP is already allocated"
-                )
-            core.assume(f"{ip} is the ClusterIP of two Services", f"change spec.clusterIP of {name}")
-        return service.cluster_ips
-    ip = core.addresses.allocate_cluster_ip(name)
-    if not ip:
-        raise KflabError(f"Internal error occurred: failed to allocate a serviceIP: range is full ({name})")
-    return (ip,)
+    for ip in had:
+        if service.cluster_ips and ip not in service.cluster_ips:
+            core.addresses.release_cluster_ip(ip)
+    found = list(service.cluster_ips)
+    for ip in found:
+        if ip in had or core.addresses.take_cluster_ip(ip):
+            continue
+        if strict:
+            raise KflabError(
+                f'{head}spec.clusterIPs: Invalid value: ["{ip}"]: failed to allocate IP {ip}: '
+                "provided IP is already allocated"
+            )
+        core.assume(f"{ip} is the ClusterIP of two Services", f"change spec.clusterIP of {name}")
+    for family in service.ip_families[len(found) :]:
+        ip = core.addresses.allocate_cluster_ip(name, family)
+        if not ip:
+            raise KflabError(f"Internal error occurred: failed to allocate a serviceIP: range is full ({name})")
+        found.append(ip)
+    return tuple(found)
 
 
 def _node_ports(

@@ -28,6 +28,7 @@ from kflab.manifest.objects import (
     EndpointSlice,
     Key,
     KubeObject,
+    KubeProxyConfiguration,
     Meta,
     Node,
     Pod,
@@ -68,6 +69,8 @@ class Loader:
         self._namespaces(given)
         self._nodes(given, pods)
         for obj in given:
+            if isinstance(obj, KubeProxyConfiguration):
+                self.core.addresses.have_ranges(obj.cluster_cidrs)
             if obj.kind in METALLB_KINDS:  # before Services: they decide who makes their load balancers
                 self.core.create(obj, BY)
         look_around(self.core)

@@ -60,7 +60,9 @@ class Resolution:
         last = self.asked[-1]
         if not last.found:
             tried = "name" if len(self.asked) == 1 else f"{len(self.asked)} names"
-            return f"{last.name}: {last.words or 'no such name'} ({tried} asked)"
+            of_other_family = (answer for answer in self.asked if answer.exists and answer.service is not None)
+            told = next(of_other_family, last)
+            return f"{told.name}: {told.words or 'no such name'} ({tried} asked)"
         misses = len(self.asked) - 1
         after = f", after {misses} {'miss' if misses == 1 else 'misses'}" if misses else ""
         return f"{last.name} → {', '.join(last.addresses)}{after}"
@@ -136,7 +138,9 @@ class ClusterDns:
         if host:
             return Answer(name, exists=False, words="no such name")
         addresses = tuple(ip for ip in service.cluster_ips if family_of(ip) == family)
-        return Answer(name, addresses, service=service.key, words="ClusterIP")
+        # The lab's own clients ask for IPv4; a real one of a dual-stack cluster asks for both.
+        words = "ClusterIP" if addresses else f"no {family} ClusterIP, and kflab's clients ask for {family} only"
+        return Answer(name, addresses, service=service.key, words=words)
 
     def _endpoints(self, service: Service, host: str, family: str) -> tuple[str, ...]:
         found: dict[str, None] = {}
