@@ -9,8 +9,7 @@ from typing import Any
 
 from kflab.control.endpoints import family_of
 from kflab.manifest.objects import Service
-
-POLICIES = ("SingleStack", "PreferDualStack", "RequireDualStack")
+from kflab.manifest.typed_network import FAMILY_POLICIES
 
 
 def with_families(service: Service, old: Service | None, configured: tuple[str, ...]) -> tuple[Service, str]:
@@ -69,7 +68,7 @@ def with_families(service: Service, old: Service | None, configured: tuple[str, 
 
 def _policy(service: Service, spec: Mapping[str, Any], before: Service | None) -> str:
     given = spec.get("ipFamilyPolicy")
-    if given in POLICIES:
+    if given in FAMILY_POLICIES:
         return str(given)
     if before is not None:
         return before.ip_family_policy

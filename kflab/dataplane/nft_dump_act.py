@@ -123,6 +123,13 @@ def is_match(kind: str, body: Any) -> bool:
     return kind == "xt" and isinstance(body, dict) and body.get("type") == "match"
 
 
+def is_idle(kind: str, body: Any) -> bool:
+    """Whether a packet fares the same whether a statement is there or not, but for what it is compared with."""
+    if kind == "xt" and isinstance(body, dict):
+        return body.get("type") == "match" or body.get("name") in dump_targets.PASSING
+    return kind in PASSING or kind in ("match", "continue", "set") or limits(kind, body)
+
+
 def has_effect(change: Change) -> bool:
     """Whether a change is one."""
     return change is not _go_on

@@ -7,15 +7,14 @@ src/parser_bison.y, src/statement.c, src/expression.c, src/json.c.
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from kflab.dataplane.addresses import address_number
 from kflab.dataplane.nft_dump import MOST_NESTED, ListedElement, Statement
+from kflab.dataplane.nft_dump_words import UnreadError, Word, number_of, seconds, value_of
 
 UNREAD: Final = "unread"
 """Kind of a statement that holds the rest of a rule, as words."""
-
-_WORD: Final = re.compile(r'"[^"]*"?|[^\s"]+')
 
 _SHORT_META: Final = frozenset({"iif", "oif", "iifname", "oifname", "iiftype", "oiftype", "iifgroup", "oifgroup"})
 
@@ -50,41 +49,6 @@ _SIMPLE: Final = frozenset({"accept", "drop", "continue", "return", "notrack"})
 _NAT_FLAGS: Final = frozenset({"random", "fully-random", "persistent"})
 
 _UNITS: Final = frozenset({"bytes", "kbytes", "mbytes"})
-
-
-class Word(NamedTuple):
-    """One word with its place. A quoted one is a value, whatever it looks like."""
-
-    text: str
-    line: int
-    column: int
-    quoted: bool = False
-
-
-class UnreadError(Exception):
-    """Something nft does not print like that, or that kflab does not read."""
-
-    def __init__(self, message: str, at: int) -> None:
-        super().__init__(message)
-        self.at = at
-        """Number of the word."""
-
-
-def split(line: str, number: int) -> list[Word]:
-    """The words of one line; what follows an unquoted # is left out. Commas, braces and semicolons end words."""
-    words: list[Word] = []
-    for found in _WORD.finditer(line):
-        text, column = found[0], found.start() + 1
-        if text[0] == '"':
-            words.append(Word(text.strip('"'), number, column, True))
-        elif text[0] == "#":
-            break
-        else:
-            tail = text[-1] if text[-1] in ",;" and len(text) > 1 else ""
-            words.append(Word(text.removesuffix(tail), number, column))
-            if tail:
-                words.append(Word(tail, number, column + len(text) - 1))
-    return words
 
 
 class Words:
@@ -200,10 +164,23 @@ class Words:
             return {"tcp option": {"name": name, "field": self.take().text}}
         if text in _HEADERS:
             return {"payload": {"protocol": text, "field": self.take().text}}
+        if text.startswith("("):
+            return self._flag_list(text)
         raw = re.fullmatch(r"@(ll|nh|th|ih),(\d{1,6}),(\d{1,4})", text)
         if raw is not None:
             return {"payload": {"base": raw[1], "offset": int(raw[2]), "len": int(raw[3])}}
         return value_of(word)
+
+    def _flag_list(self, first: str) -> list[str]:
+        """`(fin | syn | rst)`, as nft before 1.0 prints masks."""
+        words = [first[1:]]
+        while not words[-1].endswith(")"):
+            self.need("|")
+            words.append(self.take().text)
+        words[-1] = words[-1][:-1]
+        if not all(re.fullmatch("[a-z]+", word) for word in words):
+            raise self.fail("names of flags")
+        return words
 
     def _offset(self) -> int:
         return self.number() if self.takes("offset") else 0
@@ -454,58 +431,12 @@ def _has_flags(left: dict[str, Any]) -> bool:
     return False
 
 
-def value_of(word: Word) -> Any:
-    """A constant: number, address, prefix, range, flags or a word."""
-    text = word.text
-    if word.quoted:
-        return text
-    number = _number(text)
-    if number is not None:
-        return number
-    if "," in text and text != ",":
-        return text.split(",")
-    base, slash, length = text.partition("/")
-    if slash and length.isdecimal() and len(length) < 4 and address_number(base) is not None:
-        return {"prefix": {"addr": base, "len": int(length)}}
-    first, dash, last = text.partition("-")
-    if dash:
-        ends = [_end(first), _end(last)]
-        if None not in ends:
-            return {"range": ends}
-    return text
-
-
-def _number(text: str) -> int | None:
-    if text.isascii() and text.isdecimal() and len(text) < 40:
-        return int(text)
-    if re.fullmatch(r"0x[0-9a-f]{1,32}", text):
-        return int(text, 16)
-    return None
-
-
-def _end(text: str) -> int | str | None:
-    number = _number(text)
-    if number is not None:
-        return number
-    return text if address_number(text) is not None else None
-
-
 def _decimal(text: str, words: Words) -> int:
-    number = _number(text)
+    number = number_of(text)
     if number is None:
         words.i -= 1
         raise words.fail("a rate")
     return number
-
-
-_TIME: Final = re.compile(r"(\d{1,9})(ms|d|h|m|s)")
-
-_LENGTH: Final = {"d": 86_400, "h": 3_600, "m": 60, "s": 1, "ms": 0}
-
-
-def seconds(text: str) -> int:
-    """1h2m3s500ms in whole seconds; 0 where it is no time."""
-    return sum(int(count) * _LENGTH[unit] for count, unit in _TIME.findall(text))
 
 
 def read_rule(words: Sequence[Word]) -> tuple[tuple[Statement, ...], str]:

@@ -18,7 +18,8 @@ from kflab.dataplane.nft_dump import (
     Listing,
     unwalked,
 )
-from kflab.dataplane.nft_dump_parse import UnreadError, Word, read_elements, read_rule, seconds, split
+from kflab.dataplane.nft_dump_parse import read_elements, read_rule
+from kflab.dataplane.nft_dump_words import UnreadError, Word, seconds, split
 from kflab.errors import KflabError, Place
 
 LONGEST_LINE: Final = 8 * 1024 * 1024

@@ -87,6 +87,9 @@ _NUMBERS: Final = {
 }
 """Protocols by name (nft prints numbers on a node without /etc/protocols)."""
 
+_FLAG_WORDS: Final = frozenset("fin syn rst psh ack urg ecn cwr ece invalid established related new untracked".split())
+"""Names of TCP flags and connection states; `nft -n` prints numbers, which stay undecided."""
+
 _PORTED: Final = frozenset({"tcp", "udp", "sctp", "dccp", "udplite"})
 
 _OTHERS: Final = frozenset({"icmp", "icmpv6", "igmp", "ah", "esp", "comp", "gre", "arp", "vlan"})
@@ -169,6 +172,8 @@ def _operated(operator: str, pair: Any) -> Any:
     if isinstance(left, str) or isinstance(right, str):
         left, right = (Flags({side}) if isinstance(side, str) else side for side in (left, right))
     if isinstance(left, Flags) and isinstance(right, Flags):
+        if not (left | right) <= _FLAG_WORDS:
+            return None
         return Flags(left & right if operator == "&" else left | right if operator == "|" else left ^ right)
     if isinstance(left, Address) and isinstance(right, Address) and left.version == right.version:
         return Address(left.version, _bits(operator, left.number, right.number))
@@ -238,9 +243,16 @@ def _meta(key: str, at: Meeting) -> Any:
         case "mark":
             return None if "mark" in at.unsure else at.mark
         case "iifname" | "iif" | "oifname" | "oif":
-            name = at.in_interface() if key[0] == "i" else at.out_interface()
+            name = _in_interface(at) if key[0] == "i" else at.out_interface()
             return ELSEWHERE if name is None else name
     return None
+
+
+def _in_interface(at: Meeting) -> str | None:
+    """Linux 5.7 and newer also tell on postrouting where a forwarded packet came in (net/ipv4/ip_output.c)."""
+    if at.hook == "POSTROUTING" and not at.src_local:
+        return at.known.in_interface or None
+    return at.in_interface()
 
 
 def _ct(key: str, direction: Any, at: Meeting) -> Any:
@@ -323,9 +335,9 @@ def same(value: Any, wanted: Any, at: Meeting) -> Answer:
         case RouteType(of_source), str():
             return route_type(at, of_source, frozenset({wanted.upper()}))
         case Flags(), str():
-            return value == Flags({wanted})
+            return value == Flags({wanted}) if wanted in _FLAG_WORDS else None
         case Flags(), Flags():
-            return value == wanted
+            return value == wanted if wanted <= _FLAG_WORDS else None
         case Flags(), 0:
             return not value
         case Address(), Address():
@@ -479,7 +491,7 @@ def _is_in(op: str, value: Any, right: Any, at: Meeting, place: tuple[str, str],
             return None
         return True if names & value else False if names <= _CERTAIN_STATUS else None
     if isinstance(value, Flags) and op == "in":
-        return None if names is None else bool(value & names)
+        return bool(value & names) if names is not None and names <= _FLAG_WORDS else None
     return same(value, wanted, at)
 
 

@@ -26,6 +26,7 @@ from kflab.dataplane.nft_dump_act import (
     changes_of,
     has_effect,
     is_final,
+    is_idle,
     is_match,
     limits,
     text_of_match,
@@ -266,7 +267,7 @@ class _Walker:
         )
 
     def _is_idle_part(self, place: tuple[str, str], kind: str, body: Any, depth: int, returns: bool) -> bool:
-        if kind in PASSING or limits(kind, body) or kind in ("match", "continue") or (returns and kind == "return"):
+        if is_idle(kind, body) or (returns and kind == "return"):
             return True
         target = body.get("target") if kind == "jump" and isinstance(body, dict) else None
         chain = self._listing.chain(place, target) if isinstance(target, str) else None

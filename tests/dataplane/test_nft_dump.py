@@ -179,6 +179,7 @@ class TestMatches:
             "tcp sport != 53",
             "tcp flags syn",
             "tcp flags syn / fin,syn,rst,ack",
+            "tcp flags & (fin | syn | rst | ack) == syn",
             "tcp flags != ack",
             "ct state new",
             "ct state related,new",
@@ -250,6 +251,8 @@ class TestMatches:
             "ct status confirmed",
             "tcp sport 40000-50000",
             "tcp dport http",
+            "ct state 0x2,0x8",
+            "tcp flags 2 / 23",
             "jhash ip saddr mod 2 0",
             "ip saddr @elsewhere",
             "@th,16,16 80",
@@ -292,7 +295,14 @@ class TestWalking:
 
     def test_undecided_rules_that_change_nothing_are_not_asked(self) -> None:
         idle = "\tchain idle {\n\t\tlimit rate 1/second log\n\t\treturn\n\t}\n"
-        rules = ("ip saddr @a log", "limit rate 5/second counter", "ip saddr @b jump idle", "ip saddr @c")
+        rules = (
+            "ip saddr @a log",
+            "limit rate 5/second counter",
+            "ip saddr @b jump idle",
+            "ip saddr @c",
+            "ip saddr @d add @e { ip saddr }",
+            'xt match "u32" counter packets 0 bytes 0 xt target "LOG"',
+        )
         assert fate(walked(table(idle, base(*rules)))) is Fate.PASSED
 
     def test_an_accept_ends_its_own_base_chain_only_and_a_drop_is_final(self) -> None:
