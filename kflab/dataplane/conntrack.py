@@ -187,6 +187,8 @@ class NodeTable:
     """All of them."""
     max: int
     """nf_conntrack_max."""
+    enforced: bool = True
+    """Whether first packets are dropped at the maximum: not where it is only the minimum that kube-proxy sets."""
 
 
 # --- what a request leaves behind -------------------------------------------------------------------------------

@@ -37,6 +37,10 @@ class MemoryView(Protocol):
         """ip:port that a node's conntrack entry sends the packet to, past all rules; "" for a first packet."""
         ...
 
+    def dropped_on(self, try_number: int) -> str:
+        """The node whose full conntrack table dropped a connection's first packet: the client's (0), or a try's."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class BlankMemory:
@@ -59,5 +63,9 @@ class BlankMemory:
         return False
 
     def tracked(self, node: str, packet: Packet) -> str:
+        """Never."""
+        return ""
+
+    def dropped_on(self, try_number: int) -> str:
         """Never."""
         return ""

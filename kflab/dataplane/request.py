@@ -247,6 +247,10 @@ class _Walker:
 
         `passing`: a packet that no rule takes goes on, as one that a pod sends to another pod.
         """
+        if self._dropped_on(try_number) == node:
+            self._add(steps.table_full(node, packet, t), try_number)
+            self.status = "timeout"
+            return None
         tracked = self.memory.tracked(node, packet)
         if tracked:
             host, port = split_destination(tracked)
@@ -276,6 +280,10 @@ class _Walker:
             return None
         self.connections[-1].legs.append(Leg(step.hop.where, node, packet, step.after, number))
         return step.after
+
+    def _dropped_on(self, try_number: int) -> str:
+        """The node whose full conntrack table dropped the connection being opened; "" for none."""
+        return self.memory.dropped_on(try_number if len(self.connections) > 1 else 0)
 
     def _arrive(self, packet: Packet) -> None:
         """At the address after the first rules: an ingress controller, or the pod that answers."""
@@ -368,7 +376,8 @@ class _Walker:
         """Mark how a try ended: on the hop that delivered it, or as a remark after it. Returns the answer."""
         if tried is not None and tried.server and tried.server != packet.destination:
             self._mismatch(f"it has {tried.server}")
-        answer = tried.answer if tried else self._answer(packet, t)
+        full = self._dropped_on(number)
+        answer = tried.answer if tried else TIMEOUT if full else self._answer(packet, t)
         pod = self.world.pod_at(packet.dst, t, packet.dport)
         name = f"pod {short_pod(pod)}" if pod else packet.destination
         if answer == OK:
@@ -386,7 +395,9 @@ class _Walker:
         known = self.world.ruleset_at(node, t) if node else None
         fate = self.world.fate_of(pod, end) if pod else None
         reason = fate_words(fate, t, node, known) or _plain_reason(what)
-        if self.untouched and pod is None and what == "timeout":
+        if full:
+            reason = f"nf_conntrack on {full}: table full, dropping packet"
+        elif self.untouched and pod is None and what == "timeout":
             reason = "no Service rule takes it, so it is routed as it is, and nobody has this address"
         verb = "timed out" if what == "timeout" else what
         self._add(

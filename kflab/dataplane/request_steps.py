@@ -415,6 +415,24 @@ def _nginx_why(found: Route, known: ConfigInForce, try_number: int, kept: KeptCo
     )
 
 
+def table_full(node: str, packet: Packet, t_ns: int) -> Hop:
+    """The kernel drops a first packet before any rule: its entry finds no room.
+
+    The words are the kernel's own log line (net/netfilter/nf_conntrack_core.c, __nf_conntrack_alloc).
+    """
+    return Hop(
+        1,
+        f"{node}, kernel",
+        node=node,
+        before=packet,
+        mover="kernel",
+        why=f"nf_conntrack on {node}: table full, dropping packet; no rule is asked, the caller times out",
+        outcome="dropped",
+        touches=(Key("Node", "", node),),
+        t_ns=t_ns,
+    )
+
+
 def conntrack_hop(node: str, sent: Packet, kept: Packet, target: Key | None, t_ns: int) -> Hop:
     """A later packet of a connection to a ClusterIP: conntrack rewrites it as it did the first."""
     stays = "an established connection stays on its pod"

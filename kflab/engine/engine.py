@@ -5,7 +5,7 @@ slab length. What an observer learns does not cut a slab: every step compares it
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -90,6 +90,9 @@ class Engine:
         self._changes: list[_Change] = []
         self._n_changes = 0
         self._underway: list[Underway] = []
+        self.watch: Callable[[int], int] | None = None
+        """Called between two slabs when `next_watch_ns` has come; may set `steps.full`; returns when it is due next."""
+        self.next_watch_ns = 0
         for server in servers:
             self.add_server(server)
         self._set_paths(list(streams))
@@ -99,6 +102,7 @@ class Engine:
     # What the lab tells ---------------------------------------------------------------------------------------------
 
     def _set_paths(self, streams: list[Stream]) -> None:
+        self.next_watch_ns = self.now_ns
         self.steps.paths = Paths(self.timing, streams)
         self.bins.ensure(Count.STREAM_SENT, len(streams))
         self.bins.ensure(Count.STREAM_OK, len(streams))
@@ -176,6 +180,7 @@ class Engine:
     def _apply_changes(self) -> None:
         while self._changes and self._changes[0].t_ns <= self.now_ns:
             change = self._changes.pop(0)
+            self.next_watch_ns = self.now_ns  # what was foreseen may no longer hold
             if change.stream >= 0:
                 stream = replace(self.steps.paths.streams[change.stream], rate_rps=change.rate_rps)
                 self.steps.paths.streams[change.stream] = stream
@@ -196,9 +201,13 @@ class Engine:
     def advance(self, to_ns: int) -> None:
         """Run until `to_ns`: afterwards every step before it has been taken, none at or after it."""
         while self.now_ns < to_ns:
+            if self.watch is not None and self.now_ns >= self.next_watch_ns:
+                self.next_watch_ns = self.watch(self.now_ns)
             end_ns = min(to_ns, self.now_ns + self._slab_length())
             if self._changes:
                 end_ns = min(end_ns, self._changes[0].t_ns)
+            if self.watch is not None:
+                end_ns = min(end_ns, self.next_watch_ns)
             self._slab(end_ns)
             self.now_ns = end_ns
             self._apply_changes()
@@ -306,7 +315,7 @@ class Engine:
 
     def checkpoint(self) -> Checkpoint:
         """Copy the whole state."""
-        return Checkpoint(copy.deepcopy(self.__dict__))
+        return Checkpoint(copy.deepcopy({key: value for key, value in self.__dict__.items() if key != "watch"}))
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to a checkpoint."""

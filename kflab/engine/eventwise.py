@@ -75,7 +75,8 @@ class Eventwise:
         flight[Col.TRY_START0 + tries] = t
         flight[Col.TRIES] = tries + 1
         if server < 0:
-            wait = {Answer.NO_UPSTREAM: 0, Answer.TIMEOUT: steps.timing.connect_timeout_ns}
+            patience = steps.timing.connect_timeout_ns
+            wait = {Answer.NO_UPSTREAM: 0, Answer.TIMEOUT: patience, Answer.TABLE_FULL: patience}
             delay = wait.get(answer, 2 * steps.timing.same_node_ns)
             self._fail(flight, answer, t + delay, answer != Answer.NO_UPSTREAM)
             return
@@ -97,6 +98,9 @@ class Eventwise:
             kept = self._kept(flight, ingress, ("chooser", chooser), t)
             if kept is not None:
                 return kept.server, kept.worker, Answer.NONE
+        if steps.full is not None and not in_turn and steps.full[steps.memory.place[ingress]]:
+            self.picked_slots.append(0)
+            return -1, -1, Answer.TABLE_FULL
         version = choosers.version_at(chooser, t)
         slot, size = int(choosers.offset[version]), int(choosers.size[version])
         if in_turn:
@@ -112,6 +116,8 @@ class Eventwise:
             kept = self._kept(flight, ingress, ("server", server), t)
             if kept is not None:
                 return server, kept.worker, Answer.NONE
+        if steps.full is not None and server >= 0 and steps.full[steps.memory.place[ingress]]:
+            return -1, -1, Answer.TABLE_FULL
         return server, -1, int(choosers.answer[version])
 
     def _kept(self, flight: list[int], ingress: int, key: tuple[str, int], t: int) -> Connection | None:
@@ -136,6 +142,10 @@ class Eventwise:
         last = flight[Col.TRIES] - 1
         server, kept = flight[Col.SERVER0 + last], flight[Col.KEPT] >> last & 1
         behaviour = memory.behaviour[server]
+        if steps.full is not None and not kept and self._no_room(flight, server):
+            end = flight[Col.TRY_START0 + last] + steps.timing.connect_timeout_ns
+            self._fail(flight, Answer.TABLE_FULL, end, True)
+            return
         if behaviour == Behaviour.LISTENS:
             self._serve(flight, server, last)
         elif behaviour == Behaviour.SILENT:
@@ -148,6 +158,12 @@ class Eventwise:
             self._fail_kept(flight, t + flight[Col.HOP])
         else:
             self._fail(flight, Answer.RESET, t + flight[Col.HOP], False)
+
+    def _no_room(self, flight: list[int], server: int) -> bool:
+        """Whether the server's node, another than the ingress', has no room in its conntrack table."""
+        full, place = self.steps.full, self.steps.memory.place
+        there = int(place[server])
+        return full is not None and there >= 0 and there != place[flight[Col.INGRESS]] and bool(full[there])
 
     def _serve(self, flight: list[int], server: int, last: int) -> None:
         steps, memory, t = self.steps, self.steps.memory, flight[Col.DUE]

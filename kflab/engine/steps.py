@@ -16,6 +16,7 @@ from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kflab.draws import Draws, duration_table
 from kflab.engine.addresses import ephemeral_ports, flow_hashes
@@ -35,6 +36,7 @@ _TOP_16 = np.uint64(48)
 STATUS_OF = np.zeros(16, dtype=np.int64)
 STATUS_OF[[Answer.REFUSED, Answer.REJECTED, Answer.RESET, Answer.NONE]] = 502
 STATUS_OF[Answer.TIMEOUT] = 504
+STATUS_OF[Answer.TABLE_FULL] = 504
 STATUS_OF[Answer.NO_UPSTREAM] = 503
 """[Answer] -> what nginx tells its client when the last try ended so (lifecycle.md 1.8)."""
 
@@ -74,6 +76,8 @@ class Steps:
         ]
         self.server_table: Int64Array = np.zeros(0, dtype=np.int64)
         """[servers] -> service-time table."""
+        self.full: NDArray[np.bool_] | None = None
+        """[places] -> whether a node's conntrack table takes no new entry now; None where none is full."""
         self.end_ns = 0
 
     # The way in ---------------------------------------------------------------------------------------------------
@@ -149,7 +153,7 @@ class Steps:
         direct = rows[~self.paths.is_l7[m[Col.STREAM, rows]]]
         m[Col.TRIES, direct] = 1
         m[Col.TRY_START0, direct] = m[Col.START, direct]
-        silent = answers == Answer.TIMEOUT
+        silent = (answers == Answer.TIMEOUT) | (answers == Answer.TABLE_FULL)
         finish = np.where(silent, m[Col.START, rows] + self.timing.connect_timeout_ns, m[Col.DUE, rows] + back)
         m[Col.ANSWER0, rows] = answers
         m[Col.TRY_END0, rows] = finish
@@ -166,6 +170,8 @@ class Steps:
 
     def at_node(self, rows: Rows) -> None:
         """The node's rules pick: an ingress server (l7) or the server itself."""
+        if self.full is not None:
+            rows = self._without_room(rows)
         m, paths = self.memory.flights.m, self.paths
         streams, times, nodes = m[Col.STREAM, rows], m[Col.DUE, rows], m[Col.NODE, rows]
         choosers = paths.entries.get(streams, nodes)
@@ -213,8 +219,34 @@ class Steps:
         self._count_picks(choosers[asked], times[asked], slots[asked])
         return targets, self.choosers.answer[versions]
 
+    def _without_room(self, rows: Rows) -> Rows:
+        """Drop first packets on nodes whose table is full; return the others. Later packets have their entry."""
+        m, flows = self.memory.flights.m, self.memory.udp.flows
+        assert self.full is not None
+        shut = self.full[m[Col.NODE, rows]]
+        fixed = self.paths.flow_port[m[Col.STREAM, rows]] > 0
+        for place in np.flatnonzero(shut & fixed).tolist():
+            shut[place] = (int(m[Col.STREAM, rows[place]]), int(m[Col.NODE, rows[place]])) not in flows
+        lost = rows[shut]
+        self._turned_away(lost, np.full(len(lost), Answer.TABLE_FULL), np.zeros(len(lost), dtype=np.int64))
+        left: Rows = rows[~shut]
+        return left
+
+    def _no_room_at(self, servers: Int64Array, callers: Int64Array) -> NDArray[np.bool_]:
+        """Whether the node of each server, another than the caller's, has no room for the connection."""
+        there = self.memory.place[servers]
+        if self.full is None:
+            return np.zeros(len(servers), dtype=bool)
+        room: NDArray[np.bool_] = (there >= 0) & (there != callers) & self.full[there]
+        return room
+
     def at_ingress(self, rows: Rows) -> None:
         """The ingress server accepts, or its node answers for it."""
+        if self.full is not None:
+            m = self.memory.flights.m
+            shut = self._no_room_at(m[Col.INGRESS, rows], m[Col.NODE, rows])
+            self.end(rows[shut], -Answer.TABLE_FULL, m[Col.START, rows[shut]] + self.timing.connect_timeout_ns)
+            rows = rows[~shut]
         m, timing = self.memory.flights.m, self.timing
         times, behaviour = m[Col.DUE, rows], self.memory.behaviour[m[Col.INGRESS, rows]]
         listens = behaviour == Behaviour.LISTENS
@@ -237,6 +269,11 @@ class Steps:
     def at_try(self, rows: Rows) -> None:
         """The ingress starts a try: its upstream chooser picks."""
         m = self.memory.flights.m
+        if self.full is not None:
+            shut = self.full[self.memory.place[m[Col.INGRESS, rows]]]
+            lost, rows = rows[shut], rows[~shut]
+            self.begin_try(lost)
+            self.tried(lost, np.full(len(lost), -1), np.full(len(lost), Answer.TABLE_FULL))
         choosers = self.begin_try(rows)
         times = m[Col.DUE, rows]
         turns = self.choosers.pick[np.maximum(choosers, 0)] == Pick.ROUND_ROBIN
@@ -281,7 +318,8 @@ class Steps:
             bad, answers, times = rows[~some], answers[~some], times[~some]
             # A REJECT happens on the ingress' own node; NGINX without a peer knows it at once.
             wait = np.where(answers == Answer.NO_UPSTREAM, 0, 2 * timing.same_node_ns)
-            wait = np.where(answers == Answer.TIMEOUT, timing.connect_timeout_ns, wait)
+            silent = (answers == Answer.TIMEOUT) | (answers == Answer.TABLE_FULL)
+            wait = np.where(silent, timing.connect_timeout_ns, wait)
             self.failed(bad, answers, times + wait, answers != Answer.NO_UPSTREAM)
             rows, targets = rows[some], targets[some]
         hops = self.hop_ns(self.memory.place[m[Col.INGRESS, rows]], self.memory.place[targets])
@@ -328,6 +366,14 @@ class Steps:
     def at_server(self, rows: Rows) -> Rows:
         """A try's SYN arrives. Returns the rows whose connection was accepted."""
         m = self.memory.flights.m
+        if self.full is not None:
+            last = m[Col.TRIES, rows] - 1
+            ingress = m[Col.INGRESS, rows]
+            callers = np.where(ingress >= 0, self.memory.place[ingress], m[Col.NODE, rows])
+            shut = self._no_room_at(m[Col.SERVER0 + last, rows], callers) & (m[Col.KEPT, rows] >> last & 1 == 0)
+            began = m[Col.TRY_START0 + last[shut], rows[shut]]
+            self.failed(rows[shut], Answer.TABLE_FULL, began + self.timing.connect_timeout_ns, True)
+            rows = rows[~shut]
         servers = m[Col.SERVER0 + m[Col.TRIES, rows] - 1, rows]
         behaviour = self.memory.behaviour[servers]
         listens = behaviour == Behaviour.LISTENS

@@ -43,6 +43,8 @@ class Answer:
     """REJECT by a Service rule: ICMP port unreachable, the caller sees "connection refused"."""
     NO_UPSTREAM: Final = 6
     """NGINX has no endpoint for the route: 503 at once."""
+    TABLE_FULL: Final = 7
+    """A node's conntrack table had no room: the packet was dropped, the caller sees a timeout."""
 
 
 class Behaviour:

@@ -19,6 +19,8 @@ def conntrack(command: Conntrack, table: NodeTable, now_ns: int) -> Outcome:
         now_ns: Simulated now.
     """
     whole = f"# {table.node}: {table.count} of {table.max} entries (nf_conntrack_max)"
+    if not table.enforced:
+        whole += ", not enforced: nobody says how many CPUs it has"
     if command.count:
         return Outcome(f"{table.count}\n", f"{whole}\n")
     shown = [entry for entry in table.entries if _wanted(command, entry)]

@@ -45,6 +45,15 @@ BIN_NS = 100_000_000
 """Finished requests' entries leave the count at the first multiple of this after their timeout: counts are exact at
 every tenth of a second. (The kernel's own count holds expired entries until its collector comes by, gc_worker.)"""
 
+TICK_NS = 10_000_000
+"""How often a table near its maximum is counted."""
+
+LOOK_NS = 500_000_000
+"""How often one far from it is."""
+
+ENTRIES_PER_REQUEST = 1 + 2 * MAX_TRIES
+"""Most entries that one request makes on one node, tries that were not counted included."""
+
 LISTED = 120
 """Requests opened for one listing at most (a millisecond each)."""
 
@@ -56,6 +65,7 @@ _ANSWERS = {
     Answer.REFUSED: "refused",
     Answer.RESET: "reset",
     Answer.TIMEOUT: "timeout",
+    Answer.TABLE_FULL: "timeout",
     Answer.REJECTED: "rejected",
     Answer.NO_UPSTREAM: "no upstream",
 }
@@ -74,19 +84,25 @@ class Conntrack:
         self.settings = ConntrackSettings.from_object(given)
         self._ending: dict[int, Int64Array] = {}
         """Bin of the timeout → entries of finished requests per place."""
+        self._left: Int64Array = np.zeros(0, dtype=np.int64)
+        """[places] -> their sum."""
+        self._nodes: dict[str, str] = {}
+        """Pod's address → its node, of the first `_known` servers."""
+        self._known = 0
 
     # --- counts -----------------------------------------------------------------------------------------------
 
     def add(self, rows: Finished, now_ns: int) -> None:
         """Count the entries that finished requests leave behind; drop what has timed out by now."""
-        for done in [place for place in self._ending if place * BIN_NS <= now_ns]:
-            del self._ending[done]
+        self._expire(now_ns)
         if not len(rows):
             return
         places, ends, _ = self._ends(rows, now_ns)
+        if not len(places):
+            return
         n_places = len(self._lab.wiring.places)
         bins = -(-ends // BIN_NS)
-        first = int(bins.min()) if len(bins) else 0
+        first = int(bins.min())
         counts = np.bincount((bins - first) * n_places + places)
         for k in range(-(-len(counts) // n_places)):
             part = counts[k * n_places : (k + 1) * n_places]
@@ -95,16 +111,66 @@ class Conntrack:
                 if len(known) < len(part):
                     known = self._ending[first + k] = np.append(known, np.zeros(len(part) - len(known), dtype=np.int64))
                 known[: len(part)] += part
+                self._left[: len(part)] += part
+
+    def _expire(self, now_ns: int) -> None:
+        """Take out what has timed out by now; make room for new places."""
+        for done in [end for end in self._ending if end * BIN_NS <= now_ns]:
+            gone = self._ending.pop(done)
+            self._left[: len(gone)] -= gone
+        missing = len(self._lab.wiring.places) - len(self._left)
+        if missing > 0:
+            self._left = np.append(self._left, np.zeros(missing, dtype=np.int64))
 
     def count(self, node: str) -> int:
         """How many entries a node's table has now."""
-        place, now_ns = self._lab.wiring.place(node), self._lab.t_ns
-        finished = sum(
-            int(known[place]) for end, known in self._ending.items() if end * BIN_NS > now_ns and place < len(known)
-        )
+        sent = sum(entry.tracked.node == node for entry in self._sent())
+        return int(self._counts()[self._lab.wiring.place(node)]) + sent
+
+    def _counts(self) -> Int64Array:
+        """[places] -> entries now, but for those of single requests."""
+        wiring, now_ns = self._lab.wiring, self._lab.t_ns
         places, _, _ = self._ends(self._lab.engine.in_flight_rows(), now_ns)
-        others = len((*self._kept(node), *self._flows(node), *self._sent(node)))
-        return finished + int((places == place).sum()) + others
+        others = [wiring.place(entry.tracked.node) for entry in (*self._kept(), *self._flows())]
+        counts = np.bincount(places, minlength=len(wiring.places))
+        counts += np.bincount(np.array(others, dtype=np.int64), minlength=len(counts))
+        self._expire(now_ns)
+        return counts[: len(self._left)] + self._left
+
+    # --- the limit --------------------------------------------------------------------------------------------
+
+    def limits(self, node: str) -> bool:
+        """Whether a node drops at its maximum: where the scenario or the Node's capacity says what that is."""
+        obj = self._lab.store.get(Key("Node", "", node))
+        return self._lab.spec.conntrack_max > 0 or (isinstance(obj, Node) and obj.cores > 0)
+
+    def limits_anyone(self) -> bool:
+        """Whether any node does."""
+        return any(self.limits(key.name) for key in self._lab.store.keys("Node"))
+
+    def watch(self, now_ns: int) -> int:
+        """Say whose table is full now; return when to look again.
+
+        A kernel looks at every first packet (nf_conntrack_core.c, __nf_conntrack_alloc). Here a node counts as full
+        for `TICK_NS` at a time, so its table may exceed the maximum by what comes in one such tick. Early drop of
+        entries that are not ASSURED, and the collector that trims closing ones above 95 % (early_drop, gc_worker), are
+        not modelled: entries leave by their timeouts alone.
+
+        Far from the limit nobody looks more often than every `LOOK_NS`: no tick between can be full, given how many
+        requests there are and can come.
+        """
+        lab, engine = self._lab, self._lab.engine
+        lab.collect(now_ns)
+        nodes = lab.wiring.places
+        most = np.array([self.max_of(node) if self.limits(node) else NEVER for node in nodes], dtype=np.int64)
+        counts = self._counts()
+        full = counts >= most
+        engine.steps.full = full if full.any() else None
+        mean = engine.arrivals.rows_per_ns() * LOOK_NS
+        coming = engine.in_flight + int(mean + 12 * mean**0.5) + 100
+        near = bool((most - counts <= ENTRIES_PER_REQUEST * coming).any())
+        step = TICK_NS if near else LOOK_NS
+        return (now_ns // step + 1) * step
 
     def _ends(self, rows: Finished, now_ns: int) -> tuple[Int64Array, Int64Array, Int64Array]:
         """When the entries of requests time out: (place, end in ns or NEVER while open, row), one each per entry."""
@@ -122,11 +188,15 @@ class Conntrack:
                 ends.append(until[rows_here])
                 indices.append(rows_here)
 
+        def passed(answer: Int64Array, far: Int64Array) -> Int64Array:
+            """A packet that a full table dropped left an entry on the caller's node at most."""
+            return np.where(answer == Answer.TABLE_FULL, -1, far)
+
         def tcp(answer: Int64Array, start: Int64Array, end: Int64Array, accepted: BoolArray) -> Int64Array:
             until = np.zeros(len(answer), dtype=np.int64)
             until = np.where(answer == Answer.OK, end + closing[TIME_WAIT], until)
             until = np.where(answer == Answer.RESET, end + closing[CLOSE], until)
-            silent = answer == Answer.TIMEOUT
+            silent = (answer == Answer.TIMEOUT) | (answer == Answer.TABLE_FULL)
             until = np.where(silent & accepted, end + closing[FIN_WAIT], until)
             until = np.where(silent & ~accepted, _last_syns(start, end) + closing[SYN_SENT], until)
             return np.where((answer == Answer.NONE) | (end > now_ns), NEVER, until)
@@ -135,9 +205,10 @@ class Conntrack:
         through = ingress >= 0
         gate = np.where(through, place_of[ingress], -1) if len(place_of) else ingress
         open_ = rows.finish_ns > now_ns
-        client = np.where(rows.status > 0, Answer.OK, -rows.status.astype(np.int64))
-        client = np.where(open_, Answer.NONE, client)
-        add(through, node, gate, tcp(client, rows.start_ns, rows.finish_ns, rows.tries > 0))
+        settled = np.where(rows.status > 0, Answer.OK, -rows.status.astype(np.int64))
+        client = np.where(open_, Answer.NONE, settled)
+        until = tcp(client, rows.start_ns, rows.finish_ns, rows.tries > 0)
+        add(through, node, passed(settled, gate), until)
         caller = np.where(through, gate, node)
         keeps = through & paths.keepalive[rows.stream]
         udp, fixed = self._udp()[rows.stream], paths.flow_port[rows.stream] > 0
@@ -152,7 +223,7 @@ class Conntrack:
             if udp.any():
                 until = np.where(udp, self._udp_ends(answer, start, end, now_ns), until)
             # One entry stands for all datagrams of a fixed source port, see `_flows`; elsewhere they make one as well.
-            add(reached & ~fixed, caller, place_of[server], until)
+            add(reached & ~fixed, caller, passed(answer, place_of[server]), until)
         return np.concatenate(places), np.concatenate(ends), np.concatenate(indices)
 
     def _udp_ends(self, answer: Int64Array, start: Int64Array, end: Int64Array, now_ns: int) -> Int64Array:
@@ -166,6 +237,8 @@ class Conntrack:
 
     def max_of(self, node: str) -> int:
         """nf_conntrack_max of a node."""
+        if self._lab.spec.conntrack_max:
+            return self._lab.spec.conntrack_max
         obj = self._lab.store.get(Key("Node", "", node))
         return self.settings.max_of(obj.cores if isinstance(obj, Node) else 0)
 
@@ -178,9 +251,10 @@ class Conntrack:
             node: Name of a node.
             protocol: TCP, UDP or SCTP: name entries of this one only; "" names all.
         """
-        found = (*self._of_requests(node, protocol), *self._kept(node), *self._flows(node), *self._sent(node))
+        others = (entry for entry in (*self._kept(), *self._flows(), *self._sent()) if entry.tracked.node == node)
+        found = (*self._of_requests(node, protocol), *others)
         wanted = (entry for entry in found if protocol in ("", entry.tracked.original.protocol))
-        return NodeTable(node, tuple(wanted), self.count(node), self.max_of(node))
+        return NodeTable(node, tuple(wanted), self.count(node), self.max_of(node), self.limits(node))
 
     def _of_requests(self, node: str, protocol: str) -> Iterator[Entry]:
         """Entries of requests in flight, then of finished ones, newest first."""
@@ -215,8 +289,12 @@ class Conntrack:
         protocol = wired.entry.port.protocol
         trace = lab.reopener.open_record(one)
         keeps = one.ingress >= 0 and wired.stream.keepalive
+        dropped = lab.reopener.dropped(one)
         for tracked in tracked_by(trace.hops, self.node_of):
             if node and tracked.node != node:
+                continue
+            full = dropped[tracked.try_number] if tracked.try_number < len(dropped) else ""
+            if full and (full == tracked.node or (tracked.try_number and full == self._near(one))):
                 continue
             course = _course(one, tracked.try_number)
             if keeps and tracked.try_number and course.answer == "ok" and (course.end_ns or 0) <= lab.t_ns:
@@ -225,18 +303,24 @@ class Conntrack:
             if life is not None:
                 yield Entry(tracked, life)
 
+    def _near(self, one: Record) -> str:
+        """The node from which NGINX connects."""
+        place = int(self._lab.engine.memory.place[one.ingress]) if one.ingress >= 0 else -1
+        return self._lab.wiring.places[place] if place >= 0 else ""
+
     def node_of(self, address: str) -> str:
         """The node that an address was on, also when its pod is gone: a node keeps its pod CIDR."""
         wiring = self._lab.wiring
-        for index, (ip, _, _, pod) in enumerate(wiring.servers):
-            if ip == address and pod is not None:
-                place = int(self._lab.engine.memory.place[index])
-                return wiring.places[place] if place >= 0 else ""
-        return self._lab.reopener.world.node_of(address)
+        for ip, _, _, pod in wiring.servers[self._known :]:
+            place = int(self._lab.engine.memory.place[self._known])
+            if pod is not None and place >= 0:
+                self._nodes[ip] = wiring.places[place]
+            self._known += 1
+        return self._nodes.get(address) or self._lab.reopener.world.node_of(address)
 
     # --- connections that no request is using -----------------------------------------------------------------
 
-    def _kept(self, node: str) -> Iterator[Entry]:
+    def _kept(self) -> Iterator[Entry]:
         """Idle upstream connections of NGINX, and those that idled out and were not looked at since."""
         lab = self._lab
         idle_ns = lab.engine.timing.keepalive_idle_ns
@@ -246,8 +330,9 @@ class Conntrack:
             life = life_of(course, "TCP", self.settings, lab.t_ns)
             ends = {self.node_of(sent.src): sent}
             ends.setdefault(self.node_of(arrived.dst), arrived)
-            if life is not None and node in ends:
-                yield Entry(Tracked(node, ends[node], reply(arrived), 1), life)
+            for node, packet in ends.items():
+                if life is not None and node:
+                    yield Entry(Tracked(node, packet, reply(arrived), 1), life)
 
     def _pool_packets(self, ingress: int, connection: Connection) -> tuple[Packet, Packet]:
         """A kept connection as NGINX opened it, and as it reached its pod."""
@@ -264,7 +349,7 @@ class Conntrack:
             return arrived, arrived
         return Packet(source, connection.source_port, service.cluster_ip, chooser.service_port), arrived
 
-    def _flows(self, node: str) -> Iterator[Entry]:
+    def _flows(self) -> Iterator[Entry]:
         """Entries of UDP senders with one source port: on their own node, and on their endpoint's."""
         lab, timing = self._lab, self._lab.engine.timing
         for (stream, place), flow in sorted(lab.engine.memory.udp.flows.items()):
@@ -277,15 +362,16 @@ class Conntrack:
             life = Life("", flow.last_ns + flow.timeout_ns(timing), unreplied=not flow.replied, assured=assured)
             seen = {lab.wiring.places[place]: sent}
             seen.setdefault(self.node_of(ip), arrived)
-            if node in seen and life.expires_ns > lab.t_ns:
-                yield Entry(Tracked(node, seen[node], reply(arrived), 0, flow.created_ns), life)
+            for node, packet in seen.items():
+                if node and life.expires_ns > lab.t_ns:
+                    yield Entry(Tracked(node, packet, reply(arrived), 0, flow.created_ns), life)
 
-    def _sent(self, node: str) -> Iterator[Entry]:
+    def _sent(self) -> Iterator[Entry]:
         """Entries of single requests (`curl`), which the walker sends alone."""
         for trace in self._lab.reopener.sent():
             for tracked in tracked_by(trace.hops, self.node_of):
                 life = life_of(_course_of_sent(trace, tracked.try_number), "TCP", self.settings, self._lab.t_ns)
-                if tracked.node == node and life is not None:
+                if life is not None:
                     yield Entry(tracked, life)
 
 

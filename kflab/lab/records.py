@@ -25,6 +25,7 @@ _STATUS_WORDS = {
     Answer.REFUSED: "refused",
     Answer.RESET: "reset",
     Answer.TIMEOUT: "timeout",
+    Answer.TABLE_FULL: "timeout",
     Answer.REJECTED: "refused",
     Answer.NO_UPSTREAM: "503",
 }

@@ -43,6 +43,7 @@ ANSWER_WORDS = {
     Answer.TIMEOUT: "timeout",
     Answer.REJECTED: "rejected",
     Answer.NO_UPSTREAM: "no upstream",
+    Answer.TABLE_FULL: "timeout",
 }
 
 UNDER_WAY = ""
@@ -72,6 +73,8 @@ class _Memory:
     kept: tuple[KeptConnection | None, ...]
     flow: str = ""
     """ip:port of the conntrack entry that a UDP request followed."""
+    dropped: tuple[str, ...] = ()
+    """Node whose full table dropped the client's connection (0) or a try's; "" for none."""
 
     def round_robin(self, ingress: Key, upstream: str, try_number: int) -> int:
         """Index of the upstream that the record names."""
@@ -93,6 +96,10 @@ class _Memory:
     def tracked(self, node: str, packet: Packet) -> str:
         """The endpoint of the entry that the record says was there."""
         return self.flow
+
+    def dropped_on(self, try_number: int) -> str:
+        """Where the record says a full table dropped a connection."""
+        return self.dropped[try_number] if try_number < len(self.dropped) else ""
 
 
 class LabWorld:
@@ -391,7 +398,7 @@ class Reopener:
         chooser = wired.upstreams.get(ingress) if ingress else None
         if chooser is None:
             flow = self._address(one.servers[0]) if wired.stream.flow_port and dict(one.extra).get("kept") else ""
-            return _Memory(lab, (), (), flow)
+            return _Memory(lab, (), (), flow, self.dropped(one))
         positions: list[int] = []
         kept_bits, kept_ports = dict(one.extra).get("kept", 0), dict(one.extra).get("kept_ports", 0)
         kept: list[KeptConnection | None] = []
@@ -402,7 +409,24 @@ class Reopener:
             positions.append(next((i for i, up in enumerate(ups) if up.text == address), 0))
             port = kept_ports >> 16 * k & 0xFFFF
             kept.append(KeptConnection(address, port) if kept_bits >> k & 1 else None)
-        return _Memory(lab, tuple(positions), tuple(kept))
+        return _Memory(lab, tuple(positions), tuple(kept), dropped=self.dropped(one))
+
+    def dropped(self, one: Record) -> tuple[str, ...]:
+        """Node whose full table dropped the client's connection (0) or one of NGINX's tries; "" for none."""
+
+        def node(place: int) -> str:
+            return self._lab.wiring.places[place] if place >= 0 else ""
+
+        places = self._lab.engine.memory.place
+        tries = []
+        for server, answer in zip(one.servers, one.answers, strict=True):
+            near = int(places[one.ingress]) if one.ingress >= 0 else one.node
+            there = int(places[server]) if server >= 0 else near
+            tries.append(node(there) if answer == Answer.TABLE_FULL else "")
+        if one.ingress < 0 and tries:
+            return tuple(tries)
+        client = int(places[one.ingress]) if one.ingress >= 0 else one.node
+        return (node(client) if one.status == -Answer.TABLE_FULL else "", *tries)
 
     def sent(self) -> Sequence[RequestTrace]:
         """Single requests that were sent, as far as they are kept, newest first."""
@@ -548,8 +572,8 @@ class Reopener:
         return lines
 
     def _upstream_try(self, one: Record, k: int, chooser: Chooser | None) -> UpstreamTry:
-        answer = one.answers[k]
-        status = {Answer.OK: status_text(one.status), Answer.TIMEOUT: "504"}.get(answer, "502")
+        silent = one.answers[k] in (Answer.TIMEOUT, Answer.TABLE_FULL)
+        status = status_text(one.status) if one.answers[k] == Answer.OK else "504" if silent else "502"
         address = self._address(one.servers[k]) if one.servers[k] >= 0 else "-"
         if chooser is not None and chooser.picker == Pick.RANDOM and chooser.service is not None:
             service = self._lab.store.get(chooser.service)
@@ -579,6 +603,8 @@ def parts_of(one: Record) -> tuple[tuple[str, int], ...]:
     for answer, start, end in zip(one.answers, one.try_starts_ns, one.try_ends_ns, strict=True):
         if answer in (Answer.REJECTED, Answer.REFUSED):
             lost[Answer.REFUSED] += end - start
+        elif answer == Answer.TABLE_FULL:
+            lost[Answer.TIMEOUT] += end - start
         elif answer in lost:
             lost[answer] += end - start
     parts = [("refused", lost[Answer.REFUSED]), ("timeout", lost[Answer.TIMEOUT])]

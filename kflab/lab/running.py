@@ -148,6 +148,8 @@ class Lab:
         self.conntrack = Conntrack(self, self.proxy)
         self.terminal = Terminal(self)
         self._obeying = Obeying(self)
+        if self.conntrack.limits_anyone():
+            self.engine.watch = self.conntrack.watch
 
     def _timing(self) -> Timing:
         """The data path's delays with the scenario's overrides."""
@@ -239,6 +241,10 @@ class Lab:
 
     def _engine_to(self, t_ns: int) -> None:
         self.engine.advance(t_ns)
+        self.collect(t_ns)
+
+    def collect(self, t_ns: int) -> None:
+        """Take in what the engine has finished up to `t_ns`."""
         rows = self.engine.take_finished()
         self.totals.add(rows)
         sent = self.engine.bins.totals(Count.STREAM_SENT)

@@ -73,6 +73,8 @@ class LabSpec:
     """Requests per second from outside, over all entry points found, when `clients` is empty."""
     url: str = ""
     """Only this URL from outside, when `clients` is empty."""
+    conntrack_max: int = 0
+    """nf_conntrack_max of every node; 0: as kube-proxy sets it."""
     nodes: int = 0
     """Make this many Nodes; 0: those given, else three."""
     namespace: str = "default"

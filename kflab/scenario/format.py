@@ -175,7 +175,7 @@ def _build(origin: Origin, fields: Mapping[str, _Field]) -> Scenario:
 
     allowed = {
         "manifests": ("documents", "additions", "patches"),
-        "cluster": ("pins", "delays", "nodes", "namespace", "cold", "loadBalancer"),
+        "cluster": ("pins", "delays", "nodes", "namespace", "cold", "loadBalancer", "conntrack"),
         "traffic": ("rate", "url"),
     }
     for key, field in fields.items():
@@ -205,6 +205,7 @@ def _build(origin: Origin, fields: Mapping[str, _Field]) -> Scenario:
         clients=tuple(_client(entry, place("clients")) for entry in _list(fields.get("clients"))),
         rate_rps=_number(get("traffic.rate", 100.0), "rate", place("traffic.rate"), 0, MOST_RPS),
         url=str(get("traffic.url", "")),
+        conntrack_max=_conntrack_max(get("cluster.conntrack", {}), place("cluster.conntrack")),
         nodes=_whole(get("cluster.nodes", 0), "nodes", place("cluster.nodes"), 0, MOST_NODES),
         namespace=_namespace(get("cluster.namespace", "default"), place("cluster.namespace")),
         cold=_truth(get("cluster.cold", False), "cold", place("cluster.cold")),
@@ -219,6 +220,14 @@ def _build(origin: Origin, fields: Mapping[str, _Field]) -> Scenario:
         duration_ns=duration,
         expectations=tuple(_expectation(entry, place("expect")) for entry in _list(fields.get("expect"))),
     )
+
+
+def _conntrack_max(value: Any, place: Place) -> int:
+    given = _mapping(value, "conntrack", place)
+    for key in given:
+        if key != "max":
+            raise KflabError(f"unknown field {key!r} of conntrack; expected max", place)
+    return _whole(given["max"], "conntrack.max", place, 1, MOST_RPS) if given else 0
 
 
 def _mapping(value: Any, what: str, place: Place) -> dict[Any, Any]:

@@ -231,3 +231,87 @@ def rerun(name: str, to_s: int) -> str:
     lab = Lab(load(name).spec, slab_ns=S // 10)
     lab.advance(to_s * S)
     return lab.digest()
+
+
+def limited(name: str = "overview-defaults", most: int = 600, rate: float = 40.0, slab_ns: int = S // 2) -> Lab:
+    """A bundled scenario whose nodes track few connections."""
+    spec = load(name).spec
+    clients = tuple(replace(client, rate_rps=rate) for client in spec.clients)
+    return Lab(replace(spec, clients=clients, conntrack_max=most), slab_ns)
+
+
+def test_a_full_table_drops_first_packets_and_the_request_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conntrack, "LISTED", 10_000)
+    monkeypatch.setattr(conntrack, "LISTED_PER_KIND", 10_000)
+    lab = limited()
+    rows: list[Record] = []
+    lab.watch_rows(lambda found: rows.extend(record(found, i) for i in range(len(found))))
+    lab.advance(20 * S)
+    lost = [one for one in rows if not one.ok][::10]
+    assert lost
+    assert {status_text(one.status) for one in lost} == {"timeout"}
+    assert {one.latency_ns for one in lost} == {lab.engine.timing.connect_timeout_ns}
+    said = set()
+    for one in lost:
+        trace = lab.reopener.open_record(one)
+        why = next(hop.why for hop in trace.hops if "table full, dropping packet" in hop.why)
+        said |= {node for node in ("node-a", "node-b") if f"nf_conntrack on {node}" in why}
+        assert not [hop for hop in trace.hops if hop.outcome == "mismatch"]
+        assert trace.status == "timeout"
+    assert "node-a" in said
+    full = lab.conntrack.table("node-a")
+    assert 600 <= full.count < 610  # what comes in a hundredth of a second may be above
+    assert full.max == 600
+    for node in ("node-a", "node-b"):
+        table = lab.conntrack.table(node)
+        assert len(table.entries) == table.count
+
+
+def test_room_comes_back_when_entries_time_out() -> None:
+    lab = limited("overview", 40, 4.0)
+    count = endings(lab)
+    lab.advance(135 * S)
+    assert set(count(0, 3)) == {"200"}
+    assert set(count(20, 110)) == {"timeout"}
+    assert count(121, 128)["200"] > 0  # TIME_WAIT of the first ones is over after 120 s
+
+
+def test_when_it_is_full_does_not_depend_on_slabs() -> None:
+    digests = set()
+    for slab_ns in (S // 2, S // 7):
+        lab = limited(slab_ns=slab_ns)
+        lab.advance(20 * S)
+        digests.add(lab.digest())
+    assert len(digests) == 1
+
+
+def test_connections_that_are_open_go_on_while_the_table_is_full() -> None:
+    lab = Lab(replace(load("udp-stale").spec, actions=(), conntrack_max=1))
+    count = endings(lab)
+    lab.advance(20 * S)
+    assert lab.engine.steps.full is not None
+    assert set(count(0, 15)) == {"200"}  # one entry on each node, and every datagram has it
+
+
+def test_only_a_known_maximum_is_enforced() -> None:
+    lab = slow("overview", 20.0)
+    lab.advance(S)
+    assert "not enforced: nobody says how many CPUs it has" in lab.terminal.run("conntrack -C --node node-a").text
+    assert lab.engine.watch is None
+    given = limited(rate=20.0)
+    given.advance(S)
+    assert "not enforced" not in given.terminal.run("conntrack -C --node node-a").text
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("{max: 0}", "conntrack.max 0 must be a whole number from 1"),
+        ("{limit: 5}", "unknown field 'limit' of conntrack"),
+    ],
+)
+def test_bad_limits_are_told(given: str, words: str) -> None:
+    text = f"kflab: scenario/v1\nmanifests:\n  documents: [{{name: a, text: ''}}]\ncluster:\n  conntrack: {given}\n"
+    with pytest.raises(KflabError, match=words) as error:
+        load_text(text, "x.yaml")
+    assert str(error.value).startswith("x.yaml:5:")
