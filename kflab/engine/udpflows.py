@@ -14,12 +14,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from kflab.dataplane.conntrack import UDP_STREAM_AFTER_NS
 from kflab.engine.types import Int64Array, Timing
 
 BoolArray = NDArray[np.bool_]
-
-STREAM_AFTER_NS = 2_000_000_000
-"""An answered exchange this old is a stream, with the longer timeout (nf_conntrack_proto_udp.c, stream_ts)."""
 
 Place = tuple[int, int]
 """(stream, place whose kernel has the entry)."""
@@ -41,7 +39,7 @@ class UdpFlow:
 
     def timeout_ns(self, timing: Timing) -> int:
         """How long it lives after its last datagram."""
-        stream = self.replied and self.last_ns > self.created_ns + STREAM_AFTER_NS
+        stream = self.replied and self.last_ns > self.created_ns + UDP_STREAM_AFTER_NS
         return timing.udp_stream_timeout_ns if stream else timing.udp_timeout_ns
 
 
@@ -115,7 +113,7 @@ class UdpFlows:
                 i += 1
             flow.replied = flow.replied or bool(answering[flow.server])
             before = np.concatenate(([flow.last_ns], times[i : n - 1])) if i < n else times[:0]
-            streams = flow.replied & (before > flow.created_ns + STREAM_AFTER_NS)
+            streams = flow.replied & (before > flow.created_ns + UDP_STREAM_AFTER_NS)
             silent = times[i:] - before >= np.where(streams, timing.udp_stream_timeout_ns, timing.udp_timeout_ns)
             end = i + int(silent.argmax()) if silent.any() else n
             cleaned = self._cleaned_ns(place, flow)

@@ -18,23 +18,22 @@ def conntrack(command: Conntrack, table: NodeTable, now_ns: int) -> Outcome:
         table: The node's table.
         now_ns: Simulated now.
     """
-    whole = f"# {table.node}: {table.count} of {table.max} entries (nf_conntrack_max)"
+    about = [f"# {table.node}: {table.count} of {table.max} entries (nf_conntrack_max)"]
     if not table.enforced:
-        whole += ", not enforced: nobody says how many CPUs it has"
+        about.append("# the maximum is not enforced: nobody says how many CPUs this node has")
     if command.count:
-        return Outcome(f"{table.count}\n", f"{whole}\n")
+        return Outcome(f"{table.count}\n", _joined(about))
     shown = [entry for entry in table.entries if _wanted(command, entry)]
     more = table.count - len(table.entries)
-    note = f"; {more} more are not named here, the newest of each kind are" if more > 0 else ""
-    if command.protocol:
-        note = ", of all protocols"
+    if more > 0 and not command.protocol:
+        about.append(f"# {more} more are in the table and not named here: the newest of each kind are")
     flows = "flow entry has" if len(shown) == 1 else "flow entries have"
-    err = f"conntrack {VERSION} (conntrack-tools): {len(shown)} {flows} been shown.\n{whole}{note}\n"
-    return Outcome(_lines(shown, now_ns), err)
+    about.insert(0, f"conntrack {VERSION} (conntrack-tools): {len(shown)} {flows} been shown.")
+    return Outcome(_joined([entry.text(now_ns) for entry in shown]), _joined(about))
 
 
-def _lines(entries: Sequence[Entry], now_ns: int) -> str:
-    return "".join(f"{entry.text(now_ns)}\n" for entry in entries)
+def _joined(lines: Sequence[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _wanted(command: Conntrack, entry: Entry) -> bool:

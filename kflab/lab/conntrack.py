@@ -125,15 +125,23 @@ class Conntrack:
     def count(self, node: str) -> int:
         """How many entries a node's table has now."""
         sent = sum(entry.tracked.node == node for entry in self._sent())
-        return int(self._counts()[self._lab.wiring.place(node)]) + sent
+        place = self._place(node)
+        return sent + (int(self._counts()[place]) if place >= 0 else 0)
+
+    def _place(self, node: str) -> int:
+        """Index of a node; -1 for one that no traffic has come near (asking must not number it)."""
+        places = self._lab.wiring.places
+        return places.index(node) if node in places else -1
 
     def _counts(self) -> Int64Array:
         """[places] -> entries now, but for those of single requests."""
         wiring, now_ns = self._lab.wiring, self._lab.t_ns
         places, _, _ = self._ends(self._lab.engine.in_flight_rows(), now_ns)
-        others = [wiring.place(entry.tracked.node) for entry in (*self._kept(), *self._flows())]
+        others = [self._place(entry.tracked.node) for entry in (*self._kept(), *self._flows())]
         counts = np.bincount(places, minlength=len(wiring.places))
-        counts += np.bincount(np.array(others, dtype=np.int64), minlength=len(counts))
+        counts += np.bincount(
+            np.array([place for place in others if place >= 0], dtype=np.int64), minlength=len(counts)
+        )
         self._expire(now_ns)
         return counts[: len(self._left)] + self._left
 
@@ -263,7 +271,7 @@ class Conntrack:
         opened = 0
         for rows, in_flight in self._batches():
             places, ends, indices = self._ends(rows, now_ns)
-            here = np.unique(indices[(places == lab.wiring.place(node)) & (ends > now_ns)])
+            here = np.unique(indices[(places == self._place(node)) & (ends > now_ns)])
             for i in here[::-1].tolist():
                 entry = lab.wiring.wired[int(rows.stream[i])].entry
                 if protocol not in ("", entry.port.protocol):

@@ -212,7 +212,7 @@ def test_conntrack_prints_as_the_tool_does_and_says_how_full_the_table_is() -> N
         "src=10.244.2.25 dst=10.244.1.10 sport=8080 dport=39123 [ASSURED] mark=0 use=1\n"
     )
     assert "1 flow entry has been shown." in shown.err
-    assert "node-a: 1234 of 131072 entries (nf_conntrack_max); 1233 more" in shown.err
+    assert "node-a: 1234 of 131072 entries (nf_conntrack_max)\n# 1233 more" in shown.err
     assert run("conntrack -L --node node-a -n", brief(), FakeLab()).out == ""
     assert run("conntrack -C --node node-a", brief(), FakeLab()).out == "1234\n"
     assert run("conntrack -L --node node-x", brief(), FakeLab()).text.startswith("error: there is no node 'node-x'")

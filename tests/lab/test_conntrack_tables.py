@@ -293,10 +293,25 @@ def test_connections_that_are_open_go_on_while_the_table_is_full() -> None:
     assert set(count(0, 15)) == {"200"}  # one entry on each node, and every datagram has it
 
 
+def test_a_node_without_traffic_has_an_empty_table_and_asking_changes_nothing() -> None:
+    asked, other = (Lab(load("udp-stale").spec) for _ in range(2))
+    for lab in (asked, other):
+        lab.advance(S)
+    for node in asked.store.keys("Node"):
+        asked.terminal.run(f"conntrack -L --node {node.name}")
+    assert "0 of 131072" in asked.terminal.run("conntrack -C --node node-3").text
+    for lab in (asked, other):
+        lab.advance(70 * S)
+    assert asked.digest() == other.digest()
+
+
 def test_only_a_known_maximum_is_enforced() -> None:
     lab = slow("overview", 20.0)
     lab.advance(S)
-    assert "not enforced: nobody says how many CPUs it has" in lab.terminal.run("conntrack -C --node node-a").text
+    assert (
+        "the maximum is not enforced: nobody says how many CPUs this node has"
+        in lab.terminal.run("conntrack -C --node node-a").text
+    )
     assert lab.engine.watch is None
     given = limited(rate=20.0)
     given.advance(S)
