@@ -45,7 +45,7 @@ class FanCache:
 
     @staticmethod
     def _key(rules: RuleSet, packet: Packet, ports: tuple[PortOnNode, ...]) -> Hashable:
-        pods = rules.config.local_cidr(rules.family, rules.facts.pod_cidrs)
+        pods = rules.config.local_traffic(rules.family, rules.facts.pod_cidrs)
         primary = rules.facts.primary_ip(rules.family)
         per_port = tuple(
             (
@@ -69,8 +69,8 @@ class FanCache:
             rules.family,
             rules.is_local(packet.src),
             rules.is_local(packet.dst),
-            bool(pods) and contains(pods, packet.src),
-            bool(pods),
+            pods is not None and pods.holds(packet.src),
+            pods is not None,
             contains("127.0.0.0/8", packet.dst) or packet.dst == "::1",
             contains("127.0.0.0/8", packet.src),
             serves,

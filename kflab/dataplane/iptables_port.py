@@ -219,10 +219,10 @@ class PortOnNode:
             note = Comment(f"masquerade traffic for {port.name} external destinations")
             return Chain(name, (Rule((note,), _MARK), Rule((), Target(self.svc))))
         rules = []
-        pods = self.config.local_cidr(self.family, self.facts.pod_cidrs)
+        pods = self.config.local_traffic(self.family, self.facts.pod_cidrs)
         if pods:
             note = Comment(f"pod traffic for {port.name} external destinations")
-            rules.append(Rule((note, Src(pods)), Target(self.svc)))
+            rules.append(Rule((note, pods.match()), Target(self.svc)))
         local = AddrType("src")
         rules.append(Rule((Comment(f"masquerade LOCAL traffic for {port.name} external destinations"), local), _MARK))
         note = Comment(f"route LOCAL traffic for {port.name} external destinations")
@@ -249,8 +249,8 @@ class PortOnNode:
         matches: tuple[Match, ...] = (Comment(f"{self.port.name} cluster IP"), *self._to(self.port.cluster_ip))
         if self.config.masquerade_all:
             return (Rule(matches, _MARK),)
-        pods = self.config.local_cidr(self.family, self.facts.pod_cidrs)
-        return (Rule((*matches, Src(pods, inverted=True)), _MARK),) if pods else ()
+        pods = self.config.local_traffic(self.family, self.facts.pod_cidrs)
+        return (Rule((*matches, pods.match(inverted=True)), _MARK),) if pods else ()
 
     def _to_endpoints(self, name: str, endpoints: tuple[str, ...]) -> Chain:
         port = self.port

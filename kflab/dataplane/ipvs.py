@@ -18,6 +18,7 @@ from kflab.dataplane.ipvs_port import IpvsPort, VirtualServer
 from kflab.dataplane.ipvs_schedulers import CHOOSER, DEFAULT
 from kflab.dataplane.ipvs_sets import Entry, IpSet
 from kflab.dataplane.ipvs_text import IpvsText
+from kflab.dataplane.local_traffic import LocalTraffic
 from kflab.dataplane.node_facts import NodeFacts
 from kflab.dataplane.packets import Packet
 from kflab.dataplane.proxy_config import ProxyConfig
@@ -155,8 +156,8 @@ class IpvsRuleSet:
         return self.facts.is_local(address) or self.bound(address)
 
     @property
-    def _pods(self) -> str:
-        return self.config.local_cidr(self.family, self.facts.pod_cidrs)
+    def _pods(self) -> LocalTraffic | None:
+        return self.config.local_traffic(self.family, self.facts.pod_cidrs)
 
     def chain_for(self, table: str, name: str, packet: Packet) -> Chain | None:
         """A chain; rules of sets that the packet is in are among its rules."""

@@ -11,6 +11,7 @@ from kflab.dataplane import iptables_names as names
 from kflab.dataplane import ipvs_sets as sets
 from kflab.dataplane.addresses import IPV4
 from kflab.dataplane.ipvs_rules import NOT_FROM_BRIDGE, SRC_NOT_LOCAL, MatchSet, ToVirtualServer, only_proto
+from kflab.dataplane.local_traffic import LocalTraffic
 from kflab.dataplane.proxy_config import MASQUERADE_MARK, ProxyConfig
 from kflab.dataplane.rules import (
     ACCEPT,
@@ -109,13 +110,13 @@ class _Writer:
             *self.rules(name, "dst,dst", ACCEPT, "", AddrType("dst")),
         )
 
-    def services(self, masquerade_all: bool, pods: str) -> tuple[Rule, ...]:
+    def services(self, masquerade_all: bool, pods: LocalTraffic | None) -> tuple[Rule, ...]:
         """nat KUBE-SERVICES."""
         loopback = "127.0.0.0/8" if self._family == IPV4 else "::1/128"
         if masquerade_all:
             marked = self.rules(sets.CLUSTER_IP, "dst,dst", _MARK)
         elif pods:
-            marked = self.rules(sets.CLUSTER_IP, "dst,dst", _MARK, "", Src(pods, inverted=True))
+            marked = self.rules(sets.CLUSTER_IP, "dst,dst", _MARK, "", pods.match(inverted=True))
         else:
             # Without a detector only what the node sends from a VIP itself: kube-ipvs0 has them all.
             marked = self.rules(sets.CLUSTER_IP, "src,dst", _MARK)
@@ -141,13 +142,17 @@ class _Writer:
 
 
 def chains(
-    config: ProxyConfig, pods: str, family: str, present: Callable[[str], bool], no_access: Iterable[NoAccess]
+    config: ProxyConfig,
+    pods: LocalTraffic | None,
+    family: str,
+    present: Callable[[str], bool],
+    no_access: Iterable[NoAccess],
 ) -> dict[tuple[str, str], Chain]:
     """kube-proxy's chains by (table, name).
 
     Args:
         config: kube-proxy's settings.
-        pods: CIDR that tells pods from others; "" without a detector.
+        pods: What tells pods from others; None without a detector.
         family: IPv4 or IPv6.
         present: Whether an ipset has entries.
         no_access: Load balancer ports whose source ranges leave the node out (k/k #119656).

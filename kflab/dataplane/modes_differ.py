@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from kflab.dataplane.addresses import contains, is_loopback
+from kflab.dataplane.addresses import is_loopback
 from kflab.dataplane.iptables import RuleSet
 from kflab.dataplane.iptables_port import PortOnNode
 from kflab.dataplane.ipvs import IpvsRuleSet
@@ -146,9 +146,9 @@ class _Case:
         node_ports = services.at_node_port(packet.protocol, packet.dport)
         self.node_ports = tuple(self.iptables.on_node(port) for port in node_ports)
         self.health = services.at_health_port(packet.dport)
-        pods = self.config.local_cidr(self.family, self.facts.pod_cidrs)
-        self.from_pod = bool(pods) and contains(pods, packet.src)
-        self.from_outside_pods = bool(pods) and not self.from_pod
+        pods = self.config.local_traffic(self.family, self.facts.pod_cidrs)
+        self.from_pod = pods is not None and pods.holds(packet.src)
+        self.from_outside_pods = pods is not None and not self.from_pod
         self.here = self.facts.is_local(packet.dst)
 
     @property

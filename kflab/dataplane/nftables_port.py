@@ -10,6 +10,7 @@ from functools import cached_property
 
 from kflab.dataplane import nftables_names as names
 from kflab.dataplane.iptables_port import PortOnNode
+from kflab.dataplane.local_traffic import LocalTraffic
 from kflab.dataplane.nftables_rules import (
     Addr,
     AddrIn,
@@ -198,8 +199,8 @@ class NftPort:
                 yield NftSet(names.AFFINITY + self._endpoint_base(text), timeout_s=self.port.affinity_s)
 
     @property
-    def _pods(self) -> str:
-        return self.on_node.config.local_cidr(self.on_node.family, self.on_node.facts.pod_cidrs)
+    def _pods(self) -> LocalTraffic | None:
+        return self.on_node.config.local_traffic(self.on_node.family, self.on_node.facts.pod_cidrs)
 
     def _masquerade_first(self) -> Iterator[NftRule]:
         """First rule of the chain that ClusterIP traffic takes: who is not a pod is masqueraded."""
@@ -209,7 +210,7 @@ class NftPort:
         if self.on_node.config.masquerade_all:
             yield rule(*to, _MARK)
         elif self._pods:
-            yield rule(*to, Addr("saddr", self._pods, inverted=True), _MARK)
+            yield rule(*to, self._pods.expression(inverted=True), _MARK)
 
     def _to_endpoints(self, prefix: str, endpoints: tuple[str, ...]) -> NftChain:
         internal = names.LOCAL if self.port.internal_local else names.SERVICE
@@ -242,7 +243,7 @@ class NftPort:
             return NftChain(name, (rule(_MARK), rule(to_cluster)))
         rules = []
         if self._pods:
-            rules.append(rule(Addr("saddr", self._pods), to_cluster, comment="short-circuit pod traffic"))
+            rules.append(rule(self._pods.expression(), to_cluster, comment="short-circuit pod traffic"))
         rules.append(rule(FibLocal("saddr"), _MARK, comment="masquerade local traffic"))
         rules.append(rule(FibLocal("saddr"), to_cluster, comment="short-circuit local traffic"))
         if self.on_node.has_external:

@@ -41,6 +41,22 @@ class Addr(NamedTuple):
         return f"{family_word(family)} {self.of} {_is(self.inverted)}{_plain(self.value)}"
 
 
+class Iif(NamedTuple):
+    """Interface that a packet came in by: `iif` looks for its index, `iifname` for a pattern of its name."""
+
+    name: str
+    """With `+` at the end: a prefix, as iptables writes it."""
+    cidr: str
+    """Whose packets come in by it, as kflab's packets have no interface; "" is nobody's."""
+    inverted: bool = False
+
+    def listed(self, family: str) -> str:
+        prefix = self.name.removesuffix("+")
+        if prefix != self.name:
+            return f'iifname {_is(self.inverted)}"{prefix}*"'
+        return f'iif {_is(self.inverted)}"{prefix}"'
+
+
 class AddrIn(NamedTuple):
     """Address is in an anonymous set of addresses and CIDRs."""
 
@@ -181,7 +197,7 @@ class Remember(NamedTuple):
         return f"update @{self.set} {{ {family_word(family)} saddr }}"
 
 
-Expression = Addr | AddrIn | AddrInSet | PortIs | ProtoIs | CtNew | FibLocal | Unmarked
+Expression = Addr | Iif | AddrIn | AddrInSet | PortIs | ProtoIs | CtNew | FibLocal | Unmarked
 Statement = Decision | Vmap | Numgen | SetMark | Masquerade | Dnat | Remember
 Part = Expression | Statement
 

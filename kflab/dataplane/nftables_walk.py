@@ -25,6 +25,7 @@ from kflab.dataplane.nftables_rules import (
     Dnat,
     Expression,
     FibLocal,
+    Iif,
     Masquerade,
     NftChain,
     NftRule,
@@ -199,6 +200,8 @@ class _Reader:
         match part:
             case Addr(of, value, inverted):
                 return network_hit(value, _number(of, flow)) is not inverted
+            case Iif(_, cidr, inverted):
+                return (bool(cidr) and network_hit(cidr, flow.src_number)) is not inverted
             case AddrIn(of, values, inverted):
                 return any(network_hit(value, _number(of, flow)) for value in values) is not inverted
             case AddrInSet(of, name):

@@ -20,6 +20,7 @@ from kflab.dataplane.rules import (
     CtState,
     Dport,
     Dst,
+    InIface,
     Mark,
     Match,
     Nfacct,
@@ -172,6 +173,8 @@ class _Reader:
                 matches.append(Src(self._next(), inverted))
             elif word == "-d":
                 matches.append(Dst(self._next(), inverted))
+            elif word == "-i":
+                matches.append(InIface(self._next(), None, inverted))
             elif word == "-p" and not inverted:
                 protocol = self._next()
             elif word == "-m":

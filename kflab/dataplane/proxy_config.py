@@ -5,11 +5,15 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from kflab.dataplane.addresses import IPV4, contains, family_of, network
+from kflab.dataplane.local_traffic import LocalTraffic
 from kflab.manifest.objects import KubeProxyConfiguration
 
 LARGE_CLUSTER_ENDPOINTS: Final = 1000
 """More endpoints than this in all: rules to and in endpoint chains lose their comments (k/k
 pkg/proxy/iptables/proxier.go, largeClusterEndpointsThreshold)."""
+
+INTERFACE_MODES: Final = ("BridgeInterface", "InterfaceNamePrefix")
+"""Values of detectLocalMode that tell pods by the interface their packets come in by."""
 
 MASQUERADE_MARK: Final = 0x4000
 """Packet mark of traffic to masquerade: bit 14 (iptables.masqueradeBit, kube-proxy v1alpha1 defaults.go)."""
@@ -24,7 +28,9 @@ class ProxyConfig:
     cluster_cidrs: tuple[str, ...] = ()
     """The pod network: a source inside it is a pod. () is: no detector of local traffic, in mode ClusterCIDR."""
     detect_local_mode: str = "ClusterCIDR"
-    """ClusterCIDR or NodeCIDR; other modes (by interface) are read as "no detector"."""
+    """ClusterCIDR, NodeCIDR, BridgeInterface or InterfaceNamePrefix."""
+    pod_interface: str = ""
+    """For the last two: the bridge's name, or the prefix with `+`."""
     masquerade_all: bool = False
     """`iptables.masqueradeAll`: also rewrite the source of pods that call a ClusterIP."""
     localhost_node_ports: bool = True
@@ -51,6 +57,7 @@ class ProxyConfig:
             mode=given.mode or "iptables",
             cluster_cidrs=tuple(given.cluster_cidrs),
             detect_local_mode=given.detect_local_mode or "ClusterCIDR",
+            pod_interface=given.pod_interface,
             masquerade_all=given.masquerade_all,
             localhost_node_ports=given.localhost_node_ports,
             node_port_addresses=tuple(given.node_port_addresses),
@@ -62,14 +69,18 @@ class ProxyConfig:
         """Whether a feature gate is on; gates that are not given are off (alpha in 1.33)."""
         return bool(self.feature_gates.get(name, False))
 
-    def local_cidr(self, family: str, pod_cidrs: tuple[str, ...] = ()) -> str:
-        """The CIDR that tells pods from others, of one family; "" without a detector (cmd/kube-proxy/app/server.go)."""
-        given: tuple[str, ...] = ()
-        if self.detect_local_mode == "ClusterCIDR":
-            given = self.cluster_cidrs
-        elif self.detect_local_mode == "NodeCIDR":
-            given = pod_cidrs
-        return next((cidr for cidr in given if family_of(cidr) == family), "")
+    def local_traffic(self, family: str, pod_cidrs: tuple[str, ...] = ()) -> LocalTraffic | None:
+        """What tells pods of one family from others on a node; None without a detector.
+
+        Args:
+            family: IPv4 or IPv6.
+            pod_cidrs: The node's.
+        """
+        given = self.cluster_cidrs if self.detect_local_mode == "ClusterCIDR" else pod_cidrs
+        cidr = next((cidr for cidr in given if family_of(cidr) == family), "")
+        if self.detect_local_mode in INTERFACE_MODES:
+            return LocalTraffic(cidr, self.pod_interface) if self.pod_interface else None
+        return LocalTraffic(cidr) if cidr else None
 
     def node_port_cidrs(self, family: str) -> tuple[str, ...]:
         """Node port CIDRs of a family; () where every local address serves node ports.

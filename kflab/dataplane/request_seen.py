@@ -98,8 +98,9 @@ def _why_rewritten(world: World, hop: Hop, before: Packet, after: Packet) -> str
         return "externalTrafficPolicy Cluster masquerades it, so that the answer comes back through this node"
     if config.masquerade_all:
         return "masqueradeAll"
-    pods = config.local_cidr(family_of(before.src), rules.facts.pod_cidrs)
-    return f"the caller is outside the pod network {pods}, so its call of a ClusterIP is masqueraded"
+    pods = config.local_traffic(family_of(before.src), rules.facts.pod_cidrs)
+    told = f" (pods are told {pods.words})" if pods is not None and pods.interface else f" {pods.cidr}" if pods else ""
+    return f"the caller is outside the pod network{told}, so its call of a ClusterIP is masqueraded"
 
 
 def _why_kept(world: World, hop: Hop, before: Packet, after: Packet) -> str:

@@ -11,6 +11,7 @@ from kflab.dataplane.rules import (
     CtState,
     Dport,
     Dst,
+    InIface,
     Mark,
     Match,
     Nfacct,
@@ -99,6 +100,12 @@ def _dst(match: Dst, flow: Flow) -> bool:
     return network_hit(match.cidr, flow.dst_number) is not match.inverted
 
 
+def _in_iface(match: InIface, flow: Flow) -> bool:
+    if match.cidr is None:
+        return False
+    return (bool(match.cidr) and network_hit(match.cidr, flow.src_number)) is not match.inverted
+
+
 def _addrtype(match: AddrType, flow: Flow) -> bool:
     return flow.src_local if match.of == "src" else flow.dst_local
 
@@ -127,6 +134,7 @@ _JUDGES: Mapping[type, Callable[[Any, Flow], bool]] = {
     Dport: _dport,
     Src: _src,
     Dst: _dst,
+    InIface: _in_iface,
     AddrType: _addrtype,
     CtState: _ctstate,
     Mark: _mark,

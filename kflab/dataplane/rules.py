@@ -101,6 +101,21 @@ class Dst(NamedTuple):
         return f"{_not(self.inverted)}-d {canonical_cidr(self.cidr)}"
 
 
+class InIface(NamedTuple):
+    """Interface that a packet came in by; `+` at the end stands for any rest of the name."""
+
+    name: str
+    cidr: str | None = None
+    """Whose packets come in by it, as kflab's packets have no interface; "": nobody's; None: it cannot be told."""
+    inverted: bool = False
+
+    def written(self) -> str:
+        return f"{_not(self.inverted)}-i {self.name}"
+
+    def saved(self, family: str) -> str:
+        return self.written()
+
+
 class AddrType(NamedTuple):
     """-m addrtype: source or destination address is of type LOCAL."""
 
@@ -216,6 +231,7 @@ Match = (
     | Dport
     | Src
     | Dst
+    | InIface
     | AddrType
     | CtState
     | Mark
@@ -272,7 +288,7 @@ class Rule(NamedTuple):
 
     def saved(self, chain: str, family: str = IPV4) -> str:
         """As iptables-save (ip6tables-save) prints it."""
-        source = destination = protocol = ""
+        source = destination = interface = protocol = ""
         rest = ""
         for match in self.matches:
             kind = type(match)
@@ -281,6 +297,8 @@ class Rule(NamedTuple):
                 source = f" {text}"
             elif kind is Dst:
                 destination = f" {text}"
+            elif kind is InIface:
+                interface = f" {text}"
             elif kind is Dport:
                 # A port belongs to the module of its protocol, wherever the address stood in between.
                 head, module, tail = rest.rpartition(protocol.replace("-p", "-m"))
@@ -290,7 +308,7 @@ class Rule(NamedTuple):
                     protocol = text.replace("-m", " -p")
                 rest = f"{rest} {text}"
         target = f" {self.target.saved(family)}" if self.target is not None else ""
-        return f"-A {chain}{source}{destination}{protocol}{rest}{target}"
+        return f"-A {chain}{source}{destination}{interface}{protocol}{rest}{target}"
 
     @property
     def comment(self) -> str:

@@ -548,6 +548,8 @@ class KubeProxyConfiguration(KubeObject):
     mode: str = "iptables"
     cluster_cidrs: tuple[str, ...] = ()
     detect_local_mode: str = "ClusterCIDR"
+    pod_interface: str = ""
+    """detectLocal.bridgeInterface, or interfaceNamePrefix with `+`, whichever the mode asks for."""
     node_port_addresses: tuple[str, ...] = ()
     masquerade_all: bool = False
     localhost_node_ports: bool = True

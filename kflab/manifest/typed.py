@@ -235,6 +235,7 @@ def _kube_proxy(tree: Tree, given: Given) -> KubeProxyConfiguration:
             usual for cidr in (tree.get("clusterCIDR") or "").split(",") if (usual := sloppy_cidr(cidr))
         ),
         detect_local_mode=tree.get("detectLocalMode") or "ClusterCIDR",
+        pod_interface=_pod_interface(tree),
         node_port_addresses=tuple(
             usual for text in tree.get("nodePortAddresses") or () if (usual := _node_port_address(text or ""))
         ),
@@ -246,6 +247,18 @@ def _kube_proxy(tree: Tree, given: Given) -> KubeProxyConfiguration:
         feature_gates={name: on for name, on in (tree.get("featureGates") or {}).items() if on is not None},
         conntrack=_proxy_conntrack(tree.get("conntrack") or {}),
     )
+
+
+def _pod_interface(tree: Tree) -> str:
+    given = tree.get("detectLocal") or {}
+    match tree.get("detectLocalMode"):
+        case "BridgeInterface":
+            return str(given.get("bridgeInterface") or "")
+        case "InterfaceNamePrefix":
+            prefix = str(given.get("interfaceNamePrefix") or "")
+            return f"{prefix}+" if prefix else ""
+        case _:
+            return ""
 
 
 _CONVERTERS: dict[str, Callable[[Tree, Any], KubeObject]] = {

@@ -19,6 +19,9 @@ from kflab.manifest.validate_network import (
 from kflab.manifest.validate_pods import check_pod, check_workload
 from kflab.manifest.values import invalid, label_1035_problem, label_problem, label_value_problem, subdomain_problem
 
+INTERFACE_NAME_MAX = 15
+"""IFNAMSIZ without its NUL (linux/if.h)."""
+
 
 def validate(tree: Tree, report: Report) -> None:
     """Note everything that is wrong with one object by itself."""
@@ -56,6 +59,13 @@ def _check_kube_proxy(tree: Tree, report: Report) -> None:
         if text and sloppy_cidr(text) is None:
             words = invalid(text, "must be a valid CIDR block (e.g. 10.100.0.0/16 or fde4:8dba:82e1::/48)")
             report.refused(("clusterCIDR",), words, "it is left out")
+    field = {"BridgeInterface": "bridgeInterface", "InterfaceNamePrefix": "interfaceNamePrefix"}
+    wanted = field.get(str(tree.get("detectLocalMode")))
+    if wanted is not None:
+        name = (tree.get("detectLocal") or {}).get(wanted) or ""
+        if not 0 < len(name) <= INTERFACE_NAME_MAX:
+            words = "must not be empty" if not name else f"must be no longer than {INTERFACE_NAME_MAX} characters"
+            report.refused(("detectLocal", wanted), invalid(name, words), "pods are told from nobody")
     scheduler = (tree.get("ipvs") or {}).get("scheduler")
     if scheduler and scheduler not in IPVS_SCHEDULERS:
         words = f"must be in {list(IPVS_SCHEDULERS)}, blank means the default algorithm method (currently rr)"
