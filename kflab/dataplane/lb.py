@@ -38,6 +38,9 @@ ZONE_LABEL: Final = "topology.kubernetes.io/zone"
 INNER_ADDRESS: Final = "10.0.0.5"
 """A cloud load balancer's own address inside the network, made: what targets see where the client is hidden."""
 
+MOST_SHARES: Final = 1 << 15
+"""Weights of a load balancer add up to about this at most: the engine lays them out one by one, up to twice as many."""
+
 profile_of = choose
 
 
@@ -141,29 +144,41 @@ def _election(target: LbTarget, address: str) -> bytes:
     return sha256(f"{target.node.name}#{address}".encode()).digest()
 
 
-def shares(targets: Sequence[LbTarget], profile: LbProfile = DEFAULT, address: str = "") -> Mapping[LbTarget, Fraction]:
-    """The share of new flows that each target in service gets.
+def weights(targets: Sequence[LbTarget], profile: LbProfile = DEFAULT, address: str = "") -> Mapping[LbTarget, int]:
+    """Whole-number weights by which new flows fall on the targets in service.
 
     With cross-zone off, DNS gives clients the addresses of all zones that have a target in service alike, and each
     address reaches its zone's targets: a target in a small zone gets more (AWS docs, How Elastic Load Balancing works).
+    Zones have equal parts exactly while all weights add up to at most `MOST_SHARES`; in larger clusters targets of one
+    zone still weigh the same, and a zone's part is rounded.
     """
     candidates = in_service(targets, profile, address)
-    if not profile.zonal:
-        return dict.fromkeys(candidates, Fraction(1, len(candidates) or 1))
+    if not profile.zonal or not candidates:
+        return dict.fromkeys(candidates, 1)
     zones: dict[str, int] = {}
     for target in candidates:
         zones[target.zone] = zones.get(target.zone, 0) + 1
-    return {target: Fraction(1, len(zones) * zones[target.zone]) for target in candidates}
+    part = lcm(*zones.values())
+    if part * len(zones) > MOST_SHARES:
+        largest = max(zones.values())
+        whole = MOST_SHARES // (largest * len(zones))
+        part = largest * whole if whole else MOST_SHARES // len(zones)
+    return {target: max(1, round(part / zones[target.zone])) for target in candidates}
+
+
+def shares(targets: Sequence[LbTarget], profile: LbProfile = DEFAULT, address: str = "") -> Mapping[LbTarget, Fraction]:
+    """The share of new flows that each target in service gets."""
+    parts = weights(targets, profile, address)
+    total = sum(parts.values())
+    return {target: Fraction(weight, total) for target, weight in parts.items()}
 
 
 def node_weights(targets: Sequence[LbTarget], profile: LbProfile = DEFAULT, address: str = "") -> dict[Key, int]:
     """The nodes that new flows come to, with whole-number weights, in order of registration."""
-    parts = shares(targets, profile, address)
-    scale = lcm(*(share.denominator for share in parts.values())) if parts else 1
-    weights: dict[Key, int] = {}
-    for target, share in parts.items():
-        weights[target.node] = weights.get(target.node, 0) + int(share * scale)
-    return weights
+    found: dict[Key, int] = {}
+    for target, weight in weights(targets, profile, address).items():
+        found[target.node] = found.get(target.node, 0) + weight
+    return found
 
 
 def flow_salt(client: str, destination: str, protocol: str = "TCP") -> int:
@@ -199,9 +214,9 @@ def pick_target(
         draw: u32, by which one of several pods on that node is picked: the lab takes IP targets in two steps, which
             gives each pod its exact share.
     """
-    weights = node_weights(targets, profile, address)
-    slot = value * sum(weights.values()) >> 32
-    for node, weight in weights.items():
+    parts = node_weights(targets, profile, address)
+    slot = value * sum(parts.values()) >> 32
+    for node, weight in parts.items():
         slot -= weight
         if slot < 0:
             there = [target for target in in_service(targets, profile, address) if target.node == node]

@@ -241,8 +241,7 @@ class Bands:
             ports = {self._lab.wiring.servers[i][1] for c in choosers if c.fan for i in c.fan.candidates}
             target = ports.pop() if isinstance(target, str) and len(ports) == 1 else target
             where = f"DNAT on {nodes[0]}" if len(nodes) == 1 else f"DNAT on {len(nodes)} nodes"
-            known = self._lab.wiring.balancer_at(entry, self._lab.t_ns)
-            profile = known.profile if known else None
+            profile = self._lab.wiring.profile_of(entry)
             if profile is not None and profile.destination == POD:
                 where = "straight to the pod"
             rows = self._pods(f"ingress/{band}", choosers, counts, entry.service)
@@ -322,11 +321,11 @@ class Bands:
             how = f"{per_request:.2f} tries/request"
         external = ""
         if first.kind != "upstream" and first.entry.kind != "pod":
-            known = self._lab.wiring.balancer_at(first.entry, self._lab.t_ns)
-            words = way_in_words(known.profile if known else None, self._lab.wiring.node_port(first.entry))
+            profile = self._lab.wiring.profile_of(first.entry)
+            words = way_in_words(profile, self._lab.wiring.node_port(first.entry))
             external = f" · {words}"
-            if known and known.profile.destination == POD and not empty and n_listed > 1:
-                how = balancer_words(known.profile)
+            if profile and profile.destination == POD and not empty and n_listed > 1:
+                how = balancer_words(profile)
         straight = " (by pod address)" if robin else ""
         callers = list(dict.fromkeys(chooser.place for chooser in reached if chooser.place))
         lost, text, word = self._lab.view.lost_in(key)

@@ -11,7 +11,7 @@ from typing import cast
 
 from kflab.cluster.outside import Outside
 from kflab.cluster.store import Store
-from kflab.control.lbprofiles import LB_ADDRESS, POD
+from kflab.control.lbprofiles import LB_ADDRESS, POD, LbProfile
 from kflab.control.observers import NO_RULES
 from kflab.control.plane import ControlPlane
 from kflab.control.runtime import PodRuntime
@@ -259,8 +259,8 @@ class Wiring:
 
     def _entry_observer(self, entry: Entry, node: str) -> str:
         """By whose knowledge an endpoint is chosen behind a node: the node's kube-proxy; of IP targets the balancer."""
-        balancer = self._plane.balancers.get(entry.service) if entry.balanced else None
-        if balancer is not None and balancer.profile.destination == POD:
+        profile = self.profile_of(entry)
+        if profile is not None and profile.destination == POD:
             return f"lb/{entry.service.namespace}/{entry.service.name}"
         return f"kube-proxy/{node}"
 
@@ -382,6 +382,11 @@ class Wiring:
             chooser.fan, chooser.since_ns = compiled, t_ns
             self._engine.learn(chooser.index, t_ns, compiled)
 
+    def profile_of(self, entry: Entry) -> LbProfile | None:
+        """Whose load balancer an entry's traffic passes; None without one."""
+        balancer = self._plane.balancers.get(entry.service) if entry.balanced else None
+        return balancer.profile if balancer is not None else None
+
     def balancer_at(self, entry: Entry, t_ns: int) -> LbInForce | None:
         """The load balancer that an entry's traffic passes; None without one."""
         balancer = self._plane.balancers.get(entry.service) if entry.balanced else None
@@ -408,9 +413,9 @@ class Wiring:
         return Fan(tuple(self.place(node.name) for node in weights), tuple(weights.values()))
 
     def _compile_entry(self, chooser: Chooser, t_ns: int) -> Fan:
-        known = self.balancer_at(chooser.entry, t_ns)
-        if known is not None and known.profile.destination == POD:
-            return self._pods_on(chooser, known)
+        profile = self.profile_of(chooser.entry)
+        if profile is not None and profile.destination == POD:
+            return self._pods_on(chooser, self.balancer_at(chooser.entry, t_ns))
         revision = self._revision(f"kube-proxy/{chooser.place}", t_ns)
         if revision is None:
             return Fan(answer=Answer.TIMEOUT)
@@ -433,17 +438,19 @@ class Wiring:
             return Packet(entry.client, 0, service.cluster_ip, entry.port.port, entry.port.protocol)
         node = self._store.get(Key("Node", "", chooser.place))
         address = next(iter(node.internal_ips), "") if isinstance(node, Node) else ""
-        balancer = self._plane.balancers.get(entry.service) if entry.balanced else None
-        if balancer is None:
+        profile = self.profile_of(entry)
+        if profile is None:
             return Packet(entry.client, 0, address, self.node_port(entry), entry.port.protocol)
         front = self._lb_address(entry.service)
-        source = source_at_target(balancer.profile, entry.client, front, entry.port.protocol)
-        if balancer.profile.destination == LB_ADDRESS:
+        source = source_at_target(profile, entry.client, front, entry.port.protocol)
+        if profile.destination == LB_ADDRESS:
             return Packet(source, 0, front, entry.port.port, entry.port.protocol)
         return Packet(source, 0, address, self.node_port(entry), entry.port.protocol)
 
-    def _pods_on(self, chooser: Chooser, known: LbInForce) -> Fan:
+    def _pods_on(self, chooser: Chooser, known: LbInForce | None) -> Fan:
         """The pods on a node that a load balancer with IP targets sends to: no kube-proxy is asked."""
+        if known is None:
+            return Fan(answer=Answer.TIMEOUT)
         port = chooser.entry.port
         servers = tuple(
             self.server(target.address, target.port_of(port.port), port.protocol, target.pod)

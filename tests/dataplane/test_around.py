@@ -24,6 +24,7 @@ from kflab.dataplane.lb import (
     profile_of,
     target_alternatives,
     target_nodes,
+    weights,
 )
 from kflab.dataplane.nginx import route
 from kflab.dataplane.packets import Packet
@@ -99,6 +100,24 @@ class TestLoadBalancer:
         assert node_weights(zoned) == {target.node: 3 if target.zone == "b" else 1 for target in zoned}
         picked = [pick_target(zoned, value << 22) for value in range(1024)]
         assert sum(target is zoned[3] for target in picked) == 512
+
+    def test_in_a_large_cluster_zones_are_rounded_and_targets_of_one_zone_still_alike(self) -> None:
+        for sizes in ((167, 167, 166), (1667, 1667, 1666), (1, 4999), (3, 997, 4000)):
+            many = [
+                LbTarget(Key("Node", "", f"{z}-{i}"), "", zone=str(z)) for z, n in enumerate(sizes) for i in range(n)
+            ]
+            found = weights(many)
+            assert sum(found.values()) <= 1 << 16  # what the engine's tables take
+            total = sum(found.values())
+            for zone, size in enumerate(sizes):
+                own = [weight for target, weight in found.items() if target.zone == str(zone)]
+                assert len(set(own)) == 1
+                assert sum(own) / total == pytest.approx(1 / len(sizes), rel=0.03), size
+
+    def test_one_huge_zone_among_many_small_ones_still_fits_the_tables(self) -> None:
+        sizes = (19951, *(1 for _ in range(49)))
+        many = [LbTarget(Key("Node", "", f"{z}-{i}"), "", zone=str(z)) for z, n in enumerate(sizes) for i in range(n)]
+        assert sum(weights(many).values()) <= 1 << 16
 
     def test_layer_2_elects_by_the_hash_of_node_and_address(self) -> None:
         # printf 'n3#192.0.2.7' | sha256sum, and so on for each node: the smallest wins.

@@ -85,11 +85,12 @@ def lab_of(
     more: str = "",
     nodes: str = THREE,
     extra: str = "",
+    made: int = 0,
     **spec: object,
 ) -> Lab:
     text = APP.replace("{ANNOTATIONS}", f"{{{annotations}}}").replace("POLICY", policy).replace("MORE", more)
     tab = Tab("web.yaml", nodes + extra + text, None)
-    return Lab(LabSpec("lb", (tab,), load_balancer=name, rate_rps=400.0, **spec))  # type: ignore[arg-type]  # LabSpec's own fields
+    return Lab(LabSpec("lb", (tab,), load_balancer=name, rate_rps=400.0, nodes=made, **spec))  # type: ignore[arg-type]  # LabSpec's own fields
 
 
 def steps(trace: RequestTrace) -> tuple[Hop, Hop | None]:
@@ -245,6 +246,12 @@ def test_without_cross_zone_a_node_in_the_small_zone_gets_half() -> None:
 def test_with_cross_zone_all_nodes_get_a_third(annotation: str) -> None:
     lab = lab_of("aws-nlb", annotations=f"service.beta.kubernetes.io/{annotation}")
     assert node_shares(lab) == pytest.approx({"n1": 1 / 3, "n2": 1 / 3, "n3": 1 / 3}, abs=0.02)
+
+
+def test_a_large_cluster_with_uneven_zones_opens() -> None:
+    trace = first_request(lab_of(nodes="", made=500), 0)
+    assert trace.status == "200"
+    assert not [hop.why for hop in trace.hops if hop.outcome == "mismatch"]
 
 
 def test_passthrough_and_bgp_spread_over_nodes_whatever_the_zone() -> None:
