@@ -2,7 +2,9 @@
 
 Nothing is kept twice. An entry is named by opening its request, so that both say the same; a request that finished
 lives on in the counts until its entries time out. Not in the tables: what the lab does not send (kubelet's probes,
-DNS lookups, the control plane), and TIME_WAIT of connections that NGINX closed for want of room in its pool.
+DNS lookups, the control plane), and TIME_WAIT of connections that NGINX closed for want of room in its pool. Two
+masqueraded connections may have drawn the same source port; a kernel would draw again, and drop the packet where it
+finds none free (nf_nat_core.c, nf_nat_l4proto_unique_tuple).
 """
 
 from collections.abc import Iterator
