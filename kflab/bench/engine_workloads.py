@@ -76,6 +76,7 @@ def _even(candidates: range) -> Fan:
 def routing(rows: int = 1 << 20, repeats: int = 5) -> Measured:
     """(a) Draw and route: flow hash → node → kube-proxy → ingress → pod → status, counted per pod and status."""
     engine = make_engine()
+    engine.compile_paths()
     draws, steps = Draws(SEED), engine.steps
     status_of = np.where(engine.memory.behaviour == Behaviour.LISTENS, 200, 502)
 

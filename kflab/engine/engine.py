@@ -20,7 +20,7 @@ from kflab.engine.eventwise import take_tries
 from kflab.engine.express import MIN_ROWS, Express, Underway, route, settle
 from kflab.engine.finished import FinishedRows, Window, as_columns
 from kflab.engine.memory import NEVER, Col, Memory, Stage
-from kflab.engine.paths import Paths
+from kflab.engine.paths import Paths, check
 from kflab.engine.steps import Steps
 from kflab.engine.types import Behaviour, Fan, Finished, Server, Stream, Timing
 from kflab.errors import KflabError
@@ -95,20 +95,29 @@ class Engine:
         self.next_watch_ns = 0
         for server in servers:
             self.add_server(server)
-        self._set_paths(list(streams))
+        self._streams: list[Stream] = []
+        self._paths_stale = False
         for stream in streams:
-            self.arrivals.add(stream.rate_rps, 0)
+            self.add_stream(stream)
 
     # What the lab tells ---------------------------------------------------------------------------------------------
 
-    def _set_paths(self, streams: list[Stream]) -> None:
+    def _take(self, stream: Stream) -> None:
+        """Know a stream; its paths are compiled when something moves next, once for all that came meanwhile."""
+        check(stream)
         self.next_watch_ns = self.now_ns
-        self.steps.paths = Paths(self.timing, streams)
-        self.bins.ensure(Count.STREAM_SENT, len(streams))
-        self.bins.ensure(Count.STREAM_OK, len(streams))
-        self.bins.ensure(Count.STREAM_FAILED, len(streams))
-        for chooser in self.steps.paths.choosers:
-            self._ensure_chooser(chooser)
+        self._paths_stale = True
+        for chooser in (stream.lb, *(chooser for _, chooser in (*stream.entries, *stream.upstreams))):
+            if chooser >= 0:
+                self._ensure_chooser(chooser)
+
+    def compile_paths(self) -> None:
+        """Make arrays of the streams given since; the next slab does it by itself."""
+        if self._paths_stale:
+            self.steps.paths = Paths(self.timing, self._streams)
+            self._paths_stale = False
+            for what in (Count.STREAM_SENT, Count.STREAM_OK, Count.STREAM_FAILED):
+                self.bins.ensure(what, len(self._streams))
 
     def _ensure_chooser(self, chooser: int) -> None:
         self.choosers.ensure(chooser)
@@ -116,18 +125,24 @@ class Engine:
 
     @property
     def streams(self) -> tuple[Stream, ...]:
-        return tuple(self.steps.paths.streams)
+        return tuple(self._streams)
 
     def add_stream(self, stream: Stream) -> None:
-        """Add a stream that starts now; its index must be the next one."""
-        self._set_paths([*self.steps.paths.streams, stream])
+        """Add a stream that starts now; its index must be the next one.
+
+        Raises:
+            KflabError: If it makes no sense.
+        """
+        if stream.index != len(self._streams):
+            raise KflabError(f"stream {len(self._streams)} has index {stream.index}")
+        self._take(stream)
+        self._streams.append(stream)
         self.arrivals.add(stream.rate_rps, self.now_ns)
 
     def replace_stream(self, stream: Stream) -> None:
         """Change a stream from now on: new entries, upstreams, route, rate…; steps still to come go the new way."""
-        streams = list(self.steps.paths.streams)
-        streams[stream.index] = stream
-        self._set_paths(streams)
+        self._take(stream)
+        self._streams[stream.index] = stream
         self.arrivals.set_rate(stream.index, stream.rate_rps, self.now_ns)
 
     def add_server(self, server: Server) -> int:
@@ -182,8 +197,7 @@ class Engine:
             change = self._changes.pop(0)
             self.next_watch_ns = self.now_ns  # what was foreseen may no longer hold
             if change.stream >= 0:
-                stream = replace(self.steps.paths.streams[change.stream], rate_rps=change.rate_rps)
-                self.steps.paths.streams[change.stream] = stream
+                self._streams[change.stream] = replace(self._streams[change.stream], rate_rps=change.rate_rps)
                 self.arrivals.set_rate(change.stream, change.rate_rps, self.now_ns)
                 continue
             self.memory.behaviour[change.server] = change.behaviour
@@ -194,6 +208,7 @@ class Engine:
                     for underway in self._underway:
                         underway.put_in_flight(self.memory.flights)
                     self._underway = []
+                    self.compile_paths()
                     end_requests_at(self.steps, change.server, change.behaviour, self.now_ns)
 
     # Time -----------------------------------------------------------------------------------------------------------
@@ -221,6 +236,7 @@ class Engine:
         return self.slab_ns
 
     def _slab(self, end_ns: int) -> None:
+        self.compile_paths()
         memory, steps = self.memory, self.steps
         self.choosers.begin(self.now_ns, end_ns)
         ordered = self._needs_order()

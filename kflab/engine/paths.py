@@ -32,18 +32,22 @@ class PairMap:
         return int(self.get(np.array([a]), np.array([b]))[0])
 
 
+def check(stream: Stream) -> None:
+    """Refuse a stream that makes no sense.
+
+    Raises:
+        KflabError: Saying why.
+    """
+    if stream.kind not in KINDS:
+        raise KflabError(f"stream {stream.index} has kind {stream.kind!r}, not one of {KINDS}")
+    if not 1 <= stream.tries <= MAX_TRIES:
+        raise KflabError(f"stream {stream.index} has {stream.tries} tries; 1 to {MAX_TRIES} can be recorded")
+
+
 class Paths:
-    """Per-stream columns. Raises KflabError for a stream that makes no sense."""
+    """Per-stream columns; stream i stands at place i."""
 
     def __init__(self, timing: Timing, streams: list[Stream]) -> None:
-        for place, stream in enumerate(streams):
-            if stream.index != place or stream.kind not in KINDS:
-                raise KflabError(
-                    f"stream {place} has index {stream.index} and kind {stream.kind!r}, not one of {KINDS}"
-                )
-            if not 1 <= stream.tries <= MAX_TRIES:
-                raise KflabError(f"stream {place} has {stream.tries} tries; 1 to {MAX_TRIES} can be recorded")
-        self.streams = streams
         balanced = np.array([stream.kind in ("l7", "l4") for stream in streams], dtype=bool)
         self.is_l7 = np.array([stream.kind == "l7" for stream in streams], dtype=bool)
         self.balanced = balanced
@@ -71,10 +75,6 @@ class Paths:
         self.entries = PairMap((s.index, place, chooser) for s in streams for place, chooser in s.entries)
         self.upstreams = PairMap((s.index, server, chooser) for s in streams for server, chooser in s.upstreams)
         self.upstream_of = {(s.index, server): chooser for s in streams for server, chooser in s.upstreams}
-        self.choosers = sorted(
-            {s.lb for s in streams if s.lb >= 0}
-            | {chooser for s in streams for _, chooser in (*s.entries, *s.upstreams)}
-        )
         self.pins = [(s.index, number, port) for s in streams for number, port, _ in s.pinned_ports]
         self.upstream_pins = {(s.index, number): port for s in streams for number, _, port in s.pinned_ports if port}
         """(stream, number) -> source port of the ingress server's first try."""
