@@ -96,7 +96,7 @@ def status_row(snapshot: Snapshot, width: int, glyphs: Glyphs) -> Row:
     row.right(at["rate"], number(snapshot.rate_rps), "strong", bold=True)
     row.put(at["rate"] + 1, "req/s" if width >= 78 else "/s", "dim")
     if snapshot.ok_share is None:
-        row.right(at["ok"], "no requests", "dim")
+        row.right(at["ok"], "0 done", "dim")
     else:
         whole = snapshot.ok_share >= 1
         row.right(at["ok"], f"{share(snapshot.ok_share)} ok", "strong" if whole else "lost", bold=True)
