@@ -3,12 +3,16 @@
 import gc
 import os
 import time
+from collections import deque
+from typing import Any
 
 from textual import events
 from textual.app import App
 from textual.binding import Binding
+from textual.screen import Screen
 
 from kflab.lab.handle import LabHandle
+from kflab.tui.command_line import CommandLine
 from kflab.tui.glyphs import choose
 from kflab.tui.lab_screen import LabScreen
 from kflab.tui.palette import LabCommands
@@ -75,7 +79,8 @@ class KflabApp(App[int]):
         self.lab = lab
         self.keys_pressed = 0
         self._key_at = 0.0
-        self._last_key: events.Key | None = None
+        self._pressed: deque[tuple[events.Key, Screen[Any]]] = deque(maxlen=64)
+        """The last keys, and the screen that each was pressed on."""
         self.glyphs = choose(glyphs)
         self.over_ssh = bool(os.environ.get("SSH_CONNECTION"))
         self.frames = FRAMES_SSH if self.over_ssh else FRAMES_LOCAL
@@ -88,11 +93,20 @@ class KflabApp(App[int]):
         self.main = LabScreen(lab)
 
     async def on_event(self, event: events.Event) -> None:
-        """Count key presses, so that one press of esc is one step back; a key that bubbles comes here again."""
-        if isinstance(event, events.Key) and event is not self._last_key:
-            self._last_key = event
-            self.keys_pressed += 1
-            self._key_at = time.monotonic()
+        """Count key presses, so that one press of esc is one step back; a key that bubbles comes here again.
+
+        In a burst (`:load 2` pasted) the keys after `:` are on their way to a pane when it opens the command line, and
+        bubble up after that: they are the command line's.
+        """
+        if isinstance(event, events.Key):
+            pressed_on = next((screen for key, screen in self._pressed if key is event), None)
+            if pressed_on is None:
+                self._pressed.append((event, self.screen))
+                self.keys_pressed += 1
+                self._key_at = time.monotonic()
+            elif pressed_on is self.main and isinstance(self.screen, CommandLine):
+                self.screen.take(event)
+                return
         await super().on_event(event)
 
     def on_mount(self) -> None:

@@ -119,7 +119,10 @@ class CommandLine(Overlay[str | None]):
     @on(Input.Submitted)
     def _entered(self, event: Input.Submitted) -> None:
         event.stop()
-        line = event.value.strip().lstrip(":").strip()
+        self._enter(event.value)
+
+    def _enter(self, value: str) -> None:
+        line = value.strip().lstrip(":").strip()
         if not line:
             self.dismiss(None)
             return
@@ -130,9 +133,19 @@ class CommandLine(Overlay[str | None]):
 
     def on_key(self, event: events.Key) -> None:
         """Backspace on an empty line leaves, as in vi."""
-        if event.key == "backspace" and not self.input.value:
+        if self.focused is None:
+            event.stop()
+            self.take(event)
+        elif event.key == "backspace" and not self.input.value:
             event.stop()
             self.dismiss(None)
+
+    def take(self, event: events.Key) -> None:
+        """A key of a burst that was pressed after `:` and before the input had the focus."""
+        if event.is_printable and event.character:
+            self._put(self.input.value + event.character)
+        elif event.key == "enter":
+            self.call_after_refresh(lambda: self._enter(self.input.value))
 
     def action_leave(self) -> None:
         self.dismiss(None)

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+from textual import events
 
 from kflab.errors import Place
 from kflab.lab.commands import Finding, Result, Run
+from kflab.tui.app import KflabApp
 from kflab.tui.command_line import CommandLine
 from kflab.tui.command_words import common_start, completions
 from kflab.tui.history import History
@@ -114,3 +116,20 @@ async def test_a_table_wider_than_the_screen_is_walked_sideways() -> None:
         await pilot.press("right", "right")
         await pilot.pause()
         assert lines_of(app)[-1].endswith("node-a")
+
+
+async def test_a_pasted_command_is_not_lost(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """All keys are there before the first has opened the line."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    app = KflabApp(fakes.FakeLab())
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        shown = []
+        monkeypatch.setattr("kflab.tui.command_line.run_line", lambda desk, line, *rest: shown.append(line))
+        for character in ":load 2":
+            app.post_message(events.Key({" ": "space", ":": "colon"}.get(character, character), character))
+        app.post_message(events.Key("enter", "\r"))
+        for _ in range(6):
+            await pilot.pause()
+        assert shown == ["load 2"]
+        assert app.screen is app.main
