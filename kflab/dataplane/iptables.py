@@ -4,7 +4,7 @@ A `RuleSet` holds no rules: it derives the ones asked for from the shared `Servi
 so thousands of nodes cost little. `tables()` writes them all, `rules_for` only those a packet can meet.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from kflab.dataplane.iptables_fixed import BUILT_IN, fixed_chains, nodeport_jump
 from kflab.dataplane.iptables_port import PortOnNode
 from kflab.dataplane.iptables_text import SHARED, IptablesText, shared_rules
 from kflab.dataplane.node_facts import NodeFacts
+from kflab.dataplane.node_ports import NodePorts
 from kflab.dataplane.packets import Packet
 from kflab.dataplane.proxy_config import LARGE_CLUSTER_ENDPOINTS, ProxyConfig
 from kflab.dataplane.rules import Chain, Rule, Tables
@@ -25,9 +26,6 @@ from kflab.manifest.objects import Key
 __all__ = ["PortRules", "RuleSet", "RuleSource", "ServiceRules", "ServiceTable", "compile_service"]
 
 _BUILT_IN = {(table, chain.name): chain for table, chains in BUILT_IN.items() for chain in chains}
-
-_CACHE_MAX = 4096
-"""Service ports whose rules a rule set keeps once somebody asked for them."""
 
 
 class RuleSource(Protocol):
@@ -51,7 +49,7 @@ class RuleSource(Protocol):
         ...
 
 
-class RuleSet:
+class RuleSet(NodePorts[PortOnNode]):
     """What one node's kube-proxy has written.
 
     Args:
@@ -68,12 +66,11 @@ class RuleSet:
         services: Mapping[Key, ServiceRules],
         family: str | None = None,
     ) -> None:
-        self.facts = facts
-        self.config = config
-        self.services = ServiceTable.of(services, family or IPV4)
-        self.family = family or self.services.family
+        super().__init__(facts, config, services, family)
         self.large = self.services.n_endpoints > LARGE_CLUSTER_ENDPOINTS
-        self._ports: dict[int, PortOnNode] = {}
+
+    def _made(self, port: PortRules) -> PortOnNode:
+        return PortOnNode(port, self.facts, self.config, self.family, self.large)
 
     @cached_property
     def _fixed(self) -> dict[tuple[str, str], Chain]:
@@ -83,27 +80,7 @@ class RuleSet:
     def _nodeport_jumps(self) -> tuple[Rule, ...]:
         return nodeport_jumps(self.facts, self.config, self.family)
 
-    def on_node(self, port: PortRules) -> PortOnNode:
-        """A Service port as this node writes it."""
-        known = self._ports.get(id(port))
-        if known is None or known.port is not port:
-            if len(self._ports) >= _CACHE_MAX:
-                self._ports.clear()
-            known = PortOnNode(port, self.facts, self.config, self.family, self.large)
-            self._ports[id(port)] = known
-        return known
-
-    def is_local(self, address: str) -> bool:
-        """Whether an address is of type LOCAL on this node."""
-        return self.facts.is_local(address)
-
     # --- what a packet can meet --------------------------------------------------------------------------------
-
-    def deciding(self, packet: Packet) -> tuple[PortOnNode, ...]:
-        """Service ports whose rules the packet's destination can match, in the order of their rules."""
-        by_address = self.services.at(packet.dst, packet.protocol, packet.dport)
-        by_node_port = self.services.at_node_port(packet.protocol, packet.dport)
-        return tuple(self.on_node(port) for port in dict.fromkeys((*by_address, *by_node_port)))
 
     def chain_for(self, table: str, name: str, packet: Packet) -> Chain | None:
         """A chain with the rules that the packet's destination can match."""
@@ -148,15 +125,6 @@ class RuleSet:
                 rules.extend(self.on_node(port).filter_nodeports)
         return tuple(rules)
 
-    def endpoint(self, packet: Packet, address: str, port: int) -> ProxyEndpoint | None:
-        """The endpoint behind address:port among those of the Service ports the packet can match."""
-        text = Packet("", 0, address, port).destination
-        for on_node in self.deciding(packet):
-            found = on_node.port.endpoints.by_text.get(text)
-            if found is not None:
-                return found
-        return None
-
     # --- all of it ---------------------------------------------------------------------------------------------
 
     def tables(self) -> Tables:
@@ -168,7 +136,7 @@ class RuleSet:
         # KUBE-FIREWALL exists always (its jumps are ensured), but is only written to where it has a rule.
         chains = {key: chain for key, chain in self._fixed.items() if chain.rules or key[1] != names.FIREWALL}
         shared: dict[tuple[str, str], list[Rule]] = {(table, name): [] for table in SHARED for name in SHARED[table]}
-        for port in self._every_port():
+        for port in self.every_port():
             for table, name, rules in shared_rules(port):
                 shared[table, name].extend(rules)
             chains.update((("nat", chain.name), chain) for chain in port.own_chains())
@@ -178,12 +146,6 @@ class RuleSet:
             table: tuple(chains[key] for key in sorted((k for k in chains if k[0] == table), key=_normal_order))
             for table in ("filter", "nat")
         }
-
-    def _every_port(self) -> Iterator[PortOnNode]:
-        """Every Service port, in order; made for this listing only, so that nothing of it is kept."""
-        for key in self.services:
-            for port in self.services[key].ports:
-                yield PortOnNode(port, self.facts, self.config, self.family, self.large)
 
     def save_text(self) -> str:
         """The node's rules as iptables-save (ip6tables-save) prints them, built-in chains and jumps included.
@@ -195,7 +157,7 @@ class RuleSet:
     def written(self) -> IptablesText:
         """The text in pieces, which can be followed to the rules of the next revision (`written.Written`)."""
         text = IptablesText(self._fixed, self._nodeport_jumps, self.family)
-        for port in self._every_port():
+        for port in self.every_port():
             text.put(port)
         return text
 
@@ -260,10 +222,4 @@ class Scan:
 
     def endpoint(self, packet: Packet, address: str, port: int) -> ProxyEndpoint | None:
         """Search every Service."""
-        text = Packet("", 0, address, port).destination
-        for rules in self._rule_set.services.values():
-            for service_port in rules.ports:
-                found = service_port.endpoints.by_text.get(text)
-                if found is not None:
-                    return found
-        return None
+        return self._rule_set.endpoint_anywhere(address, port)

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Protocol
 
 from kflab.dataplane import ipvs_sets as sets
-from kflab.dataplane.addresses import IPV4, contains, family_of, is_loopback
+from kflab.dataplane.addresses import contains, family_of, is_loopback
 from kflab.dataplane.endpoints import ProxyEndpoint
 from kflab.dataplane.iptables import save_text
 from kflab.dataplane.iptables_port import PortOnNode
@@ -20,17 +20,14 @@ from kflab.dataplane.ipvs_sets import Entry, IpSet
 from kflab.dataplane.ipvs_text import IpvsText
 from kflab.dataplane.local_traffic import LocalTraffic
 from kflab.dataplane.node_facts import NodeFacts
+from kflab.dataplane.node_ports import NodePorts
 from kflab.dataplane.packets import Packet
 from kflab.dataplane.proxy_config import ProxyConfig
 from kflab.dataplane.rules import Chain, Tables
 from kflab.dataplane.service_addresses import virtual_ips
 from kflab.dataplane.service_ports import PortRules, ServiceRules
-from kflab.dataplane.service_table import ServiceTable
 from kflab.errors import KflabError
 from kflab.manifest.objects import Key
-
-_CACHE_MAX = 4096
-"""Service ports that a rule set keeps once somebody asked for them."""
 
 _BUILT_IN = {(table, chain.name): chain for table, found in BUILT_IN.items() for chain in found}
 
@@ -71,7 +68,7 @@ class IpvsSource(Protocol):
         ...
 
 
-class IpvsRuleSet:
+class IpvsRuleSet(NodePorts[IpvsPort]):
     """What one node's kube-proxy has written.
 
     Args:
@@ -97,13 +94,9 @@ class IpvsRuleSet:
     ) -> None:
         if scheduler not in CHOOSER:
             raise KflabError(f"unknown IPVS scheduler {scheduler!r}; kflab knows {', '.join(CHOOSER)}")
-        self.facts = facts
-        self.config = config
-        self.services = ServiceTable.of(services, family or IPV4)
-        self.family = family or self.services.family
+        super().__init__(facts, config, services, family)
         self.scheduler = scheduler
         self.draining: Draining = draining or {}
-        self._ports: dict[int, IpvsPort] = {}
         self._kinds = {sets.set_name(kind.name, self.family): kind for kind in sets.KINDS}
 
     @cached_property
@@ -123,22 +116,7 @@ class IpvsRuleSet:
         on_node = PortOnNode(port, self.facts, self.config, self.family)
         return IpvsPort(on_node, self.node_ips, self.scheduler, self.draining)
 
-    def on_node(self, port: PortRules) -> IpvsPort:
-        """A Service port as this node writes it."""
-        known = self._ports.get(id(port))
-        if known is None or known.port is not port:
-            if len(self._ports) >= _CACHE_MAX:
-                self._ports.clear()
-            known = self._ports[id(port)] = self._made(port)
-        return known
-
     # --- what a packet can meet --------------------------------------------------------------------------------
-
-    def deciding(self, packet: Packet) -> tuple[IpvsPort, ...]:
-        """Service ports whose virtual servers or sets the packet's destination can match."""
-        by_address = self.services.at(packet.dst, packet.protocol, packet.dport)
-        by_node_port = self.services.at_node_port(packet.protocol, packet.dport)
-        return tuple(self.on_node(port) for port in dict.fromkeys((*by_address, *by_node_port)))
 
     def on_node_itself(self, address: str) -> bool:
         """Whether it is an address of the node proper."""
@@ -199,26 +177,12 @@ class IpvsRuleSet:
                 return found
         return None
 
-    def endpoint(self, packet: Packet, address: str, port: int) -> ProxyEndpoint | None:
-        """The endpoint behind address:port among those of the Service ports the packet can match."""
-        text = Packet("", 0, address, port).destination
-        for on_node in self.deciding(packet):
-            found = on_node.port.endpoints.by_text.get(text)
-            if found is not None:
-                return found
-        return None
-
     # --- all of it ---------------------------------------------------------------------------------------------
-
-    def _every_port(self) -> Iterator[IpvsPort]:
-        for key in self.services:
-            for port in self.services[key].ports:
-                yield self._made(port)
 
     def virtual_servers(self) -> tuple[VirtualServer, ...]:
         """Every virtual server, in ipvsadm's order; of two Services that claim one, the first by name has it."""
         found: dict[str, VirtualServer] = {}
-        for port in self._every_port():
+        for port in self.every_port():
             for server in port.virtual_servers():
                 found.setdefault(server.name, server)
         return tuple(sorted(found.values(), key=lambda server: server.order))
@@ -226,7 +190,7 @@ class IpvsRuleSet:
     def ip_sets(self) -> tuple[IpSet, ...]:
         """Every ipset, in kube-proxy's order, entries sorted."""
         found: dict[str, dict[Entry, None]] = {kind.name: {} for kind in sets.KINDS}
-        for port in self._every_port():
+        for port in self.every_port():
             for name, entry in port.entries():
                 found[name][entry] = None
         for address in virtual_ips(self.services):
@@ -237,7 +201,7 @@ class IpvsRuleSet:
     def full_tables(self) -> Tables:
         """The iptables rules, built-in chains and their jumps included."""
         filled = frozenset(item.kind.name for item in self.ip_sets() if item.entries)
-        return self._tables(filled, tuple(dict.fromkeys(_no_access(self._every_port()))))
+        return self._tables(filled, tuple(dict.fromkeys(_no_access(self.every_port()))))
 
     def _tables(self, filled: frozenset[str], closed: tuple[NoAccess, ...]) -> Tables:
         own = chains(self.config, self._pods, self.family, lambda name: name in filled, closed)
@@ -270,7 +234,7 @@ class IpvsRuleSet:
             lambda address: address not in own,
             lambda filled, closed: save_text(self._tables(filled, closed), self.family),
         )
-        for port in self._every_port():
+        for port in self.every_port():
             text.put(port)
         return text
 
@@ -321,10 +285,4 @@ class IpvsScan:
 
     def endpoint(self, packet: Packet, address: str, port: int) -> ProxyEndpoint | None:
         """Search every Service."""
-        text = Packet("", 0, address, port).destination
-        for rules in self._rule_set.services.values():
-            for service_port in rules.ports:
-                found = service_port.endpoints.by_text.get(text)
-                if found is not None:
-                    return found
-        return None
+        return self._rule_set.endpoint_anywhere(address, port)

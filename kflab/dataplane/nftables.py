@@ -4,12 +4,11 @@ As in iptables mode a rule set holds no rules: it derives the chains and map ele
 shared `ServiceTable` and the node's own facts. `table()` writes everything; `NftScan` reads that from end to end.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Protocol
 
 from kflab.dataplane import nftables_names as names
-from kflab.dataplane.addresses import IPV4
 from kflab.dataplane.endpoints import ProxyEndpoint
 from kflab.dataplane.iptables_port import PortOnNode
 from kflab.dataplane.nftables_fixed import BASE_CHAINS, COMMENT, SET_COMMENTS, fixed_chains, serving_ips
@@ -25,15 +24,12 @@ from kflab.dataplane.nftables_rules import (
 )
 from kflab.dataplane.nftables_text import BY_NODE_PORT, NftText
 from kflab.dataplane.node_facts import NodeFacts
+from kflab.dataplane.node_ports import NodePorts
 from kflab.dataplane.packets import Packet
 from kflab.dataplane.proxy_config import ProxyConfig
 from kflab.dataplane.service_addresses import cluster_ips
 from kflab.dataplane.service_ports import PortRules, ServiceRules
-from kflab.dataplane.service_table import ServiceTable
 from kflab.manifest.objects import Key as ObjectKey
-
-_CACHE_MAX = 4096
-"""Service ports whose rules a rule set keeps once somebody asked for them."""
 
 
 class NftSource(Protocol):
@@ -73,7 +69,7 @@ class NftSource(Protocol):
         ...
 
 
-class NftRuleSet:
+class NftRuleSet(NodePorts[NftPort]):
     """What one node's kube-proxy has written.
 
     Args:
@@ -92,12 +88,8 @@ class NftRuleSet:
         family: str | None = None,
         service_cidrs: tuple[str, ...] = (),
     ) -> None:
-        self.facts = facts
-        self.config = config
-        self.services = ServiceTable.of(services, family or IPV4)
-        self.family = family or self.services.family
+        super().__init__(facts, config, services, family)
         self.service_cidrs = service_cidrs
-        self._ports: dict[int, NftPort] = {}
 
     @cached_property
     def _fixed(self) -> dict[str, NftChain]:
@@ -110,26 +102,7 @@ class NftRuleSet:
     def _made(self, port: PortRules) -> NftPort:
         return NftPort(PortOnNode(port, self.facts, self.config, self.family))
 
-    def on_node(self, port: PortRules) -> NftPort:
-        """A Service port as this node writes it."""
-        known = self._ports.get(id(port))
-        if known is None or known.port is not port:
-            if len(self._ports) >= _CACHE_MAX:
-                self._ports.clear()
-            known = self._ports[id(port)] = self._made(port)
-        return known
-
     # --- what a packet can meet --------------------------------------------------------------------------------
-
-    def deciding(self, packet: Packet) -> tuple[NftPort, ...]:
-        """Service ports whose rules the packet's destination can match, in order of namespace and name."""
-        by_address = self.services.at(packet.dst, packet.protocol, packet.dport)
-        by_node_port = self.services.at_node_port(packet.protocol, packet.dport)
-        return tuple(self.on_node(port) for port in dict.fromkeys((*by_address, *by_node_port)))
-
-    def is_local(self, address: str) -> bool:
-        """Whether the node has the address."""
-        return self.facts.is_local(address)
 
     def base_chains(self, hook: str) -> tuple[NftChain, ...]:
         """Base chains of a hook, by priority."""
@@ -172,22 +145,7 @@ class NftRuleSet:
         chain = names.ENDPOINT + set_name.removeprefix(names.AFFINITY)
         return next((port.port.affinity_s for port in self.deciding(packet) if chain in port.endpoint_chains), None)
 
-    def endpoint(self, packet: Packet, address: str, port: int) -> ProxyEndpoint | None:
-        """The endpoint behind address:port among those of the Service ports the packet can match."""
-        text = Packet("", 0, address, port).destination
-        for on_node in self.deciding(packet):
-            found = on_node.port.endpoints.by_text.get(text)
-            if found is not None:
-                return found
-        return None
-
     # --- all of it ---------------------------------------------------------------------------------------------
-
-    def _every_port(self) -> Iterator[NftPort]:
-        """Every Service port, in order; made for this listing only, so that nothing of it is kept."""
-        for key in self.services:
-            for port in self.services[key].ports:
-                yield self._made(port)
 
     def _containers(self) -> tuple[NftSet | NftMap, ...]:
         """Sets and maps. Of two Services that claim one destination the first by namespace and name has it.
@@ -196,7 +154,7 @@ class NftRuleSet:
         """
         elements: dict[str, dict[Key, Element]] = {name: {} for name in SET_COMMENTS}
         affinity: list[NftSet] = []
-        for port in self._every_port():
+        for port in self.every_port():
             for name in elements:
                 for element in port.elements(name):
                     elements[name].setdefault(element.key, element)
@@ -213,7 +171,7 @@ class NftRuleSet:
 
     def table(self) -> NftTable:
         """Everything kube-proxy writes in one full sync."""
-        own = (chain for port in self._every_port() for chain in port.chains())
+        own = (chain for port in self.every_port() for chain in port.chains())
         return NftTable(names.TABLE, self.family, COMMENT, self._containers(), (*self._fixed.values(), *own))
 
     def save_text(self) -> str:
@@ -223,7 +181,7 @@ class NftRuleSet:
     def written(self) -> NftText:
         """The text in pieces, which can be followed to the rules of the next revision (`written.Written`)."""
         text = NftText(self._fixed, self._serving_ips, self.family)
-        for port in self._every_port():
+        for port in self.every_port():
             text.put(port)
         return text
 
@@ -282,13 +240,7 @@ class NftScan:
 
     def endpoint(self, packet: Packet, address: str, port: int) -> ProxyEndpoint | None:
         """Search every Service."""
-        text = Packet("", 0, address, port).destination
-        for rules in self._rule_set.services.values():
-            for service_port in rules.ports:
-                found = service_port.endpoints.by_text.get(text)
-                if found is not None:
-                    return found
-        return None
+        return self._rule_set.endpoint_anywhere(address, port)
 
 
 def key_of(packet: Packet, by_address: bool) -> Key:
