@@ -11,11 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TextIO
 
-from kflab.cluster.ipam import Pins
-from kflab.cluster.store import Store
-from kflab.control import made
-from kflab.control.delays import Delays
-from kflab.control.plane import ControlPlane
 from kflab.dataplane.addresses import IPV4, IPV6
 from kflab.dataplane.dump import Dump, read_dump, read_text
 from kflab.dataplane.dump_read import read_rules
@@ -29,16 +24,14 @@ from kflab.dataplane.proxy_config import ProxyConfig
 from kflab.dataplane.service_ports import PortRules
 from kflab.dataplane.trace_text import visible
 from kflab.dataplane.world import node_facts
-from kflab.draws import Draws
 from kflab.errors import KflabError
 from kflab.exits import FAILED, OK
-from kflab.manifest.loader import load
 from kflab.manifest.objects import EndpointSlice, Key, KubeObject, KubeProxyConfiguration, Node, Pod, Service
-from kflab.manifest.sources import SourceText
 from kflab.proof.drift_compare import Compared, Comparison, Difference, Open, count_of
 from kflab.proof.drift_foreign import Others, foreign_changes, others_in, others_listed
 from kflab.proof.drift_nft_view import FAMILIES, nft_view_of
 from kflab.proof.drift_view import NodeView, PortKey, view_of
+from kflab.proof.settled import settle
 from kflab.scenario.format import Scenario
 
 IPTABLES: Final = "iptables"
@@ -132,28 +125,12 @@ def expect(scenario: Scenario, node: str, mode: str = IPTABLES) -> Expected:
         KflabError: If the manifests cannot be loaded, have no such node, or put kube-proxy in another mode.
     """
     spec = scenario.spec
-    texts = [SourceText(tab.name, tab.text, tab.path) for tab in spec.tabs if tab.role != "patches"]
-    patches = [SourceText(tab.name, tab.text, tab.path) for tab in spec.tabs if tab.role == "patches"]
-    loaded = load(texts, patches, default_namespace=spec.namespace)
-    loaded.raise_errors()
-    given = loaded.objects
-    extra = made.Made()
-    if spec.nodes and not any(isinstance(obj, Node) for obj in given):
-        extra += made.nodes(spec.nodes)
-    extra += made.ingress_controllers(given)
-    extra += made.coredns(given)
-    extra += made.client_pod(spec.namespace)
-    proxy = next((obj for obj in given if isinstance(obj, KubeProxyConfiguration)), None)
-    pins = Pins(pod_ips=spec.pins.pod_ips, lb_ips=spec.pins.load_balancer_ips)
-    delays = Delays().with_overrides(spec.delays)
-    plane = ControlPlane(Store(), Draws(spec.seed), delays, pins, None, proxy, spec.load_balancer)
-    plane.load((*given, *extra.objects), loaded.observed_keys)
-    plane.settle()
-    objects = [obj for kind in plane.store.kinds() for obj in plane.store.of_kind(kind)]
+    settled = settle(scenario)
     pinned = frozenset(ip for ips in spec.pins.pod_ips.values() for ip in ips)
     return expected_of(
-        objects, node, proxy, given, loaded.observed_keys, pinned, frozenset(spec.pins.load_balancer_ips), mode
-    )
+        settled.objects, node, settled.proxy, settled.loaded.objects, settled.loaded.observed_keys, pinned,
+        frozenset(spec.pins.load_balancer_ips), mode,
+    )  # fmt: skip
 
 
 def expected_of(

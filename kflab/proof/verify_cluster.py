@@ -4,10 +4,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
 
-from kflab.cluster.ipam import Pins
-from kflab.cluster.store import Store
-from kflab.control import made
-from kflab.control.delays import Delays
 from kflab.control.plane import ControlPlane
 from kflab.control.runtime import Ports
 from kflab.dataplane.addresses import IPV4, IPV6, contains, family_of
@@ -16,11 +12,9 @@ from kflab.dataplane.iptables import RuleSet
 from kflab.dataplane.node_facts import NodeFacts
 from kflab.dataplane.proxy_config import ProxyConfig
 from kflab.dataplane.world import StaticWorld
-from kflab.draws import Draws
 from kflab.errors import KflabError
-from kflab.manifest.loader import load
-from kflab.manifest.objects import Key, KubeProxyConfiguration, Node, Pod
-from kflab.manifest.sources import SourceText
+from kflab.manifest.objects import Key, Pod
+from kflab.proof.settled import settle
 from kflab.scenario.format import Scenario
 
 MOST = 500
@@ -85,32 +79,11 @@ def clusters_of(scenario: Scenario) -> tuple[Cluster, ...]:
         KflabError: If the manifests cannot be loaded.
     """
     spec = scenario.spec
-    texts = [SourceText(tab.name, tab.text, tab.path) for tab in spec.tabs if tab.role != "patches"]
-    patches = [SourceText(tab.name, tab.text, tab.path) for tab in spec.tabs if tab.role == "patches"]
-    loaded = load(texts, patches, default_namespace=spec.namespace)
-    loaded.raise_errors()
-    given = loaded.objects
-    extra = made.Made()
-    if spec.nodes and not any(isinstance(obj, Node) for obj in given):
-        extra += made.nodes(spec.nodes)
-    extra += made.ingress_controllers(given)
-    extra += made.coredns(given)
-    extra += made.client_pod(spec.namespace)
-    plane = ControlPlane(
-        Store(),
-        Draws(spec.seed),
-        Delays().with_overrides(spec.delays),
-        Pins(pod_ips=spec.pins.pod_ips, lb_ips=spec.pins.load_balancer_ips),
-        None,
-        next((obj for obj in given if isinstance(obj, KubeProxyConfiguration)), None),
-        spec.load_balancer,
-    )
-    plane.load((*given, *extra.objects), loaded.observed_keys)
-    plane.settle()
+    settled = settle(scenario)
     callers = [client.address for client in spec.clients if not client.from_pod]
-    world = StaticWorld.of([obj for kind in plane.store.kinds() for obj in plane.store.of_kind(kind)], cni=ROUTED)
+    world = StaticWorld.of(settled.objects, cni=ROUTED)
     return tuple(
-        _settled(plane, world, rules, family, callers)
+        _settled(settled.plane, world, rules, family, callers)
         for family, rules in ((IPV4, world.rules), (IPV6, world.rules_v6))
         if any(service.ports for own in rules.values() for service in own.services.values())
     )
