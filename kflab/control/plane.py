@@ -11,6 +11,7 @@ from kflab.cluster.checkpoint import clone
 from kflab.cluster.ipam import Pins
 from kflab.cluster.outside import Outside, assumptions
 from kflab.cluster.store import Store
+from kflab.collector import held_off
 from kflab.control.components import Components
 from kflab.control.core import API_SERVER, ControlDraws, Core
 from kflab.control.corednssync import CorednsSync
@@ -186,16 +187,11 @@ class ControlPlane(Writes, Components):
     def settle(self, until_ns: int = 0) -> None:
         """Run the controllers until nothing is due before `until_ns`, then bring every observer up to date."""
         heap = self.core.heap
-        collecting = gc.isenabled()
-        # Settling makes millions of objects that all stay: looking for garbage among them costs a third of the time.
-        gc.disable()
-        try:
+        with held_off():
             while (t_ns := heap.next_ns()) is not None and t_ns < until_ns:
                 self.core.run_next()
-        finally:
-            if collecting:
-                gc.enable()
-                gc.collect(1)
+        if gc.isenabled():
+            gc.collect(1)
         self.core.now_ns = until_ns
         self.proxies.finish_settling()
         self.coredns.finish_settling()

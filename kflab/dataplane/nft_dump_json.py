@@ -3,12 +3,12 @@
 Each command object is decoded on its own, so that a dump of one long line still tells line and column of each rule.
 """
 
-import gc
 import json
 import re
 from bisect import bisect_right
 from typing import Any, Final, NoReturn
 
+from kflab.collector import held_off
 from kflab.dataplane.nft_dump import (
     FAMILIES,
     MOST_ELEMENTS,
@@ -77,13 +77,8 @@ def read_json(text: str, name: str) -> Listing:
     Raises:
         KflabError: With line and column, if it is no such dump.
     """
-    collecting = gc.isenabled()
-    gc.disable()  # millions of small objects, none of them in cycles
-    try:
+    with held_off():
         return _Reader(text, name).read()
-    finally:
-        if collecting:
-            gc.enable()
 
 
 class _Reader:

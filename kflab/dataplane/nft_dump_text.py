@@ -3,10 +3,10 @@
 Of the text only what nft prints is read, not everything that `nft -f` accepts. Source: nftables src/rule.c.
 """
 
-import gc
 import re
 from typing import Final, NoReturn
 
+from kflab.collector import held_off
 from kflab.dataplane.nft_dump import (
     FAMILIES,
     MOST_ELEMENTS,
@@ -48,13 +48,8 @@ def read_nft_text(text: str, name: str) -> Listing:
     Raises:
         KflabError: With line and column, if it is no such dump.
     """
-    collecting = gc.isenabled()
-    gc.disable()  # millions of small objects, none of them in cycles
-    try:
+    with held_off():
         return _Reader(text, name).read()
-    finally:
-        if collecting:
-            gc.enable()
 
 
 class _Reader:

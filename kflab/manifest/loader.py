@@ -1,14 +1,14 @@
 """Texts → documents with objects and findings."""
 
-import gc
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from kflab.collector import held_off
 from kflab.errors import KflabError, Place
 from kflab.manifest.crosscheck import check_together
 from kflab.manifest.findings import Finding, Report, Severity
@@ -126,28 +126,12 @@ def load(
         place = Place(sources[0].name) if sources else None
         message = f"too large: all manifests together may have {MAX_TEXT_BYTES // 2**20} MiB"
         return Loaded((), (Finding(Severity.ERROR, message, place),))
-    with _collector_resting(loading.size > LAZY_ABOVE_BYTES):
+    with held_off() if loading.size > LAZY_ABOVE_BYTES else nullcontext():
         loading.read_patches(patches)
         for source in sources:
             loading.read(source)
         loading.finish(sources, require_objects)
     return Loaded(tuple(loading.documents), tuple(loading.findings))
-
-
-@contextmanager
-def _collector_resting(large: bool) -> Iterator[None]:
-    """Keep the cycle collector from walking a growing heap of objects that hold no cycles.
-
-    It would take half of the time that 150,000 pods need.
-    """
-    if not (large and gc.isenabled()):
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 class _Loading:

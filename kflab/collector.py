@@ -1,0 +1,17 @@
+"""Python's garbage collector, held off while many objects are made that all stay."""
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def held_off() -> Iterator[None]:
+    """Look for no garbage meanwhile: among millions of objects that stay it costs a third of the time."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
