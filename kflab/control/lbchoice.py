@@ -194,17 +194,24 @@ def _aws_settings(service: Service, profile: LbProfile) -> LbProfile:
     kept = _pairs(given.get(f"{_AWS}target-group-attributes", "")).get("preserve_client_ip.enabled", "")
     if kept and profile.picks == lb.FLOW_HASH:
         profile = replace(profile, keeps_client=kept == "true", told="" if kept == "true" else lb.AWS_NLB_IP.told)
-    names = {
-        "interval_s": "interval", "timeout_s": "timeout", "healthy": "healthy-threshold",
-        "unhealthy": "unhealthy-threshold",
-    }  # fmt: skip
-    texts = {field: given.get(f"{_AWS}healthcheck-{name}", "") for field, name in names.items()}
-    numbers = {field: int(text) for field, text in texts.items() if text.isdecimal() and int(text) > 0}
-    if numbers:
-        checks = (replace(check, **numbers) for check in (profile.cluster_check, profile.local_check))  # type: ignore[arg-type]  # names of Check's fields
-        cluster, local = checks
-        profile = replace(profile, cluster_check=cluster, local_check=local)
-    return profile
+    cluster, local = _timed(profile.cluster_check, given), _timed(profile.local_check, given)
+    return replace(profile, cluster_check=cluster, local_check=local)
+
+
+def _timed(check: lb.Check, given: Mapping[str, str]) -> lb.Check:
+    """A check with the timing that annotations give."""
+
+    def number(name: str) -> int:
+        text = given.get(f"{_AWS}healthcheck-{name}", "")
+        return int(text) if text.isdecimal() else 0
+
+    return replace(
+        check,
+        interval_s=number("interval") or check.interval_s,
+        timeout_s=number("timeout") or check.timeout_s,
+        healthy=number("healthy-threshold") or check.healthy,
+        unhealthy=number("unhealthy-threshold") or check.unhealthy,
+    )
 
 
 def _pairs(text: str) -> dict[str, str]:

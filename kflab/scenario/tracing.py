@@ -41,6 +41,8 @@ def traced(lab: Lab, url: str, source: str, method: str) -> RequestTrace:
     if caller is None and method == "GET":
         stream = next((entry for entry in lab.entries() if url in ("", entry.url, entry.url.rstrip("/"))), None)
     if stream is None and not url:
+        if caller is not None:
+            raise KflabError(f"from {source}: give a URL to trace, as in kflab trace http://SERVICE/ --from {source}")
         raise KflabError("no traffic from outside in these manifests: give a URL to trace")
     if stream is not None and stream.rate_rps > 0:
         return first_request(lab, stream.index)
