@@ -317,7 +317,7 @@ def _replay(args: argparse.Namespace) -> int:
     if args.duration is not None:
         from dataclasses import replace
 
-        from kflab.scenario.format import duration_ns
+        from kflab.scenario.acting import duration_ns
 
         length = duration_ns(args.duration, None)
         scenario = replace(scenario, duration_ns=length, spec=replace(scenario.spec, duration_ns=length))

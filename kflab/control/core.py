@@ -114,6 +114,8 @@ class Core(Mutable):
         self._feels: list[Controller] = []
         self.stopped: dict[str, int] = {}
         """Stopped components and since when."""
+        self.states: dict[Key, dict[str, None]] = {}
+        """Object or component → words for what was done to it and lasts ("cordoned"): which verbs make sense now."""
         self._held: list[Event] = []
         self._held_kubelet: dict[str, list[Event]] = {}
         self._outages: list[tuple[int, int]] = []
@@ -242,6 +244,17 @@ class Core(Mutable):
             t_ns += self.draws.control_between("reconnect", actor, n, wait, 2 * wait + 1)
             wait, n = min(2 * wait, longest), n + 1
         return t_ns
+
+    def mark(self, key: Key, state: str) -> None:
+        """Something was done to an object that lasts."""
+        self.states.setdefault(key, {})[state] = None
+
+    def unmark(self, key: Key, state: str) -> None:
+        """It lasts no longer."""
+        states = self.states.get(key, {})
+        states.pop(state, None)
+        if not states:
+            self.states.pop(key, None)
 
     # --- draws ----------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from kflab.lab.commands import Command, Finding, Result
 from kflab.lab.handle import Tab
 from kflab.lab.running import Lab
 from kflab.lab.spec import LabSpec
+from kflab.lab.targets import Target, targets
 from kflab.manifest.objects import Key
 
 
@@ -46,6 +47,10 @@ class Answering:
     def locate(self, key: Key) -> tuple[str, int] | None:
         """Where an object, or the owner that made it, is written."""
         return self._lab.locate(key)
+
+    def targets(self, key: Key | None) -> tuple[Target, ...]:
+        """What the menu of a selected object is about; reads the store only, in the caller's thread."""
+        return targets(self._lab, key)
 
     def live_yaml(self, key: Key) -> "Future[str]":
         """The object as the API server has it."""

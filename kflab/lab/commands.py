@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from kflab.control.verb import Value
 from kflab.errors import Place
 from kflab.manifest.objects import Key
 
@@ -63,6 +64,17 @@ class SetMode:
 
 
 @dataclass(frozen=True, slots=True)
+class Act:
+    """Do a verb (`control.verbs`) to its target."""
+
+    verb: str
+    target: Key | None = None
+    """None for a verb without target. An empty namespace is the lab's own."""
+    options: tuple[tuple[str, Value], ...] = ()
+    """(name, value), durations in ns."""
+
+
+@dataclass(frozen=True, slots=True)
 class Pause:
     """Hold the clock."""
 
@@ -112,6 +124,7 @@ Command = (
     | Apply
     | SetLoad
     | SetMode
+    | Act
     | Pause
     | Resume
     | SetSpeed

@@ -7,6 +7,7 @@ from typing import Protocol
 from kflab.dataplane.packets import RequestTrace
 from kflab.lab.commands import Command, Finding, Result
 from kflab.lab.snapshot import Snapshot
+from kflab.lab.targets import Target
 from kflab.manifest.objects import Key
 
 
@@ -48,6 +49,10 @@ class LabHandle(Protocol):
 
     def locate(self, key: Key) -> tuple[str, int] | None:
         """Tab name and line (from 1) where an object (or its owner) is written; None for made objects."""
+        ...
+
+    def targets(self, key: Key | None) -> tuple[Target, ...]:
+        """What the menu of a selected object is about, nearest first: itself, its workload, its node, components."""
         ...
 
     def live_yaml(self, key: Key) -> "Future[str]":

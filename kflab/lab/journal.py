@@ -5,8 +5,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kflab.control.verbs import VERBS
 from kflab.errors import KflabError
-from kflab.lab.commands import Apply, Command, Kill, Result, Scale, SetLoad, SetMode, Start, Stop
+from kflab.lab.commands import Act, Apply, Command, Kill, Result, Scale, SetLoad, SetMode, Start, Stop
 from kflab.lab.spec import Action, LabSpec
 from kflab.manifest.write import tree_to_yaml
 
@@ -126,6 +127,22 @@ def _action(action: Action) -> dict[str, Any]:
             tree["mode"] = mode
         case Apply(texts):
             tree["apply"] = [{"name": name, "text": text} for name, text in texts]
+        case Act():
+            tree[action.command.verb] = _act(action.command)
         case other:
             raise KflabError(f"{type(other).__name__} cannot be saved")
     return tree
+
+
+def _act(command: Act) -> Any:
+    """A verb's target and options, as the scenario format reads them back."""
+    verb = VERBS[command.verb]
+    options = {
+        name: seconds_text(int(value)) if verb.options[name] == "duration" else value
+        for name, value in command.options
+    }  # fmt: skip
+    key = command.target
+    if key is None:
+        return options or True
+    name = "/".join(part for part in (key.namespace, key.kind if verb.target == "workload" else "", key.name) if part)
+    return {verb.target: name, **options} if options else name

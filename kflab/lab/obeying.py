@@ -4,10 +4,25 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from kflab.control.facts import Fact
+from kflab.control.verbs import VERBS
 from kflab.errors import KflabError
 from kflab.lab import applying, mode_switch
 from kflab.lab.applying import Tree
-from kflab.lab.commands import Apply, Command, Kill, KillRandom, Result, Run, Save, Scale, SetLoad, SetMode, Start, Stop
+from kflab.lab.commands import (
+    Act,
+    Apply,
+    Command,
+    Kill,
+    KillRandom,
+    Result,
+    Run,
+    Save,
+    Scale,
+    SetLoad,
+    SetMode,
+    Start,
+    Stop,
+)
 from kflab.manifest.objects import Key, Pod
 
 if TYPE_CHECKING:
@@ -48,6 +63,8 @@ class Obeying:
                 return self._set_load(factor)
             case SetMode(mode):
                 return self._set_mode(command, mode)
+            case Act():
+                return self._act(command)
             case Save(name):
                 return self._lab.journal.save(name, self._lab)
             case Run(line):
@@ -70,6 +87,27 @@ class Obeying:
         self._lab.begin(kind, subject, what, kubelet, revision)
         self._lab.journal.add(self._lab.t_ns, command)
         self._lab.hear(facts)
+
+    def _act(self, command: Act) -> Result:
+        """A verb, on a target that is looked up in the lab's own namespace where none is named."""
+        verb = VERBS.get(command.verb)
+        if verb is None:
+            raise KflabError(f"no verb {command.verb!r}; there are {', '.join(VERBS)}")
+        key = command.target or Key("", "", "")
+        if verb.target in ("pod", "workload", "service") and not key.namespace:
+            key = key._replace(namespace=self._lab.spec.namespace)
+        store = self._lab.store
+        if verb.target in ("pod", "node", "workload", "service") and store.get(key) is None:
+            return Result(False, f'Error from server (NotFound): {key.kind.lower()}s "{key.name}" not found')
+        known = Act(command.verb, key if verb.target != "none" else None, command.options)
+        pod = store.get(key) if verb.notices else None
+        node = pod.spec.node_name if isinstance(pod, Pod) else ""
+        said = verb.said.format(name=key.name)
+        plane, options = self._lab.plane, dict(command.options)
+        subject = self._component_key(key.name) if verb.target == "component" else key
+        subject = subject if verb.target != "none" else None
+        self._carry_out(known, verb.name, subject, said, lambda: verb.do(plane, key, options), node)
+        return Result(True, said)
 
     def _kill(self, key: Key, how: str) -> Result:
         pod = self._lab.store.get(key)

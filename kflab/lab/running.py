@@ -30,6 +30,7 @@ from kflab.kubectl.complete import completions
 from kflab.lab import applying, pruning
 from kflab.lab.balancing import simplifications
 from kflab.lab.commands import (
+    Act,
     Command,
     Finding,
     Kill,
@@ -354,6 +355,8 @@ class Lab:
             return  # a narration without a deed
         if isinstance(command, Kill) and action.pod_of is not None:
             command = replace(command, pod=self._pod_of(*action.pod_of))
+        elif isinstance(command, Act) and action.pod_of is not None:
+            command = replace(command, target=self._pod_of(*action.pod_of))
         result = self.do(command)
         if not result.ok:
             raise KflabError(f"the scenario's action at {action.t_ns / 1e9:g} s failed: {result.text}")

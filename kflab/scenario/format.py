@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kflab.control.lbprofiles import PROFILES
+from kflab.control.verbs import VERBS
 from kflab.dataplane.addresses import canonical
 from kflab.errors import KflabError, Place
 from kflab.lab.commands import Apply, Command, Kill, KillRandom, Scale, SetLoad, SetMode, Start, Stop
@@ -21,6 +22,7 @@ from kflab.lab.spec import Action, ClientSpec, LabSpec, PinSpec
 from kflab.manifest.objects import Key
 from kflab.manifest.plain import load_plain
 from kflab.manifest.typed import PROXY_MODES
+from kflab.scenario.acting import LONGEST_NS, duration_ns, read_action, workload_key
 from kflab.scenario.library import Origin, find
 
 FORMAT = "scenario/v1"
@@ -68,29 +70,8 @@ class Scenario:
     summary: str
     duration_ns: int
     expectations: tuple[Expectation, ...]
-
-
-LONGEST_NS = 1 << 62
-"""Longest duration: simulated time is int64 ns and must not overflow when delays are added (146 years)."""
-
-
-def duration_ns(text: object, place: Place | None) -> int:
-    """Read "12.4s", "500ms", "2m" or a plain number of seconds, exactly, as ns.
-
-    Raises:
-        KflabError: If it is none of these, or longer than simulated time can count.
-    """
-    if isinstance(text, (int, float)) and not isinstance(text, bool):
-        text = f"{text}s"
-    match = re.fullmatch(r"(\d+)(?:\.(\d{1,9}))?(ns|us|ms|s|m|h)", str(text).strip())
-    if not match:
-        raise KflabError(f"{text!r} is not a duration; expected a form such as 12.4s, 500ms or 2m", place)
-    unit = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}[match[3]]
-    fraction = match[2] or ""
-    length = int(match[1]) * unit + (int(fraction) * unit // 10 ** len(fraction) if fraction else 0)
-    if length > LONGEST_NS:
-        raise KflabError(f"the duration {text!r} is longer than simulated time can count (146 years)", place)
-    return length
+    source: str = ""
+    """Where the story is told by others: an issue, a post-mortem, a document."""
 
 
 def load(name: str) -> Scenario:
@@ -123,6 +104,7 @@ class _Field:
 _FIELDS = (
     "title",
     "summary",
+    "source",
     "seed",
     "duration",
     "manifests",
@@ -217,6 +199,7 @@ def _build(origin: Origin, fields: Mapping[str, _Field]) -> Scenario:
         spec=replace(spec, duration_ns=duration),
         title=spec.title,
         summary=str(get("summary", "")),
+        source=str(get("source", "")),
         duration_ns=duration,
         expectations=tuple(_expectation(entry, place("expect")) for entry in _list(fields.get("expect"))),
     )
@@ -360,14 +343,6 @@ def _client(entry: Any, place: Place) -> ClientSpec:
     )
 
 
-def workload_key(text: str, place: Place) -> Key:
-    """Read "namespace/Kind/name"."""
-    parts = text.split("/")
-    if len(parts) != 3 or not all(parts):
-        raise KflabError(f"{text!r} does not name a workload; expected namespace/Kind/name", place)
-    return Key(parts[1], parts[0], parts[2])
-
-
 def _pod_target(value: Any, place: Place) -> tuple[Key, tuple[str, int] | None]:
     if isinstance(value, dict) and "workload" in value:
         workload_key(str(value["workload"]), place)
@@ -412,6 +387,7 @@ def _action(entry: Any, place_of: Callable[..., Place]) -> Action:
         "mode",
         "apply",
         "narrate",
+        *VERBS,
     }
     extra = sorted(set(entry) - verbs - {"at", "say"})
     if extra:
@@ -428,6 +404,9 @@ def _action(entry: Any, place_of: Callable[..., Place]) -> Action:
     value, place = entry[named[0]], place_of(named[0])
     pod_of = None
     command: Command
+    if named[0] in VERBS:
+        command, pod_of = read_action(named[0], value, lambda *path: place_of(named[0], *path))
+        return Action(t_ns, command, say, pod_of)
     match named[0]:
         case "crash" | "delete" | "forceDelete":
             pod, pod_of = _pod_target(value, place)

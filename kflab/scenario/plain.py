@@ -14,7 +14,8 @@ from kflab.errors import Place
 from kflab.kubectl.hostile import printable
 from kflab.lab.running import Lab
 from kflab.manifest.objects import Pod
-from kflab.scenario.format import Expectation, Scenario, workload_key
+from kflab.scenario.acting import workload_key
+from kflab.scenario.format import Expectation, Scenario
 
 REPORT_EVERY_NS = 5_000_000_000
 """How often a line about traffic is printed, simulated."""
@@ -100,6 +101,7 @@ def _opening(scenario: Scenario, lab: Lab) -> list[str]:
     lines = [
         f"kflab replay {scenario.spec.name}: {scenario.title}",
         f"seed {scenario.spec.seed}, {scenario.duration_ns / 1e9:g} s, follows Kubernetes {KUBERNETES_RELEASE}",
+        *([f"after {scenario.source}"] if scenario.source else []),
         counts,
         *(f"traffic: {line}" for line in lab.traffic_lines()),
         *(f"assumed: {text}" + (f" (override: {how})" if how else "") for text, how in lab.assumptions),

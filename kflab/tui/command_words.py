@@ -1,5 +1,6 @@
 """Completing a line of the command line, and what the help says of kubectl's part of it."""
 
+from kflab.control.verbs import VERBS
 from kflab.tui.lab_words import ARGUMENTS, WORDS
 
 KUBECTL = (
@@ -24,6 +25,7 @@ def completions(line: str, of_lab: tuple[str, ...]) -> tuple[str, ...]:
     for usage in WORDS:
         word, argument, _ = usage.partition(" ")
         own += [word + argument] if word.startswith(line) else []
+    own += [f"{verb} " for verb in VERBS if verb.startswith(line)]
     word, space, argument = line.partition(" ")
     own += [f"{word} {each}" for each in ARGUMENTS.get(word, ()) if space and each.startswith(argument)]
     before = line[: len(line) - len(line.split(" ")[-1])]

@@ -1,5 +1,6 @@
-"""The menu on a row: what can be ended or stopped there, most usual first."""
+"""The menu of what can be done to what is selected: under the very row, grouped by target, one key for the usual."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from textual import events
@@ -7,59 +8,80 @@ from textual.app import ComposeResult
 from textual.strip import Strip
 from textual.widget import Widget
 
-from kflab.lab.commands import Command, Kill, Start, Stop
-from kflab.lab.snapshot import Snapshot
-from kflab.manifest.objects import Key
+from kflab.control.verbs import verbs_for
+from kflab.lab.commands import Act, Command, Kill, Start, Stop
+from kflab.lab.targets import Target
 from kflab.tui.line_pane import glyphs_of
 from kflab.tui.overlay import Overlay
 from kflab.tui.row import Row
 from kflab.tui.text import shorten
 from kflab.tui.tokens import look
 
-WIDTH = 58
+WIDTH = 66
 """Cells of the menu; at 40 columns it takes what there is."""
+
+COMPONENTS = {
+    "apiserver": ("API server", "a", "nobody learns, traffic goes on"),
+    "kube-proxy": ("kube-proxy", "p", "its rules stay as they are"),
+    "kubelet": ("kubelet", "l", "nobody looks after its pods"),
+}
+"""Component or its kind → name, letter, what is so while it is stopped."""
 
 
 @dataclass(frozen=True, slots=True)
 class KillChoice:
-    """One line of the menu."""
+    """One line of the menu; a heading has no command."""
 
     key: str
-    """The letter that chooses it at once."""
+    """The letter that chooses it at once; "" for none."""
     words: str
-    what: str
+    what: str = ""
     """What happens then, in a few words."""
-    command: Command
+    command: Command | None = None
 
 
-def kill_choices(key: Key | None, snapshot: Snapshot) -> tuple[KillChoice, ...]:
-    """What can be done to an object: three lines for a pod or a node, the API server for anything else."""
-    if key is not None and key.kind == "Pod":
-        return (
-            KillChoice("c", "crash container", "exit 137, the kubelet restarts it", Kill(key, "crash")),
-            KillChoice("d", "delete, gracefully", "SIGTERM, then its grace period", Kill(key, "delete")),
-            KillChoice("f", "delete by force", "grace period 0: gone at once", Kill(key, "force")),
-        )
-    api = _switch(snapshot, "apiserver", "a", "API server", "nobody learns, traffic goes on")
-    if key is not None and key.kind == "Node":
-        return (
-            _switch(snapshot, f"kube-proxy/{key.name}", "p", "kube-proxy", "its rules stay as they are"),
-            _switch(snapshot, f"kubelet/{key.name}", "l", "kubelet", "nobody looks after its pods"),
-            api,
-        )
-    return (api,)
+def kill_choices(targets: tuple[Target, ...]) -> tuple[KillChoice, ...]:
+    """What can be done, by target. Letters are those of the first target of each kind; each is given once."""
+    found: list[KillChoice] = []
+    taken: set[str] = set()
+    heading = ""
+    for target in targets:
+        lines = list(_lines(target))
+        group = "control plane" if target.kind == "component" else f"{target.key.kind} {target.key.name}"
+        if lines and found and group != heading:
+            found.append(KillChoice("", group))
+        heading = group if lines else heading
+        for line in lines:
+            letter = line.key if line.key not in taken else ""
+            taken.add(letter)
+            found.append(KillChoice(letter, line.words, line.what, line.command))
+    return tuple(found)
 
 
-def _switch(snapshot: Snapshot, component: str, key: str, name: str, while_stopped: str) -> KillChoice:
-    """Stop or start a component, whichever it is not."""
-    running = next((each.running for each in snapshot.components if each.name == component), True)
-    if running:
-        return KillChoice(key, f"stop {name}", while_stopped, Stop(component))
-    return KillChoice(key, f"start {name}", "it catches up with what it missed", Start(component))
+def _lines(target: Target) -> Iterator[KillChoice]:
+    key = target.key
+    if target.kind == "pod":
+        yield KillChoice("c", "crash container", "exit 137, the kubelet restarts it", Kill(key, "crash"))
+        yield KillChoice("d", "delete, gracefully", "SIGTERM, then its grace period", Kill(key, "delete"))
+        yield KillChoice("f", "delete by force", "grace period 0: gone at once", Kill(key, "force"))
+    name = ""
+    if target.kind == "component":
+        kind, _, where = key.name.partition("/")
+        name, letter, while_stopped = COMPONENTS.get(kind, (kind, "", "what it does is not done"))
+        shown = f"{name} on {where}" if where and kind not in ("kube-proxy", "kubelet") else name
+        if "stopped" in target.states:
+            yield KillChoice(letter, f"start {shown}", "it catches up with what it missed", Start(key.name))
+        else:
+            yield KillChoice(letter, f"stop {shown}", while_stopped, Stop(key.name))
+    for verb in verbs_for(target.kind):
+        offered = verb.in_menu and verb.unless not in target.states and (not verb.when or verb.when in target.states)
+        if offered:
+            words = f"{verb.words} {name}".rstrip()
+            yield KillChoice(verb.letter if not name else "", words, verb.what, Act(verb.name, key))
 
 
 class _Menu(Widget):
-    """The lines themselves."""
+    """The lines themselves; more than fit are scrolled."""
 
     DEFAULT_CSS = "_Menu { position: absolute; background: $tok-sel; }"
 
@@ -68,43 +90,61 @@ class _Menu(Widget):
         self.title = title
         self.choices = choices
         self.chosen = -1
+        self.first = 0
+        """The choice on the first line under the title."""
+
+    def move(self, step: int) -> None:
+        """Go to the next line that does something."""
+        places = [at for at, choice in enumerate(self.choices) if choice.command is not None]
+        here = places.index(self.chosen) + step if self.chosen in places else (0 if step > 0 else -1)
+        self.chosen = places[max(0, min(here, len(places) - 1)) if self.chosen >= 0 else here]
+        rows = max(1, self.size.height - 1)
+        self.first = max(min(self.first, self.chosen), self.chosen - rows + 1)
+        if self.chosen == places[0]:
+            self.first = 0
+        self.refresh()
 
     def render_line(self, y: int) -> Strip:
         glyphs, width = glyphs_of(self.app), self.size.width
         if y == 0:
             row = Row("sel").put(1, shorten(self.title, width - 2, glyphs.ellipsis), "strong", bold=True)
-            if row.x + 24 < width:
-                row.right(width - 1, "enter twice, or its key", "faint")
+            below = len(self.choices) - self.first - (self.size.height - 1)
+            hint = f"{below} more below" if below > 0 else "enter twice, or its key"
+            if row.x + len(hint) + 1 < width:
+                row.right(width - 1, hint, "faint")
             return row.strip(look(self.app), width)
-        if y > len(self.choices):
+        at = self.first + y - 1
+        if at >= len(self.choices):
             return Row("sel").strip(look(self.app), width)
-        choice, here = self.choices[y - 1], y - 1 == self.chosen
+        choice, here = self.choices[at], at == self.chosen
+        if choice.command is None:
+            words = shorten(choice.words, width - 2, glyphs.ellipsis)
+            return Row("sel").put(1, words, "dim", bold=True).strip(look(self.app), width)
         row = Row("sel").put(0, glyphs.selected if here else " ", "strong")
         row.put(2, choice.key, "strong", bold=True).put(4, choice.words, "lost" if here else "text", bold=here)
-        if width >= 24 + len(choice.what):
-            row.put(23, choice.what, "dim")
+        if width >= 28 + len(choice.what):
+            row.put(max(27, row.x + 1), shorten(choice.what, width - 28, glyphs.ellipsis), "dim")
         return row.strip(look(self.app), width)
 
 
 class KillMenu(Overlay[Command | None]):
-    """Ask what to end. The lab goes on running and is seen around the menu.
+    """Ask what to do. The lab goes on running and is seen around the menu.
 
     No line is chosen at first: enter chooses the most usual, enter again does it; a line's letter does it at once.
 
     Args:
-        key: The object whose row it is; None for the control plane.
-        snapshot: The lab as it is, for what is stopped already.
+        targets: What the menu is about, nearest first.
         x: Column of the row's name on the screen.
         y: The row on the screen; the menu stands right under it, or above it near the bottom.
     """
 
     DEFAULT_CSS = "KillMenu { layout: vertical; }"
 
-    def __init__(self, key: Key | None, snapshot: Snapshot, x: int = 4, y: int = 4) -> None:
+    def __init__(self, targets: tuple[Target, ...], x: int = 4, y: int = 4) -> None:
         super().__init__()
-        self.choices = kill_choices(key, snapshot)
-        of_pod_or_node = key is not None and key.kind in ("Pod", "Node")
-        self.menu = _Menu(str(key) if of_pod_or_node else "control plane", self.choices)
+        self.choices = kill_choices(targets)
+        own = targets and targets[0].kind != "component"
+        self.menu = _Menu(str(targets[0].key) if own else "control plane", self.choices)
         self.at = (x, y)
 
     def compose(self) -> ComposeResult:
@@ -117,39 +157,37 @@ class KillMenu(Overlay[Command | None]):
         self._place()
 
     def _place(self) -> None:
-        """Under the row, or above it where there is no room, always whole."""
-        screen, height = self.app.size, len(self.choices) + 1
+        """Under the row, or above it where there is no room; what fits nowhere scrolls."""
+        screen = self.app.size
+        height = min(len(self.choices) + 1, screen.height)
         width = min(WIDTH, screen.width)
         x = max(0, min(self.at[0], screen.width - width))
         below = self.at[1] + 1
-        y = below if below + height <= screen.height else max(0, self.at[1] - height)
+        y = below if below + height <= screen.height else max(0, min(self.at[1], screen.height) - height)
         self.menu.styles.width, self.menu.styles.height = width, height
         self.menu.styles.offset = (x, y)
 
     def on_key(self, event: events.Key) -> None:
         """Move, choose, leave."""
         event.stop()
-        menu, last = self.menu, len(self.choices) - 1
-        letters = [choice.key for choice in self.choices]
+        menu = self.menu
+        letters = {choice.key: choice.command for choice in self.choices if choice.key}
         if event.key in ("escape", "q", "k"):
             self.dismiss(None)
         elif event.character in letters:
-            self.dismiss(self.choices[letters.index(event.character)].command)
-        elif event.key in ("1", "2", "3") and int(event.key) <= len(self.choices):
-            self.dismiss(self.choices[int(event.key) - 1].command)
+            self.dismiss(letters[event.character])
         elif event.key == "enter" and menu.chosen >= 0:
             self.dismiss(self.choices[menu.chosen].command)
         elif event.key in ("enter", "down", "j"):
-            menu.chosen = min(last, menu.chosen + 1)
+            menu.move(1)
         elif event.key == "up":
-            menu.chosen = max(0, menu.chosen - 1)
-        menu.refresh()
+            menu.move(-1)
 
     def on_click(self, event: events.Click) -> None:
         """A click on a line does it; a click elsewhere closes."""
         region = self.menu.region
-        line = event.screen_y - region.y - 1
-        if region.contains(event.screen_x, event.screen_y) and 0 <= line < len(self.choices):
-            self.dismiss(self.choices[line].command)
-        elif not region.contains(event.screen_x, event.screen_y):
+        line = event.screen_y - region.y - 1 + self.menu.first
+        if not region.contains(event.screen_x, event.screen_y):
             self.dismiss(None)
+        elif event.screen_y > region.y and line < len(self.choices) and self.choices[line].command is not None:
+            self.dismiss(self.choices[line].command)

@@ -68,7 +68,7 @@ class LabScreen(LabDesk):
                 self.hints.did("kill")
                 self.submit(command)
 
-        self.app.push_screen(KillMenu(key, self.snapshot, x, y), chosen)
+        self.app.push_screen(KillMenu(self.lab.targets(key), x, y), chosen)
 
     def action_command(self) -> None:
         self.open_command()

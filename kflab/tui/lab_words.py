@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from kflab.control.verbs import VERBS
 from kflab.dataplane.modes import MODES
 from kflab.errors import KflabError
 from kflab.lab.commands import (
@@ -19,6 +20,7 @@ from kflab.lab.commands import (
     Stop,
 )
 from kflab.lab.commands import Start as StartComponent
+from kflab.scenario.acting import read_words
 
 WORDS: dict[str, str] = {
     "q": "leave kflab",
@@ -113,6 +115,8 @@ def parse(line: str) -> Command | FaceWord | None:
         return Stop(argument)
     if word == "start":
         return StartComponent(argument)
+    if word in VERBS:
+        return read_words(word, argument)
     if word in ("q", "quit", "q!", "exit"):
         return FaceWord("q")
     if word in ("w", "assumptions", "findings", "view", "theme", "filter"):

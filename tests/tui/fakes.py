@@ -32,6 +32,7 @@ from kflab.lab.snapshot import (
     TraceRow,
     TraceTry,
 )
+from kflab.lab.targets import Target
 from kflab.manifest.objects import Key
 
 S = 1_000_000_000
@@ -947,6 +948,16 @@ class FakeLab:
         if key in PODS:
             return "product.yaml", 1
         return None
+
+    def targets(self, key: Key | None) -> tuple[Target, ...]:
+        found = []
+        if key is not None and key.kind in ("Pod", "Node"):
+            found.append(Target(key.kind.lower(), key))
+        names = ["kube-proxy/node-a", "kubelet/node-a", "apiserver"] if key == NODE_A else ["apiserver"]
+        stopped = {each.name for each in self.snapshot().components if not each.running}
+        found += [Target("component", Key("Component", "", name),
+                         frozenset({"stopped"} if name in stopped else ())) for name in names]  # fmt: skip
+        return tuple(found)
 
     def live_yaml(self, key: Key) -> "Future[str]":
         return _done(f"apiVersion: v1\nkind: {key.kind}\nmetadata:\n  name: {key.name}\nstatus: {{}}\n")

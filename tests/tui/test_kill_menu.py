@@ -2,21 +2,28 @@
 
 from dataclasses import replace
 
-from kflab.lab.commands import Command, Kill, Start, Stop
+from kflab.control.verb import KINDS, TARGETS
+from kflab.control.verbs import VERBS, verbs_for
+from kflab.lab.commands import Act, Command, Kill, Start, Stop
 from kflab.lab.snapshot import Component
+from kflab.lab.targets import Target
+from kflab.manifest.objects import Key
 from kflab.tui.kill_menu import KillMenu, kill_choices
 from kflab.tui.trace_pane import TracePane
 from tests.tui import fakes
 from tests.tui.demo import PaneApp, lines_of
 
 
-def commands(key: object, **changes: object) -> list[Command]:
-    return [each.command for each in kill_choices(key, replace(fakes.steady(), **changes))]  # type: ignore[arg-type]
+def commands(key: Key | None, **changes: object) -> list[Command]:
+    """What the menu of a row of a fake lab does, verbs aside."""
+    targets = fakes.FakeLab(replace(fakes.steady(), **changes)).targets(key)  # type: ignore[arg-type]
+    found = [each.command for each in kill_choices(targets)]
+    return [command for command in found if isinstance(command, Kill | Stop | Start)]
 
 
 def test_a_pod_can_be_crashed_deleted_and_forced() -> None:
     pod = fakes.PODS[0]
-    assert commands(pod) == [Kill(pod, "crash"), Kill(pod, "delete"), Kill(pod, "force")]
+    assert commands(pod) == [Kill(pod, "crash"), Kill(pod, "delete"), Kill(pod, "force"), Stop("apiserver")]
 
 
 def test_a_node_and_the_control_plane_are_stopped_and_started() -> None:
@@ -33,7 +40,7 @@ def test_a_node_and_the_control_plane_are_stopped_and_started() -> None:
 async def chosen(*keys: str, size: tuple[int, int] = (80, 24), at: tuple[int, int] = (5, 8)) -> list[object]:
     app, answers = PaneApp(fakes.FakeLab(), TracePane), []
     async with app.run_test(size=size) as pilot:
-        app.push_screen(KillMenu(fakes.PODS[1], fakes.steady(), *at), answers.append)
+        app.push_screen(KillMenu(app.lab.targets(fakes.PODS[1]), *at), answers.append)
         await pilot.pause()
         answers.append([line for line in lines_of(app) if "crash container" in line])
         await pilot.press(*keys)
@@ -55,3 +62,52 @@ async def test_a_letter_does_it_at_once_and_esc_does_nothing() -> None:
 async def test_the_menu_is_whole_at_the_last_row_and_on_a_small_screen() -> None:
     assert (await chosen(at=(5, 23)))[0]
     assert (await chosen(size=(40, 10), at=(30, 9)))[0]
+
+
+def test_verbs_are_offered_only_in_the_state_they_are_for() -> None:
+    key = Key("Component", "", "apiserver")
+    running = [each.words for each in kill_choices((Target("component", key),))]
+    stopped = [each.words for each in kill_choices((Target("component", key, frozenset({"stopped"})),))]
+    assert running == ["stop API server", "restart at once API server"]
+    assert stopped == ["start API server"]
+
+
+def test_a_menu_names_each_target_and_gives_a_letter_once() -> None:
+    pod, node = fakes.PODS[1], fakes.NODE_A
+    choices = kill_choices(
+        (Target("pod", pod), Target("node", node), Target("component", Key("Component", "", "apiserver")))
+    )
+    headings = [each.words for each in choices if each.command is None]
+    assert headings[-1] == "control plane"
+    letters = [each.key for each in choices if each.key]
+    assert len(letters) == len(set(letters))
+    assert not {"j", "k", "q"} & set(letters), "these move and leave"
+
+
+def test_every_verb_has_what_the_menu_and_a_scenario_need() -> None:
+    assert VERBS
+    for verb in VERBS.values():
+        assert verb.target in TARGETS, verb.name
+        assert set(verb.options.values()) <= set(KINDS), verb.name
+        assert verb.letter not in ("j", "k", "q"), verb.name
+        assert "{name}" in verb.said or verb.target == "none", verb.name
+    for target in TARGETS:
+        letters = [verb.letter for verb in verbs_for(target) if verb.letter]
+        states = [(verb.letter, verb.when, verb.unless) for verb in verbs_for(target) if verb.letter]
+        assert len(letters) == len(set(letters)) or len(states) == len(set(states)), target
+
+
+async def test_more_lines_than_the_screen_has_are_scrolled() -> None:
+    app = PaneApp(fakes.FakeLab(), TracePane)
+    many = tuple(Target("component", Key("Component", "", f"thing-{n}")) for n in range(12))
+    answers: list[object] = []
+    async with app.run_test(size=(60, 10)) as pilot:
+        app.push_screen(KillMenu(many), answers.append)
+        await pilot.pause()
+        assert any("more below" in line for line in lines_of(app))
+        await pilot.press("up")
+        await pilot.pause()
+        assert any("thing-11" in line for line in lines_of(app))
+        await pilot.press("enter")
+        await pilot.pause()
+    assert answers == [Act("bounce", Key("Component", "", "thing-11"))]

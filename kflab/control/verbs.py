@@ -1,0 +1,15 @@
+"""All verbs, by name. An area adds its tuple here and nothing anywhere else."""
+
+from collections.abc import Mapping
+from itertools import chain
+
+from kflab.control.component_verbs import COMPONENT_VERBS
+from kflab.control.verb import Verb
+
+VERBS: Mapping[str, Verb] = {verb.name: verb for verb in chain(COMPONENT_VERBS)}
+"""Name → verb, in the order of the menu."""
+
+
+def verbs_for(target: str) -> tuple[Verb, ...]:
+    """Verbs that act on a kind of target, in order."""
+    return tuple(verb for verb in VERBS.values() if verb.target == target)
