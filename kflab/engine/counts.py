@@ -18,6 +18,7 @@ from fractions import Fraction
 from math import floor, gcd, sqrt
 
 from kflab.draws import Draws
+from kflab.engine.steps import STATUS_OF
 from kflab.engine.types import Answer, Behaviour, Fan, Pick, Stream
 from kflab.errors import KflabError
 
@@ -245,13 +246,13 @@ class _Counting:
         if stream.kind in ("l7", "l4"):
             nodes, answer = self._split("lb", stream.lb, n)
             if not nodes:
-                counts._add(counts.status, -answer, n)
+                counts._add(counts.status, self._status(answer), n)
         for node, at_node in nodes.items():
             counts._add(counts.node, node, at_node)
             chooser = dict(stream.entries).get(node, -1)
             targets, answer = self._split(f"node {node}", chooser, at_node)
             if not targets:
-                counts._add(counts.status, -answer, at_node)
+                counts._add(counts.status, self._status(answer), at_node)
             for server, there in targets.items():
                 if stream.kind == "l7":
                     self._at_ingress(server, there)
@@ -259,10 +260,14 @@ class _Counting:
                     self._at_server(server, there)
         return counts
 
+    def _status(self, answer: int) -> int:
+        """What the client is told of an ending: its socket's error, or the code of an HTTP front."""
+        return int(STATUS_OF[answer]) if self.stream.http_front else -answer
+
     def _at_server(self, server: int, n: int) -> None:
         counts, behaviour = self.counts, self.behaviour[server]
         listens = behaviour == Behaviour.LISTENS
-        bad = -Answer.TIMEOUT if behaviour == Behaviour.SILENT else -Answer.REFUSED
+        bad = self._status(Answer.TIMEOUT if behaviour == Behaviour.SILENT else Answer.REFUSED)
         counts._add(counts.server_ok if listens else counts.server_bad, server, n)
         counts._add(counts.status, 200 if listens else bad, n)
 

@@ -44,7 +44,7 @@ def _end_tries(steps: Steps, rows: Rows, behaviour: int, t_ns: int) -> None:
     streams, last = m[Col.STREAM, rows], m[Col.TRIES, rows] - 1
     idempotent = paths.idempotent[streams]
     if behaviour == Behaviour.SILENT:
-        ends = np.maximum(t_ns, m[Col.TRY_START0 + last, rows] + steps.timing.read_timeout_ns)
+        ends = np.maximum(t_ns, m[Col.TRY_START0 + last, rows] + paths.read_patience[streams])
         steps.failed(rows, Answer.TIMEOUT, ends, idempotent)
         return
     way = np.where(paths.is_l7[streams], m[Col.HOP, rows], m[Col.BACK, rows])

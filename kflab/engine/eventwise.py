@@ -143,13 +143,14 @@ class Eventwise:
         server, kept = flight[Col.SERVER0 + last], flight[Col.KEPT] >> last & 1
         behaviour = memory.behaviour[server]
         if steps.full is not None and not kept and self._no_room(flight, server):
-            end = flight[Col.TRY_START0 + last] + steps.timing.connect_timeout_ns
+            end = flight[Col.TRY_START0 + last] + int(steps.paths.connect_patience[flight[Col.STREAM]])
             self._fail(flight, Answer.TABLE_FULL, end, True)
             return
         if behaviour == Behaviour.LISTENS:
             self._serve(flight, server, last)
         elif behaviour == Behaviour.SILENT:
-            timeout = steps.timing.read_timeout_ns if kept else steps.timing.connect_timeout_ns
+            patience = steps.paths.read_patience if kept else steps.paths.connect_patience
+            timeout = int(patience[flight[Col.STREAM]])
             idempotent = bool(steps.paths.idempotent[flight[Col.STREAM]])
             self._fail(flight, Answer.TIMEOUT, flight[Col.TRY_START0 + last] + timeout, idempotent or not kept)
         elif not kept:
@@ -205,7 +206,8 @@ class Eventwise:
         steps, tries, stream = self.steps, flight[Col.TRIES], flight[Col.STREAM]
         flight[Col.ANSWER0 + tries - 1], flight[Col.TRY_END0 + tries - 1] = answer, end
         if not steps.paths.is_l7[stream]:
-            flight[Col.STAGE], flight[Col.DUE], flight[Col.STATUS] = Stage.ANSWER, end, -answer
+            status = int(STATUS_OF[answer]) if steps.paths.http_front[stream] else -answer
+            flight[Col.STAGE], flight[Col.DUE], flight[Col.STATUS] = Stage.ANSWER, end, status
         elif may_retry and tries < steps.paths.tries[stream]:
             flight[Col.STAGE], flight[Col.DUE] = Stage.TRY, end
         else:

@@ -61,6 +61,17 @@ class Paths:
         self.tries: Int64Array = np.array(
             [stream.tries if stream.kind == "l7" else 1 for stream in streams], dtype=np.int64
         )
+        self.http_front = np.array([stream.http_front for stream in streams], dtype=bool)
+        """[streams] -> its load balancer speaks HTTP and answers for targets that do not."""
+        self.speaks_http = self.is_l7 | self.http_front
+        # A front starts to wait when the client's request has reached it, and its answer has to travel back.
+        round_trip: Int64Array = np.where(self.http_front, 2 * self.to_lb, 0).astype(np.int64)
+        connect = [stream.connect_timeout_ns or timing.connect_timeout_ns for stream in streams]
+        read = [stream.read_timeout_ns or timing.read_timeout_ns for stream in streams]
+        self.connect_patience: Int64Array = np.array(connect, dtype=np.int64) + round_trip
+        """[streams] -> from the start of a try until its caller hears that nobody accepted it."""
+        self.read_patience: Int64Array = np.array(read, dtype=np.int64) + round_trip
+        """[streams] -> from the start of a try until its caller hears that no answer came."""
         self.idempotent = np.array([stream.idempotent for stream in streams], dtype=bool)
         self.no_route = np.array([stream.no_route for stream in streams], dtype=bool)
         self.keepalive = np.array([stream.keepalive and stream.kind == "l7" for stream in streams], dtype=bool)

@@ -182,10 +182,23 @@ class Reference:
 
     def _turned_away(self, request: Request, answer: int, heard_ns: int) -> None:
         if answer == Answer.TIMEOUT:
-            heard_ns = request.start_ns + self.timing.connect_timeout_ns
+            heard_ns = request.start_ns + self._patience(request.stream)
         if not request.is_l7:
             request.tries.append(Try(-1, answer, request.start_ns, heard_ns))
-        self._finish(request, -answer, heard_ns)
+        self._finish(request, self._code(answer) if request.stream.http_front else -answer, heard_ns)
+
+    def _patience(self, stream: Stream, *, read: bool = False) -> int:
+        """From the start of a try until its caller hears that nobody answered it."""
+        if read:
+            own = stream.read_timeout_ns or self.timing.read_timeout_ns
+        else:
+            own = stream.connect_timeout_ns or self.timing.connect_timeout_ns
+        return own + (2 * self.timing.client_lb_ns if stream.http_front else 0)
+
+    @staticmethod
+    def _code(answer: int) -> int:
+        """What an HTTP proxy answers for a try that ended so."""
+        return {Answer.TIMEOUT: 504, Answer.NO_UPSTREAM: 503}.get(answer, 502)
 
     def _finish(self, request: Request, status: int, t_ns: int) -> None:
         request.status = status
@@ -278,7 +291,7 @@ class Reference:
         if behaviour == Behaviour.LISTENS:
             self._serve(request, this, t_ns)
         elif behaviour == Behaviour.SILENT:
-            patience = self.timing.read_timeout_ns if kept else self.timing.connect_timeout_ns
+            patience = self._patience(request.stream, read=kept)
             self._fail(request, Answer.TIMEOUT, this.start_ns + patience, request.stream.idempotent or not kept)
         elif kept:
             self._reset(request, t_ns + request.hop_ns)
@@ -321,13 +334,12 @@ class Reference:
         request.tries[-1].answer, request.tries[-1].end_ns = answer, end_ns
         request.served_ns, request.queue_ns, request.service_ns, request.out_ns = None, 0, 0, None
         if not request.is_l7:
-            self._finish(request, -answer, end_ns)
+            self._finish(request, self._code(answer) if request.stream.http_front else -answer, end_ns)
         elif may_retry and len(request.tries) < request.stream.tries:
             self._push(end_ns, request, "try")
         else:
-            status = {Answer.TIMEOUT: 504, Answer.NO_UPSTREAM: 503}.get(answer, 502)
             request.out_ns = end_ns
-            self._finish(request, status, end_ns + request.back_ns)
+            self._finish(request, self._code(answer), end_ns + request.back_ns)
 
     def _reset(self, request: Request, end_ns: int) -> None:
         """A connection in use is reset; on a kept one an idempotent request tries again for nothing."""
@@ -375,7 +387,7 @@ class Reference:
             this = request.tries[-1] if request.tries else None
             if this and this.server == server and request.served_ns is not None and request.served_ns > now:
                 if behaviour == Behaviour.SILENT:
-                    end = max(now, this.start_ns + self.timing.read_timeout_ns)
+                    end = max(now, this.start_ns + self._patience(request.stream, read=True))
                     self._fail(request, Answer.TIMEOUT, end, request.stream.idempotent)
                 else:
                     self._reset(request, now + (request.hop_ns if request.is_l7 else request.back_ns))

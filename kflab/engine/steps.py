@@ -38,7 +38,9 @@ STATUS_OF[[Answer.REFUSED, Answer.REJECTED, Answer.RESET, Answer.NONE]] = 502
 STATUS_OF[Answer.TIMEOUT] = 504
 STATUS_OF[Answer.TABLE_FULL] = 504
 STATUS_OF[Answer.NO_UPSTREAM] = 503
-"""[Answer] -> what nginx tells its client when the last try ended so (lifecycle.md 1.8)."""
+"""[Answer] -> what nginx tells its client when the last try ended so (lifecycle.md 1.8), and what an ALB tells it (AWS
+docs, Troubleshoot your Application Load Balancers: 502 for a target that resets or refuses, 503 without targets, 504
+for one that does not accept or answer in time)."""
 
 Rows = Int64Array
 """Column indices into the matrix of requests in flight."""
@@ -154,13 +156,14 @@ class Steps:
         m[Col.TRIES, direct] = 1
         m[Col.TRY_START0, direct] = m[Col.START, direct]
         silent = (answers == Answer.TIMEOUT) | (answers == Answer.TABLE_FULL)
-        finish = np.where(silent, m[Col.START, rows] + self.timing.connect_timeout_ns, m[Col.DUE, rows] + back)
+        streams = m[Col.STREAM, rows]
+        finish = np.where(silent, m[Col.START, rows] + self.paths.connect_patience[streams], m[Col.DUE, rows] + back)
         m[Col.ANSWER0, rows] = answers
         m[Col.TRY_END0, rows] = finish
         l7 = self.paths.is_l7[m[Col.STREAM, rows]]
         m[Col.ANSWER0, rows[l7]] = 0
         m[Col.TRY_END0, rows[l7]] = 0
-        self.end(rows, -answers, finish)
+        self.end(rows, np.where(self.paths.http_front[streams], STATUS_OF[answers], -answers), finish)
 
     def end(self, rows: Rows, status: "Int64Array | int", finish: Int64Array) -> None:
         m = self.memory.flights.m
@@ -344,7 +347,7 @@ class Steps:
         m[Col.STAGE, rows] = np.where(more, Stage.TRY, Stage.ANSWER)
         m[Col.DUE, rows] = np.where(more | ~l7, ends, ends + m[Col.BACK, rows])
         last = ~more
-        m[Col.STATUS, rows[last]] = np.where(l7, STATUS_OF[codes], -codes)[last]
+        m[Col.STATUS, rows[last]] = np.where(self.paths.speaks_http[streams], STATUS_OF[codes], -codes)[last]
         m[Col.OUT, rows[last & l7]] = ends[last & l7]
 
     def retry_free(self, rows: Rows, ends: Int64Array) -> None:
@@ -372,7 +375,8 @@ class Steps:
             callers = np.where(ingress >= 0, self.memory.place[ingress], m[Col.NODE, rows])
             shut = self._no_room_at(m[Col.SERVER0 + last, rows], callers) & (m[Col.KEPT, rows] >> last & 1 == 0)
             began = m[Col.TRY_START0 + last[shut], rows[shut]]
-            self.failed(rows[shut], Answer.TABLE_FULL, began + self.timing.connect_timeout_ns, True)
+            patience = self.paths.connect_patience[m[Col.STREAM, rows[shut]]]
+            self.failed(rows[shut], Answer.TABLE_FULL, began + patience, True)
             rows = rows[~shut]
         servers = m[Col.SERVER0 + m[Col.TRIES, rows] - 1, rows]
         behaviour = self.memory.behaviour[servers]
@@ -382,7 +386,7 @@ class Steps:
         refused, silent = rows[behaviour == Behaviour.REFUSES], rows[behaviour == Behaviour.SILENT]
         self.failed(refused, Answer.REFUSED, m[Col.DUE, refused] + m[Col.HOP, refused], True)
         began = m[Col.TRY_START0 + m[Col.TRIES, silent] - 1, silent]
-        self.failed(silent, Answer.TIMEOUT, began + self.timing.connect_timeout_ns, True)
+        self.failed(silent, Answer.TIMEOUT, began + self.paths.connect_patience[m[Col.STREAM, silent]], True)
         accepted: Rows = rows[listens]
         return accepted
 

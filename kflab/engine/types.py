@@ -151,6 +151,13 @@ class Stream:
     each."""
     one_way: bool = False
     """UDP: the server sends nothing back."""
+    http_front: bool = False
+    """l4: the load balancer is an HTTP proxy (AWS ALB): it connects to the target itself, waits for it, and answers
+    the client 502, 503 or 504 where the target does not."""
+    connect_timeout_ns: int = 0
+    """How long a connect is waited for, by the client or by its HTTP front; 0: `Timing.connect_timeout_ns`."""
+    read_timeout_ns: int = 0
+    """How long an answer is waited for; 0: `Timing.read_timeout_ns`."""
     client: str = ""
     """Client address (text), part of the flow hash."""
     destination: str = ""

@@ -89,7 +89,9 @@ def make_streams(keepalive: bool, idempotent: bool, tries: int, places: int) -> 
         Stream(3, "l4", 100.0, lb=LB, entries=((0, INSIDE), (1, INSIDE))),
         Stream(4, "node", 50.0, place=1, entries=((1, INSIDE),)),
         Stream(5, "l7", 30.0, no_route=True, **l7),
-    ]
+        Stream(6, "l4", 100.0, lb=LB, entries=((0, INSIDE), (1, INSIDE)), http_front=True,
+               connect_timeout_ns=70 * MS, read_timeout_ns=150 * MS),
+    ]  # fmt: skip
 
 
 def make_servers(workers: int) -> list[Server]:
