@@ -64,6 +64,7 @@ def _manifest_options(parser: argparse.ArgumentParser, files: bool) -> None:
     parser.add_argument("-n", "--namespace", default=None, help="namespace of objects that name none, and to look in")
     parser.add_argument("--nodes", type=int, default=0, metavar="N", help="make N nodes (default: those given, else 3)")
     parser.add_argument("--seed", type=int, default=None, help="random seed (default: the scenario's, else 7)")
+    parser.add_argument("--profile", default="", metavar="NAME", help="how fast: laptop, small (default) or 5000-nodes")
     parser.add_argument(
         "--load-balancer", default="", metavar="NAME", help="whose load balancers Services get (default: as they say)"
     )
@@ -262,6 +263,7 @@ def _scenario(what: Sequence[str], args: argparse.Namespace) -> "Scenario":
         url=getattr(args, "url", "") if args.command in ("open", "replay") else "",
         cold=getattr(args, "cold", False),
         load_balancer=args.load_balancer,
+        profile=args.profile,
     )
 
 

@@ -29,6 +29,9 @@ API_SERVER = "apiserver"
 STATUS_WRITER = "kubelet-status/"
 """Prefix of the actor of kubelets' writes."""
 
+TABLE_SHIFT = 48
+"""Of 64 random bits the upper 16 choose among a distribution's 65,536 values."""
+
 SETTLE_BATCH_NS = 1_000_000_000
 """Work queues wait this long while settling: many changes of one object become one sync that nobody sees."""
 
@@ -90,6 +93,7 @@ class Core(Mutable):
         self.delays = delays
         self.signals = signals
         self.spans = delays.spans_ns()
+        self.tables = delays.tables()
         self._middles = {name: (low + high) // 2 for name, (low, high) in self.spans.items()}
         self._middles.update(dict.fromkeys(("controller_s", "endpointslice_s"), SETTLE_BATCH_NS))
         self.pins = pins
@@ -266,6 +270,9 @@ class Core(Mutable):
         if high <= low:
             return low
         obj = about if isinstance(about, str) else address_of(about)
+        table = self.tables.get(name)
+        if table is not None:
+            return int(table[self.bits(name, obj) >> TABLE_SHIFT])
         return self.draws.control_between(name, obj, self.next_draw(name, obj), low, high + 1)
 
     def bits(self, purpose: str, obj: str) -> int:

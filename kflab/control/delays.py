@@ -1,17 +1,44 @@
 """Every delay of the control plane, by name, in seconds, with its source.
 
 "lifecycle N" is a section of the project's fact sheet; S, D, I and M there mean source, documentation, issue, own
-modelling choice. A value (low, high) is drawn uniformly, each time anew; a number is fixed.
+modelling choice. A value (low, high) is drawn uniformly, each time anew, and may be replaced by a distribution; a
+number is fixed.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from typing import TypeGuard
 
+import numpy as np
+from numpy.typing import NDArray
+
+from kflab.draws import duration_table
 from kflab.errors import KflabError
 
 Range = tuple[float, float]
 
+
+@dataclass(frozen=True, slots=True)
+class LogNormal:
+    """Seconds with this median and 99th percentile."""
+
+    p50: float
+    p99: float
+
+
+@dataclass(frozen=True, slots=True)
+class Exponential:
+    """Seconds with this mean."""
+
+    mean: float
+
+
+Distribution = LogNormal | Exponential
+
 SECOND_NS = 1_000_000_000
+
+LN_2, LN_100 = 0.6931471805599453, 4.605170185988092
+"""An exponential's median and 99th percentile, in means."""
 
 
 def ns(seconds: float) -> int:
@@ -42,7 +69,7 @@ class Delays:
     """A write until the kubelet acts on it (lifecycle 4C.2a)."""
     sandbox_s: Range = (0.3, 1.0)
     """Pod sandbox and CNI (lifecycle 2 and 4F)."""
-    image_pull_s: float = 0.0
+    image_pull_s: Range = (0.0, 0.0)
     """Image pull; 0: cached, imagePullPolicy IfNotPresent (lifecycle 4F)."""
     init_container_s: Range = (0.3, 1.0)
     """One init container from start to successful end (M)."""
@@ -50,7 +77,7 @@ class Delays:
     """Create and start of a new pod's containers (lifecycle 2)."""
     container_restart_s: Range = (0.3, 1.5)
     """Re-creation of a crashed container (lifecycle 4A.6)."""
-    app_listen_s: float = 0.0
+    app_listen_s: Range = (0.0, 0.0)
     """From container start until the application listens (M)."""
 
     # --- kubelet: noticing ---
@@ -60,7 +87,7 @@ class Delays:
     """One relist of a small node (M)."""
     pod_status_write_s: Range = (0.01, 0.05)
     """Pod sync and status PATCH (lifecycle 4A.3)."""
-    probe_answer_s: float = 0.002
+    probe_answer_s: Range = (0.002, 0.002)
     """A successful probe's answer inside a node (M)."""
     crash_backoff_s: float = 10.0
     """First CrashLoopBackOff; doubles (lifecycle 1.1)."""
@@ -79,9 +106,9 @@ class Delays:
     # --- kubelet: ending ---
     sigterm_s: Range = (0.01, 0.03)
     """From acting on the delete (after preStop) to SIGTERM (lifecycle 4C.3a: T + about 0.05 s in all)."""
-    app_stop_listening_s: float = 0.0
+    app_stop_listening_s: Range = (0.0, 0.0)
     """From SIGTERM until the application closes its listener: c of lifecycle 4C.4 (M)."""
-    app_exit_s: float = 0.5
+    app_exit_s: Range = (0.5, 0.5)
     """From SIGTERM until the application has finished its requests and exits (M)."""
     minimum_grace_s: float = 2.0
     """SIGTERM to SIGKILL is never shorter (lifecycle 1.2)."""
@@ -152,39 +179,81 @@ class Delays:
         """These delays with some replaced, as a scenario gives them.
 
         Raises:
-            KflabError: For an unknown name (with the nearest known one) or a value that is no non-negative number
-                or [low, high] pair.
+            KflabError: For an unknown name (with the nearest known one) or a value that is no non-negative number,
+                [low, high] pair or distribution.
         """
         names = {f.name for f in fields(self)}
         values: dict[str, object] = {}
         for name, given in overrides.items():
             if name not in names:
                 raise KflabError(f"unknown delay {name!r}{_nearest(name, names)}")
-            values[name] = _read(name, given, isinstance(getattr(self, name), tuple))
+            values[name] = _read(name, given, isinstance(getattr(self, name), tuple | LogNormal | Exponential))
         return replace(self, **values)  # type: ignore[arg-type]  # names and types were checked just above
 
     def spans_ns(self) -> dict[str, tuple[int, int]]:
-        """Every delay as (low, high) in ns, but those left to a profile."""
+        """Every delay as (low, high) in ns, of a distribution (median, 99th percentile); not what a profile decides."""
         spans: dict[str, tuple[int, int]] = {}
         for f in fields(self):
-            value = getattr(self, f.name)
-            if value is None:
-                continue
-            low, high = value if isinstance(value, tuple) else (value, value)
+            match getattr(self, f.name):
+                case None:
+                    continue
+                case LogNormal(p50, p99):
+                    low, high = p50, p99
+                case Exponential(mean):
+                    low, high = mean * LN_2, mean * LN_100
+                case (low, high):
+                    pass
+                case value:
+                    low = high = value
             spans[f.name] = (ns(low), ns(high))
         return spans
 
+    def tables(self) -> dict[str, NDArray[np.int64]]:
+        """Delays that follow a distribution → its 65,536 equally likely values, in ns, ascending."""
+        found: dict[str, NDArray[np.int64]] = {}
+        for f in fields(self):
+            match getattr(self, f.name):
+                case LogNormal(p50, p99):
+                    found[f.name] = duration_table("lognormal", p50_ns=ns(p50), p99_ns=ns(p99))
+                case Exponential(mean):
+                    found[f.name] = duration_table("exponential", mean_ns=ns(mean))
+        return found
 
-def _read(name: str, given: object, is_range: bool) -> float | Range:
+
+def _read(name: str, given: object, drawn: bool) -> float | Range | Distribution:
+    if isinstance(given, LogNormal | Exponential):
+        return given
+    if isinstance(given, Mapping):
+        return _distribution(name, given, drawn)
     numbers = list(given) if isinstance(given, list | tuple) else [given]
-    good = [float(n) for n in numbers if isinstance(n, int | float) and not isinstance(n, bool) and 0 <= n < 1e7]
+    good = [float(n) for n in numbers if _is_seconds(n)]
     if len(good) != len(numbers) or len(numbers) not in (1, 2) or good != sorted(good):
-        raise KflabError(f"delay {name} must be a number of seconds or [low, high], not {given!r}")
-    if is_range:
+        raise KflabError(f"delay {name} must be a number of seconds, [low, high] or a distribution, not {given!r}")
+    if drawn:
         return (good[0], good[-1])
     if len(good) == 2:
         raise KflabError(f"delay {name} takes one number, not a range")
     return good[0]
+
+
+def _is_seconds(number: object) -> TypeGuard[int | float]:
+    return isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number < 1e7
+
+
+def _distribution(name: str, given: Mapping[object, object], drawn: bool) -> Distribution:
+    """{p50, p99} is log-normal, {mean} exponential."""
+    if not drawn:
+        raise KflabError(f"delay {name} takes one number, not a distribution")
+    values = {key: float(v) for key, v in given.items() if _is_seconds(v) and v >= 1e-6}
+    if len(values) == len(given):
+        if set(values) == {"p50", "p99"} and values["p50"] <= values["p99"]:
+            return LogNormal(values["p50"], values["p99"])
+        if set(values) == {"mean"}:
+            return Exponential(values["mean"])
+    raise KflabError(
+        f"delay {name}: a distribution is {{p50, p99}} (log-normal) or {{mean}} (exponential), in seconds from a "
+        f"microsecond on, not {dict(given)!r}"
+    )
 
 
 def _nearest(name: str, names: set[str]) -> str:

@@ -10,6 +10,7 @@ from hashlib import blake2b
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kflab.cluster.checkpoint import Mutable
 from kflab.cluster.store import Change
@@ -161,17 +162,21 @@ class ProxySync(Controller):
         The address of each pair is (changed object, node, how often the object changed): one array for all nodes,
         as five thousand of them wake for every change.
         """
-        watch_low, watch_high = self.core.spans["proxy_watch_s"]
-        sync_low, sync_high = self._sync_span()
+        spans, tables = self.core.spans, self.core.tables
         n = self.core.next_draw("kube-proxy", changed)
         words = self.core.draws.rows(_number(f"kube-proxy {changed}"), np.array(numbers, dtype=np.int64), n)[:, 0]
         half = np.uint64(32)
-        waits = (words >> half) * np.uint64(watch_high - watch_low + 1) >> half
-        lengths = (words & np.uint64(0xFFFFFFFF)) * np.uint64(sync_high - sync_low + 1) >> half
-        return (waits + np.uint64(watch_low)).tolist(), (lengths + np.uint64(sync_low)).tolist()
+        waits = _drawn(words >> half, spans["proxy_watch_s"], tables.get("proxy_watch_s"))
+        lengths = _drawn(words & np.uint64(0xFFFFFFFF), self._sync_span(), tables.get("proxy_sync_s"))
+        return waits.tolist(), lengths.tolist()
 
     def _sync_span(self) -> tuple[int, int]:
-        """Length of a sync for the present number of Services, as (low, high) in ns."""
+        """Length of a sync for the present number of Services, as (low, high) in ns.
+
+        A distribution is taken as it is: whoever gives one has the cluster's size in mind.
+        """
+        if "proxy_sync_s" in self.core.tables:
+            return self.core.spans["proxy_sync_s"]
         small, large = self.core.spans["proxy_sync_s"], self.core.spans["proxy_sync_large_s"]
         above = max(0, self.core.store.count("Service") - SMALL)
         low, high = (s + (g - s) * above // (LARGE - SMALL) for s, g in zip(small, large, strict=True))
@@ -282,6 +287,17 @@ class ProxySync(Controller):
             if proxy.observer.running:
                 t_ns = self.core.draws.control_between("rules-written", node, 0, earliest, now)
                 proxy.observer.learn(t_ns, self.relevant)
+
+
+def _drawn(
+    bits: NDArray[np.uint64], span: tuple[int, int], table: NDArray[np.int64] | None
+) -> NDArray[np.int64]:  # fmt: skip
+    """Durations of 32 random bits each, shape (n,), in ns: uniform in a span, or by a distribution's table."""
+    if table is not None:
+        found: NDArray[np.int64] = table[(bits >> np.uint64(16)).astype(np.int64)]
+        return found
+    low, high = span
+    return (bits * np.uint64(high - low + 1) >> np.uint64(32)).astype(np.int64) + low
 
 
 def _number(name: str) -> int:

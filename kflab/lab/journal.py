@@ -78,6 +78,7 @@ class Journal:
             "nodes": spec.nodes,
             "namespace": spec.namespace if spec.namespace != "default" else "",
             "cold": spec.cold,
+            "profile": spec.profile,
             "loadBalancer": spec.load_balancer,
         }
         tree["cluster"] = {key: value for key, value in cluster.items() if value}

@@ -17,6 +17,7 @@ from kflab.control import made
 from kflab.control.delays import Delays
 from kflab.control.facts import Fact, What
 from kflab.control.plane import ControlPlane
+from kflab.control.profiles import PROFILES
 from kflab.dataplane.conntrack import ConntrackSettings
 from kflab.dataplane.packets import RequestTrace
 from kflab.dataplane.proxy_config import ProxyConfig
@@ -95,7 +96,8 @@ class Lab:
         self.findings: tuple[Finding, ...] = tuple(applying.shown(found) for found in loaded.findings)
         self.last_applied = {document.key: document.tree for document in loaded.documents}
         self.store = Store()
-        self.delays = Delays().with_overrides(spec.delays)
+        speed = PROFILES[spec.profile or "small"]
+        self.delays = Delays().with_overrides(speed.delays).with_overrides(spec.delays)
         self.proxy = next((o for o in loaded.objects if isinstance(o, KubeProxyConfiguration)), None)
         self.book = RuleBook(self.store, ProxyConfig.from_object(self.proxy))
         signals = LabSignals(self.store, self.book)
@@ -160,7 +162,8 @@ class Lab:
                 raise KflabError(f"timing {name!r}: expected one of {', '.join(sorted(known))}, in ns")
         conntrack = ConntrackSettings.from_object(self.proxy)
         timing = Timing(udp_timeout_ns=conntrack.udp_ns, udp_stream_timeout_ns=conntrack.udp_stream_ns)
-        for name, value in self.spec.timing.items():
+        speed = PROFILES[self.spec.profile or "small"]
+        for name, value in {**speed.timing, **self.spec.timing}.items():
             timing = replace(timing, **{name: int(value)})  # type: ignore[arg-type]  # checked above: an int field
         if not 0 < timing.service_p50_ns <= timing.service_p99_ns:
             bounds = f"{timing.service_p50_ns} and {timing.service_p99_ns}"

@@ -79,6 +79,8 @@ class LabSpec:
     """Make this many Nodes; 0: those given, else three."""
     namespace: str = "default"
     """Namespace of objects that name none."""
+    profile: str = ""
+    """How fast the cluster is (`control.profiles`); "": `small`. `delays` and `timing` go over it."""
     load_balancer: str = ""
     """Name of the profile of Services' load balancers (`control.lbprofiles`); "": what the manifests tell."""
     actions: tuple[Action, ...] = ()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kflab.control.lbprofiles import PROFILES
+from kflab.control.profiles import PROFILES as SPEEDS
 from kflab.control.verbs import VERBS
 from kflab.dataplane.addresses import canonical
 from kflab.errors import KflabError, Place
@@ -157,7 +158,7 @@ def _build(origin: Origin, fields: Mapping[str, _Field]) -> Scenario:
 
     allowed = {
         "manifests": ("documents", "additions", "patches"),
-        "cluster": ("pins", "delays", "nodes", "namespace", "cold", "loadBalancer", "conntrack"),
+        "cluster": ("pins", "delays", "nodes", "namespace", "cold", "profile", "loadBalancer", "conntrack"),
         "traffic": ("rate", "url"),
     }
     for key, field in fields.items():
@@ -191,6 +192,7 @@ def _build(origin: Origin, fields: Mapping[str, _Field]) -> Scenario:
         nodes=_whole(get("cluster.nodes", 0), "nodes", place("cluster.nodes"), 0, MOST_NODES),
         namespace=_namespace(get("cluster.namespace", "default"), place("cluster.namespace")),
         cold=_truth(get("cluster.cold", False), "cold", place("cluster.cold")),
+        profile=_profile(get("cluster.profile", ""), place("cluster.profile")),
         load_balancer=_load_balancer(get("cluster.loadBalancer", ""), place("cluster.loadBalancer")),
         actions=_actions(fields.get("actions")),
     )
@@ -236,6 +238,12 @@ def _whole(value: Any, what: str, place: Place, low: int, high: int) -> int:
 def _namespace(value: Any, place: Place) -> str:
     if not NAMESPACE.fullmatch(str(value)):
         raise KflabError(f"namespace {value!r}: expected lower case letters, digits and '-', at most 63", place)
+    return str(value)
+
+
+def _profile(value: Any, place: Place) -> str:
+    if value != "" and value not in SPEEDS:
+        raise KflabError(f"profile {value!r}: expected one of {', '.join(SPEEDS)}", place)
     return str(value)
 
 

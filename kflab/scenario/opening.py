@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kflab.control.lbprofiles import PROFILES
+from kflab.control.profiles import PROFILES as SPEEDS
 from kflab.errors import KflabError
 from kflab.lab.handle import Tab
 from kflab.lab.spec import LabSpec
@@ -29,6 +30,7 @@ def open_what(
     url: str = "",
     cold: bool = False,
     load_balancer: str = "",
+    profile: str = "",
 ) -> Scenario:
     """Open a bundled scenario by name, a scenario file, or any manifests as `kubectl apply -f` would.
 
@@ -41,6 +43,7 @@ def open_what(
         rate_rps: Requests per second from outside, instead of the scenario's.
         url: Send traffic from outside to this URL only.
         cold: Start from nothing instead of a settled cluster.
+        profile: How fast the cluster is; "": the scenario's, or `small`.
         load_balancer: Name of the profile of Services' load balancers; "": the scenario's, or what manifests tell.
 
     Raises:
@@ -54,6 +57,8 @@ def open_what(
         raise KflabError(f"--seed {seed} must be a whole number from 0 to 2**64 - 1")
     if namespace and not NAMESPACE.fullmatch(namespace):
         raise KflabError(f"-n {namespace!r} is not a namespace: lower case letters, digits and '-', at most 63")
+    if profile and profile not in SPEEDS:
+        raise KflabError(f"--profile {profile!r}: expected one of {', '.join(SPEEDS)}")
     if load_balancer and load_balancer not in PROFILES:
         raise KflabError(f"--load-balancer {load_balancer!r}: expected one of {', '.join(PROFILES)}")
     scenario = _scenario(what)
@@ -72,6 +77,7 @@ def open_what(
         nodes=nodes or scenario.spec.nodes,
         namespace=namespace or scenario.spec.namespace,
         cold=cold or scenario.spec.cold,
+        profile=profile or scenario.spec.profile,
         load_balancer=load_balancer or scenario.spec.load_balancer,
     )
     if url:

@@ -135,4 +135,4 @@ def test_delays_can_be_overridden_and_wrong_names_get_a_hint():
         with pytest.raises(KflabError, match="must be a number of seconds"):
             Delays().with_overrides({"sandbox_s": bad})
     with pytest.raises(KflabError, match="takes one number"):
-        Delays().with_overrides({"app_exit_s": [1, 2]})
+        Delays().with_overrides({"minimum_grace_s": [1, 2]})
