@@ -4,15 +4,21 @@ REFUSES: the process died, its node's kernel resets the connections; the other e
 address or the whole node is gone and nobody says so; the other end waits out its read timeout (60 s in ingress-nginx,
 and taken for plain clients too, whose patience nobody knows), counted from the start of the try.
 
+A pod that dies while it waits for calls of its own resets its callers too; those calls are worked off, and nobody
+takes their answers.
+
 An ingress server that dies takes its clients' connections with it. What its upstream tries had queued at pods is
 still worked off there; a SYN still under way is dropped.
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kflab.engine.memory import Col, Stage
 from kflab.engine.steps import Rows, Steps
 from kflab.engine.types import Answer, Behaviour
+
+BoolArray = NDArray[np.bool_]
 
 
 def end_requests_at(steps: Steps, server: int, behaviour: int, t_ns: int) -> None:
@@ -29,13 +35,21 @@ def end_requests_at(steps: Steps, server: int, behaviour: int, t_ns: int) -> Non
     live = memory.flights.due_before((1 << 63) - 1)
     if used:
         last = np.maximum(m[Col.TRIES, live] - 1, 0)
-        _end_tries(steps, live[(m[Col.SERVER0 + last, live] == server) & (m[Col.SERVED, live] > t_ns)], behaviour, t_ns)
+        there = (m[Col.SERVER0 + last, live] == server) & ((m[Col.SERVED, live] > t_ns) | _calling(steps, live))
+        _end_tries(steps, live[there], behaviour, t_ns)
         held = live[(m[Col.INGRESS, live] == server) & (m[Col.OUT, live] > t_ns)]
         _end_held(steps, held, behaviour, t_ns)
     memory.clear_backlog(server, t_ns)
     memory.pools.drop_ingress(server)
     if behaviour == Behaviour.REFUSES:
         memory.pools.drop_server(server)
+
+
+def _calling(steps: Steps, rows: Rows) -> BoolArray:
+    """Whether a server has done its own work for requests and makes calls for them."""
+    stages = steps.memory.flights.m[Col.STAGE, rows]
+    calling: BoolArray = (stages == Stage.CALL) | (stages == Stage.WAIT)
+    return calling
 
 
 def _end_tries(steps: Steps, rows: Rows, behaviour: int, t_ns: int) -> None:
@@ -62,7 +76,8 @@ def _end_held(steps: Steps, rows: Rows, behaviour: int, t_ns: int) -> None:
     tries = m[Col.TRIES, rows]
     last = np.maximum(tries - 1, 0)
     # The caller of the try is gone before it knew: nobody learned how the try ended.
-    unknown = (tries > 0) & ((m[Col.STAGE, rows] == Stage.SERVER) | (m[Col.TRY_END0 + last, rows] > t_ns))
+    under_way = (m[Col.STAGE, rows] == Stage.SERVER) | _calling(steps, rows)
+    unknown = (tries > 0) & (under_way | (m[Col.TRY_END0 + last, rows] > t_ns))
     m[Col.ANSWER0 + last[unknown], rows[unknown]] = Answer.NONE
     m[Col.TRY_END0 + last[unknown], rows[unknown]] = t_ns
     m[Col.SERVED, rows] = 0

@@ -272,7 +272,7 @@ class Engine:
 
     def _needs_order(self) -> bool:
         """Whether tries must be taken one event after the other (see `eventwise`)."""
-        if self.steps.paths.any_keepalive:
+        if self.steps.paths.any_keepalive or self.steps.paths.calls:
             return True
         if not self.choosers.n_round_robin:
             return False

@@ -16,12 +16,13 @@ import numpy as np
 
 from kflab.engine.addresses import ephemeral_port
 from kflab.engine.bins import Count
+from kflab.engine.calls import Chains, waiting_rows
 from kflab.engine.memory import Col, Stage
 from kflab.engine.pools import Connection
 from kflab.engine.steps import STATUS_OF, Rows, Steps
 from kflab.engine.types import Answer, Behaviour, Pick
 
-_RANK = {Stage.RELEASE: 0, Stage.TRY: 1, Stage.SERVER: 2}
+_RANK = {Stage.RELEASE: 0, Stage.TRY: 1, Stage.SERVER: 2, Stage.CALL: 3, Stage.ANSWER: 4}
 """At one instant connections become idle before tries start."""
 
 _MASK = (1 << 64) - 1
@@ -36,27 +37,42 @@ class Eventwise:
     def __init__(self, steps: Steps, rows: Rows, end_ns: int) -> None:
         self.steps, self.end_ns = steps, end_ns
         m = steps.memory.flights.m
-        self.flights = m[:, rows].T.tolist()
+        self.flights: list[list[int]] = m[:, rows].T.tolist()
         self.heap: list[Event] = []
+        self.chains = Chains(self) if steps.paths.calls else None
         for place, flight in enumerate(self.flights):
-            self._push(flight, place)
+            self.push(flight, place)
         heapify(self.heap)
         self.picked_choosers: list[int] = []
         self.picked_times: list[int] = []
         self.picked_slots: list[int] = []
         self.bad: list[tuple[int, int]] = []
 
-    def _push(self, flight: list[int], place: int) -> None:
+    def push(self, flight: list[int], place: int) -> None:
+        """Put a request's next step on the heap, if it has one in this slab. Of answers only those to calls matter."""
         rank = _RANK.get(flight[Col.STAGE])
+        if rank == 4 and (self.chains is None or self.steps.paths.parent[flight[Col.STREAM]] < 0):
+            return
         if rank is not None and flight[Col.DUE] < self.end_ns:
             heappush(self.heap, (flight[Col.DUE], rank, flight[Col.STREAM], flight[Col.NUMBER], place))
+
+    def enter(self, flight: list[int]) -> None:
+        """Take in a request that starts now."""
+        self.flights.append(flight)
+        self.push(flight, len(self.flights) - 1)
 
     def run(self) -> None:
         while self.heap:
             _, rank, _, _, place = heappop(self.heap)
             flight = self.flights[place]
-            (self._release, self._try, self._arrive)[rank](flight)
-            self._push(flight, place)
+            if rank < 3:
+                (self._release, self._try, self._arrive)[rank](flight)
+            elif self.chains is not None and rank == 3:
+                self.chains.step(flight, place)
+            elif self.chains is not None:
+                self.chains.heard(flight)
+                continue
+            self.push(flight, place)
 
     def _try(self, flight: list[int]) -> None:
         steps, t, tries = self.steps, flight[Col.DUE], flight[Col.TRIES]
@@ -120,6 +136,17 @@ class Eventwise:
             return -1, -1, Answer.TABLE_FULL
         return server, -1, int(choosers.answer[version])
 
+    def pick(self, chooser: int, t_ns: int, word: int) -> tuple[int, int]:
+        """Pick by the high half of a word; return (server or -1, the empty fan's answer)."""
+        choosers = self.steps.choosers
+        version = choosers.version_at(chooser, t_ns) if chooser >= 0 else 0
+        slot = int(choosers.offset[version]) + (((word & _MASK) >> 32) * int(choosers.size[version]) >> 32)
+        if chooser >= 0:
+            self.picked_choosers.append(chooser)
+            self.picked_times.append(t_ns)
+        self.picked_slots.append(slot)
+        return int(choosers.flat[slot]), int(choosers.answer[version])
+
     def _kept(self, flight: list[int], ingress: int, key: tuple[str, int], t: int) -> Connection | None:
         memory, timing = self.steps.memory, self.steps.timing
         kept = memory.pools.take(ingress, key, t, timing.keepalive_idle_ns)
@@ -161,10 +188,11 @@ class Eventwise:
             self._fail(flight, Answer.RESET, t + flight[Col.HOP], False)
 
     def _no_room(self, flight: list[int], server: int) -> bool:
-        """Whether the server's node, another than the ingress', has no room in its conntrack table."""
+        """Whether the server's node, another than the caller's, has no room in its conntrack table."""
         full, place = self.steps.full, self.steps.memory.place
-        there = int(place[server])
-        return full is not None and there >= 0 and there != place[flight[Col.INGRESS]] and bool(full[there])
+        there, ingress = int(place[server]), flight[Col.INGRESS]
+        near = place[ingress] if ingress >= 0 else flight[Col.NODE]
+        return full is not None and there >= 0 and there != near and bool(full[there])
 
     def _serve(self, flight: list[int], server: int, last: int) -> None:
         steps, memory, t = self.steps, self.steps.memory, flight[Col.DUE]
@@ -179,11 +207,19 @@ class Eventwise:
         done = begin + service
         memory.busy_until[index] = done
         flight[Col.QUEUE], flight[Col.SERVICE], flight[Col.SERVED] = begin - t, service, done
+        if self.chains is not None and self.chains.of(flight):
+            flight[Col.STAGE], flight[Col.DUE], flight[Col.CALL] = Stage.CALL, done, 0
+        else:
+            self.answered(flight, done, 200)
+
+    def answered(self, flight: list[int], t_ns: int, status: int) -> None:
+        """The server's answer sets out at `t_ns`: say when the caller of the try and the client have it."""
+        steps, last = self.steps, flight[Col.TRIES] - 1
         l7 = bool(steps.paths.is_l7[flight[Col.STREAM]])
-        end = done + flight[Col.HOP if l7 else Col.BACK]
+        end = t_ns + flight[Col.HOP if l7 else Col.BACK]
         flight[Col.ANSWER0 + last], flight[Col.TRY_END0 + last] = Answer.OK, end
         flight[Col.OUT] = end if l7 else 0
-        flight[Col.STATUS] = 200
+        flight[Col.STATUS] = status
         if steps.paths.keepalive[flight[Col.STREAM]]:
             flight[Col.STAGE], flight[Col.DUE] = Stage.RELEASE, end
         else:
@@ -231,19 +267,34 @@ class Eventwise:
             self.bad.append((flight[Col.SERVER0 + last], flight[Col.TRY_END0 + last]))
 
 
-def take_tries(steps: Steps, active: Rows, end_ns: int) -> None:
-    """Take every try, arrival and release before `end_ns`, in order of time."""
-    m = steps.memory.flights.m
+def take_tries(steps: Steps, active: Rows, end_ns: int) -> Rows:
+    """Take every try, arrival and release before `end_ns`, in order of time, and every call.
+
+    Returns:
+        `active` and the rows of the calls that started.
+    """
+    flights, calls = steps.memory.flights, bool(steps.paths.calls)
+    m = flights.m
     stages = m[Col.STAGE, active]
     ours = (stages == Stage.TRY) | (stages == Stage.SERVER) | (stages == Stage.RELEASE)
+    if calls:
+        inner = (stages == Stage.ANSWER) & (steps.paths.parent[m[Col.STREAM, active]] >= 0)
+        ours |= (stages == Stage.CALL) | inner
     rows = active[ours & (m[Col.DUE, active] < end_ns)]
     if not len(rows):
-        return
-    slab = Eventwise(steps, rows, end_ns)
+        return active
+    known = np.concatenate([rows, waiting_rows(steps.memory)]) if calls else rows
+    slab = Eventwise(steps, known, end_ns)
     slab.run()
-    flights = np.array(slab.flights, dtype=np.int64)
-    m[:, rows] = flights.T
+    columns = np.array(slab.flights, dtype=np.int64).T
+    fresh = flights.add(columns.shape[1] - len(known), blank=False)
+    flights.m[:, np.concatenate([known, fresh])] = columns
     steps.bins.add(Count.CHOOSER, np.array(slab.picked_choosers, dtype=np.int64), np.array(slab.picked_times))
     steps.choosers.count(np.array(slab.picked_slots, dtype=np.int64))
     bad = np.array(slab.bad, dtype=np.int64).reshape(-1, 2)
     steps.bins.add(Count.SERVER_BAD, bad[:, 0], bad[:, 1])
+    if slab.chains is None:
+        return active
+    sent = np.array(slab.chains.sent_streams, dtype=np.int64)
+    steps.bins.add(Count.STREAM_SENT, sent, np.array(slab.chains.sent_times, dtype=np.int64))
+    return np.concatenate([active, known[len(rows) :], fresh])

@@ -34,6 +34,10 @@ class Stage:
     """Keep-alive: the ingress has the whole answer and keeps the connection."""
     ANSWER: Final = 6
     """The client knows how it ended."""
+    CALL: Final = 7
+    """The server has done its own work, or heard of a call: the next call starts, or its answer sets out."""
+    WAIT: Final = 8
+    """The server waits for the answer to a call."""
 
 
 class Col:
@@ -73,9 +77,11 @@ class Col:
     WORKER0: Final = 33
     KEPT_PORTS: Final = 36
     """16 bits per try, the first lowest: source port of the kept connection it went over; 0 for a new one."""
+    CALL: Final = 37
+    """How many calls its server has started for it."""
 
 
-N_COLS = Col.KEPT_PORTS + 1
+N_COLS = Col.CALL + 1
 
 _COMPACT_ABOVE = 1024
 

@@ -8,7 +8,7 @@ from kflab.engine.addresses import flow_salt
 from kflab.engine.types import MAX_TRIES, Int64Array, Stream, Timing, UInt64Array
 from kflab.errors import KflabError
 
-KINDS = ("l7", "l4", "node", "pod")
+KINDS = ("l7", "l4", "node", "pod", "call")
 
 
 class PairMap:
@@ -42,6 +42,8 @@ def check(stream: Stream) -> None:
         raise KflabError(f"stream {stream.index} has kind {stream.kind!r}, not one of {KINDS}")
     if not 1 <= stream.tries <= MAX_TRIES:
         raise KflabError(f"stream {stream.index} has {stream.tries} tries; 1 to {MAX_TRIES} can be recorded")
+    if (stream.kind == "call") != (stream.parent >= 0):
+        raise KflabError(f"stream {stream.index} of kind {stream.kind} has the parent {stream.parent}")
 
 
 class Paths:
@@ -86,6 +88,16 @@ class Paths:
         self.entries = PairMap((s.index, place, chooser) for s in streams for place, chooser in s.entries)
         self.upstreams = PairMap((s.index, server, chooser) for s in streams for server, chooser in s.upstreams)
         self.upstream_of = {(s.index, server): chooser for s in streams for server, chooser in s.upstreams}
+        self.parent: Int64Array = np.array([stream.parent for stream in streams], dtype=np.int64)
+        """[streams] -> the stream whose requests make these calls; -1 for all that are no calls."""
+        self.address: Int64Array = np.array(
+            [stream.index if stream.address < 0 else stream.address for stream in streams], dtype=np.int64
+        )
+        """[streams] -> the stream's address in draws."""
+        self.calls = {(s.index, group): calls for s in streams for group, calls in s.calls if calls}
+        """(stream, group of the server) -> what is called for each request."""
+        self.entry_of = {(s.index, place): chooser for s in streams if s.parent >= 0 for place, chooser in s.entries}
+        """(stream of calls, place) -> chooser."""
         self.pins = [(s.index, number, port) for s in streams for number, port, _ in s.pinned_ports]
         self.upstream_pins = {(s.index, number): port for s in streams for number, _, port in s.pinned_ports if port}
         """(stream, number) -> source port of the ingress server's first try."""

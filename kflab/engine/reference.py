@@ -14,7 +14,7 @@ from kflab.draws import Draws, duration_table
 from kflab.engine.addresses import ephemeral_ports, flow_hashes, flow_salt
 from kflab.engine.arrivals import FRACTION_BITS, Rate, unit_gaps
 from kflab.engine.pools import Connection, Pools
-from kflab.engine.types import Answer, Behaviour, Choice, Fan, Pick, Server, Stream, Timing
+from kflab.engine.types import Answer, Behaviour, Call, Choice, Fan, Pick, Server, Stream, Timing
 
 _BLOCK = 64
 
@@ -53,6 +53,10 @@ class Request:
     kept: int = 0
     lost: int = 0
     status: int | None = None
+    calls_made: int | None = None
+    """How many calls the server has started; None unless it is making calls."""
+    outer: "tuple[Request, int] | None" = None
+    """A call: the request it is made for, and which of its tries."""
     epoch: int = 0
     """Events of an older epoch no longer count: its course was changed."""
 
@@ -62,7 +66,7 @@ class Request:
 
 
 Row = tuple[object, ...]
-_RANK = {"start": 0, "lb": 0, "node": 0, "ingress": 0, "release": 1, "try": 2, "server": 3, "answer": 4}
+_RANK = {"start": 0, "lb": 0, "node": 0, "ingress": 0, "release": 1, "try": 2, "server": 3, "call": 4, "answer": 5}
 
 
 class Reference:
@@ -149,7 +153,7 @@ class Reference:
         return run[u32 * len(run) >> 32]
 
     def _to_node(self, stream: Stream) -> int:
-        if stream.kind == "pod":
+        if stream.kind in ("pod", "call"):
             return 0
         return self.timing.client_lb_ns + (0 if stream.kind == "node" else self.timing.lb_node_ns)
 
@@ -310,15 +314,55 @@ class Reference:
         begin = max(t_ns, workers[this.worker])
         request.queue_ns = begin - t_ns
         request.served_ns = workers[this.worker] = begin + request.service_ns
-        this.answer = Answer.OK
+        if self._calls(request):
+            request.calls_made = 0
+            self._push(request.served_ns, request, "call")
+        else:
+            self._answered(request, request.served_ns, 200)
+
+    def _answered(self, request: Request, t_ns: int, status: int) -> None:
+        this = request.tries[-1]
+        this.answer, request.calls_made = Answer.OK, None
         if not request.is_l7:
-            this.end_ns = request.served_ns + request.back_ns
-            self._finish(request, 200, this.end_ns)
+            this.end_ns = t_ns + request.back_ns
+            self._finish(request, status, this.end_ns)
             return
-        this.end_ns = request.out_ns = request.served_ns + request.hop_ns
-        self._finish(request, 200, this.end_ns + request.back_ns)
+        this.end_ns = request.out_ns = t_ns + request.hop_ns
+        self._finish(request, status, this.end_ns + request.back_ns)
         if request.stream.keepalive:
             self._push(this.end_ns, request, "release")
+
+    def _calls(self, request: Request) -> tuple[Call, ...]:
+        return dict(request.stream.calls).get(self.servers[request.tries[-1].server].group, ())
+
+    def _call(self, request: Request, t_ns: int) -> None:
+        """Start the next call, or answer after the last one."""
+        calls, made = self._calls(request), request.calls_made
+        assert made is not None
+        if made == len(calls):
+            self._answered(request, t_ns, 200)
+            return
+        request.calls_made = made + 1
+        stream, which = self.streams[calls[made].stream], len(request.tries) - 1 + request.lost
+        number = request.number if request.outer else request.number * 16 + min(which, 15)
+        words = self.draws.rows(stream.address, np.array([number], dtype=np.int64))[0].tolist()
+        call = Request(stream, number, t_ns, words, self.servers[request.tries[-1].server].place)
+        call.outer = request, which
+        self.live[stream.index, number] = call
+        self._node(call, t_ns)
+
+    def _heard(self, call: Request, t_ns: int) -> None:
+        """Go on with the request that a call was made for, if it still waits for it."""
+        assert call.outer is not None
+        request, which = call.outer
+        waits = request.calls_made is not None and len(request.tries) - 1 + request.lost == which
+        if not waits or self.live.get((request.stream.index, request.number)) is not request:
+            return
+        fatal = next(one.fatal for one in self._calls(request) if one.stream == call.stream.index)
+        if call.status != 200 and fatal:
+            self._answered(request, t_ns, 500)
+        else:
+            self._push(t_ns, request, "call")
 
     def _release(self, request: Request, t_ns: int) -> None:
         this = request.tries[-1]
@@ -333,6 +377,7 @@ class Reference:
         request.epoch += 1
         request.tries[-1].answer, request.tries[-1].end_ns = answer, end_ns
         request.served_ns, request.queue_ns, request.service_ns, request.out_ns = None, 0, 0, None
+        request.calls_made = None
         if not request.is_l7:
             self._finish(request, self._code(answer) if request.stream.http_front else -answer, end_ns)
         elif may_retry and len(request.tries) < request.stream.tries:
@@ -349,12 +394,15 @@ class Reference:
             request.kept &= ~(1 << len(request.tries))
             request.lost += 1
             request.served_ns, request.queue_ns, request.service_ns, request.out_ns = None, 0, 0, None
+            request.calls_made = None
             self._push(end_ns, request, "try")
         else:
             self._fail(request, Answer.RESET, end_ns, request.stream.idempotent)
 
     def _answer(self, request: Request, t_ns: int) -> None:
         del self.live[request.stream.index, request.number]
+        if request.outer:
+            self._heard(request, t_ns)
         blank = Try(-1, Answer.NONE, 0, 0)
         tries = (request.tries + [blank] * 3)[:3]
         self.rows.append(
@@ -385,7 +433,8 @@ class Reference:
             return
         for request in list(self.live.values()):
             this = request.tries[-1] if request.tries else None
-            if this and this.server == server and request.served_ns is not None and request.served_ns > now:
+            served = request.served_ns is not None and (request.served_ns > now or request.calls_made is not None)
+            if this and this.server == server and served:
                 if behaviour == Behaviour.SILENT:
                     end = max(now, this.start_ns + self._patience(request.stream, read=True))
                     self._fail(request, Answer.TIMEOUT, end, request.stream.idempotent)
@@ -405,6 +454,7 @@ class Reference:
         if request.tries and (request.tries[-1].end_ns > now or request.tries[-1].end_ns == 0):
             request.tries[-1].answer, request.tries[-1].end_ns = Answer.NONE, now
         request.served_ns, request.queue_ns, request.service_ns, request.out_ns = None, 0, 0, now
+        request.calls_made = None
         if behaviour == Behaviour.SILENT:
             self._finish(request, -Answer.TIMEOUT, max(now, request.start_ns + self.timing.read_timeout_ns))
         else:

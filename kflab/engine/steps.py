@@ -473,14 +473,15 @@ class Steps:
     def run(
         self,
         end_ns: int,
-        tries: "Callable[[Rows, int], None] | None" = None,
+        tries: "Callable[[Rows, int], Rows] | None" = None,
         others: Sequence[Queued] = (),
     ) -> tuple[Rows, list[Int64Array]]:
         """Take every step before `end_ns`.
 
         Args:
             end_ns: End of the slab.
-            tries: Takes over from the first try on, given the rows in flight that are due; None for `rounds`.
+            tries: Takes over from the first try on, given the rows in flight that are due, and returns those that may
+                have finished; None for `rounds`.
             others: Accepted requests that are not in flight; only with `tries` None.
 
         Returns:
@@ -498,7 +499,7 @@ class Steps:
         if tries is None:
             done = self.rounds(active, end_ns, others)
         else:
-            tries(active, end_ns)
+            active = tries(active, end_ns)
         return self.ready(active, Stage.ANSWER, end_ns), done
 
     def rounds(self, active: Rows, end_ns: int, others: Sequence[Queued] = ()) -> list[Int64Array]:

@@ -110,6 +110,18 @@ class Server:
     service: str = "default"
     """Name of its service-time table in `Timing.service_tables`."""
     is_ingress: bool = False
+    group: int = -1
+    """Which servers make the same calls (`Stream.calls`): those of one workload."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call that a pod makes once per request it serves."""
+
+    stream: int
+    """A stream of kind call."""
+    fatal: bool = True
+    """Whether its failure fails the request it is made for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +134,7 @@ class Stream:
       * ``l4``:  client → lb chooser → node → entry chooser of that node → server (one try).
       * ``node``: like l4 without a load balancer: the client dials `place` directly.
       * ``pod``: a caller on node `place` → entry chooser of its own node → server (one try).
+      * ``call``: like pod, from the node of the server that serves a request of stream `parent` (see `calls`).
     """
 
     index: int
@@ -162,6 +175,12 @@ class Stream:
     """Client address (text), part of the flow hash."""
     destination: str = ""
     """Where the client connects, "52.100.10.20:443"; part of the flow hash."""
+    calls: tuple[tuple[int, tuple[Call, ...]], ...] = ()
+    """(group of the serving server, the calls it makes per request of this stream, one after another)."""
+    parent: int = -1
+    """call: the stream whose requests it is made for. A stream of calls stands for one place in one tree of calls."""
+    address: int = -1
+    """call: stands for the index in the addresses of its draws, so that other streams do not change its luck; ≥ 0."""
 
 
 @dataclass(frozen=True, slots=True)
