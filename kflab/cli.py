@@ -45,6 +45,7 @@ COMMANDS = (
     "verify",
     "drift",
     "screenshots",
+    "tune",
 )
 
 
@@ -144,6 +145,17 @@ def _parser() -> argparse.ArgumentParser:
         kubectl = commands.add_parser(verb, help=text, prefix_chars="\0")
         kubectl.add_argument("words", nargs="*", metavar="ARG")
         kubectl.set_defaults(run=_kubectl)
+
+    tune = commands.add_parser("tune", help="find the smallest settings that meet an error budget, and prove them")
+    tune.add_argument("what", nargs="?", default="rolling-update", metavar="NAME|FILE|DIR|-")
+    _manifest_options(tune, files=False)
+    tune.add_argument("--target", default="errors=0", metavar="errors=N[%]", help="allowed in every single run")
+    tune.add_argument("--over", default="", metavar="SETTING,…", help="what may change (default: everything known)")
+    tune.add_argument("--workload", default="", metavar="NS/KIND/NAME", help="default: what the actions are about")
+    tune.add_argument("--seeds", type=int, default=8, metavar="N", help="runs of each choice (default 8)")
+    tune.add_argument("--jobs", type=int, default=0, metavar="N", help="processes (default: one for each core)")
+    tune.add_argument("-o", "--output", default="text", choices=("text", "json", "patch"))
+    tune.set_defaults(run=_tune)
 
     scenarios = commands.add_parser("scenarios", help="list the built-in scenarios")
     scenarios.set_defaults(run=_scenarios)
@@ -309,6 +321,42 @@ def _screen(scenario: "Scenario", speed: float, theme: str | None, ascii_only: b
     finally:
         lab.close()
     return exits.OK if code is None else code
+
+
+def _tune(args: argparse.Namespace) -> int:
+    import json
+
+    from kflab.scenario.tune import read_target, tune
+    from kflab.scenario.tune_report import as_json, report
+    from kflab.scenario.tune_runs import Runner
+    from kflab.scenario.tune_settings import SETTINGS
+
+    for name, low, high in (("seeds", 1, 1000), ("jobs", 0, 1024)):
+        if not low <= getattr(args, name) <= high:
+            raise KflabError(f"--{name} {getattr(args, name)} must be from {low} to {high}")
+    target = read_target(args.target)
+    over = [name.strip() for name in args.over.split(",") if name.strip()] or list(SETTINGS)
+    shown = sys.stderr.isatty()
+
+    def tell(line: str) -> None:
+        if shown:
+            print(f"\r\x1b[Ktuning: {line}", end="", file=sys.stderr, flush=True)
+
+    try:
+        scenario = _scenario([args.what], args)
+        tuned = tune(scenario, target, over, args.workload, args.seeds, Runner(args.jobs), tell)
+    finally:
+        if shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    if args.output == "json":
+        print(json.dumps(as_json(tuned), indent=2, ensure_ascii=False))
+    elif args.output == "patch":
+        print(tuned.patch, end="")
+    else:
+        for line in report(tuned):
+            print(line.rstrip())
+    proved = tuned.chosen is not None and tuned.proof is not None and tuned.proof.met
+    return exits.OK if proved else exits.FAILED
 
 
 def _replay(args: argparse.Namespace) -> int:
