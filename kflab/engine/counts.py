@@ -267,7 +267,7 @@ class _Counting:
     def _at_server(self, server: int, n: int) -> None:
         counts, behaviour = self.counts, self.behaviour[server]
         listens = behaviour == Behaviour.LISTENS
-        bad = self._status(Answer.TIMEOUT if behaviour == Behaviour.SILENT else Answer.REFUSED)
+        bad = self._status(Answer.REFUSED if behaviour == Behaviour.REFUSES else Answer.TIMEOUT)
         counts._add(counts.server_ok if listens else counts.server_bad, server, n)
         counts._add(counts.status, 200 if listens else bad, n)
 
@@ -298,10 +298,12 @@ class _Counting:
                     counts._add(counts.status, 200, there)
                     continue
                 counts._add(counts.server_bad, server, there)
-                n += there
-                if last:
-                    silent = self.behaviour[server] == Behaviour.SILENT
-                    counts._add(counts.status, 504 if silent else 502, there)
+                # After a read timeout, as of a pod that hangs, only what is idempotent is tried again.
+                ends = last or (self.behaviour[server] == Behaviour.HANGS and not stream.idempotent)
+                n += 0 if ends else there
+                if ends:
+                    refused = self.behaviour[server] == Behaviour.REFUSES
+                    counts._add(counts.status, 502 if refused else 504, there)
 
 
 def chi_square_limit(degrees: int, z: float = 4.0) -> float:

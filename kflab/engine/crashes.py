@@ -1,4 +1,4 @@
-"""A server stops answering: what becomes of the requests that are there (lifecycle.md 3).
+"""A server stops answering: what becomes of the requests that are there (lifecycle.md 3), also while it hangs.
 
 REFUSES: the process died, its node's kernel resets the connections; the other end knows one way later. SILENT: the
 address or the whole node is gone and nobody says so; the other end waits out its read timeout (60 s in ingress-nginx,
@@ -14,7 +14,8 @@ still worked off there; a SYN still under way is dropped.
 import numpy as np
 from numpy.typing import NDArray
 
-from kflab.engine.memory import Col, Stage
+from kflab.engine.hangs import LOST, Entry, Hang, work_off
+from kflab.engine.memory import NEVER, Col, Stage
 from kflab.engine.steps import Rows, Steps
 from kflab.engine.types import Answer, Behaviour
 
@@ -32,7 +33,7 @@ def end_requests_at(steps: Steps, server: int, behaviour: int, t_ns: int) -> Non
     """
     memory = steps.memory
     m, used = memory.flights.m, memory.flights.used
-    live = memory.flights.due_before((1 << 63) - 1)
+    live = memory.flights.due_before(NEVER)
     if used:
         last = np.maximum(m[Col.TRIES, live] - 1, 0)
         there = (m[Col.SERVER0 + last, live] == server) & ((m[Col.SERVED, live] > t_ns) | _calling(steps, live))
@@ -52,11 +53,79 @@ def _calling(steps: Steps, rows: Rows) -> BoolArray:
     return calling
 
 
+def hang_at(steps: Steps, server: int, t_ns: int) -> None:
+    """Let a server stand still from `t_ns` on: what it had accepted waits, at most as long as its caller does.
+
+    Every step before `t_ns` has been taken.
+    """
+    memory = steps.memory
+    m = memory.flights.m
+    live = memory.flights.due_before(NEVER)
+    last = np.maximum(m[Col.TRIES, live] - 1, 0)
+    calling = _calling(steps, live)
+    there = (m[Col.SERVER0 + last, live] == server) & ((m[Col.SERVED, live] > t_ns) | calling)
+    rows, calling = live[there], calling[there]
+    last = m[Col.TRIES, rows] - 1
+    hang = memory.hangs[server] = Hang(t_ns)
+    done, service = m[Col.SERVED, rows], m[Col.SERVICE, rows]
+    arrival = done - service - m[Col.QUEUE, rows]
+    done = np.where(done > t_ns, done, LOST)
+    attempt = m[Col.TRIES, rows] + m[Col.LOST, rows]
+    workers = m[Col.WORKER0 + last, rows]
+    hang.add((m[Col.STREAM, rows], m[Col.NUMBER, rows], attempt, arrival, workers, service, done))
+    _end_tries(steps, rows, Behaviour.SILENT, t_ns)
+
+
+def leave(steps: Steps, server: int, behaviour: int, t_ns: int) -> None:
+    """Let a hanging server go on (LISTENS), or end (REFUSES: resets; SILENT: the callers' patience runs out).
+
+    Args:
+        steps: The engine's steps; every step before `t_ns` has been taken.
+        server: Who hangs.
+        behaviour: What it does from now on.
+        t_ns: When.
+    """
+    memory = steps.memory
+    m, hang = memory.flights.m, memory.hangs.pop(server)
+    if behaviour == Behaviour.SILENT:
+        return
+    live = memory.flights.due_before(NEVER)
+    last = np.maximum(m[Col.TRIES, live] - 1, 0)
+    held = (m[Col.SERVER0 + last, live] == server) & (m[Col.ANSWER0 + last, live] == Answer.TIMEOUT)
+    rows = live[held & (m[Col.TRY_END0 + last, live] > t_ns)]
+    places = hang.latest(m[Col.STREAM, rows], m[Col.NUMBER, rows], m[Col.TRIES, rows] + m[Col.LOST, rows])
+    rows, places = rows[places >= 0], places[places >= 0]
+    l7 = steps.paths.is_l7[m[Col.STREAM, rows]]
+    if behaviour == Behaviour.REFUSES:
+        _end_tries(steps, rows, behaviour, t_ns)
+        return
+    done = work_off(memory, server, hang, t_ns)[places]
+    last = m[Col.TRIES, rows] - 1
+    ends = done + np.where(l7, m[Col.HOP, rows], m[Col.BACK, rows])
+    # Else its caller has gone by then, or it had made calls already.
+    heard = (ends < m[Col.TRY_END0 + last, rows]) & (done != LOST)
+    rows, places, last, done = rows[heard], places[heard], last[heard], done[heard]
+    entries = hang.entries()[:, places]
+    m[Col.WORKER0 + last, rows] = entries[Entry.WORKER]
+    steps.answered(rows, last, entries[Entry.ARRIVAL], entries[Entry.SERVICE], done)
+    kept = rows[steps.paths.keepalive[m[Col.STREAM, rows]]]
+    m[Col.STAGE, kept] = Stage.RELEASE
+    m[Col.DUE, kept] = m[Col.OUT, kept]
+    group = memory.servers[server].group
+    further = [stream for stream, of_group in steps.paths.calls if of_group == group]
+    calls = np.isin(m[Col.STREAM, rows], further)
+    rows, last = rows[calls], last[calls]
+    m[Col.ANSWER0 + last, rows] = m[Col.TRY_END0 + last, rows] = m[Col.STATUS, rows] = m[Col.CALL, rows] = 0
+    m[Col.OUT, rows[steps.paths.is_l7[m[Col.STREAM, rows]]]] = NEVER
+    m[Col.STAGE, rows], m[Col.DUE, rows] = Stage.CALL, done[calls]
+
+
 def _end_tries(steps: Steps, rows: Rows, behaviour: int, t_ns: int) -> None:
     """Reset (or leave hanging) the tries that a server was working on."""
     m, paths = steps.memory.flights.m, steps.paths
     streams, last = m[Col.STREAM, rows], m[Col.TRIES, rows] - 1
     idempotent = paths.idempotent[streams]
+    m[Col.OUT, rows[paths.is_l7[streams]]] = NEVER  # the answer that the ingress was to be rid of does not come
     if behaviour == Behaviour.SILENT:
         ends = np.maximum(t_ns, m[Col.TRY_START0 + last, rows] + paths.read_patience[streams])
         steps.failed(rows, Answer.TIMEOUT, ends, idempotent)

@@ -15,7 +15,7 @@ from kflab.draws import Draws
 from kflab.engine.arrivals import Arrivals
 from kflab.engine.bins import BIN_NS, Bins, Count
 from kflab.engine.choosers import Choosers
-from kflab.engine.crashes import end_requests_at
+from kflab.engine.crashes import end_requests_at, hang_at, leave
 from kflab.engine.eventwise import take_tries
 from kflab.engine.express import MIN_ROWS, Express, Underway, route, settle
 from kflab.engine.finished import FinishedRows, Window, as_columns
@@ -172,8 +172,15 @@ class Engine:
         """Change what a server does with a SYN, from `t_ns` (now or later) on.
 
         Requests that it had accepted and not yet answered end first (see `crashes`), unless `drain`: then the process
-        only stopped listening and finishes its work, as after SIGTERM.
+        only stopped listening and finishes its work, as after SIGTERM. A server that hangs keeps them (see `hangs`).
+
+        Raises:
+            KflabError: If it is too late, or an ingress server is to hang.
         """
+        if behaviour == Behaviour.HANGS and self.memory.servers[server].is_ingress:
+            raise KflabError(
+                f"{self.memory.servers[server].address} is an ingress server: how it hangs is not modelled"
+            )
         self._change(_Change(t_ns, 0, server=server, behaviour=behaviour, drain=drain))
 
     def set_rate(self, stream: int, rate_rps: float, t_ns: int) -> None:
@@ -200,16 +207,29 @@ class Engine:
                 self._streams[change.stream] = replace(self._streams[change.stream], rate_rps=change.rate_rps)
                 self.arrivals.set_rate(change.stream, change.rate_rps, self.now_ns)
                 continue
-            self.memory.behaviour[change.server] = change.behaviour
-            if change.behaviour != Behaviour.LISTENS:
-                if change.drain:
-                    self.memory.pools.drop_server(change.server)
-                else:
-                    for underway in self._underway:
-                        underway.put_in_flight(self.memory.flights)
-                    self._underway = []
-                    self.compile_paths()
-                    end_requests_at(self.steps, change.server, change.behaviour, self.now_ns)
+            self._behave(change)
+
+    def _behave(self, change: _Change) -> None:
+        server, behaviour, t_ns = change.server, change.behaviour, self.now_ns
+        before = int(self.memory.behaviour[server])
+        self.memory.behaviour[server] = behaviour
+        hung, hangs = before == Behaviour.HANGS, behaviour == Behaviour.HANGS
+        if (hung and hangs) or (not hung and behaviour == Behaviour.LISTENS):
+            return
+        drains = change.drain and not hangs
+        if not drains or hung:
+            for underway in self._underway:
+                underway.put_in_flight(self.memory.flights)
+            self._underway = []
+            self.compile_paths()
+        if hung:
+            leave(self.steps, server, Behaviour.LISTENS if drains else behaviour, t_ns)
+        if hangs:
+            hang_at(self.steps, server, t_ns)
+        elif drains:
+            self.memory.pools.drop_server(server)
+        elif behaviour != Behaviour.LISTENS:
+            end_requests_at(self.steps, server, behaviour, t_ns)
 
     # Time -----------------------------------------------------------------------------------------------------------
 
@@ -274,6 +294,8 @@ class Engine:
         """Whether tries must be taken one event after the other (see `eventwise`)."""
         if self.steps.paths.any_keepalive or self.steps.paths.calls:
             return True
+        if self.memory.hangs and self.steps.paths.least_patience < self.slab_ns:
+            return True  # a slab's tries at a hanging server are put in order of time when all of them are known
         if not self.choosers.n_round_robin:
             return False
         servers, failing = self.choosers.turn_servers()

@@ -6,8 +6,8 @@ Some 10 µs an event, against some 0.1 µs a row in `steps`, so the engine comes
 outcome is the same as that of `steps` where both apply; a test holds them together.
 
 Kept connections: see `pools`. A request on a kept connection needs no SYN, so only the server's process matters: gone
-means reset (nginx then does not count the try), silence means the read timeout, after which only idempotent requests
-are tried again.
+means reset (nginx then does not count the try), silence and a process that hangs mean the read timeout, after which
+only idempotent requests are tried again.
 """
 
 from heapq import heapify, heappop, heappush
@@ -175,6 +175,8 @@ class Eventwise:
             return
         if behaviour == Behaviour.LISTENS:
             self._serve(flight, server, last)
+        elif behaviour == Behaviour.HANGS:
+            self._wait(flight, server, last, bool(kept))
         elif behaviour == Behaviour.SILENT:
             patience = steps.paths.read_patience if kept else steps.paths.connect_patience
             timeout = int(patience[flight[Col.STREAM]])
@@ -194,14 +196,32 @@ class Eventwise:
         near = place[ingress] if ingress >= 0 else flight[Col.NODE]
         return full is not None and there >= 0 and there != near and bool(full[there])
 
-    def _serve(self, flight: list[int], server: int, last: int) -> None:
-        steps, memory, t = self.steps, self.steps.memory, flight[Col.DUE]
-        worker = flight[Col.WORKER0 + last]
+    def _wait(self, flight: list[int], server: int, last: int, kept: bool) -> None:
+        """Let a try wait at a hanging server; a new connection only where the accept queue has room."""
+        memory, paths, stream = self.steps.memory, self.steps.paths, flight[Col.STREAM]
+        began, hang = flight[Col.TRY_START0 + last], memory.hangs[server]
+        if not kept and hang.waiting > memory.servers[server].backlog:
+            self._fail(flight, Answer.TIMEOUT, began + int(paths.connect_patience[stream]), True)
+            return
+        hang.waiting += not kept
+        worker, service = self._drawn(flight, server, last)
+        attempt = flight[Col.TRIES] + flight[Col.LOST]
+        entry = (stream, flight[Col.NUMBER], attempt, flight[Col.DUE], worker, service, 0)
+        hang.add([np.array([value]) for value in entry])
+        self._fail(flight, Answer.TIMEOUT, began + int(paths.read_patience[stream]), bool(paths.idempotent[stream]))
+
+    def _drawn(self, flight: list[int], server: int, last: int) -> tuple[int, int]:
+        """Worker (that of the kept connection, else drawn) and service time of the last try."""
+        steps, worker = self.steps, flight[Col.WORKER0 + last]
         if worker < 0:
-            worker = (flight[Col.BACKEND_WORD] & 0xFFFF) * int(memory.n_workers[server]) >> 16
-            flight[Col.WORKER0 + last] = worker
+            worker = (flight[Col.BACKEND_WORD] & 0xFFFF) * int(steps.memory.n_workers[server]) >> 16
         table = steps.tables[int(steps.server_table[server])]
-        service = int(table[(flight[Col.SERVICE_WORD] & _MASK) >> 48])
+        return worker, int(table[(flight[Col.SERVICE_WORD] & _MASK) >> 48])
+
+    def _serve(self, flight: list[int], server: int, last: int) -> None:
+        memory, t = self.steps.memory, flight[Col.DUE]
+        worker, service = self._drawn(flight, server, last)
+        flight[Col.WORKER0 + last] = worker
         index = int(memory.first_worker[server]) + worker
         begin = max(t, int(memory.busy_until[index]))
         done = begin + service
@@ -229,7 +249,7 @@ class Eventwise:
         memory, steps, t = self.steps.memory, self.steps, flight[Col.DUE]
         last = flight[Col.TRIES] - 1
         server, ingress = flight[Col.SERVER0 + last], flight[Col.INGRESS]
-        if memory.behaviour[server] == Behaviour.LISTENS:
+        if memory.behaviour[server] in (Behaviour.LISTENS, Behaviour.HANGS):
             chooser = steps.paths.upstream_of.get((flight[Col.STREAM], ingress), -1)
             in_turn = chooser < 0 or steps.choosers.pick[chooser] == Pick.ROUND_ROBIN
             key = ("server", server) if in_turn else ("chooser", chooser)

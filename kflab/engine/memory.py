@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from kflab.engine.hangs import Hang
 from kflab.engine.pools import Pools
 from kflab.engine.types import MAX_TRIES, Behaviour, Int64Array, Server, UInt64Array
 from kflab.engine.udpflows import UdpFlows
@@ -154,6 +155,8 @@ class Memory:
     """[servers] -> index of its first worker in `busy_until`."""
     busy_until: Int64Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """[workers of all servers] -> when the last request accepted so far will be done."""
+    hangs: dict[int, Hang] = field(default_factory=dict)
+    """Server that hangs now → what it has."""
 
     def add_server(self, server: Server) -> int:
         """Add a server that listens; its workers are idle."""

@@ -74,6 +74,7 @@ class Paths:
         """[streams] -> from the start of a try until its caller hears that nobody accepted it."""
         self.read_patience: Int64Array = np.array(read, dtype=np.int64) + round_trip
         """[streams] -> from the start of a try until its caller hears that no answer came."""
+        self.least_patience = int(min([*self.connect_patience, *self.read_patience], default=0))
         self.idempotent = np.array([stream.idempotent for stream in streams], dtype=bool)
         self.no_route = np.array([stream.no_route for stream in streams], dtype=bool)
         self.keepalive = np.array([stream.keepalive and stream.kind == "l7" for stream in streams], dtype=bool)

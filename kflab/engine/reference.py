@@ -65,6 +65,30 @@ class Request:
         return self.stream.kind == "l7"
 
 
+@dataclass(slots=True)
+class Held:
+    """A try at a hanging server."""
+
+    request: Request
+    this: Try
+    arrival_ns: int
+    worker: int
+    service_ns: int
+    done_ns: int | None = None
+    """When it would have been done; None: not read yet."""
+    calling: bool = False
+    """It had made calls already: their answers are lost on it."""
+
+
+@dataclass(slots=True)
+class Hanging:
+    """A hanging server."""
+
+    since_ns: int
+    waiting: int = 0
+    held: list[Held] = field(default_factory=list)
+
+
 Row = tuple[object, ...]
 _RANK = {"start": 0, "lb": 0, "node": 0, "ingress": 0, "release": 1, "try": 2, "server": 3, "call": 4, "answer": 5}
 
@@ -81,6 +105,7 @@ class Reference:
         self.turns: dict[tuple[int, int], int] = {}
         self.picks: dict[int, int] = {}
         self.pools = Pools()
+        self.hanging: dict[int, Hanging] = {}
         self.live: dict[tuple[int, int], Request] = {}
         self.rows: list[Row] = []
         self.now_ns = 0
@@ -294,6 +319,8 @@ class Reference:
         kept = bool(request.kept >> len(request.tries) - 1 & 1)
         if behaviour == Behaviour.LISTENS:
             self._serve(request, this, t_ns)
+        elif behaviour == Behaviour.HANGS:
+            self._wait(request, this, t_ns, kept)
         elif behaviour == Behaviour.SILENT:
             patience = self._patience(request.stream, read=kept)
             self._fail(request, Answer.TIMEOUT, this.start_ns + patience, request.stream.idempotent or not kept)
@@ -302,23 +329,41 @@ class Reference:
         else:
             self._fail(request, Answer.REFUSED, t_ns + request.hop_ns, True)
 
-    def _serve(self, request: Request, this: Try, t_ns: int) -> None:
-        workers = self.busy[this.server]
-        if this.worker < 0:
-            this.worker = (request.words[Choice.BACKEND] & 0xFFFF) * len(workers) >> 16
+    def _wait(self, request: Request, this: Try, t_ns: int, kept: bool) -> None:
+        hanging = self.hanging[this.server]
+        if not kept and hanging.waiting == self.servers[this.server].backlog + 1:
+            self._fail(request, Answer.TIMEOUT, this.start_ns + self._patience(request.stream), True)
+            return
+        hanging.waiting += 0 if kept else 1
+        worker, service = self._drawn(request, this)
+        hanging.held.append(Held(request, this, t_ns, worker, service))
+        end = this.start_ns + self._patience(request.stream, read=True)
+        self._fail(request, Answer.TIMEOUT, end, request.stream.idempotent)
+
+    def _drawn(self, request: Request, this: Try) -> tuple[int, int]:
+        """Worker and service time of a try."""
+        worker = this.worker
+        if worker < 0:
+            worker = (request.words[Choice.BACKEND] & 0xFFFF) * len(self.busy[this.server]) >> 16
         params = {name: (p50, p99) for name, p50, p99 in self.timing.service_tables}
         default = (self.timing.service_p50_ns, self.timing.service_p99_ns)
         p50, p99 = params.get(self.servers[this.server].service, default)
         table = duration_table("lognormal", p50_ns=p50, p99_ns=p99)
-        request.service_ns = int(table[request.words[Choice.SERVICE] >> 48])
-        begin = max(t_ns, workers[this.worker])
-        request.queue_ns = begin - t_ns
-        request.served_ns = workers[this.worker] = begin + request.service_ns
+        return worker, int(table[request.words[Choice.SERVICE] >> 48])
+
+    def _serve(self, request: Request, this: Try, t_ns: int) -> None:
+        this.worker, service = self._drawn(request, this)
+        busy = self.busy[this.server]
+        busy[this.worker] = max(t_ns, busy[this.worker]) + service
+        self._served(request, t_ns, service, busy[this.worker])
+
+    def _served(self, request: Request, t_ns: int, service_ns: int, done_ns: int) -> None:
+        request.service_ns, request.queue_ns, request.served_ns = service_ns, done_ns - service_ns - t_ns, done_ns
         if self._calls(request):
             request.calls_made = 0
-            self._push(request.served_ns, request, "call")
+            self._push(done_ns, request, "call")
         else:
-            self._answered(request, request.served_ns, 200)
+            self._answered(request, done_ns, 200)
 
     def _answered(self, request: Request, t_ns: int, status: int) -> None:
         this = request.tries[-1]
@@ -366,7 +411,7 @@ class Reference:
 
     def _release(self, request: Request, t_ns: int) -> None:
         this = request.tries[-1]
-        if self.behaviour[this.server] == Behaviour.LISTENS:
+        if self.behaviour[this.server] in (Behaviour.LISTENS, Behaviour.HANGS):
             chooser = dict(request.stream.upstreams)[request.ingress]
             in_turn = self.picks.get(chooser) == Pick.ROUND_ROBIN
             key = ("server", this.server) if in_turn else ("chooser", chooser)
@@ -424,8 +469,14 @@ class Reference:
 
     def behave(self, server: int, behaviour: int, drain: bool = False) -> None:
         """Change a server's behaviour now."""
-        self.behaviour[server] = behaviour
+        before, self.behaviour[server] = self.behaviour[server], behaviour
         now = self.now_ns
+        if behaviour == Behaviour.HANGS:
+            if before != behaviour:
+                self._hang(server, now)
+            return
+        if before == Behaviour.HANGS:
+            self._leave(server, Behaviour.LISTENS if drain else behaviour, now)
         if behaviour == Behaviour.LISTENS:
             return
         if drain:
@@ -448,6 +499,53 @@ class Reference:
         self.pools.drop_ingress(server)
         if behaviour == Behaviour.REFUSES:
             self.pools.drop_server(server)
+
+    def _hang(self, server: int, now: int) -> None:
+        """Everything that it works on stands still."""
+        hanging = self.hanging[server] = Hanging(now)
+        for request in self.live.values():
+            this = request.tries[-1] if request.tries else None
+            if not this or this.server != server or request.served_ns is None:
+                continue
+            if request.served_ns > now or request.calls_made is not None:
+                arrival = request.served_ns - request.service_ns - request.queue_ns
+                held = Held(request, this, arrival, this.worker, request.service_ns, request.served_ns)
+                held.calling = request.served_ns <= now
+                hanging.held.append(held)
+        for held in hanging.held:
+            end = max(now, held.this.start_ns + self._patience(held.request.stream, read=True))
+            self._fail(held.request, Answer.TIMEOUT, end, held.request.stream.idempotent)
+
+    def _leave(self, server: int, behaviour: int, now: int) -> None:
+        """It goes on where it stood still, or its kernel resets all connections, or nobody says anything any more."""
+        hanging, busy = self.hanging.pop(server), self.busy[server]
+        live = [
+            held for held in hanging.held
+            if held.request.tries and held.request.tries[-1] is held.this and held.this.answer == Answer.TIMEOUT
+            and held.this.end_ns > now
+        ]  # fmt: skip
+        if behaviour == Behaviour.REFUSES:
+            for held in live:
+                request = held.request
+                self._reset(request, now + (request.hop_ns if request.is_l7 else request.back_ns))
+        if behaviour != Behaviour.LISTENS:
+            return
+        self.busy[server] = busy = [now + max(0, until - hanging.since_ns) for until in busy]
+        unread = [held for held in hanging.held if held.done_ns is None]
+        unread.sort(key=lambda held: (held.arrival_ns, held.request.stream.index, held.request.number))
+        for held in hanging.held:
+            if held.done_ns is not None:
+                held.done_ns += now - hanging.since_ns
+        for held in unread:
+            held.done_ns = busy[held.worker] = busy[held.worker] + held.service_ns
+        for held in live:
+            request, done = held.request, held.done_ns
+            assert done is not None
+            way = request.hop_ns if request.is_l7 else request.back_ns
+            if not held.calling and done + way < held.this.end_ns:
+                request.epoch += 1
+                held.this.worker, held.this.answer, held.this.end_ns = held.worker, Answer.NONE, 0
+                self._served(request, held.arrival_ns, held.service_ns, done)
 
     def _lose_ingress(self, request: Request, behaviour: int, now: int) -> None:
         request.epoch += 1

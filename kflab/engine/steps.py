@@ -23,6 +23,7 @@ from kflab.engine.addresses import ephemeral_ports, flow_hashes
 from kflab.engine.arrivals import Batch
 from kflab.engine.bins import Bins, Count
 from kflab.engine.choosers import Choosers
+from kflab.engine.hanging import admit
 from kflab.engine.memory import NEVER, Col, Memory, Stage
 from kflab.engine.paths import Paths
 from kflab.engine.queues import order_by_arrival, serve
@@ -80,6 +81,8 @@ class Steps:
         """[servers] -> service-time table."""
         self.full: NDArray[np.bool_] | None = None
         """[places] -> whether a node's conntrack table takes no new entry now; None where none is full."""
+        self.hanging: list[Rows] = []
+        """Of the slab that runs: rows whose SYN arrived at a hanging server."""
         self.end_ns = 0
 
     # The way in ---------------------------------------------------------------------------------------------------
@@ -387,6 +390,9 @@ class Steps:
         self.failed(refused, Answer.REFUSED, m[Col.DUE, refused] + m[Col.HOP, refused], True)
         began = m[Col.TRY_START0 + m[Col.TRIES, silent] - 1, silent]
         self.failed(silent, Answer.TIMEOUT, began + self.paths.connect_patience[m[Col.STREAM, silent]], True)
+        hanging = rows[behaviour == Behaviour.HANGS]
+        m[Col.STAGE, hanging] = Stage.RELEASE  # not due again in this slab's rounds; `admit` gives the real stage
+        self.hanging.append(hanging)
         accepted: Rows = rows[listens]
         return accepted
 
@@ -518,6 +524,9 @@ class Steps:
             # Not due again in this loop; `answered` gives the row its real stage.
             self.memory.flights.m[Col.STAGE, rows] = Stage.RELEASE
             accepted.append(rows)
+        if any(map(len, self.hanging)):
+            admit(self, np.concatenate(self.hanging))
+        self.hanging.clear()
         if any(map(len, accepted)) or others:
             return self.at_workers(np.concatenate([active[:0], *accepted]), others)
         return []

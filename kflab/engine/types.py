@@ -55,6 +55,8 @@ class Behaviour:
     """The sandbox is there, nothing listens: RST."""
     SILENT: Final = 2
     """Nobody has this address any more, or the node is off: no answer at all."""
+    HANGS: Final = 3
+    """The process stands still, its kernel does not: connections are made and wait (see `hangs`). Not for ingresses."""
 
 
 class Pick:
@@ -110,6 +112,9 @@ class Server:
     service: str = "default"
     """Name of its service-time table in `Timing.service_tables`."""
     is_ingress: bool = False
+    backlog: int = 4096
+    """What its process gave to listen(2), at most net.core.somaxconn: 4096 since Linux 5.4 (Documentation/admin-guide/
+    sysctl/net.rst); Go takes somaxconn, NGINX and Node.js 511. Only a server that hangs fills it."""
     group: int = -1
     """Which servers make the same calls (`Stream.calls`): those of one workload."""
 

@@ -70,10 +70,13 @@ def changes() -> st.SearchStrategy[list[Change]]:
         st.sampled_from((Behaviour.LISTENS, Behaviour.REFUSES, Behaviour.SILENT)),
         st.booleans(),
     )
+    hang = st.builds(
+        lambda t, server: Change(t, "behave", server, behaviour=Behaviour.HANGS), when, st.sampled_from(PODS)
+    )
     rate = st.builds(
         lambda t, s, r: Change(t, "rate", s, rate=r), when, st.integers(0, 3), st.sampled_from((50.0, 900.0))
     )
-    return st.lists(st.one_of(behave, learn, behave, rate), min_size=2, max_size=12).map(
+    return st.lists(st.one_of(behave, learn, behave, hang, rate), min_size=2, max_size=12).map(
         lambda found: sorted(found, key=lambda change: change.t_ns)
     )
 
@@ -96,7 +99,10 @@ def make_streams(keepalive: bool, idempotent: bool, tries: int, places: int) -> 
 
 def make_servers(workers: int) -> list[Server]:
     ingress = [Server(f"i{n}", n, is_ingress=True) for n in range(N_INGRESS)]
-    return ingress + [Server(f"p{n}", n % 3, workers, ("default", "slow")[n % 2]) for n in range(N_PODS)]
+    backlogs = (4096, 5, 0, 40)
+    return ingress + [
+        Server(f"p{n}", n % 3, workers, ("default", "slow")[n % 2], backlog=backlogs[n]) for n in range(N_PODS)
+    ]
 
 
 FIRST = {

@@ -70,7 +70,7 @@ inner_changes = st.lists(
         st.builds(
             lambda t, server, behaviour, drain: Change(t, "behave", server, behaviour=behaviour, drain=drain),
             when, st.sampled_from((*CARTS, *STOCKS, *PODS)),
-            st.sampled_from((Behaviour.LISTENS, Behaviour.REFUSES, Behaviour.SILENT)), st.booleans(),
+            st.sampled_from((Behaviour.LISTENS, Behaviour.REFUSES, Behaviour.SILENT, Behaviour.HANGS)), st.booleans(),
         ),
         st.builds(lambda t, fan: Change(t, "learn", TO_CART, fan=fan), when, fans(CARTS)),
         st.builds(lambda t, fan: Change(t, "learn", TO_STOCK, fan=fan), when, fans(STOCKS)),
