@@ -106,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument("--url", default="", help="send traffic from outside to this URL only")
     replay.add_argument("-o", "--output", default="text", choices=("text", "json"))
     replay.add_argument("--cold", action="store_true", help="start from nothing instead of a settled cluster")
+    replay.add_argument("--ascii", action="store_true", help="draw with ASCII only")
     replay.set_defaults(run=_replay)
 
     trace = commands.add_parser("trace", help="follow one request through every hop")
@@ -374,8 +375,8 @@ def _replay(args: argparse.Namespace) -> int:
     if args.plain or args.output == "json" or not _interactive():
         from kflab.scenario.plain import play
 
-        return play(scenario, sys.stdout, speed=speed, as_json=args.output == "json")
-    return _screen(scenario, speed or 1.0, None, False)
+        return play(scenario, sys.stdout, speed=speed, as_json=args.output == "json", ascii_only=args.ascii)
+    return _screen(scenario, speed or 1.0, None, args.ascii)
 
 
 def _sources(args: argparse.Namespace) -> list[str]:

@@ -5,6 +5,7 @@ slab length. What an observer learns does not cut a slab: every step compares it
 """
 
 import copy
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,6 +28,10 @@ from kflab.errors import KflabError
 
 MAX_SLAB_ROWS = 1 << 17
 """A slab is cut shorter when more requests than this would start in it: arrays stay near the caches."""
+
+
+TOLD = 1 << 18
+"""Changes of servers' behaviour kept for `take_told`; the lab takes them every slab."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,7 @@ class Engine:
         self.finished = FinishedRows(kept_rows, hashing)
         self._changes: list[_Change] = []
         self._n_changes = 0
+        self._told: deque[tuple[int, int, int]] = deque(maxlen=TOLD)
         self._underway: list[Underway] = []
         self.watch: Callable[[int], int] | None = None
         """Called between two slabs when `next_watch_ns` has come; may set `steps.full`; returns when it is due next."""
@@ -182,6 +188,7 @@ class Engine:
                 f"{self.memory.servers[server].address} is an ingress server: how it hangs is not modelled"
             )
         self._change(_Change(t_ns, 0, server=server, behaviour=behaviour, drain=drain))
+        self._told.append((t_ns, server, behaviour))
 
     def set_rate(self, stream: int, rate_rps: float, t_ns: int) -> None:
         """Change a stream's mean rate from `t_ns` (now or later) on."""
@@ -306,6 +313,12 @@ class Engine:
     def take_finished(self) -> Finished:
         """Take the requests finished since the last call, in order of (finish, stream, number)."""
         return self.finished.take()
+
+    def take_told(self) -> list[tuple[int, int, int]]:
+        """Take (t_ns, server, Behaviour) of every `behave` since the last call: what tries met, and since when."""
+        told = list(self._told)
+        self._told.clear()
+        return told
 
     @property
     def in_flight(self) -> int:

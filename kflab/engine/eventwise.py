@@ -274,6 +274,7 @@ class Eventwise:
         """Forget a try that failed on a kept connection; the next one starts at once."""
         last = flight[Col.TRIES] - 1
         self.bad.append((flight[Col.SERVER0 + last], end))
+        flight[Col.LOST_SERVER] = flight[Col.SERVER0 + last] + 1
         flight[Col.TRIES], flight[Col.LOST] = last, flight[Col.LOST] + 1
         flight[Col.KEPT] &= ~(1 << last)
         flight[Col.KEPT_PORTS] &= ~(0xFFFF << 16 * last)

@@ -171,6 +171,7 @@ def as_columns(rows: Int64Array) -> Finished:
         extra={
             "kept": rows[Col.KEPT].copy(),
             "lost": rows[Col.LOST].copy(),
+            "lost_server": rows[Col.LOST_SERVER] - 1,
             "kept_ports": rows[Col.KEPT_PORTS].copy(),
         },
     )

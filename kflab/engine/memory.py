@@ -80,9 +80,11 @@ class Col:
     """16 bits per try, the first lowest: source port of the kept connection it went over; 0 for a new one."""
     CALL: Final = 37
     """How many calls its server has started for it."""
+    LOST_SERVER: Final = 38
+    """1 + the server of the last error counted in LOST; 0 without one."""
 
 
-N_COLS = Col.CALL + 1
+N_COLS = Col.LOST_SERVER + 1
 
 _COMPACT_ABOVE = 1024
 

@@ -358,6 +358,7 @@ class Steps:
         m = self.memory.flights.m
         tries = m[Col.TRIES, rows]
         servers, m[Col.SERVER0 + tries, rows] = m[Col.SERVER0 + tries, rows], -1
+        m[Col.LOST_SERVER, rows] = servers + 1
         self.bins.add(Count.SERVER_BAD, servers, ends)
         for col in (Col.ANSWER0, Col.TRY_START0, Col.TRY_END0):
             m[col + tries, rows] = 0

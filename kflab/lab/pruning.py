@@ -19,7 +19,8 @@ IN_FLIGHT_NS = 200_000_000_000
 for the way."""
 
 RING_NS = 600_000_000_000
-"""Rows kept for logs hold the cluster's history back this long at most; the sample of traces as long as it lasts."""
+"""Rows kept for logs and examples of bills hold the cluster's history back this long at most; the sample of traces as
+long as it lasts."""
 
 WATCHED = frozenset({"Service", "EndpointSlice", "Ingress", "IngressClass", "ConfigMap", "Secret", "Node"})
 """Kinds whose past somebody's rules are made from; writes to others (Pods' status) pass nobody by."""
@@ -32,6 +33,9 @@ def horizon_ns(lab: "Lab") -> int:
     started = lab.sampler.oldest_start_ns()
     if started is not None:
         earliest = min(earliest, started)
+    billed = lab.autopsy.oldest_start_ns()
+    if billed is not None:
+        earliest = min(earliest, max(billed, now - RING_NS))
     row = lab.sampler.oldest_row_ns()
     if row is not None:
         earliest = min(earliest, max(row, now - RING_NS))
@@ -59,6 +63,8 @@ def prune(lab: "Lab") -> None:
     lab.store.forget_before(revision)
     lab.plane.forget_before(t_ns)
     lab.wiring.forget_old_configs()
+    lab.autopsy.forget_before(t_ns)
+    lab.wiring.forget_before(t_ns)
     lab.reopener.forget_before(t_ns)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from kflab.engine.types import MAX_TRIES, Answer, Finished
+from kflab.lab.losses import lost_mask
 
 SAMPLE_NS = 50_000_000
 """Requests are sampled per this much simulated time."""
@@ -108,6 +109,8 @@ class Totals:
     saved: int = 0
     """Requests that lost a try and still went well."""
     retried: int = 0
+    slowed: int = 0
+    """Requests that went well after a try was lost, also one that NGINX did not count (on a kept connection)."""
     in_flight: int = 0
     by_status: Counter[str] = field(default_factory=Counter)
     """Failed requests by status."""
@@ -123,6 +126,7 @@ class Totals:
         self.lost_tries += int(lost.sum())
         self.saved += int((good & (lost > 0)).sum())
         self.retried += int((rows.tries > 1).sum())
+        self.slowed += int(lost_mask(rows)[1].sum())
         if not good.all():
             for status, count in zip(*np.unique(rows.status[~good], return_counts=True), strict=True):
                 self.by_status[status_text(int(status))] += int(count)

@@ -28,6 +28,7 @@ from kflab.errors import KflabError
 from kflab.kubectl.curl import CurlAnswer, CurlRequest
 from kflab.kubectl.logs import AccessRecord, UpstreamTry
 from kflab.lab.balancing import in_force
+from kflab.lab.gantt import BILL_IDS
 from kflab.lab.records import KEPT_TRACES, Record, status_text
 from kflab.lab.snapshot import TraceRow, TraceTry
 from kflab.lab.wiring import Chooser, Wired
@@ -319,7 +320,9 @@ class Reopener:
                     f"this request is too old to be opened: the lab keeps the last {KEPT_TRACES} sent ones"
                 )
             return self._curled[trace_id]
-        one = self._lab.sampler.find(trace_id)
+        one = self._lab.gantt.example(trace_id) if trace_id >= BILL_IDS else self._lab.sampler.find(trace_id)
+        if one is None and trace_id >= BILL_IDS:
+            raise KflabError("the requests of this bill are too old to be opened: their time's rules are forgotten")
         if one is None:
             raise KflabError("this request is too old to be opened: the lab keeps the last 400 sampled ones")
         return self.open_record(one)

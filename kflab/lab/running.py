@@ -29,6 +29,7 @@ from kflab.errors import KflabError
 from kflab.kubectl.ages import instant
 from kflab.kubectl.complete import completions
 from kflab.lab import applying, pruning
+from kflab.lab.autopsy import Autopsy
 from kflab.lab.balancing import simplifications
 from kflab.lab.commands import (
     Act,
@@ -41,6 +42,7 @@ from kflab.lab.commands import (
 from kflab.lab.conntrack import Conntrack
 from kflab.lab.controllers import Controllers
 from kflab.lab.entries import OUTSIDE_CLIENT, Entries, Entry, describe_traffic
+from kflab.lab.gantt import Gantt
 from kflab.lab.handle import Tab
 from kflab.lab.journal import Journal
 from kflab.lab.knowledge import Knowing
@@ -128,6 +130,8 @@ class Lab:
             *self._modelling_assumptions(),
         )
         self.knowing = Knowing(self.store, self.plane.observers, self.node_rules.words)
+        self.autopsy = Autopsy(self)
+        self.gantt = Gantt(self)
         self.sampler = Sampler()
         self.totals = Totals()
         self.since_event = Totals()
@@ -256,6 +260,7 @@ class Lab:
         self.totals.in_flight = self.totals.sent - self.totals.ok - self.totals.failed
         self.since_event.add(rows)
         self.sampler.add(rows, t_ns)
+        self.autopsy.add(rows)
         self.view.count(rows)
         self.conntrack.add(rows, t_ns)
         self._count_ingress(rows)
@@ -314,6 +319,7 @@ class Lab:
         ):
             self._discover(facts[-1].t_ns)
         self.knowing.hear(facts, self.wiring.callers_of)
+        self.autopsy.hear(facts)
         self.facts.extend(facts)
         self._fresh.extend(facts)
         del self.facts[:-KEPT_FACTS]
@@ -383,6 +389,7 @@ class Lab:
         """Something was changed after a store revision: follow who learns of it, and count anew."""
         config = len(self.plane.proxies.configs) - 1 if kind == "mode" else None
         self.knowing.open(self.t_ns, kind, subject, what, kubelet, revision, config)
+        self.gantt.begin(self.t_ns, kind, subject, what)
         self.since_event = Totals()
         self.event_rows_ns = self.t_ns
         self.lost_by_observer = {}

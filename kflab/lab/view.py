@@ -5,6 +5,7 @@ from math import erfc, sqrt
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kflab.engine.bins import Count
 from kflab.engine.types import Answer, Finished, Pick
@@ -39,6 +40,12 @@ NARRATED_NS = 4_000_000_000
 """How long a scenario's line of narration stands, simulated."""
 
 
+def _tally(counts: dict[int, int], servers: NDArray[np.int32]) -> None:
+    """Count each server as often as it is named; -1 is nobody."""
+    for server, count in zip(*(column.tolist() for column in np.unique(servers, return_counts=True)), strict=True):
+        counts[server] = counts.get(server, 0) + count
+
+
 class View:
     """Builds snapshots and keeps the counts that start anew at each change."""
 
@@ -68,19 +75,22 @@ class View:
         lost = rows.try_answer > Answer.OK
         if not len(rows) or not lost.any() or lab.knowing.incident is None:
             return
-        good = (rows.status >= 200) & (rows.status < 400)
-        for i in np.flatnonzero(lost.any(axis=1)).tolist():
-            caller = self._caller(int(rows.stream[i]), int(rows.node[i]), int(rows.ingress[i]))
-            counted = set()
-            for j in np.flatnonzero(lost[i]).tolist():
-                server = int(rows.try_server[i, j])
-                self._lost[server] = self._lost.get(server, 0) + 1
-                if caller:
-                    lab.lost_by_observer[caller] = lab.lost_by_observer.get(caller, 0) + 1
-                counted.add(server)
-            if good[i]:
-                for server in counted:
-                    self._saved[server] = self._saved.get(server, 0) + 1
+        which = np.flatnonzero(lost.any(axis=1))
+        lost, servers = lost[which], rows.try_server[which]
+        good = (rows.status[which] >= 200) & (rows.status[which] < 400)
+        _tally(self._lost, servers[lost])
+        # A request that lost two tries at one server was saved from it once.
+        again = np.zeros_like(lost)
+        for j in range(1, lost.shape[1]):
+            again[:, j] = (lost[:, :j] & (servers[:, :j] == servers[:, j : j + 1])).any(axis=1)
+        _tally(self._saved, servers[lost & ~again & good[:, None]])
+        callers = np.stack([rows.stream[which], rows.node[which], rows.ingress[which]], axis=1)
+        kinds, inverse = np.unique(callers, axis=0, return_inverse=True)
+        tries = np.bincount(inverse.reshape(-1), weights=lost.sum(axis=1), minlength=len(kinds))
+        for (stream, node, ingress), count in zip(kinds.tolist(), tries.tolist(), strict=True):
+            caller = self._caller(stream, node, ingress)
+            if caller:
+                lab.lost_by_observer[caller] = lab.lost_by_observer.get(caller, 0) + int(count)
 
     def _count_answers(self, rows: Finished) -> None:
         answered = rows.try_server[rows.try_answer == Answer.OK]

@@ -4,6 +4,7 @@ A chooser is compiled from the same rule set that the walker reads (`walk.fan`):
 new version whenever an observer it depends on has learned something that changes its candidates.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import lcm
@@ -64,6 +65,8 @@ class Chooser:
     service: Key | None = None
     """The Service whose endpoints are chosen."""
     service_port: int = 0
+    past: list[tuple[int, Fan]] = field(default_factory=list)
+    """(from_ns, candidates) ascending, for the autopsy; what was replaced long ago is forgotten."""
 
 
 @dataclass(slots=True)
@@ -380,6 +383,7 @@ class Wiring:
             chooser.given_picker = chooser.picker
         if compiled != chooser.fan:
             chooser.fan, chooser.since_ns = compiled, t_ns
+            chooser.past.append((t_ns, compiled))
             self._engine.learn(chooser.index, t_ns, compiled)
 
     def profile_of(self, entry: Entry) -> LbProfile | None:
@@ -540,6 +544,30 @@ class Wiring:
         """Drop configurations made from revisions that no ingress pod is remembered to have acted on."""
         known = {(name, rev) for name, observer in self._plane.observers.items() for _, rev in observer.versions}
         self._configs = {key: config for key, config in self._configs.items() if key in known}
+
+    def forget_before(self, t_ns: int) -> None:
+        """Drop candidates that were replaced before `t_ns`."""
+        for chooser in self.choosers:
+            i = bisect_right(chooser.past, t_ns, key=lambda entry: entry[0])
+            del chooser.past[: max(0, i - 1)]
+
+    def empty_verdict(self, chooser: Chooser, t_ns: int) -> Verdict | None:
+        """Why a chooser of endpoints had nothing to choose at `t_ns`; None where its node had no rules at all."""
+        pod = self._store.get(chooser.pod) if chooser.pod else None
+        revision = self._revision(chooser.observers[-1], t_ns)
+        if revision is None or not chooser.place or (chooser.pod and not isinstance(pod, Pod)):
+            return None
+        if isinstance(pod, Pod):
+            config = self.ingress_config(chooser.observers[0], t_ns)
+            entry = chooser.entry
+            ups = route(config, entry.scheme, entry.host, entry.path).upstreams if config else ()
+            if not ups:
+                return None
+            packet = Packet(pod.ip, 0, ups[0].address, ups[0].port)
+        else:
+            packet = self.first_packet(chooser)
+        config_number = self._plane.observers[f"kube-proxy/{chooser.place}"].config_at(t_ns)
+        return None if config_number == NO_RULES else self._node_fan(chooser.place, revision, packet, t_ns).verdict
 
     def _controller_of(self, pod: Key) -> Controller | None:
         return next((c for c in self._controllers.all() if pod in c.pods), None)

@@ -12,10 +12,12 @@ from kflab import KUBERNETES_RELEASE, exits, interrupts
 from kflab.control.facts import Fact, What
 from kflab.errors import Place
 from kflab.kubectl.hostile import printable
+from kflab.lab.gantt import as_tree
 from kflab.lab.running import Lab
 from kflab.manifest.objects import Pod
 from kflab.scenario.acting import workload_key
 from kflab.scenario.format import Expectation, Scenario
+from kflab.scenario.gantt_text import report_lines
 
 REPORT_EVERY_NS = 5_000_000_000
 """How often a line about traffic is printed, simulated."""
@@ -46,7 +48,9 @@ def seconds(t_ns: int) -> str:
     return f"{sign}{whole}.{rest:03d}".rjust(9) + " s"
 
 
-def play(scenario: Scenario, out: TextIO, speed: float | None = None, as_json: bool = False) -> int:
+def play(
+    scenario: Scenario, out: TextIO, speed: float | None = None, as_json: bool = False, ascii_only: bool = False
+) -> int:
     """Run a scenario to its end and print it.
 
     Args:
@@ -54,6 +58,7 @@ def play(scenario: Scenario, out: TextIO, speed: float | None = None, as_json: b
         out: Where lines go.
         speed: Simulated seconds per second to print at; None is as fast as possible.
         as_json: Print one JSON object instead of lines.
+        ascii_only: Draw with ASCII; so it is anyway where `out` is not UTF-8.
 
     Returns:
         0 when every expectation held, else 1.
@@ -91,6 +96,9 @@ def play(scenario: Scenario, out: TextIO, speed: float | None = None, as_json: b
         out.write(json.dumps(_as_json(scenario, lab, told, verdicts), indent=2, ensure_ascii=False) + "\n")
     else:
         for line in _report(scenario, lab, verdicts):
+            say(line)
+        encoding = (getattr(out, "encoding", None) or "utf-8").lower().replace("-", "")
+        for line in report_lines(lab.gantt.report(), ascii_only or encoding != "utf8"):
             say(line)
     return exits.OK if all(verdict.held for verdict in verdicts) else exits.FAILED
 
@@ -204,5 +212,6 @@ def _as_json(scenario: Scenario, lab: Lab, facts: list[Fact], verdicts: list[Ver
             {"expectation": str(verdict.expectation), "measured": verdict.measured, "held": verdict.held}
             for verdict in verdicts
         ],
+        "autopsy": as_tree(lab.gantt.report()),
         "event_hash": lab.digest(),
     }  # fmt: skip

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +28,12 @@ def test_expectations_hold_and_output_repeats(name: str) -> None:
     code, text = played(load(name))
     assert code == 0, text[-1500:]
     assert "BROKEN" not in text
+    bills = re.search(r"([\d,]+) lost = .* slowed; ([\d,]+) billed, ([\d,]+) not explained", text)
+    if bills is None:
+        assert " 0 failed " in text
+    else:
+        assert bills[1] == bills[2]
+        assert bills[3] == "0", text[text.index("\nautopsy") :]
     assert played(load(name))[1] == text
 
 

@@ -1,0 +1,362 @@
+"""The autopsy: every request that failed or was slowed is billed to one cause and one window of time.
+
+A lost try is held against the ground truth: did its server answer when the packet came, and if not, did whoever picked
+it know? The window runs from the change in truth to the instant at which that observer's choice left the server out
+(or the server answered again). Each lost request is on exactly one bill, so bills add up to failed + slowed; what no
+cause explains is billed as such.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kflab.control.facts import Fact
+from kflab.control.observers import NO_RULES
+from kflab.dataplane.packets import Verdict
+from kflab.engine.types import Answer, Behaviour, Finished, Int64Array, Pick
+from kflab.lab.losses import Losses, find_losses
+from kflab.lab.records import Record, record, status_text
+from kflab.lab.spread import Spread, Spreading
+from kflab.lab.truth import OPEN, Truth
+from kflab.lab.wiring import Chooser
+from kflab.manifest.objects import Key
+
+if TYPE_CHECKING:
+    from kflab.lab.running import Lab
+
+KEPT_BILLS = 500
+"""Bills kept apart; the oldest are then put together, one per cause."""
+
+
+class Cause:
+    """Why a request was lost. Values are stable: they appear in JSON."""
+
+    STALE = "stale"
+    """An observer's rules still led to a pod that did not answer any more."""
+    IN_FLIGHT = "in-flight"
+    """The pod had accepted the request and went away before it answered."""
+    DEAF = "not-listening"
+    """Rules that are up to date lead to a port on which nothing has listened."""
+    KEPT = "kept-connection"
+    """A connection kept from before led to a pod that was gone."""
+    STALE_FLOW = "stale-udp-entry"
+    """A UDP sender's conntrack entry outlived its endpoint."""
+    NO_ENDPOINTS = "no-endpoints"
+    """REJECT: no endpoint to send to; NGINX answers 503."""
+    NO_LOCAL = "no-local-endpoint"
+    """Policy Local and no endpoint on this node: DROP."""
+    NOT_PROGRAMMED = "not-programmed"
+    """The node has no rule for this Service (yet): the packet follows the default route."""
+    NO_RULES = "rules-removed"
+    """kube-proxy was replaced and its predecessor's rules are removed."""
+    NO_TARGETS = "no-targets"
+    """The load balancer had no target that it held healthy."""
+    TABLE_FULL = "conntrack-full"
+    NO_ROUTE = "no-route"
+    """NGINX has no rule for host and path: 404."""
+    UNKNOWN = "not-explained"
+
+
+@dataclass(slots=True)
+class Bill:
+    """Requests lost by one cause in one window. Times are simulated ns."""
+
+    id: int
+    cause: str
+    observer: str
+    """Whose knowledge (or choice) it was; "" where nobody's."""
+    pod: Key | None
+    """Who did not answer."""
+    address: str
+    """ip:port that was called; "" where nothing was."""
+    node: str
+    """Node on which the try began, or whose table was full."""
+    from_ns: int
+    """When the truth changed, or the state began that lost it."""
+    until_ns: int | None
+    """When the observer had learned, or the state ended; None: not yet."""
+    spread: Spread | None
+    chooser: int
+    server: int
+    silent: bool = False
+    """The server did not even refuse: whoever called waited."""
+    failed: int = 0
+    slowed: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    """What clients got of the failed ones."""
+    answers: Counter[int] = field(default_factory=Counter)
+    """How the billed tries ended."""
+    gaps: list[int] = field(default_factory=lambda: [0, 0, 0])
+    """Requests lost before the kubelet noticed, then before the slice was written, then before the observer learned."""
+    first_ns: int = OPEN
+    last_ns: int = -1
+    """When the first and the last billed try was made."""
+    longest_ns: int = 0
+    """The longest that any of these requests took."""
+    example: Record | None = None
+
+    @property
+    def lost(self) -> int:
+        """Requests on this bill."""
+        return self.failed + self.slowed
+
+
+class Autopsy:
+    """Bills of one lab.
+
+    Args:
+        lab: Read only; its wiring names servers and choosers.
+    """
+
+    def __init__(self, lab: "Lab") -> None:
+        self._lab = lab
+        self.truth = Truth()
+        self.spreading = Spreading(lab.store, lab.plane.observers, self._answers)
+        self._bills: dict[tuple[object, ...], Bill] = {}
+        self._count = 0
+        self.version = 0
+        """Grows when anything that is shown may have changed."""
+        self.earlier: dict[str, Bill] = {}
+        """Cause → what the oldest bills came to."""
+
+    def _answers(self, pod: Key) -> bool:
+        runtime = self._lab.plane.runtime.get(pod)
+        return runtime is not None and runtime.sandbox and bool(runtime.listening)
+
+    @property
+    def bills(self) -> list[Bill]:
+        """All bills, earliest loss first."""
+        self._close()
+        found = (*self.earlier.values(), *self._bills.values())
+        return sorted(found, key=lambda bill: (bill.from_ns, bill.first_ns, bill.id))
+
+    def hear(self, facts: Sequence[Fact]) -> None:
+        """Follow what happens to pods and who learns of it."""
+        self.spreading.hear(facts, self._lab.wiring.callers_of)
+        self.version += 1
+
+    def add(self, rows: Finished) -> None:
+        """Bill what was lost among finished requests; every fact up to their finish has been heard."""
+        self.truth.add(self._lab.engine.take_told())
+        lost = find_losses(rows, self._lab.engine)
+        if lost is None:
+            return
+        self.version += 1
+        state, silence, later = self.truth.met(lost.server, lost.arrive_ns, lost.end_ns)
+        version = self._versions(lost)
+        columns = (
+            lost.server, silence, later, state, lost.chooser, version, lost.node, lost.answer, lost.failed, lost.status,
+            lost.kept, lost.stream,
+        )  # fmt: skip
+        table = np.stack([np.asarray(column, dtype=np.int64) for column in columns], axis=1)
+        kinds, first, inverse = np.unique(table, axis=0, return_index=True, return_inverse=True)
+        order = np.argsort(inverse.reshape(-1), kind="stable")
+        bounds = np.searchsorted(inverse.reshape(-1)[order], np.arange(len(kinds) + 1))
+        # In order of the first request of each kind, so that slabs do not decide which bill comes first.
+        for kind in np.argsort(first, kind="stable").tolist():
+            mine = order[bounds[kind] : bounds[kind + 1]]
+            self._charge(self._bill(kinds[kind].tolist(), int(lost.pick_ns[mine[0]])), lost, mine, rows)
+        self._fold()
+
+    def _versions(self, lost: Losses) -> Int64Array:
+        """Which of its chooser's candidate lists each try was picked from; -1: none was known."""
+        version = np.full(len(lost), -1, dtype=np.int64)
+        for chooser in np.unique(lost.chooser[lost.chooser >= 0]).tolist():
+            mine = np.flatnonzero(lost.chooser == chooser)
+            times = np.array([t_ns for t_ns, _ in self._lab.wiring.choosers[chooser].past], dtype=np.int64)
+            at = np.searchsorted(times, lost.pick_ns[mine], side="right") - 1
+            version[mine] = np.where(at >= 0, times[np.maximum(at, 0)], -1) if len(times) else -1
+        return version
+
+    # --- which bill -----------------------------------------------------------------------------------------
+
+    def _bill(self, kind: list[int], pick_ns: int) -> Bill:
+        """The bill that tries of this kind are put on; the columns are those of `add`."""
+        server, silence, later, state, index, version, node, answer, _, status, kept, stream = kind
+        wiring = self._lab.wiring
+        chooser = wiring.choosers[index] if index >= 0 else None
+        place = wiring.places[node] if node >= 0 else ""
+        if answer == Answer.TABLE_FULL:
+            return self._open((Cause.TABLE_FULL, place), Cause.TABLE_FULL, chooser, -1, place, pick_ns)
+        if answer == Answer.NONE and status == 404:
+            return self._open((Cause.NO_ROUTE, index), Cause.NO_ROUTE, chooser, -1, place, pick_ns)
+        if server < 0:
+            return self._nothing_to_pick(chooser, version, place, answer, pick_ns)
+        cause = self._of_server(chooser, server, silence, later, state, version, kept, stream, pick_ns)
+        from_ns = silence if silence >= 0 else pick_ns
+        observer = self._observer(chooser) if cause in (Cause.STALE, Cause.DEAF) else ""
+        same = (cause, server, observer, silence)
+        if cause == Cause.UNKNOWN:
+            same = (cause, server, str(answer), -1)
+        bill = self._open(same, cause, chooser, server, place, from_ns, observer)
+        bill.silent = bill.silent or state == Behaviour.SILENT
+        return bill
+
+    def _of_server(
+        self, chooser: Chooser | None, server: int, silence: int, later: int, state: int, version: int, kept: int,
+        stream: int, pick_ns: int,
+    ) -> str:  # fmt: skip
+        """Why a try to a server was lost."""
+        if later:
+            return Cause.IN_FLIGHT
+        if silence < 0:
+            return Cause.UNKNOWN
+        if kept:
+            flow = self._lab.wiring.wired[stream].stream.flow_port
+            listed = self._lists(chooser, version, server)
+            return Cause.STALE if flow and listed else (Cause.STALE_FLOW if flow else Cause.KEPT)
+        if not self._lists(chooser, version, server):
+            return Cause.UNKNOWN
+        return Cause.STALE if self.truth.of(server).listened_before(silence) else Cause.DEAF
+
+    def _lists(self, chooser: Chooser | None, version: int, server: int) -> bool:
+        """Whether a chooser's candidates, as of a version's start, name a server."""
+        past = chooser.past if chooser else []
+        return any(t_ns == version and server in fan.candidates for t_ns, fan in past)
+
+    def _nothing_to_pick(
+        self, chooser: Chooser | None, version: int, place: str, answer: int, pick_ns: int
+    ) -> Bill:  # fmt: skip
+        """A try that had no server: whoever was to pick one had none."""
+        cause = Cause.UNKNOWN
+        observer = self._observer(chooser)
+        if chooser is None:
+            cause = Cause.NOT_PROGRAMMED if answer == Answer.TIMEOUT else Cause.UNKNOWN
+        elif chooser.kind == "lb":
+            cause = Cause.NO_TARGETS
+        elif answer == Answer.NO_UPSTREAM:
+            cause = Cause.NO_ENDPOINTS
+        elif answer in (Answer.REJECTED, Answer.TIMEOUT):
+            cause = self._verdict(chooser, pick_ns)
+        since = version if version >= 0 else 0
+        known = self._bills.get((cause, observer, since))
+        from_ns = known.from_ns if known is not None else (since if version >= 0 else pick_ns)
+        return self._open((cause, observer, since), cause, chooser, -1, place, from_ns, observer)
+
+    def _verdict(self, chooser: Chooser, pick_ns: int) -> str:
+        """What the node's rules had for a first packet, in the words of bills."""
+        proxy = self._lab.plane.observers.get(f"kube-proxy/{chooser.place}")
+        if proxy is not None and proxy.config_at(pick_ns) == NO_RULES:
+            return Cause.NO_RULES
+        verdict = self._lab.wiring.empty_verdict(chooser, pick_ns)
+        if verdict is Verdict.REJECT or verdict is Verdict.ACCEPT:
+            return Cause.NO_ENDPOINTS
+        return Cause.NO_LOCAL if verdict is Verdict.DROP else Cause.NOT_PROGRAMMED
+
+    def _observer(self, chooser: Chooser | None) -> str:
+        """By whose knowledge a chooser picks."""
+        if chooser is None:
+            return ""
+        return chooser.observers[0 if chooser.kind != "upstream" or chooser.picker == Pick.ROUND_ROBIN else 1]
+
+    def _open(
+        self, same: tuple[object, ...], cause: str, chooser: Chooser | None, server: int, place: str, from_ns: int,
+        observer: str = "",
+    ) -> Bill:  # fmt: skip
+        """The bill of these, or a new one."""
+        bill = self._bills.get(same)
+        if bill is None:
+            self._count += 1
+            pod, address = None, ""
+            if server >= 0:
+                ip, port, _, pod = self._lab.wiring.servers[server]
+                address = f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+            spread = self.spreading.of(pod, from_ns) if pod is not None else None
+            index = chooser.index if chooser is not None else -1
+            bill = Bill(self._count, cause, observer, pod, address, place, from_ns, None, spread, index, server)
+            self._bills[same] = bill
+        return bill
+
+    # --- what is on it --------------------------------------------------------------------------------------
+
+    def _charge(self, bill: Bill, lost: Losses, mine: Int64Array, rows: Finished) -> None:
+        """Put requests on a bill; `mine` are places in the columns, all of one kind."""
+        n, picks, one = len(mine), lost.pick_ns[mine], int(mine[0])
+        if lost.failed[one]:
+            bill.failed += n
+            bill.outcomes[status_text(int(lost.status[one]))] += n
+        else:
+            bill.slowed += n
+        bill.answers[int(lost.answer[one])] += n
+        bill.first_ns = min(bill.first_ns, int(picks.min()))
+        bill.last_ns = max(bill.last_ns, int(picks.max()))
+        bill.longest_ns = max(bill.longest_ns, int((lost.finish_ns[mine] - lost.start_ns[mine]).max()))
+        if bill.example is None:
+            bill.example = record(rows, int(lost.row[one]))
+        if bill.cause == Cause.STALE and bill.spread is not None:
+            early, late = self._gaps(bill.spread)
+            bill.gaps[0] += int((picks < early).sum())
+            bill.gaps[1] += int(((picks >= early) & (picks < late)).sum())
+            bill.gaps[2] += int((picks >= late).sum())
+
+    @staticmethod
+    def _gaps(spread: Spread) -> tuple[int, int]:
+        """When the kubelet had noticed, and when the slice was written; a delete is known to the API at once."""
+        noticed = spread.t_ns if spread.deleted else spread.noticed_ns
+        written = spread.written_ns if spread.written_ns is not None else OPEN
+        return min(noticed if noticed is not None else OPEN, written), written
+
+    def _close(self) -> None:
+        """See which windows have ended by now."""
+        now = self._lab.t_ns
+        for bill in self._bills.values():
+            if bill.until_ns is not None:
+                continue
+            ends = []
+            if bill.server >= 0 and bill.cause != Cause.UNKNOWN:
+                ends.append(self.truth.of(bill.server).end_of(bill.from_ns))
+            if bill.chooser >= 0 and bill.cause in _CHOSEN:
+                ends.append(self._left_out(bill))
+            until = min(ends, default=OPEN)
+            if until <= now:
+                bill.until_ns = until
+
+    def _left_out(self, bill: Bill) -> int:
+        """When the chooser named the server no more, or (with none) had something to pick."""
+        for t_ns, fan in self._lab.wiring.choosers[bill.chooser].past:
+            there = bill.server in fan.candidates if bill.server >= 0 else not fan.candidates
+            if t_ns > bill.from_ns and not there and t_ns >= bill.first_ns:
+                return t_ns
+        return OPEN
+
+    # --- forgetting -----------------------------------------------------------------------------------------
+
+    def oldest_start_ns(self) -> int | None:
+        """When the earliest example began; None without any."""
+        return min((bill.example.start_ns for bill in self._bills.values() if bill.example), default=None)
+
+    def forget_before(self, t_ns: int) -> None:
+        """Drop history from before `t_ns`, and examples that can no longer be opened."""
+        self._close()
+        self.truth.forget_before(t_ns)
+        self.spreading.forget_before(t_ns)
+        for bill in self._bills.values():
+            if bill.example is not None and bill.example.start_ns < t_ns:
+                bill.example = None
+
+    def _fold(self) -> None:
+        """Put the oldest bills together when there are too many."""
+        while len(self._bills) > KEPT_BILLS:
+            same = min(self._bills, key=lambda same: (self._bills[same].last_ns, self._bills[same].id))
+            old = self._bills.pop(same)
+            into = self.earlier.get(old.cause)
+            if into is None:
+                into = self.earlier[old.cause] = Bill(
+                    old.id, old.cause, "", None, "", "", old.from_ns, old.last_ns, None, -1, -1
+                )
+            into.failed, into.slowed = into.failed + old.failed, into.slowed + old.slowed
+            into.outcomes.update(old.outcomes)
+            into.answers.update(old.answers)
+            into.from_ns, into.first_ns = min(into.from_ns, old.from_ns), min(into.first_ns, old.first_ns)
+            into.last_ns = max(into.last_ns, old.last_ns)
+            into.until_ns = max(into.until_ns or 0, old.last_ns)
+            into.longest_ns = max(into.longest_ns, old.longest_ns)
+
+
+_CHOSEN = frozenset({
+    Cause.STALE, Cause.DEAF, Cause.NO_ENDPOINTS, Cause.NO_LOCAL, Cause.NOT_PROGRAMMED, Cause.NO_RULES, Cause.NO_TARGETS,
+})  # fmt: skip
+"""Causes whose window ends when the chooser's candidates change."""

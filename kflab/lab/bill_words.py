@@ -1,0 +1,111 @@
+"""Bills and rows of the Gantt in words."""
+
+from kflab.control.facts import What
+from kflab.engine.types import Answer
+from kflab.lab.autopsy import Bill, Cause
+from kflab.lab.spread import ENDINGS, Spread
+
+WHILE_RUNNING = {
+    What.CONTAINER_EXITED: "crashed",
+}
+"""The same happening to a pod that nobody had deleted."""
+
+
+def seconds_word(ns: int) -> str:
+    """A span in seconds with three digits; below a tenth of a millisecond it is none."""
+    return f"{ns / 1e9:.3f} s"
+
+
+def observer_words(observer: str, *, whose: bool = False) -> str:
+    """An observer as a noun ("node-a's rules"), or as a row's name ("node-a rules")."""
+    kind, _, rest = observer.partition("/")
+    name = rest.rpartition("/")[2]
+    if kind == "kube-proxy":
+        return f"{rest}'s rules" if whose else f"{rest} rules"
+    if kind == "ingress":
+        return f"NGINX in {name}" if whose else f"{name} upstreams"
+    if kind == "lb":
+        return f"load balancer {name}" if whose else f"{name} targets"
+    return observer
+
+
+def fate_words(spread: Spread | None, at_ns: int) -> str:
+    """What had befallen a pod by an instant: "crashed", "got SIGTERM", "stopped answering"."""
+    if spread is None:
+        return "stopped answering"
+    marks = [what for t_ns, what in spread.marks if t_ns <= at_ns]
+    if not marks:
+        return "stopped answering"
+    last = marks[-1]
+    return ENDINGS[last] if spread.deleted else WHILE_RUNNING.get(last, ENDINGS[last])
+
+
+def title(bill: Bill, connect_timeout_ns: int) -> str:
+    """The sentence of a bill."""
+    who = observer_words(bill.observer, whose=True)
+    pod = bill.pod.name if bill.pod else bill.address or "nobody"
+    match bill.cause:
+        case Cause.STALE:
+            fate = fate_words(bill.spread, bill.from_ns)
+            were = "were" if bill.observer.startswith("kube-proxy/") else "was"
+            timeouts = bill.answers[Answer.TIMEOUT]
+            wait = f"; {connect_timeout_ns / 1e9:g} s connect timeout ×{timeouts:,}" if timeouts else ""
+            if bill.until_ns is None:
+                return f"{who} still lead{'' if were == 'were' else 's'} to {pod}, which {fate}{wait}"
+            behind = seconds_word(bill.until_ns - bill.from_ns)
+            return f"{who} {were} {behind} behind when {pod} {fate}{wait}"
+        case Cause.IN_FLIGHT:
+            return f"in hand at {pod} when it {fate_words(bill.spread, bill.from_ns)}"
+        case Cause.DEAF:
+            return f"{who} lead to {bill.address or pod}, on which nothing has listened yet"
+        case Cause.KEPT:
+            return f"kept connections to {pod}, which {fate_words(bill.spread, bill.from_ns)}"
+        case Cause.STALE_FLOW:
+            fate = fate_words(bill.spread, bill.from_ns)
+            return f"the sender's conntrack entry on {bill.node} still led to {pod}, which {fate}"
+        case Cause.NO_ENDPOINTS:
+            if bill.observer.startswith("ingress/"):
+                return f"{who} had no endpoint: 503"
+            return f"no ready endpoint: REJECT by {who}"
+        case Cause.NO_LOCAL:
+            return f"policy Local and no endpoint on the node: DROP by {who}"
+        case Cause.NOT_PROGRAMMED:
+            return f"{who or 'the node'} had no rule for it: the packet follows the default route"
+        case Cause.NO_RULES:
+            return f"{who} were removed while kube-proxy was replaced"
+        case Cause.NO_TARGETS:
+            return f"{who} had no healthy target"
+        case Cause.TABLE_FULL:
+            return f"the conntrack table of {bill.node or 'a node'} was full: packets dropped"
+        case Cause.NO_ROUTE:
+            return "NGINX has no rule for this host and path: 404"
+        case _:
+            return f"not explained: {pod}, {', '.join(_answer_word(code) for code in sorted(bill.answers))}"
+
+
+def _answer_word(code: int) -> str:
+    words = {
+        Answer.REFUSED: "refused", Answer.RESET: "reset", Answer.TIMEOUT: "timeout", Answer.REJECTED: "rejected",
+        Answer.NO_UPSTREAM: "no upstream", Answer.TABLE_FULL: "dropped",
+    }  # fmt: skip
+    return words.get(code, "no answer")
+
+
+def outcome_words(bill: Bill) -> str:
+    """What clients got: "11 failed (502 ×11), 127 saved by a further try"."""
+    parts = []
+    if bill.failed:
+        statuses = ", ".join(f"{status} ×{n:,}" for status, n in sorted(bill.outcomes.items()))
+        parts.append(f"{bill.failed:,} failed ({statuses})")
+    if bill.slowed:
+        parts.append(f"{bill.slowed:,} saved by a further try")
+    return ", ".join(parts)
+
+
+def happening(spread: Spread) -> str:
+    """What an event of the Gantt is about: "product-… crashed", "product-… began to answer"."""
+    if not spread.ends:
+        return f"{spread.pod.name} began to answer"
+    if spread.deleted:
+        return f"{spread.pod.name} was deleted"
+    return f"{spread.pod.name} {fate_words(spread, spread.truth_ns or spread.t_ns)}"

@@ -1,0 +1,117 @@
+"""Requests that failed or were slowed, as columns: which try each is billed to, who chose its server, and when.
+
+*Slowed*: it went well, but only after a try was lost (refused, reset, or a timeout waited out), counted or not.
+One try stands for the request: of a failed one the last lost try (it decided what the client got), of a slowed one the
+try that cost most time. A request that its ingress pod never answered is billed to that pod.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kflab.engine.engine import Engine
+from kflab.engine.types import Answer, Finished, Int64Array
+
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """Columns, shape (n,) each. Indices as in the engine; -1 means none; times in ns."""
+
+    row: Int64Array
+    """Place in the finished rows."""
+    failed: BoolArray
+    """Else slowed."""
+    status: Int64Array
+    """HTTP status, or -Answer."""
+    stream: Int64Array
+    server: Int64Array
+    """Whom the billed try was sent to."""
+    chooser: Int64Array
+    """Who picked it, or had nothing to pick."""
+    node: Int64Array
+    """Node on which the try began: the caller's of a direct one, the ingress pod's of NGINX's."""
+    answer: Int64Array
+    """Answer of the billed try; NONE where no try was lost (404)."""
+    kept: BoolArray
+    """It went over a kept connection, or (UDP) by an entry that was there."""
+    pick_ns: Int64Array
+    """When its server was picked."""
+    arrive_ns: Int64Array
+    """When its first packet came there."""
+    end_ns: Int64Array
+    """When its caller knew."""
+    start_ns: Int64Array
+    finish_ns: Int64Array
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+def lost_mask(rows: Finished) -> tuple[BoolArray, BoolArray]:
+    """Which finished rows failed, and which were slowed; (n,) each."""
+    good = (rows.status >= 200) & (rows.status < 400)
+    again = (rows.try_answer > Answer.OK).any(axis=1)
+    if "lost" in rows.extra:
+        again |= rows.extra["lost"] > 0
+    return ~good, good & again
+
+
+def find_losses(rows: Finished, engine: Engine) -> Losses | None:
+    """Pick out the rows that failed or were slowed; None where there are none."""
+    if not len(rows):
+        return None
+    failed_rows, slowed_rows = lost_mask(rows)
+    which = np.flatnonzero(failed_rows | slowed_rows)
+    if not len(which):
+        return None
+    engine.compile_paths()
+    paths, place = engine.steps.paths, engine.memory.place
+    n = np.arange(len(which))
+    failed, status = failed_rows[which], rows.status[which].astype(np.int64)
+    stream, node = rows.stream[which].astype(np.int64), rows.node[which].astype(np.int64)
+    ingress = rows.ingress[which].astype(np.int64)
+    bad = rows.try_answer[which] > Answer.OK
+    starts, ends = rows.try_start_ns[which], rows.try_end_ns[which]
+    last = bad.shape[1] - 1 - np.argmax(bad[:, ::-1], axis=1)
+    longest = np.argmax(np.where(bad, ends - starts, -1), axis=1)
+    tried = np.where(failed, last, longest)
+    l7 = paths.is_l7[stream]
+
+    server = rows.try_server[which, tried].astype(np.int64)
+    answer = np.where(bad[n, tried], rows.try_answer[which, tried], Answer.NONE).astype(np.int64)
+    kept = (rows.extra["kept"][which] >> tried & 1).astype(bool)
+    pick, end = starts[n, tried], ends[n, tried]
+    upstream = paths.upstreams.get(stream, ingress)
+    entry = paths.entries.get(stream, node)
+    chooser = np.where(l7, upstream, entry)
+    pick = np.where(l7, pick, rows.start_ns[which] + paths.to_node[stream])
+
+    # An error on a kept connection that NGINX did not count: the record has its server only.
+    free = ~bad.any(axis=1) & (rows.extra["lost"][which] > 0)
+    if free.any():
+        server[free] = rows.extra["lost_server"][which[free]]
+        answer[free], kept[free] = Answer.RESET, True
+        end[free] = pick[free] = starts[free, np.maximum(rows.tries[which[free]].astype(np.int64) - 1, 0)]
+
+    # What the client's own connection met on its way to the ingress pod, or lost with it.
+    own = failed & l7 & (status <= 0)
+    if own.any():
+        server[own], answer[own], kept[own] = ingress[own], -status[own], False
+        chooser[own] = entry[own]
+        pick[own] = rows.start_ns[which[own]] + paths.to_node[stream[own]]
+        end[own] = rows.finish_ns[which[own]]
+    off = (node < 0) & paths.balanced[stream]
+    chooser[off] = paths.lb[stream[off]]
+
+    near, there = node.copy(), np.full_like(node, -1)
+    proxied = l7 & ~own & (ingress >= 0)
+    near[proxied] = place[ingress[proxied]]
+    there[server >= 0] = place[server[server >= 0]]
+    arrive = np.where(free, end, pick + engine.steps.hop_ns(near, there))
+    return Losses(
+        which, failed, status, stream, server, chooser, near, answer, kept, pick, arrive, end,
+        rows.start_ns[which], rows.finish_ns[which],
+    )  # fmt: skip

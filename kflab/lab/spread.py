@@ -1,0 +1,231 @@
+"""How knowledge of each pod's end and beginning spread: what happened to the pod, and who heard of it when.
+
+"Who knows" (`knowledge`) follows one change that a user made. Here every pod has a change of its own, so a rollout of
+ten pods is twenty of them. A change is known to an observer once its rules are made from a revision that carries the
+pod's new state in an EndpointSlice.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from kflab.cluster.store import Store
+from kflab.control.facts import Fact, What
+from kflab.control.observers import Observer
+from kflab.manifest.objects import EndpointSlice, Key, Pod
+
+KEPT_SPREADS = 400
+"""Changes of pods that are remembered."""
+
+NAMED_OBSERVERS = 12
+"""With so many observers or fewer each is remembered by name; with more only those by whose rules somebody calls."""
+
+ENDINGS = {
+    What.POD_DELETED: "was deleted",
+    What.SIGTERM_SENT: "got SIGTERM",
+    What.SIGKILL_SENT: "got SIGKILL",
+    What.CONTAINER_EXITED: "exited",
+    What.ADDRESS_GONE: "lost its address",
+    What.POD_REMOVED: "was removed",
+}
+"""What befalls a pod on its way out, in words."""
+
+
+_SLOW = ("kube-proxy", "ingress")
+"""Kinds of observer that act on a revision."""
+
+
+@dataclass(slots=True)
+class Spread:
+    """One pod's end (or beginning) and who knew of it when. Times are simulated ns."""
+
+    id: int
+    t_ns: int
+    """When it began: the delete, or whatever happened to the pod first."""
+    pod: Key
+    node: str
+    ends: bool
+    """False: the pod began to answer."""
+    deleted: bool
+    """The API server knew first: the kubelet only follows."""
+    marks: list[tuple[int, What]] = field(default_factory=list)
+    """What befell the pod, ascending."""
+    truth_ns: int | None = None
+    """When it stopped (or began) to answer."""
+    noticed_ns: int | None = None
+    noticed_by: str = ""
+    service: Key | None = None
+    """The Service whose slice carried it."""
+    written_ns: int | None = None
+    target: int = 0
+    """Store revision that carries it."""
+    calling: frozenset[str] = frozenset()
+    """Observers by whose rules somebody reaches the Service."""
+    left: int = 0
+    """How many of them have yet to learn."""
+    learned: dict[str, int] = field(default_factory=dict)
+    others: int = 0
+    """Further observers that learned, unnamed."""
+    others_first_ns: int = 0
+    others_last_ns: int = 0
+
+    @property
+    def known_ns(self) -> int | None:
+        """When the last calling observer had learned; None: not yet, or nobody calls."""
+        if not self.calling or self.left:
+            return None
+        return max(self.learned[name] for name in self.calling)
+
+
+class Spreading:
+    """Follows facts and keeps the last changes of pods.
+
+    Args:
+        store: The cluster.
+        observers: By name.
+        answers: Whether a pod answers anybody now, in truth.
+    """
+
+    def __init__(self, store: Store, observers: Mapping[str, Observer], answers: Callable[[Key], bool]) -> None:
+        self._store = store
+        self._observers = observers
+        self._answers = answers
+        self.spreads: deque[Spread] = deque(maxlen=KEPT_SPREADS)
+        self._open: dict[Key, Spread] = {}
+        """Pod → its change that has not come to all observers yet, or may still get marks."""
+        self._waiting: list[Spread] = []
+        """Written to a slice, not yet known to all; in order of writing."""
+        self._known: dict[str, int] = {}
+        """Observer → revision that its last fact told of."""
+        self._answering: dict[Key, bool] = {}
+        self._count = 0
+
+    def of(self, pod: Key, t_ns: int) -> Spread | None:
+        """The end of a pod that was under way at an instant; None where none is remembered."""
+        found = (s for s in reversed(self.spreads) if s.pod == pod and s.ends and s.t_ns <= t_ns)
+        return next(found, None)
+
+    def hear(self, facts: Iterable[Fact], callers_of: Callable[[frozenset[Key]], frozenset[str]]) -> None:
+        """Take in new facts, in order. `callers_of(services)` names the observers by whose rules those are reached."""
+        for fact in facts:
+            match fact.what:
+                case What.RULES_SYNCED | What.LB_TARGETS_CHANGED:
+                    self._learned(fact)
+                case What.ENDPOINTS_WRITTEN:
+                    self._written(fact, callers_of)
+                case What.LISTENERS_CHANGED:
+                    self._listeners(fact)
+                case What.KUBELET_NOTICED | What.POD_STATUS_WRITTEN:
+                    self._noticed(fact)
+                case what if what in ENDINGS:
+                    self._befell(fact)
+
+    # --- the pod --------------------------------------------------------------------------------------------
+
+    def _begin(self, fact: Fact, *, ends: bool) -> Spread:
+        pod = self._store.get(fact.subject)
+        known = pod if isinstance(pod, Pod) else None
+        self._count += 1
+        spread = Spread(
+            self._count, fact.t_ns, fact.subject, known.spec.node_name if known else "", ends,
+            fact.what is What.POD_DELETED or (known is not None and known.terminating),
+        )  # fmt: skip
+        self.spreads.append(spread)
+        self._open[fact.subject] = spread
+        while len(self._open) > KEPT_SPREADS:
+            del self._open[next(iter(self._open))]
+        return spread
+
+    def _ending(self, pod: Key) -> Spread | None:
+        spread = self._open.get(pod)
+        return spread if spread is not None and spread.ends else None
+
+    def _befell(self, fact: Fact) -> None:
+        spread = self._ending(fact.subject)
+        if spread is None:
+            if fact.what is What.POD_REMOVED:
+                return
+            spread = self._begin(fact, ends=True)
+        spread.marks.append((fact.t_ns, fact.what))
+        if fact.what is What.ADDRESS_GONE and spread.truth_ns is None:
+            spread.truth_ns = fact.t_ns
+        if fact.what is What.POD_REMOVED:
+            self._open.pop(fact.subject, None)
+            self._answering.pop(fact.subject, None)
+
+    def _listeners(self, fact: Fact) -> None:
+        before = self._answering.get(fact.subject)
+        now = self._answers(fact.subject)
+        self._answering[fact.subject] = now
+        spread = self._ending(fact.subject)
+        if not now:
+            if spread is None:
+                spread = self._begin(fact, ends=True)
+            if spread.truth_ns is None:
+                spread.truth_ns = fact.t_ns
+        elif before is not True and (spread is None or not spread.deleted):
+            self._begin(fact, ends=False).truth_ns = fact.t_ns
+
+    def _noticed(self, fact: Fact) -> None:
+        spread = self._open.get(fact.subject)
+        if spread is None or spread.noticed_ns is not None:
+            return
+        if fact.what is What.POD_STATUS_WRITTEN or not spread.ends:
+            pod = self._store.get(fact.subject, at=fact.revision or None)
+            if not isinstance(pod, Pod) or pod.status.ready == spread.ends:
+                return
+        spread.noticed_ns, spread.noticed_by = fact.t_ns, fact.by
+
+    # --- slices and observers -------------------------------------------------------------------------------
+
+    def _written(self, fact: Fact, callers_of: Callable[[frozenset[Key]], frozenset[str]]) -> None:
+        old, new = self._store.get(fact.subject, at=fact.revision - 1), self._store.get(fact.subject, at=fact.revision)
+        before, after = _states(old), _states(new)
+        piece = new if isinstance(new, EndpointSlice) else old
+        if not isinstance(piece, EndpointSlice):
+            return
+        for pod in dict.fromkeys((*before, *after)):
+            spread = self._open.get(pod)
+            if spread is None or before.get(pod) == after.get(pod) or spread.learned:
+                continue
+            if spread.ends == (after.get(pod, (False,))[0] is not False):
+                continue  # a write about something else, e.g. an older state of the pod
+            calling = callers_of(frozenset({piece.service}))
+            if spread.target and (spread.calling or not calling):
+                continue
+            if not spread.target:
+                self._waiting.append(spread)
+            spread.service, spread.written_ns, spread.target = piece.service, fact.t_ns, fact.revision
+            spread.calling, spread.left = calling, len(calling)
+        del self._waiting[:-KEPT_SPREADS]
+
+    def _learned(self, fact: Fact) -> None:
+        observer = self._observers.get(fact.subject.name)
+        if observer is None or observer.kind == "coredns":
+            return
+        name = observer.name
+        all_named = len(self._observers) <= NAMED_OBSERVERS
+        before, self._known[name] = self._known.get(name, 0), observer.revision
+        for spread in self._waiting:
+            if not before < spread.target <= observer.revision or name in spread.learned:
+                continue
+            if name in spread.calling or (all_named and observer.kind != "lb"):
+                spread.learned[name] = fact.t_ns
+                spread.left -= name in spread.calling
+            elif observer.kind == "kube-proxy":
+                spread.others += 1
+                spread.others_first_ns = spread.others_first_ns or fact.t_ns
+                spread.others_last_ns = fact.t_ns
+
+    def forget_before(self, t_ns: int) -> None:
+        """Stop waiting for observers that have not learned by now what was written before `t_ns`."""
+        behind = min((o.revision for o in self._observers.values() if o.running and o.kind in _SLOW), default=0)
+        late = (s for s in self._waiting if s.target > behind and (s.written_ns or 0) >= t_ns)
+        self._waiting = list(late)
+
+
+def _states(obj: object) -> dict[Key, tuple[bool | None, bool | None, bool | None]]:
+    """Pod → (ready, serving, terminating) in a slice."""
+    if not isinstance(obj, EndpointSlice):
+        return {}
+    return {e.target: (e.ready, e.serving, e.terminating) for e in obj.endpoints if e.target is not None}

@@ -1,0 +1,167 @@
+"""Every request that failed or was slowed is on one bill, with the cause and the window that lost it."""
+
+import json
+from collections import Counter
+
+import pytest
+from small_labs import S, direct, kept_rows, pods
+
+from kflab.lab import autopsy
+from kflab.lab.autopsy import Cause
+from kflab.lab.commands import Kill, Scale, Stop
+from kflab.lab.gantt import AutopsyReport, as_tree
+from kflab.lab.running import Lab
+from kflab.manifest.objects import Key
+from kflab.scenario.format import load
+
+
+def adds_up(lab: Lab) -> AutopsyReport:
+    """Bills, the Gantt's rows and the totals have one sum."""
+    report = lab.gantt.report()
+    lost = lab.totals.failed + lab.totals.slowed
+    assert report.billed == lost
+    assert sum(bill.lost for bill in report.bills) == lost
+    assert sum(group.lost for group in report.groups) == lost
+    for group in report.groups:
+        for event in group.events:
+            assert sum(row.lost for row in event.rows) == event.lost
+    assert report.unexplained == 0
+    return report
+
+
+@pytest.fixture(scope="module")
+def crashed() -> Lab:
+    lab = Lab(load("pod-crash").spec)
+    lab.advance(12 * S)
+    return lab
+
+
+def test_a_crash_is_billed_to_the_callers_rules_until_they_change(crashed: Lab) -> None:
+    report = adds_up(crashed)
+    (bill,) = report.bills
+    assert (bill.cause, bill.observer) == (Cause.STALE, "kube-proxy/node-a")
+    moved = crashed.knowledge().moved_ns
+    assert moved is not None
+    assert (bill.from_ns, bill.until_ns) == (5 * S, moved)
+    assert bill.title.startswith(f"node-a's rules were {(moved - 5 * S) / 1e9:.3f} s behind when product-")
+    assert bill.title.endswith("crashed")
+    assert bill.first_ns >= 5 * S
+    assert bill.last_ns < moved
+
+
+def test_the_gaps_are_those_of_who_had_to_learn(crashed: Lab) -> None:
+    event = crashed.gantt.report().groups[0].events[0]
+    rows = {row.name: row for row in event.rows}
+    knew = {row.name: row.learned_ns for row in crashed.knowledge().knowers}
+    for name in ("node-b kubelet", "EndpointSlice", "node-a rules", "node-b rules"):
+        assert rows[name].knew_ns == knew[name]
+    assert rows["node-b rules"].lost == 0  # nobody calls there
+    assert rows["node-b kubelet"].lost > rows["EndpointSlice"].lost > 0
+    assert rows["node-a rules"].gap_ns == rows["EndpointSlice"].knew_ns
+
+
+def test_a_bill_opens_one_of_its_requests(crashed: Lab) -> None:
+    (bill,) = crashed.gantt.report().bills
+    assert bill.trace is not None
+    assert bill.pod is not None
+    trace = crashed.open_request(bill.trace)
+    assert any(hop.outcome == "refused" for hop in trace.hops)
+    assert any(bill.pod in hop.touches for hop in trace.hops)
+
+
+def test_slabs_do_not_decide_the_bills(crashed: Lab) -> None:
+    other = Lab(load("pod-crash").spec, slab_ns=70_000_000)
+    for t_ns in range(0, 12 * S, 1_300_000_000):
+        other.advance(t_ns)
+    other.advance(12 * S)
+    assert json.dumps(as_tree(other.gantt.report())) == json.dumps(as_tree(crashed.gantt.report()))
+
+
+def test_a_graceful_delete_loses_from_sigterm_until_the_rules_change() -> None:
+    lab = direct(rate=2000)
+    lab.advance(5 * S)
+    assert lab.do(Kill(pods(lab)[0], "delete")).ok
+    lab.advance(15 * S)
+    report = adds_up(lab)
+    (bill,) = report.bills
+    assert bill.cause == Cause.STALE
+    assert "got SIGTERM" in bill.title
+    assert dict(bill.outcomes) == {"refused": bill.failed}
+    rows = {row.name: row for row in next(e for g in report.groups for e in g.events if e.lost).rows}
+    learned = next(row for row in rows.values() if row.calls and row.kind == "rules")
+    # The API server knew at once, the kubelet keeps nobody waiting: only the slice and the node's rules were behind.
+    assert rows["EndpointSlice"].lost + learned.lost == bill.failed
+    assert learned.lost > 0
+    assert bill.until_ns == learned.knew_ns
+
+
+def test_requests_in_hand_when_a_pod_crashes_have_a_bill_of_their_own() -> None:
+    lab = direct(rate=4000, replicas=2)
+    lab.advance(5 * S)
+    assert lab.do(Kill(pods(lab)[0])).ok
+    lab.advance(9 * S)
+    bills = {bill.cause: bill for bill in adds_up(lab).bills}
+    assert dict(bills[Cause.IN_FLIGHT].outcomes) == {"reset": bills[Cause.IN_FLIGHT].lost}
+    assert bills[Cause.IN_FLIGHT].from_ns == 5 * S
+    assert bills[Cause.STALE].outcomes[0][0] == "refused"
+
+
+def test_no_endpoints_is_a_window_until_one_is_ready() -> None:
+    lab = direct(rate=500)
+    lab.advance(5 * S)
+    assert lab.do(Scale(Key("Deployment", "default", "web"), 0)).ok
+    lab.advance(12 * S)
+    assert adds_up(lab).bills[-1].until_ns is None
+    assert lab.do(Scale(Key("Deployment", "default", "web"), 2)).ok
+    lab.advance(20 * S)
+    bill = adds_up(lab).bills[-1]
+    assert bill.cause == Cause.NO_ENDPOINTS
+    assert bill.title.startswith("no ready endpoint: REJECT by node-")
+    assert bill.until_ns is not None
+    assert 12 * S < bill.until_ns < 16 * S
+    assert bill.failed > 2500
+    shown = next(event for group in lab.gantt.report().groups for event in group.events if event.id == bill.event)
+    assert shown.lost == bill.lost
+
+
+def test_a_stopped_proxy_leaves_the_window_open() -> None:
+    lab = direct(rate=300)
+    lab.advance(2 * S)
+    node = next(wired.entries for wired in lab.wiring.wired).keys()
+    for name in node:
+        assert lab.do(Stop(f"kube-proxy/{name}")).ok
+    assert lab.do(Kill(pods(lab)[0], "force")).ok
+    lab.advance(20 * S)
+    bill = adds_up(lab).bills[-1]
+    assert bill.until_ns is None
+    assert "still lead to" in bill.title
+    assert "5 s connect timeout ×" in bill.title
+    assert dict(bill.outcomes).keys() <= {"refused", "timeout"}
+
+
+def test_every_billed_request_is_one_that_finished_so() -> None:
+    lab = direct(rate=1000, replicas=2)
+    kept = kept_rows(lab)
+    lab.advance(3 * S)
+    for pod in pods(lab):
+        assert lab.do(Kill(pod, "delete")).ok
+        lab.advance(lab.t_ns + 2 * S)
+    lab.advance(15 * S)
+    report = adds_up(lab)
+    billed: Counter[str] = Counter()
+    for bill in report.bills:
+        billed.update(dict(bill.outcomes))
+    assert billed == lab.totals.by_status
+    assert sum(not row.ok for row in kept) == sum(billed.values()) > 0
+
+
+def test_old_bills_are_put_together_and_still_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(autopsy, "KEPT_BILLS", 2)
+    lab = direct(rate=1000, replicas=3)
+    for i in range(5):
+        lab.advance((3 * i + 2) * S)
+        assert lab.do(Kill(pods(lab)[i % 3], "delete")).ok
+    lab.advance(20 * S)
+    report = adds_up(lab)
+    assert len([bill for bill in report.bills if bill.observer]) <= 2
+    assert len(report.bills) > 2
