@@ -4,6 +4,8 @@ from kflab.cluster.checkpoint import Mutable
 from kflab.control.core import API_SERVER, Core
 from kflab.control.facts import Fact, What
 from kflab.control.kubelet import Kubelet
+from kflab.control.machine import Machine
+from kflab.control.nodelife import NodeLife
 from kflab.control.proxysync import ProxySync
 from kflab.control.termination import Termination
 from kflab.control.writes import USER, pod_of
@@ -18,6 +20,7 @@ class Components(Mutable):
     kubelet: Kubelet
     termination: Termination
     proxies: ProxySync
+    node_life: NodeLife
 
     def crash(self, pod_key: Key, exit_code: int = 137, container: str = "") -> tuple[Fact, ...]:
         """A container's process ends now; nobody has noticed yet.
@@ -58,6 +61,7 @@ class Components(Mutable):
             self.proxies.stop(node)
         elif what == "kubelet":
             self.kubelet.pleg.kubelet_stopped(node)
+            self.node_life.silenced(node)
         return tuple(self.core.facts[before:])
 
     def start(self, component: str) -> tuple[Fact, ...]:
@@ -69,6 +73,8 @@ class Components(Mutable):
         what, node = self._component(component)
         if component not in self.core.stopped:
             raise KflabError(f"{component} runs already")
+        if node and not self.core.machines.get(node, Machine()).powered:
+            raise KflabError(f"{component} cannot be started: node {node} has no power")
         before = len(self.core.facts)
         self.core.fact(What.COMPONENT_STARTED, Key("Component", "", component), USER, f"{component} was started")
         if what == API_SERVER:
@@ -81,6 +87,9 @@ class Components(Mutable):
             self.core.release_kubelet(node)
             self.kubelet.pleg.kubelet_started(node)
             self.termination.kubelet_started(node)
+            if self.core.talks(node):
+                self.node_life.heard_again(node, restarted=True)
+                self.kubelet.status.reconcile(node, self.core.delay("kubelet_start_s", f"kubelet/{node}"))
         return tuple(self.core.facts[before:])
 
     def _component(self, component: str) -> tuple[str, str]:

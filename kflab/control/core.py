@@ -15,6 +15,7 @@ from kflab.control.facts import Fact, What
 from kflab.control.heap import Event, EventHeap, KubeletEvent
 from kflab.control.index import Index
 from kflab.control.lbchoice import Surroundings
+from kflab.control.machine import Machine
 from kflab.control.names import uid
 from kflab.control.observers import Observer
 from kflab.control.runtime import PodRuntime
@@ -55,6 +56,10 @@ class ControlDraws(Protocol):
 def address_of(key: Key) -> str:
     """An object's part of the address of its draws."""
     return f"{key.kind}/{key.namespace}/{key.name}"
+
+
+def _of_kubelet(event: Event, node: str) -> bool:
+    return isinstance(event, KubeletEvent) and event.node == node
 
 
 class Controller(Mutable):
@@ -120,8 +125,12 @@ class Core(Mutable):
         """Stopped components and since when."""
         self.states: dict[Key, dict[str, None]] = {}
         """Object or component → words for what was done to it and lasts ("cordoned"): which verbs make sense now."""
+        self.machines: dict[str, Machine] = {}
+        """Nodes with whose machine something is wrong."""
         self._held: list[Event] = []
         self._held_kubelet: dict[str, list[Event]] = {}
+        self._held_cut: dict[str, list[Event]] = {}
+        """What kubelets of cut-off nodes would hear or say."""
         self._outages: list[tuple[int, int]] = []
         self._reconnected: dict[str, int] = {}
         self._drawn: dict[str, dict[str, int]] = {}
@@ -197,6 +206,8 @@ class Core(Mutable):
             self.heap.push(back_ns, event)
         elif isinstance(event, KubeletEvent) and self.stopped and f"kubelet/{event.node}" in self.stopped:
             self._held_kubelet.setdefault(event.node, []).append(event)
+        elif event.needs_api and self.machines and isinstance(event, KubeletEvent) and not self.talks(event.node):
+            self._held_cut.setdefault(event.node, []).append(event)
         else:
             self.controllers[event.room].handle(event)
 
@@ -217,6 +228,34 @@ class Core(Mutable):
         for event in self._held_kubelet.pop(node, ()):
             self.push(0, event)
 
+    # --- machines -------------------------------------------------------------------------------------------
+
+    def talks(self, node: str) -> bool:
+        """Whether a node's kubelet and kube-proxy, if they run, reach the API server."""
+        machine = self.machines.get(node)
+        return machine is None or machine.talks
+
+    def reachable(self, node: str) -> bool:
+        """Whether packets from elsewhere reach a node."""
+        machine = self.machines.get(node)
+        return machine is None or machine.reachable
+
+    def release_node(self, node: str, since_ns: int) -> None:
+        """A node's links are back: its kubelet hears and says what had to wait, when its watch is back."""
+        for event in self._held_cut.pop(node, ()):
+            self.push_at(self.reconnected_since(event.actor, since_ns), event)
+
+    def forget_kubelet(self, node: str) -> None:
+        """A kubelet's memory is lost, with everything that it was about to do."""
+        self._held_kubelet.pop(node, None)
+        self._held_cut.pop(node, None)
+        self._held = [event for event in self._held if not _of_kubelet(event, node)]
+        self.heap.discard(lambda event: _of_kubelet(event, node))
+
+    def reconnected_since(self, actor: str, down_ns: int) -> int:
+        """When a component that lost the API server at `down_ns`, and can reach it again now, has its watch back."""
+        return self._reconnect(actor, down_ns, self.now_ns, down_ns)
+
     @property
     def has_reconnects(self) -> bool:
         """Whether the API server was ever away, so that watches may still be coming back."""
@@ -232,16 +271,17 @@ class Core(Mutable):
         if not self._outages:
             return self.now_ns
         if actor not in self._reconnected:
-            self._reconnected[actor] = self._reconnect(actor)
+            number = len(self._outages)
+            self._reconnected[actor] = self._reconnect(actor, *self._outages[-1], number)
         return self._reconnected[actor]
 
-    def _reconnect(self, actor: str) -> int:
-        down, up = self._outages[-1]
+    def _reconnect(self, actor: str, down: int, up: int, number: int) -> int:
+        """When a component is back; `number` tells this outage from others of it."""
         if actor.startswith(STATUS_WRITER):
             period = self.spans["status_retry_s"][0]
-            return up + self.draws.control_between("status-tick", actor, len(self._outages), 0, period + 1)
+            return up + self.draws.control_between("status-tick", actor, number, 0, period + 1)
         wait, longest = self.spans["reflector_backoff_s"][0], self.spans["reflector_backoff_max_s"][0]
-        t_ns, n = down, 1000 * len(self._outages)
+        t_ns, n = down, 1000 * number
         while t_ns < up:
             if wait <= 0:
                 return up

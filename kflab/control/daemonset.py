@@ -13,7 +13,7 @@ from kflab.control.core import Controller, Core, address_of
 from kflab.control.heap import Event
 from kflab.control.names import generated
 from kflab.control.pods import active, create_pod, mark_deleted, owned_pods
-from kflab.control.scheduler import fits, named_node
+from kflab.control.scheduler import fits, may_stay, named_node
 from kflab.manifest.objects import DaemonSet, Key, Meta, Node, Pod, PodSpec, Toleration
 
 BY = "daemonset-controller"
@@ -83,11 +83,14 @@ class DaemonSetController(Controller):
         nodes = [node for node in self.core.store.of_kind("Node") if isinstance(node, Node)]
         spec = replace(ds.template.spec, tolerations=(*ds.template.spec.tolerations, *TOLERATIONS))
         wanted = {node.meta.name: None for node in nodes if fits(spec, node)}
+        stay = {node.meta.name for node in nodes if node.meta.name not in wanted and may_stay(spec, node)}
         having: dict[str, None] = {}
         for pod in pods:
             at = pod.spec.node_name or named_node(pod.spec.affinity) or ""
             if at in wanted and at not in having:
                 having[at] = None
+            elif at in stay:
+                pass
             else:
                 mark_deleted(self.core, pod, None, BY)
         for node_name in wanted:

@@ -171,6 +171,46 @@ class Delays:
     lb_local_unhealthy_count: float | None = None
     """Bad checks in a row, Local. A count."""
 
+    # --- nodes (lifecycle 1.5) ---
+    lease_renew_s: Range = (10.0, 10.4)
+    """From one renewal of a node's lease to the next: 0.25 × nodeLeaseDurationSeconds 40, × (1 + U(0, 0.04))."""
+    node_monitor_period_s: float = 5.0
+    """--node-monitor-period: from the end of one pass of the node lifecycle controller to the next."""
+    node_monitor_pass_s: float = 0.01
+    """Length of a pass that writes nothing (M)."""
+    node_monitor_grace_s: float = 50.0
+    """--node-monitor-grace-period: a node not heard of for longer is Unknown; 40 before 1.32 (k/k #126287)."""
+    node_status_s: float = 10.0
+    """nodeStatusUpdateFrequency: how often a kubelet works out its node's conditions, and posts changed ones."""
+    kubelet_start_s: Range = (0.1, 1.0)
+    """Start of a kubelet until it has posted that its node is Ready (M; kubelet.go fastNodeStatusUpdate)."""
+    node_boot_s: Range = (20.0, 60.0)
+    """Power back until the kubelet runs (M)."""
+    node_taint_loop_s: Range = (0.0, 0.1)
+    """NodeEvictionPeriod: how often the workers of zones look at their queues (k/k nodelifecycle/scheduler)."""
+    node_eviction_rate: float = 0.1
+    """--node-eviction-rate: nodes per zone that get the NoExecute taint, per second. A rate."""
+    secondary_node_eviction_rate: float = 0.01
+    """--secondary-node-eviction-rate, in a partially disrupted zone of a large cluster. A rate."""
+    unhealthy_zone_threshold: float = 0.55
+    """--unhealthy-zone-threshold: share of nodes not Ready from which a zone is partially disrupted."""
+    large_cluster_size_threshold: float = 50.0
+    """--large-cluster-size-threshold: partially disrupted zones of up to so many nodes evict nothing. A count."""
+    controller_api_gap_s: float = 0.05
+    """1 / --kube-api-qps of kube-controller-manager (20)."""
+    controller_api_burst: float = 30.0
+    """--kube-api-burst of kube-controller-manager. A count."""
+    default_toleration_s: float = 300.0
+    """--default-unreachable-toleration-seconds, --default-not-ready-toleration-seconds (kube-apiserver)."""
+    podgc_period_s: float = 20.0
+    """gcCheckPeriod of the pod garbage collector (k/k pkg/controller/podgc)."""
+    podgc_quarantine_s: float = 40.0
+    """quarantineTime: a Node has to be missing so long until pods bound to it are removed (same file)."""
+    cloud_node_period_s: float = 5.0
+    """How often the cloud node lifecycle controller asks for the machines of nodes that are not Ready."""
+    cloud_api_s: Range = (0.1, 0.5)
+    """The cloud's answer whether a machine exists (M)."""
+
     # --- opening ---
     settle_s: float = 600.0
     """How long before t = 0 the controllers start on a new cluster (M: past every usual start-up delay)."""

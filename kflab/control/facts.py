@@ -41,6 +41,26 @@ class What(StrEnum):
     COMPONENT_STOPPED = "component-stopped"
     COMPONENT_STARTED = "component-started"
     BACK_OFF = "back-off"
+    MACHINE_OFF = "machine-off"
+    """A node lost power: nothing runs there, nothing answers. Cuts a slab."""
+    MACHINE_STARTS = "machine-starts"
+    MACHINE_ON = "machine-on"
+    """A node's kernel and kubelet run again. Cuts a slab."""
+    POD_LOST = "pod-lost"
+    """A pod went down with its node: packets to its address find nobody. Cuts a slab."""
+    LINK_CUT = "link-cut"
+    """A node was cut off from the API server, or from everything. Cuts a slab."""
+    LINK_HEALED = "link-healed"
+    NODE_READY_CHANGED = "node-ready-changed"
+    """The Ready condition of a Node was written."""
+    NODE_TAINTED = "node-tainted"
+    """Taints of a Node were written."""
+    NODE_REMOVED = "node-removed"
+    """A Node object is gone."""
+
+
+NODE_CUTS = frozenset({What.MACHINE_OFF, What.MACHINE_ON, What.LINK_CUT, What.LINK_HEALED})
+"""Facts that may change whether packets reach a node."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,8 @@ class GroundSignals(Mutable):
         proxy = self._core.observers.get(f"kube-proxy/{node}")
         if not isinstance(balanced, Service) or proxy is None:
             return False
+        if how != ROUTE and not self._core.reachable(node):
+            return False
         if how in (SPEAKER, ROUTE):
             return True
         if how == PROXY_HEALTHZ:

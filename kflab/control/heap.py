@@ -1,8 +1,8 @@
 """The event heap: what is due when, in an order that never depends on how far anybody advances at once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import ClassVar
 
 from kflab.cluster.checkpoint import Mutable
@@ -48,6 +48,13 @@ class EventHeap(Mutable):
     def pop(self) -> Event:
         """Take the next event off."""
         return heappop(self._heap)[2]
+
+    def discard(self, unwanted: Callable[[Event], bool]) -> None:
+        """Take events off that will never be wanted. Costs a look at every event that is due."""
+        kept = [entry for entry in self._heap if not unwanted(entry[2])]
+        if len(kept) < len(self._heap):
+            heapify(kept)
+            self._heap = kept
 
     def pending(self) -> Sequence[tuple[int, Event]]:
         """What is due, in order, for looking at."""

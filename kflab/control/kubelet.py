@@ -137,6 +137,19 @@ class Kubelet(Controller):
         wait = self.core.delay("image_pull_s", key) + self.core.delay("sandbox_s", key)
         self.core.push(wait, SandboxReady(pod.spec.node_name, key, uid))
 
+    def restart(self, pod: Pod, containers: Sequence[ContainerStatus]) -> None:
+        """Start a pod anew in a sandbox of its own, as after a reboot of its node.
+
+        Args:
+            pod: As the API has it; the status keeps its addresses until the new sandbox has its own.
+            containers: What the kubelet found of them.
+        """
+        worker = self.new_worker(pod, self.core.now_ns)
+        worker.containers = {status.name: status for status in containers}
+        worker.pod_ips = pod.status.pod_ips
+        self.status.write_soon(worker)
+        self.core.push(self.core.delay("sandbox_s", pod.key), SandboxReady(pod.spec.node_name, pod.key, pod.meta.uid))
+
     def new_worker(self, pod: Pod, seen_ns: int) -> PodWorker:
         """Know a pod from now on; nothing of it runs yet."""
         node = self.core.store.get(Key("Node", "", pod.spec.node_name))
@@ -169,10 +182,13 @@ class Kubelet(Controller):
         self.core.push(wait, ContainersStarted(worker.node, key, uid, names))
 
     def ground(self, pod: Pod, worker: PodWorker, ips: tuple[str, ...]) -> PodRuntime:
-        """A sandbox in which nothing runs yet."""
+        """A sandbox in which nothing runs yet; containers that ran in an earlier one go on counting their starts."""
         ports, assumed = container_ports(pod, self._selecting(pod))
         containers = running_containers(pod.spec)
-        runs = tuple(ContainerRun(c.name, own) for c, own in zip(containers, ports, strict=True))
+        before = {name: st.restarts + 1 for name, st in worker.containers.items() if st.exit_code is not None}
+        runs = tuple(
+            ContainerRun(c.name, own, starts=before.get(c.name, 0)) for c, own in zip(containers, ports, strict=True)
+        )
         names = {c.name: i for i, c in enumerate(containers)}
         return PodRuntime(pod.key, worker.uid, worker.node, ips, True, runs, assumed=assumed, names=names)
 

@@ -32,6 +32,8 @@ class HealthCheck(Event):
     room: ClassVar[str] = "lbsync"
     service: Key
     target: str
+    asked_ns: int
+    """When it was sent; the answer, or its timeout, comes now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +201,8 @@ class LbSync(Controller):
         if balancer.profile.destination == lbprofiles.POD:
             ground = self.core.runtime.get(target.pod) if target.pod is not None else None
             port = target.ports[0][1] if target.ports else 0
+            if ground is not None and not self.core.reachable(ground.node):
+                return False
             return target.pod is None or (ground is not None and ("TCP", port) in ground.listening)
         if balancer.profile.follows_api and not self._may_announce(balancer, target.node):
             return False
@@ -220,17 +224,27 @@ class LbSync(Controller):
         )  # fmt: skip
         return any(not balancer.local or entry.node_name == node for entry in serving)
 
-    def _schedule(self, balancer: LoadBalancer, target: Target) -> None:
+    def _timeout(self, balancer: LoadBalancer) -> int:
+        """How long a check waits for an answer, in ns: the profile's time, unless the delays name it."""
+        delays = self.core.delays
+        given = delays.lb_local_timeout_s if balancer.local else delays.lb_timeout_s
+        return round((balancer.profile.check(balancer.local).timeout_s if given is None else given) * 1e9)
+
+    def _schedule(self, balancer: LoadBalancer, target: Target, since_ns: int | None = None) -> None:
+        """Plan the first check after `since_ns` (now); from a node that is off the network no answer comes."""
         if target.due:
             return
         target.due = True
+        since = self.core.now_ns if since_ns is None else since_ns
         if balancer.profile.follows_api and self._node_answers(balancer, target):
             wait = self.core.delay("lb_watch_s", balancer.service)
-            self.core.push(wait, HealthCheck(balancer.service, target.name))
+            self.core.push(wait, HealthCheck(balancer.service, target.name, self.core.now_ns))
             return
-        behind = (self.core.now_ns - target.phase_ns) // balancer.interval_ns
+        behind = (since - target.phase_ns) // balancer.interval_ns
         t_ns = target.phase_ns + (behind + 1) * balancer.interval_ns
-        self.core.push_at(t_ns, HealthCheck(balancer.service, target.name))
+        silent = not balancer.profile.follows_api and not self.core.reachable(target.node)
+        wait = self._timeout(balancer) if silent else 0
+        self.core.push_at(t_ns + wait, HealthCheck(balancer.service, target.name, t_ns))
 
     def _look(self, balancer: LoadBalancer, target: Target) -> None:
         """Schedule a check if it would now find something else than believed."""
@@ -268,7 +282,7 @@ class LbSync(Controller):
         if balancer.profile.follows_api and self._node_answers(balancer, target):
             needed = 1  # its speaker read it from the API: nothing is counted
         if target.disagreeing < needed:
-            self._schedule(balancer, target)
+            self._schedule(balancer, target, event.asked_ns)
             return
         target.healthy, target.disagreeing = not target.healthy, 0
         self._learn(balancer)
@@ -320,6 +334,13 @@ class LbSync(Controller):
         for balancer in self.balancers.values():
             if node in balancer.targets:
                 self._look(balancer, balancer.targets[node])
+
+    def node_changed(self, node: str) -> None:
+        """Packets reach a node no more, or again: checks of it and of its pods find that out."""
+        for balancer in self.balancers.values():
+            for target in balancer.targets.values():
+                if target.node == node:
+                    self._look(balancer, target)
 
     def ground_changed(self, key: Key) -> None:
         """A TCP connect to a NodePort goes through to a pod, and one to a pod meets it."""

@@ -23,6 +23,11 @@ MAX_GENERATED = 58
 """A generateName prefix is cut here, so that prefix and suffix fit a DNS label."""
 
 
+def number_of(name: str) -> int:
+    """A stable 63-bit number of a name, as part of the address of draws."""
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little") >> 1
+
+
 def suffix(bits: int) -> str:
     """Five characters of the alphabet from a random number."""
     letters = []

@@ -1,4 +1,4 @@
-"""Nodes: what a node needs to take part, and what comes and goes with it. Lease life comes later.
+"""Nodes: what a node needs to take part, and what comes and goes with it. Its life is `nodelife`.
 
 Source: k8s.io/kubernetes pkg/kubelet/kubelet_node_status.go (labels), pkg/controller/nodeipam (pod CIDRs).
 """
@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from kflab.cluster.store import Change
 from kflab.control.core import Controller, Core
+from kflab.control.machines import Machines
 from kflab.control.made import node_labels
 from kflab.control.proxysync import ProxySync
 from kflab.manifest.objects import Node
@@ -18,9 +19,9 @@ class NodeController(Controller):
     room = "node"
     kinds = ("Node",)
 
-    def __init__(self, core: Core, proxies: ProxySync) -> None:
+    def __init__(self, core: Core, proxies: ProxySync, machines: Machines) -> None:
         super().__init__(core)
-        self.proxies = proxies
+        self.proxies, self.machines = proxies, machines
 
     def changed(self, change: Change) -> None:
         """A node joined or left."""
@@ -31,6 +32,7 @@ class NodeController(Controller):
                 self.proxies.add_node(name)
         else:
             self.proxies.remove_node(change.key.name)
+            self.machines.node_removed(change.key.name)
 
 
 def complete(core: Core, node: Node, number: int) -> Node:

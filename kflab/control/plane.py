@@ -27,9 +27,12 @@ from kflab.control.kubelet import Kubelet
 from kflab.control.lbsync import LbSync
 from kflab.control.load import Loader, pins_check
 from kflab.control.loadbalancers import LoadBalancer
+from kflab.control.machines import Machines
 from kflab.control.mirroring import Mirroring
 from kflab.control.node import NodeController
+from kflab.control.nodelife import NodeLife
 from kflab.control.observers import Observer
+from kflab.control.podgc import PodGc
 from kflab.control.probes import Probes
 from kflab.control.proxyrollout import ProxyRollout
 from kflab.control.proxysync import ProxySync
@@ -40,8 +43,10 @@ from kflab.control.service import ServiceController
 from kflab.control.signals import Signals
 from kflab.control.statefulset import StatefulSetController
 from kflab.control.status import StatusManager
+from kflab.control.tainteviction import TaintEviction
 from kflab.control.termination import Termination
 from kflab.control.writes import Writes
+from kflab.control.zonetaints import ZoneTaints
 from kflab.manifest.objects import (
     Key,
     KubeObject,
@@ -91,9 +96,13 @@ class ControlPlane(Writes, Components):
         self.ingresses = IngressSync(core)
         self.coredns = CorednsSync(core)
         self.scheduler = Scheduler(core)
+        zones = ZoneTaints(core)
+        self.node_life = NodeLife(core, zones)
+        self.pod_gc = PodGc(core)
+        self.machines = Machines(core, self.kubelet, self.proxies, self.lb, self.node_life, self.pod_gc)
         core.install(
             (
-                NodeController(core, self.proxies),
+                NodeController(core, self.proxies, self.machines),
                 self.scheduler,
                 self.kubelet,
                 self.termination,
@@ -111,6 +120,11 @@ class ControlPlane(Writes, Components):
                 ProxyRollout(core, self.proxies),
                 self.ingresses,
                 self.coredns,
+                self.node_life,
+                zones,
+                TaintEviction(core),
+                self.pod_gc,
+                self.machines,
             )
         )
 

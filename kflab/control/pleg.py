@@ -63,6 +63,11 @@ class Pleg(Mutable):
             del changed[key]
         return found
 
+    def forget(self, node: str) -> None:
+        """The node went down: what was to be noticed is gone with it."""
+        self._changed.pop(node, None)
+        self._scheduled.pop(node, None)
+
     def kubelet_stopped(self, node: str) -> None:
         """Nobody looks any more."""
         self._scheduled.pop(node, None)

@@ -6,7 +6,6 @@ pkg/util/async/bounded_frequency_runner.go as of 1.33, pkg/proxy/iptables/proxie
 """
 
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b
 from typing import ClassVar
 
 import numpy as np
@@ -18,6 +17,7 @@ from kflab.control.core import Controller, Core, address_of
 from kflab.control.facts import What
 from kflab.control.heap import Event
 from kflab.control.lbsync import LbSync
+from kflab.control.names import number_of
 from kflab.control.observers import NO_RULES, Observer
 from kflab.manifest.objects import EndpointSlice, Key, KubeObject, KubeProxyConfiguration, LoadBalancerIngress, Service
 
@@ -53,11 +53,22 @@ class ProxyReady(Event):
     needs_api: ClassVar[bool] = True
     node: str
     life: int
+    full: bool = True
+    """False: its watch only came back."""
 
     @property
     def actor(self) -> str:
         """The kube-proxy."""
         return f"kube-proxy/{self.node}"
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyBoots(Event):
+    """After a reboot the kubelet has started kube-proxy's pod again."""
+
+    room: ClassVar[str] = "proxysync"
+    node: str
+    life: int
 
 
 @dataclass(slots=True)
@@ -78,6 +89,10 @@ class Proxy(Mutable):
     """Grows with every stop: events of an earlier process mean nothing."""
     config: int = 0
     """Number of the configuration that the process read when it started."""
+    cut: bool = False
+    """Its watch is broken: it hears of nothing."""
+    ready: bool = True
+    """It has filled its caches since it started."""
 
 
 class ProxySync(Controller):
@@ -122,7 +137,7 @@ class ProxySync(Controller):
             return
         observer = Observer(f"kube-proxy/{node}", "kube-proxy", node)
         self.core.observers[observer.name] = observer
-        self.proxies[node] = Proxy(observer, _number(node))
+        self.proxies[node] = Proxy(observer, number_of(node))
         if not self.core.quiet:
             self._begin(self.proxies[node])
 
@@ -143,7 +158,7 @@ class ProxySync(Controller):
         if self.core.quiet:
             return
         core, now = self.core, self.core.now_ns
-        running = [(node, proxy) for node, proxy in self.proxies.items() if proxy.observer.running]
+        running = [(node, proxy) for node, proxy in self.proxies.items() if proxy.observer.running and not proxy.cut]
         waits, lengths = self._draw(address_of(change.key), [proxy.number for _, proxy in running])
         for (node, proxy), wait, takes in zip(running, waits, lengths, strict=True):
             arrival = now + wait
@@ -164,7 +179,7 @@ class ProxySync(Controller):
         """
         spans, tables = self.core.spans, self.core.tables
         n = self.core.next_draw("kube-proxy", changed)
-        words = self.core.draws.rows(_number(f"kube-proxy {changed}"), np.array(numbers, dtype=np.int64), n)[:, 0]
+        words = self.core.draws.rows(number_of(f"kube-proxy {changed}"), np.array(numbers, dtype=np.int64), n)[:, 0]
         half = np.uint64(32)
         waits = _drawn(words >> half, spans["proxy_watch_s"], tables.get("proxy_watch_s"))
         lengths = _drawn(words & np.uint64(0xFFFFFFFF), self._sync_span(), tables.get("proxy_sync_s"))
@@ -203,12 +218,22 @@ class ProxySync(Controller):
                 self._synced(event, proxy)
         elif isinstance(event, ProxyReady):
             proxy = self.proxies.get(event.node)
-            if proxy is not None and proxy.life == event.life:
-                now = self.core.now_ns
-                proxy.inbox = [(now, max(self.relevant, 1))]
-                proxy.last_arrival = now
-                takes = self._sync_span()[1]
-                self._plan(event.node, proxy, now, takes, full=True)
+            if proxy is not None and proxy.life == event.life and self.core.talks(event.node):
+                self._filled(event, proxy)
+        elif isinstance(event, ProxyBoots):
+            proxy = self.proxies.get(event.node)
+            if proxy is not None and proxy.life == event.life and proxy.observer.name not in self.core.stopped:
+                self._begin(proxy)
+
+    def _filled(self, event: ProxyReady, proxy: Proxy) -> None:
+        """The caches are full, or up to date again."""
+        now, full = self.core.now_ns, event.full or not proxy.ready
+        proxy.cut, proxy.ready = False, True
+        if not full and proxy.observer.revision >= self.relevant:
+            return
+        proxy.inbox = [(now, max(self.relevant, 1))]
+        proxy.last_arrival = now
+        self._plan(event.node, proxy, now, self._sync_span()[1], full=full)
 
     def _synced(self, event: ProxySynced, proxy: Proxy) -> None:
         carried = 0
@@ -243,12 +268,40 @@ class ProxySync(Controller):
         proxy.run_start = proxy.run_end = proxy.bucket = proxy.last_arrival = FAR_PAST
         self.lb.proxy_changed(node)
 
+    def cut_off(self, node: str) -> None:
+        """The process loses the API server: what is on its way does not arrive, its rules stay as they are."""
+        proxy = self.proxies.get(node)
+        if proxy is not None:
+            now = self.core.now_ns
+            proxy.cut = True
+            proxy.inbox = [(arrival, revision) for arrival, revision in proxy.inbox if arrival <= now]
+            proxy.last_arrival = min(proxy.last_arrival, now)
+
+    def reconnected(self, node: str, t_ns: int) -> None:
+        """The API server can be reached again; the watch comes back at `t_ns`."""
+        proxy = self.proxies.get(node)
+        if proxy is not None and proxy.observer.running:
+            self.core.push_at(t_ns, ProxyReady(node, proxy.life, full=False))
+
+    def rebooted(self, node: str) -> None:
+        """A new kernel has no rules; kube-proxy's pod starts like any other."""
+        proxy = self.proxies[node]
+        self.core.fact(
+            What.RULES_REMOVED, Key("Observer", "", proxy.observer.name), f"node {node}",
+            f"node {node} rebooted: kube-proxy's rules are gone until its first sync",
+        )  # fmt: skip
+        proxy.observer.configure(self.core.now_ns, NO_RULES)
+        wait = self.core.delay("sandbox_s", proxy.observer.name) + self.core.delay(
+            "container_start_s", proxy.observer.name
+        )
+        self.core.push(wait, ProxyBoots(node, proxy.life))
+
     def start(self, node: str) -> None:
         """A new process: reads the configuration, fills its caches, then a full sync."""
         self._begin(self.proxies[node])
 
     def _begin(self, proxy: Proxy) -> None:
-        proxy.observer.running = True
+        proxy.observer.running, proxy.ready, proxy.cut = True, False, not self.core.talks(proxy.observer.node)
         proxy.config = len(self.configs) - 1
         node = proxy.observer.node
         self._clean_up(node, proxy)
@@ -298,11 +351,6 @@ def _drawn(
         return found
     low, high = span
     return (bits * np.uint64(high - low + 1) >> np.uint64(32)).astype(np.int64) + low
-
-
-def _number(name: str) -> int:
-    """A stable 63-bit number of a name."""
-    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little") >> 1
 
 
 def matters(old: KubeObject | None, new: KubeObject | None) -> bool:

@@ -207,6 +207,17 @@ def fits(spec: PodSpec, node: Node) -> bool:
     return _affinity_allows(spec.affinity, node)
 
 
+def may_stay(spec: PodSpec, node: Node) -> bool:
+    """Whether a daemon pod that runs on a node goes on there though no new one would be put there.
+
+    Source: k8s.io/kubernetes pkg/controller/daemon/daemon_controller.go, NodeShouldRunDaemonPod.
+    """
+    evicting = [taint for taint in node.taints if taint.effect == "NoExecute"]
+    return fits(spec, replace(node, ready="True", unschedulable=False, taints=())) and all(
+        tolerated(taint, spec.tolerations) for taint in evicting
+    )
+
+
 def _tolerates_unschedulable(spec: PodSpec) -> bool:
     return tolerated(Taint("node.kubernetes.io/unschedulable", "NoSchedule"), spec.tolerations)
 

@@ -100,6 +100,16 @@ class StatusManager(Controller):
             wait = self.core.delay("pod_status_write_s", worker.key)
             self.core.push(wait, WriteStatus(worker.node, worker.key, worker.uid))
 
+    def reconcile(self, node: str, wait_ns: int) -> None:
+        """Compare the API's statuses of a node's pods with the kubelet's own, `wait_ns` from now.
+
+        Source: k8s.io/kubernetes pkg/kubelet/status/status_manager.go, syncBatch and needsReconcile.
+        """
+        for worker in self.workers.values():
+            if worker.node == node and not worker.writing:
+                worker.writing = True
+                self.core.push(wait_ns, WriteStatus(node, worker.key, worker.uid))
+
     def handle(self, event: Event) -> None:
         """Write what the kubelet knows now."""
         assert isinstance(event, WriteStatus)

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from itertools import chain
 
 from kflab.control.component_verbs import COMPONENT_VERBS
+from kflab.control.node_verbs import NODE_VERBS
 from kflab.control.verb import Verb
 
-VERBS: Mapping[str, Verb] = {verb.name: verb for verb in chain(COMPONENT_VERBS)}
+VERBS: Mapping[str, Verb] = {verb.name: verb for verb in chain(COMPONENT_VERBS, NODE_VERBS)}
 """Name → verb, in the order of the menu."""
 
 

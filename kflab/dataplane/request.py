@@ -118,6 +118,8 @@ class _Walker:
         self.status = ""
         self.untouched = False
         """No Service rule of the caller's node took its packet."""
+        self.near = request.node
+        """The node that the packet is sent on from; "" outside."""
 
     def trace(self) -> RequestTrace:
         """Walk, and put everything together."""
@@ -247,6 +249,13 @@ class _Walker:
 
         `passing`: a packet that no rule takes goes on, as one that a pod sends to another pod.
         """
+        outage = self.world.outage_of(node, t) if len(self.connections) == 1 and node != self.request.node else ""
+        if outage:
+            self._add(steps.node_lost(node, packet, outage, t), try_number)
+            self.status = "timeout"
+            return None
+        if len(self.connections) == 1:
+            self.near = node
         if self._dropped_on(try_number) == node:
             self._add(steps.table_full(node, packet, t), try_number)
             self.status = "timeout"
@@ -294,10 +303,10 @@ class _Walker:
         if pod is not None and config is not None:
             if record is not None and record.ingress and record.ingress != packet.destination:
                 self._mismatch(f"it has ingress {record.ingress}")
-            listens = self.world.behaviour_at(packet.dst, packet.dport, t) == LISTENS
+            listens = self._answer(packet, t) == OK
             if record.status.isdigit() if record is not None else listens:
                 self.connections[-1].acceptor = "ingress, NGINX"
-                self.connections[-1].acceptor_node = self.world.node_of(packet.dst)
+                self.connections[-1].acceptor_node = self.near = self.world.node_of(packet.dst)
                 self._ingress(packet, pod, config)
                 return
         self.tries = 1
@@ -395,6 +404,9 @@ class _Walker:
         known = self.world.ruleset_at(node, t) if node else None
         fate = self.world.fate_of(pod, end) if pod else None
         reason = fate_words(fate, t, node, known) or _plain_reason(what)
+        outage = self._outage(packet, t)
+        if outage and what == "timeout":
+            reason = outage
         if full:
             reason = f"nf_conntrack on {full}: table full, dropping packet"
         elif self.untouched and pod is None and what == "timeout":
@@ -415,7 +427,20 @@ class _Walker:
         )
         return answer
 
+    def _outage(self, packet: Packet, t: int) -> str:
+        """Which end of the way to a pod is off the network; "" when both are on it, or it is one node."""
+        there = self.world.node_of(packet.dst)
+        if not there or there == self.near:
+            return ""
+        for node in (there, self.near):
+            words = self.world.outage_of(node, t) if node else ""
+            if words:
+                return f"{node} {words}"
+        return ""
+
     def _answer(self, packet: Packet, t: int) -> str:
+        if self._outage(packet, t):
+            return TIMEOUT
         behaviour = self.world.behaviour_at(packet.dst, packet.dport, t)
         return {LISTENS: OK, REFUSES: REFUSED}.get(behaviour, TIMEOUT)
 

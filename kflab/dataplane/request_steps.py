@@ -433,6 +433,21 @@ def table_full(node: str, packet: Packet, t_ns: int) -> Hop:
     )
 
 
+def node_lost(node: str, packet: Packet, outage: str, t_ns: int) -> Hop:
+    """A packet comes to a node that is off the network: nobody answers, not even with an error."""
+    return Hop(
+        1,
+        node,
+        node=node,
+        before=packet,
+        mover="nobody",
+        why=f"{node} {outage}: the SYN is lost, and so is each time it is sent again; the caller times out",
+        outcome="timeout",
+        touches=(Key("Node", "", node),),
+        t_ns=t_ns,
+    )
+
+
 def conntrack_hop(node: str, sent: Packet, kept: Packet, target: Key | None, t_ns: int) -> Hop:
     """A later packet of a connection to a ClusterIP: conntrack rewrites it as it did the first."""
     stays = "an established connection stays on its pod"

@@ -119,6 +119,10 @@ class World(Protocol):
         """Why a pod does not answer at `t_ns`; None where it does, or nobody knows."""
         ...
 
+    def outage_of(self, node: str, t_ns: int) -> str:
+        """Why no packet reaches or leaves a node at `t_ns` ("has no power"); "" where packets pass."""
+        ...
+
 
 @dataclass(frozen=True)
 class StaticWorld:
@@ -266,6 +270,10 @@ class StaticWorld:
     def fate_of(self, pod: Key, t_ns: int) -> Fate | None:
         """Nothing happens in a cluster at rest."""
         return None
+
+    def outage_of(self, node: str, t_ns: int) -> str:
+        """Nothing happens in a cluster at rest."""
+        return ""
 
 
 def _declares(pod: Pod, port: int) -> bool:

@@ -1,4 +1,4 @@
-"""A server stops answering: what becomes of the requests that are there (lifecycle.md 3), also while it hangs.
+"""A server stops answering, hangs or is cut off: what becomes of the requests that are there (lifecycle.md 3).
 
 REFUSES: the process died, its node's kernel resets the connections; the other end knows one way later. SILENT: the
 address or the whole node is gone and nobody says so; the other end waits out its read timeout (60 s in ingress-nginx,
@@ -14,6 +14,7 @@ still worked off there; a SYN still under way is dropped.
 import numpy as np
 from numpy.typing import NDArray
 
+from kflab.engine.cuts import lost_between
 from kflab.engine.hangs import LOST, Entry, Hang, work_off
 from kflab.engine.memory import NEVER, Col, Stage
 from kflab.engine.steps import Rows, Steps
@@ -94,7 +95,12 @@ def leave(steps: Steps, server: int, behaviour: int, t_ns: int) -> None:
     held = (m[Col.SERVER0 + last, live] == server) & (m[Col.ANSWER0 + last, live] == Answer.TIMEOUT)
     rows = live[held & (m[Col.TRY_END0 + last, live] > t_ns)]
     places = hang.latest(m[Col.STREAM, rows], m[Col.NUMBER, rows], m[Col.TRIES, rows] + m[Col.LOST, rows])
-    rows, places = rows[places >= 0], places[places >= 0]
+    known = places >= 0
+    if steps.cut is not None:  # what it says now does not get across a cut link
+        ingress = m[Col.INGRESS, rows]
+        callers = np.where(ingress >= 0, memory.place[ingress], m[Col.NODE, rows])
+        known &= ~lost_between(steps.cut, callers, np.full(len(rows), memory.place[server]))
+    rows, places = rows[known], places[known]
     l7 = steps.paths.is_l7[m[Col.STREAM, rows]]
     if behaviour == Behaviour.REFUSES:
         _end_tries(steps, rows, behaviour, t_ns)
@@ -118,6 +124,34 @@ def leave(steps: Steps, server: int, behaviour: int, t_ns: int) -> None:
     m[Col.ANSWER0 + last, rows] = m[Col.TRY_END0 + last, rows] = m[Col.STATUS, rows] = m[Col.CALL, rows] = 0
     m[Col.OUT, rows[steps.paths.is_l7[m[Col.STREAM, rows]]]] = NEVER
     m[Col.STAGE, rows], m[Col.DUE, rows] = Stage.CALL, done[calls]
+
+
+def end_requests_across(steps: Steps, place: int, t_ns: int) -> None:
+    """Let every request that waits for an answer from across a place's links wait until its read timeout.
+
+    Args:
+        steps: The engine's steps; every step before `t_ns` has been taken.
+        place: Who is cut off from now on.
+        t_ns: Now.
+    """
+    flights, places = steps.memory.flights, steps.memory.place
+    m = flights.m
+    if not flights.used:
+        return
+    live = flights.due_before((1 << 63) - 1)
+    last = np.maximum(m[Col.TRIES, live] - 1, 0)
+    servers, nodes = m[Col.SERVER0 + last, live], m[Col.NODE, live]
+    ingress = m[Col.INGRESS, live]
+    l7 = steps.paths.is_l7[m[Col.STREAM, live]]
+    inside = steps.paths.inside[m[Col.STREAM, live]]
+    caller = np.where(l7, np.where(ingress >= 0, places[ingress], -1), nodes)
+    there = np.where(servers >= 0, places[servers], caller)
+    crosses = (caller != there) & ((caller == place) | (there == place))
+    crosses |= ~l7 & ~inside & (nodes == place)
+    crosses &= (servers >= 0) & ((m[Col.SERVED, live] > t_ns) | _calling(steps, live))
+    _end_tries(steps, live[crosses], Behaviour.SILENT, t_ns)
+    held = l7 & ((nodes == place) | (caller == place)) & (m[Col.OUT, live] > t_ns)
+    _end_held(steps, live[held], Behaviour.SILENT, t_ns)
 
 
 def _end_tries(steps: Steps, rows: Rows, behaviour: int, t_ns: int) -> None:

@@ -16,7 +16,8 @@ from kflab.draws import Draws
 from kflab.engine.arrivals import Arrivals
 from kflab.engine.bins import BIN_NS, Bins, Count
 from kflab.engine.choosers import Choosers
-from kflab.engine.crashes import end_requests_at, hang_at, leave
+from kflab.engine.crashes import end_requests_across, end_requests_at, hang_at, leave
+from kflab.engine.cuts import with_place
 from kflab.engine.eventwise import take_tries
 from kflab.engine.express import MIN_ROWS, Express, Underway, route, settle
 from kflab.engine.finished import FinishedRows, Window, as_columns
@@ -45,6 +46,8 @@ class _Change:
     drain: bool = False
     stream: int = -1
     rate_rps: float = 0.0
+    place: int = -1
+    off: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +197,10 @@ class Engine:
         """Change a stream's mean rate from `t_ns` (now or later) on."""
         self._change(_Change(t_ns, 0, stream=stream, rate_rps=rate_rps))
 
+    def cut(self, place: int, off: bool, t_ns: int) -> None:
+        """From `t_ns` (now or later) on nothing passes to or from a place (`off`), or all passes again (see `cuts`)."""
+        self._change(_Change(t_ns, 0, place=place, off=off))
+
     def clean_flows(self, stream: int, place: int, t_ns: int, keep: frozenset[int]) -> None:
         """Let kube-proxy on a node delete, at `t_ns` (now or later), a UDP stream's entry to any server but these."""
         self.memory.udp.clean((stream, place), t_ns, keep)
@@ -214,6 +221,12 @@ class Engine:
                 self._streams[change.stream] = replace(self._streams[change.stream], rate_rps=change.rate_rps)
                 self.arrivals.set_rate(change.stream, change.rate_rps, self.now_ns)
                 continue
+            if change.place >= 0:
+                self.steps.cut = with_place(self.steps.cut, change.place, change.off)
+                if change.off:
+                    self._all_in_flight()
+                    end_requests_across(self.steps, change.place, self.now_ns)
+                continue
             self._behave(change)
 
     def _behave(self, change: _Change) -> None:
@@ -225,10 +238,7 @@ class Engine:
             return
         drains = change.drain and not hangs
         if not drains or hung:
-            for underway in self._underway:
-                underway.put_in_flight(self.memory.flights)
-            self._underway = []
-            self.compile_paths()
+            self._all_in_flight()
         if hung:
             leave(self.steps, server, Behaviour.LISTENS if drains else behaviour, t_ns)
         if hangs:
@@ -237,6 +247,13 @@ class Engine:
             self.memory.pools.drop_server(server)
         elif behaviour != Behaviour.LISTENS:
             end_requests_at(self.steps, server, behaviour, t_ns)
+
+    def _all_in_flight(self) -> None:
+        """Give every request that went express its own columns, so that its ending can be rewritten."""
+        for underway in self._underway:
+            underway.put_in_flight(self.memory.flights)
+        self._underway = []
+        self.compile_paths()
 
     # Time -----------------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ import numpy as np
 from kflab.engine.addresses import ephemeral_port
 from kflab.engine.bins import Count
 from kflab.engine.calls import Chains, waiting_rows
+from kflab.engine.cuts import lost_between_two
 from kflab.engine.memory import Col, Stage
 from kflab.engine.pools import Connection
 from kflab.engine.steps import STATUS_OF, Rows, Steps
@@ -169,6 +170,8 @@ class Eventwise:
         last = flight[Col.TRIES] - 1
         server, kept = flight[Col.SERVER0 + last], flight[Col.KEPT] >> last & 1
         behaviour = memory.behaviour[server]
+        if lost_between_two(steps.cut, self._caller(flight), int(memory.place[server])):
+            behaviour = np.int64(Behaviour.SILENT)
         if steps.full is not None and not kept and self._no_room(flight, server):
             end = flight[Col.TRY_START0 + last] + int(steps.paths.connect_patience[flight[Col.STREAM]])
             self._fail(flight, Answer.TABLE_FULL, end, True)
@@ -191,10 +194,14 @@ class Eventwise:
 
     def _no_room(self, flight: list[int], server: int) -> bool:
         """Whether the server's node, another than the caller's, has no room in its conntrack table."""
-        full, place = self.steps.full, self.steps.memory.place
-        there, ingress = int(place[server]), flight[Col.INGRESS]
-        near = place[ingress] if ingress >= 0 else flight[Col.NODE]
-        return full is not None and there >= 0 and there != near and bool(full[there])
+        full = self.steps.full
+        there = int(self.steps.memory.place[server])
+        return full is not None and there >= 0 and there != self._caller(flight) and bool(full[there])
+
+    def _caller(self, flight: list[int]) -> int:
+        """The node that the caller of a try is on, or whose rules sent it."""
+        ingress = flight[Col.INGRESS]
+        return int(self.steps.memory.place[ingress]) if ingress >= 0 else flight[Col.NODE]
 
     def _wait(self, flight: list[int], server: int, last: int, kept: bool) -> None:
         """Let a try wait at a hanging server; a new connection only where the accept queue has room."""

@@ -52,6 +52,8 @@ class Paths:
     def __init__(self, timing: Timing, streams: list[Stream]) -> None:
         balanced = np.array([stream.kind in ("l7", "l4") for stream in streams], dtype=bool)
         self.is_l7 = np.array([stream.kind == "l7" for stream in streams], dtype=bool)
+        self.inside = np.array([stream.kind in ("pod", "call") for stream in streams], dtype=bool)
+        """[streams] -> the caller is on the node whose rules pick."""
         self.balanced = balanced
         """[streams] -> goes through a load balancer."""
         self.to_lb: Int64Array = np.where(balanced, timing.client_lb_ns, 0).astype(np.int64)

@@ -106,6 +106,8 @@ class Reference:
         self.picks: dict[int, int] = {}
         self.pools = Pools()
         self.hanging: dict[int, Hanging] = {}
+        self.off: set[int] = set()
+        """Places that nothing passes to or from."""
         self.live: dict[tuple[int, int], Request] = {}
         self.rows: list[Row] = []
         self.now_ns = 0
@@ -235,6 +237,9 @@ class Reference:
 
     def _node(self, request: Request, t_ns: int) -> None:
         stream = request.stream
+        if request.node in self.off and stream.kind not in ("pod", "call"):
+            self._turned_away(request, Answer.TIMEOUT, 0)
+            return
         _, fan = self._fan(dict(stream.entries).get(request.node, -1), t_ns)
         if not fan.candidates:
             self._turned_away(request, fan.answer, t_ns + self._to_node(stream))
@@ -251,7 +256,7 @@ class Reference:
             self._push(t_ns + hop, request, "server")
 
     def _ingress(self, request: Request, t_ns: int) -> None:
-        behaviour = self.behaviour[request.ingress]
+        behaviour = self._meets(request.ingress, request.node)
         if behaviour == Behaviour.REFUSES:
             self._finish(request, -Answer.REFUSED, t_ns + request.back_ns)
         elif behaviour == Behaviour.SILENT:
@@ -315,7 +320,7 @@ class Reference:
 
     def _server(self, request: Request, t_ns: int) -> None:
         this = request.tries[-1]
-        behaviour = self.behaviour[this.server]
+        behaviour = self._meets(this.server, self._caller(request))
         kept = bool(request.kept >> len(request.tries) - 1 & 1)
         if behaviour == Behaviour.LISTENS:
             self._serve(request, this, t_ns)
@@ -522,7 +527,7 @@ class Reference:
         live = [
             held for held in hanging.held
             if held.request.tries and held.request.tries[-1] is held.this and held.this.answer == Answer.TIMEOUT
-            and held.this.end_ns > now
+            and held.this.end_ns > now and not self._lost(server, self._caller(held.request))
         ]  # fmt: skip
         if behaviour == Behaviour.REFUSES:
             for held in live:
@@ -546,6 +551,39 @@ class Reference:
                 request.epoch += 1
                 held.this.worker, held.this.answer, held.this.end_ns = held.worker, Answer.NONE, 0
                 self._served(request, held.arrival_ns, held.service_ns, done)
+
+    def _caller(self, request: Request) -> int:
+        return self.servers[request.ingress].place if request.is_l7 else request.node
+
+    def _meets(self, server: int, caller: int) -> int:
+        return Behaviour.SILENT if self._lost(server, caller) else self.behaviour[server]
+
+    def _lost(self, server: int, caller: int) -> bool:
+        """Whether nothing passes between a server and a caller's place."""
+        there = self.servers[server].place
+        return there != caller and (there in self.off or caller in self.off)
+
+    def cut(self, place: int, off: bool) -> None:
+        """Cut a place off now, or let everything pass again."""
+        if not off:
+            self.off.discard(place)
+            return
+        self.off.add(place)
+        now = self.now_ns
+        for request in list(self.live.values()):
+            this = request.tries[-1] if request.tries else None
+            served = request.served_ns is not None and (request.served_ns > now or request.calls_made is not None)
+            if this is None or this.server < 0 or not served:
+                continue
+            caller, there = self._caller(request), self.servers[this.server].place
+            outside = request.stream.kind in ("l4", "node") and request.node == place
+            if outside or (caller != there and place in (caller, there)):
+                end = max(now, this.start_ns + self._patience(request.stream, read=True))
+                self._fail(request, Answer.TIMEOUT, end, request.stream.idempotent)
+        for request in list(self.live.values()):
+            held = request.admitted and (request.out_ns is None or request.out_ns > now)
+            if held and place in (request.node, self.servers[request.ingress].place):
+                self._lose_ingress(request, Behaviour.SILENT, now)
 
     def _lose_ingress(self, request: Request, behaviour: int, now: int) -> None:
         request.epoch += 1

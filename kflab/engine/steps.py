@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kflab.draws import Draws, duration_table
+from kflab.engine import cuts
 from kflab.engine.addresses import ephemeral_ports, flow_hashes
 from kflab.engine.arrivals import Batch
 from kflab.engine.bins import Bins, Count
@@ -83,6 +84,8 @@ class Steps:
         """[places] -> whether a node's conntrack table takes no new entry now; None where none is full."""
         self.hanging: list[Rows] = []
         """Of the slab that runs: rows whose SYN arrived at a hanging server."""
+        self.cut: cuts.Cut | None = None
+        """[places + 1] -> whether a node's packets go nowhere; None where all nodes are well (see `cuts`)."""
         self.end_ns = 0
 
     # The way in ---------------------------------------------------------------------------------------------------
@@ -144,13 +147,13 @@ class Steps:
         by_hash = self.choosers.pick[np.maximum(choosers, 0)] == Pick.FLOW_HASH
         bits = np.where(by_hash, hashed, words(Col.ARRIVAL_WORD, rows) & _LOW_HALF)
         nodes, answers, _ = self.pick_by(choosers, times, bits)
-        self._turned_away(rows[nodes < 0], answers[nodes < 0], paths.to_lb[streams[nodes < 0]])
+        self.turned_away(rows[nodes < 0], answers[nodes < 0], paths.to_lb[streams[nodes < 0]])
         good = rows[nodes >= 0]
         m[Col.NODE, good] = nodes[nodes >= 0]
         m[Col.STAGE, good] = Stage.NODE
         m[Col.DUE, good] += self.timing.lb_node_ns
 
-    def _turned_away(self, rows: Rows, answers: Int64Array, back: Int64Array) -> None:
+    def turned_away(self, rows: Rows, answers: Int64Array, back: Int64Array) -> None:
         """End requests that met an empty fan on their way in: rejected at once, or dropped until it gives up."""
         if not len(rows):
             return
@@ -176,6 +179,8 @@ class Steps:
 
     def at_node(self, rows: Rows) -> None:
         """The node's rules pick: an ingress server (l7) or the server itself."""
+        if self.cut is not None:
+            rows = cuts.without_lost(self, rows)
         if self.full is not None:
             rows = self._without_room(rows)
         m, paths = self.memory.flights.m, self.paths
@@ -187,7 +192,7 @@ class Steps:
         else:
             targets, answers, _ = self.pick_by(choosers, times, bits)
         bad = targets < 0
-        self._turned_away(rows[bad], answers[bad], paths.to_node[streams[bad]])
+        self.turned_away(rows[bad], answers[bad], paths.to_node[streams[bad]])
         good, targets, nodes, streams = rows[~bad], targets[~bad], nodes[~bad], streams[~bad]
         hops = self.hop_ns(nodes, self.memory.place[targets])
         m[Col.BACK, good] = paths.to_node[streams] + hops
@@ -234,7 +239,7 @@ class Steps:
         for place in np.flatnonzero(shut & fixed).tolist():
             shut[place] = (int(m[Col.STREAM, rows[place]]), int(m[Col.NODE, rows[place]])) not in flows
         lost = rows[shut]
-        self._turned_away(lost, np.full(len(lost), Answer.TABLE_FULL), np.zeros(len(lost), dtype=np.int64))
+        self.turned_away(lost, np.full(len(lost), Answer.TABLE_FULL), np.zeros(len(lost), dtype=np.int64))
         left: Rows = rows[~shut]
         return left
 
@@ -246,6 +251,13 @@ class Steps:
         room: NDArray[np.bool_] = (there >= 0) & (there != callers) & self.full[there]
         return room
 
+    def _meets(self, servers: Int64Array, callers: Int64Array) -> Int64Array:
+        """What callers on these places meet at servers: silence across a cut link."""
+        behaviour = self.memory.behaviour[servers]
+        if self.cut is not None:
+            behaviour[cuts.lost_between(self.cut, callers, self.memory.place[servers])] = Behaviour.SILENT
+        return behaviour
+
     def at_ingress(self, rows: Rows) -> None:
         """The ingress server accepts, or its node answers for it."""
         if self.full is not None:
@@ -254,7 +266,7 @@ class Steps:
             self.end(rows[shut], -Answer.TABLE_FULL, m[Col.START, rows[shut]] + self.timing.connect_timeout_ns)
             rows = rows[~shut]
         m, timing = self.memory.flights.m, self.timing
-        times, behaviour = m[Col.DUE, rows], self.memory.behaviour[m[Col.INGRESS, rows]]
+        times, behaviour = m[Col.DUE, rows], self._meets(m[Col.INGRESS, rows], m[Col.NODE, rows])
         listens = behaviour == Behaviour.LISTENS
         if not listens.all():
             refused, silent = rows[behaviour == Behaviour.REFUSES], rows[behaviour == Behaviour.SILENT]
@@ -383,7 +395,8 @@ class Steps:
             self.failed(rows[shut], Answer.TABLE_FULL, began + patience, True)
             rows = rows[~shut]
         servers = m[Col.SERVER0 + m[Col.TRIES, rows] - 1, rows]
-        behaviour = self.memory.behaviour[servers]
+        ingress = m[Col.INGRESS, rows]
+        behaviour = self._meets(servers, np.where(ingress >= 0, self.memory.place[ingress], m[Col.NODE, rows]))
         listens = behaviour == Behaviour.LISTENS
         if listens.all():
             return rows

@@ -161,7 +161,7 @@ class Obeying:
         self._lab.journal.add(self._lab.t_ns, SetLoad(factor))
         self._lab.load_factor = factor
         for wired in self._lab.wiring.wired:
-            self._lab.engine.set_rate(wired.entry.index, wired.entry.rate_rps * factor, self._lab.t_ns)
+            self._lab.wiring.set_rate(wired, wired.entry.rate_rps * factor, self._lab.t_ns)
         return Result(True, f"load ×{factor:g}")
 
     def _set_mode(self, command: Command, mode: str) -> Result:

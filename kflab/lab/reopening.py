@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from kflab.cluster.outside import Outside
-from kflab.control.facts import Fact, What
+from kflab.control.facts import NODE_CUTS, Fact, What
+from kflab.control.machine import Machine
 from kflab.dataplane.cni import BRIDGE, CniProfile
 from kflab.dataplane.dns import ClusterDns
 from kflab.dataplane.memory_view import BlankMemory, KeptConnection
@@ -55,6 +56,7 @@ _FATES = {
     What.POD_DELETED: "was deleted",
     What.SIGTERM_SENT: "got SIGTERM",
     What.ADDRESS_GONE: "was removed",
+    What.POD_LOST: "went down with its node",
 }
 
 
@@ -111,6 +113,8 @@ class LabWorld:
         self._listened: dict[Key, list[tuple[int, frozenset[tuple[str, int]] | None]]] = {}
         """Pod → (from, what listens; None: its address is gone), ascending; before the first entry: as at the start."""
         self._fates: dict[Key, list[tuple[int, str]]] = {}
+        self._outages: dict[str, list[tuple[int, str]]] = {}
+        """Node → (from, why packets do not pass; "": they do), ascending."""
         self._by_ip: dict[str, Key] = {}
         self._on_host: dict[str, dict[Key, None]] = {}
         """Node address → pods in the node's own network: several share it, each with its ports."""
@@ -125,8 +129,12 @@ class LabWorld:
         if fact.what is What.LISTENERS_CHANGED:
             self._listened.setdefault(fact.subject, []).append((fact.t_ns, frozenset(fact.ports)))
             self._place(fact.subject)
-        elif fact.what is What.ADDRESS_GONE:
+        elif fact.what in (What.ADDRESS_GONE, What.POD_LOST):
             self._listened.setdefault(fact.subject, []).append((fact.t_ns, None))
+        elif fact.what in NODE_CUTS:
+            machine = self._lab.plane.core.machines.get(fact.subject.name, Machine())
+            why = "" if machine.reachable else "is cut off from the network" if machine.powered else "has no power"
+            self._outages.setdefault(fact.subject.name, []).append((fact.t_ns, why))
         if fact.what in _FATES:
             self._fates.setdefault(fact.subject, []).append((fact.t_ns, _FATES[fact.what]))
 
@@ -142,7 +150,7 @@ class LabWorld:
 
     def forget_before(self, t_ns: int) -> None:
         """Drop what was over before `t_ns`; pods that were gone by then are forgotten altogether."""
-        for histories in (self._listened, self._fates):
+        for histories in (self._listened, self._fates, self._outages):
             for entries in histories.values():
                 i = bisect_right(entries, t_ns, key=lambda entry: entry[0])
                 del entries[: max(0, i - 1)]
@@ -243,6 +251,11 @@ class LabWorld:
         fates = self._fates.get(pod, [])
         i = bisect_right(fates, t_ns, key=lambda entry: entry[0]) - 1
         return Fate(fates[i][1], fates[i][0]) if i >= 0 else None
+
+    def outage_of(self, node: str, t_ns: int) -> str:
+        outages = self._outages.get(node, [])
+        i = bisect_right(outages, t_ns, key=lambda entry: entry[0]) - 1
+        return outages[i][1] if i >= 0 else ""
 
 
 class Reopener:

@@ -15,7 +15,7 @@ from kflab.cluster.ipam import Pins
 from kflab.cluster.store import Store
 from kflab.control import made
 from kflab.control.delays import Delays
-from kflab.control.facts import Fact, What
+from kflab.control.facts import NODE_CUTS, Fact, What
 from kflab.control.plane import ControlPlane
 from kflab.control.profiles import PROFILES
 from kflab.dataplane.conntrack import ConntrackSettings
@@ -63,7 +63,7 @@ from kflab.manifest.write import to_yaml
 SLAB_NS = 500_000_000
 """Longest slab. Results are the same for any length (a test says so); long ones cost less per request."""
 
-CUTS = frozenset({What.LISTENERS_CHANGED, What.ADDRESS_GONE})
+CUTS = frozenset({What.LISTENERS_CHANGED, What.ADDRESS_GONE, What.POD_LOST})
 """Facts that change what requests meet."""
 
 NGINX_PROFILE = "v1.15.1"
@@ -301,12 +301,15 @@ class Lab:
             self.reopener.world.hear(fact)
             if fact.what in CUTS:
                 self.wiring.pod_changed(fact.subject, fact.t_ns)
+            if fact.what in NODE_CUTS:
+                self.wiring.node_changed(fact.subject.name, fact.t_ns)
             if fact.what in (What.RULES_SYNCED, What.RULES_REMOVED, What.LB_TARGETS_CHANGED):
                 self.wiring.observer_learned(fact.subject.name, fact.t_ns)
             if fact.what in (What.CONTAINER_STARTED, What.POD_STATUS_WRITTEN, What.POD_REMOVED):
                 structural = structural or self.controllers.is_pod(fact.subject)
             elif fact.what is What.APPLIED:
                 structural = structural or fact.subject.kind == "Node"
+            structural = structural or fact.what is What.NODE_REMOVED
             self._hash.update(f"{fact.t_ns} {fact.what} {fact.subject} {fact.by} {fact.revision}\n".encode())
             if fact.what is not What.LISTENERS_CHANGED:
                 self._lines.append((fact.t_ns, fact.by, fact.text))
@@ -338,7 +341,7 @@ class Lab:
                 rate = entry.rate_rps if entry.kind == "pod" or not outside else outside[0]
                 self.wiring.add(replace(entry, index=len(self.wiring.wired), rate_rps=rate), t_ns)
                 if self.load_factor != 1.0:
-                    self.engine.set_rate(len(self.wiring.wired) - 1, rate * self.load_factor, self.engine.now_ns)
+                    self.wiring.set_rate(self.wiring.wired[-1], rate * self.load_factor, self.engine.now_ns)
         self.uncalled = fresh.uncalled
 
     def take_lines(self) -> list[tuple[int, str, str]]:

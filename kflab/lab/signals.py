@@ -47,6 +47,8 @@ class LabSignals:
         speaker is on every node that is there.
         """
         assert self.plane is not None
+        if how != ROUTE and not self.plane.core.reachable(node):
+            return False
         observer = self.plane.observers.get(f"kube-proxy/{node}")
         if how in (SPEAKER, ROUTE):
             return self._store.get(Key("Node", "", node)) is not None

@@ -80,6 +80,10 @@ class Wired:
     """Node → its DNAT of this stream's first connection."""
     upstreams: dict[Key, Chooser] = field(default_factory=dict)
     """Ingress pod → chooser."""
+    wished_rps: float = 0.0
+    """Its rate while its caller is up."""
+    caller_down: bool = False
+    """The pod that calls went down with its node."""
 
 
 class Wiring:
@@ -173,12 +177,32 @@ class Wiring:
 
         A process that stopped listening and still runs (after SIGTERM) finishes what it had accepted.
         """
+        self._caller_changed(pod, t_ns)
         runtime = self._plane.runtime.get(pod)
         for index in self._servers_of_pod.get(pod, ()):
             ip, port, protocol, _ = self.servers[index]
             behaviour = self.behaviour(ip, port, protocol, pod)
             drains = behaviour == Behaviour.REFUSES and runtime is not None and runtime.up
             self._engine.behave(index, behaviour, t_ns, drain=drains)
+
+    def set_rate(self, wired: Wired, rate_rps: float, t_ns: int) -> None:
+        """Let a stream have a mean rate from `t_ns` on, or when its caller is up again."""
+        wired.wished_rps = rate_rps
+        if not wired.caller_down:
+            self._engine.set_rate(wired.entry.index, rate_rps, t_ns)
+
+    def _caller_changed(self, pod: Key, t_ns: int) -> None:
+        """A pod that calls went down with its node, or runs again: who is down calls nobody."""
+        runtime = self._plane.runtime.get(pod)
+        down = runtime is not None and not runtime.sandbox
+        for wired in self.wired:
+            if wired.entry.client_pod == pod and wired.caller_down != down:
+                wired.caller_down = down
+                self._engine.set_rate(wired.entry.index, 0.0 if down else wired.wished_rps, t_ns)
+
+    def node_changed(self, node: str, t_ns: int) -> None:
+        """Packets reach a node no more, or again, from `t_ns` on."""
+        self._engine.cut(self.place(node), not self._plane.core.reachable(node), t_ns)
 
     # --- building -------------------------------------------------------------------------------------------
 
@@ -207,7 +231,7 @@ class Wiring:
             client=entry.client,
             destination=destination,
         )
-        wired = Wired(entry, stream)
+        wired = Wired(entry, stream, wished_rps=entry.rate_rps)
         self.wired.append(wired)
         if entry.kind != "pod":
             kind = "lb" if entry.balanced else "nodes"

@@ -67,10 +67,12 @@ def test_a_pod_deleted_while_its_kubelet_is_stopped_stays_terminating():
     victim = pods(plane)[0]
     plane.stop(f"kubelet/{victim.spec.node_name}")
     plane.delete_pod(victim.key)
+    plane.run_until(30 * S)
+    assert endpoints(plane)[victim.key] == (False, True, True)
     plane.run_until(60 * S)
     assert plane.store.get(victim.key).terminating
     assert plane.runtime[victim.key].listening == (("TCP", 8080),)
-    assert endpoints(plane)[victim.key] == (False, True, True)
+    assert endpoints(plane)[victim.key] == (False, False, True)  # its node is Unknown by now
     assert sum(not p.terminating for p in pods(plane)) == 3
     plane.start(f"kubelet/{victim.spec.node_name}")
     plane.run_until(80 * S)

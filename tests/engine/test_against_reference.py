@@ -76,7 +76,8 @@ def changes() -> st.SearchStrategy[list[Change]]:
     rate = st.builds(
         lambda t, s, r: Change(t, "rate", s, rate=r), when, st.integers(0, 3), st.sampled_from((50.0, 900.0))
     )
-    return st.lists(st.one_of(behave, learn, behave, hang, rate), min_size=2, max_size=12).map(
+    cut = st.builds(lambda t, place, off: Change(t, "cut", place, drain=off), when, st.integers(0, 2), st.booleans())
+    return st.lists(st.one_of(behave, learn, behave, hang, rate, cut), min_size=2, max_size=12).map(
         lambda found: sorted(found, key=lambda change: change.t_ns)
     )
 
@@ -183,6 +184,10 @@ def compare(
             engine.behave(change.subject, change.behaviour, change.t_ns, drain=change.drain)
             slow.advance(change.t_ns)
             slow.behave(change.subject, change.behaviour, drain=change.drain)
+        elif change.what == "cut":
+            engine.cut(change.subject, change.drain, change.t_ns)
+            slow.advance(change.t_ns)
+            slow.cut(change.subject, change.drain)
         elif change.what == "rate":
             engine.set_rate(change.subject, change.rate, change.t_ns)
             slow.advance(change.t_ns)

@@ -1,0 +1,142 @@
+"""Taint eviction controller: pods leave a node with NoExecute taints when they have tolerated them long enough.
+
+Source: k8s.io/kubernetes pkg/controller/tainteviction/taint_eviction.go (processPodOnNode, getMinTolerationTime),
+plugin/pkg/admission/defaulttolerationseconds/admission.go; lifecycle 1.5. The tolerations that admission adds to every
+pod are counted here and not written into the pods.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from kflab.cluster.store import Change
+from kflab.control.core import Controller, Core
+from kflab.control.heap import Event
+from kflab.control.pods import mark_deleted
+from kflab.control.scheduler import tolerated
+from kflab.control.zonetaints import OWN
+from kflab.manifest.objects import Key, Node, Pod, Taint, Toleration
+
+BY = "taint-eviction-controller"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTainted(Event):
+    """The controller hears of changed taints."""
+
+    room: ClassVar[str] = "tainteviction"
+    needs_api: ClassVar[bool] = True
+    node: str
+
+    @property
+    def actor(self) -> str:
+        """The process that all its controllers share."""
+        return "controller-manager"
+
+
+@dataclass(frozen=True, slots=True)
+class EvictPod(Event):
+    """A pod has tolerated its node's taints long enough."""
+
+    room: ClassVar[str] = "tainteviction"
+    needs_api: ClassVar[bool] = True
+    key: Key
+    uid: str
+    due_ns: int
+
+    @property
+    def actor(self) -> str:
+        """The process that all its controllers share."""
+        return "controller-manager"
+
+
+class TaintEviction(Controller):
+    """Keeps a time for every pod on a tainted node."""
+
+    room = "tainteviction"
+    kinds = ("Node", "Pod")
+
+    def __init__(self, core: Core) -> None:
+        super().__init__(core)
+        self._due: dict[Key, tuple[int, int]] = {}
+        """Pod → (since when it tolerates, when it has to go)."""
+        self._heard: dict[str, None] = {}
+
+    def changed(self, change: Change) -> None:
+        """NoExecute taints came or went, or a pod was bound to a tainted node."""
+        old, new = change.old, change.new
+        if self.core.quiet:
+            return
+        if change.key.kind == "Node":
+            before = no_execute(old) if isinstance(old, Node) else ()
+            after = no_execute(new) if isinstance(new, Node) else ()
+            if before != after:
+                self._hear(change.key.name)
+        elif isinstance(new, Pod):
+            bound = new.spec.node_name and not (isinstance(old, Pod) and old.spec.node_name)
+            if bound:
+                node = self.core.store.get(Key("Node", "", new.spec.node_name))
+                if isinstance(node, Node) and no_execute(node):
+                    self._hear(node.meta.name)
+        else:
+            self._due.pop(change.key, None)
+
+    def _hear(self, node: str) -> None:
+        if node not in self._heard:
+            self._heard[node] = None
+            self.core.push(self.core.delay("watch_s", f"{BY}/{node}"), NodeTainted(node))
+
+    def handle(self, event: Event) -> None:
+        """Work out when each pod of a node has to go; or one goes now."""
+        match event:
+            case NodeTainted(name):
+                self._heard.pop(name, None)
+                node = self.core.store.get(Key("Node", "", name))
+                taints = no_execute(node) if isinstance(node, Node) else ()
+                for key in self.core.index.pods_on(name):
+                    pod = self.core.store.get(key)
+                    if isinstance(pod, Pod):
+                        self._decide(pod, taints)
+            case EvictPod(key, uid, due_ns):
+                pod = self.core.store.get(key)
+                if isinstance(pod, Pod) and pod.meta.uid == uid and self._due.get(key, (0, -1))[1] == due_ns:
+                    del self._due[key]
+                    if not pod.terminating:
+                        mark_deleted(self.core, pod, None, BY)
+
+    def _decide(self, pod: Pod, taints: Sequence[Taint]) -> None:
+        if not taints or pod.terminating:
+            self._due.pop(pod.key, None)
+            return
+        wait = tolerates_ns(pod, taints, self.core.spans["default_toleration_s"][0])
+        now = self.core.now_ns
+        if wait is None:
+            self._due.pop(pod.key, None)
+            return
+        since, due = self._due.get(pod.key, (now, -1))
+        if since + wait != due:
+            self._due[pod.key] = (since, since + wait)
+            self.core.push_at(since + wait, EvictPod(pod.key, pod.meta.uid, since + wait))
+
+
+def no_execute(node: Node) -> tuple[Taint, ...]:
+    """Taints that evict."""
+    return tuple(taint for taint in node.taints if taint.effect == "NoExecute")
+
+
+def tolerates_ns(pod: Pod, taints: Sequence[Taint], default_ns: int) -> int | None:
+    """How long a pod tolerates taints, in ns; None: for ever; 0: not at all."""
+    own = pod.spec.tolerations
+    added = tuple(
+        Toleration(key, "Exists", "", "NoExecute", default_ns) for key in OWN
+        if not any(each.key in (key, "") and each.effect in ("NoExecute", "") for each in own)
+    )  # fmt: skip
+    waits: list[int] = []
+    for taint in taints:
+        matching = [each for each in own if tolerated(taint, (each,))]
+        defaults = [each for each in added if tolerated(taint, (each,))]
+        if not matching and not defaults:
+            return 0
+        waits += [max(0, each.seconds) * 1_000_000_000 for each in matching if each.seconds is not None]
+        waits += [default_ns for _ in defaults]
+    return min(waits) if waits else None

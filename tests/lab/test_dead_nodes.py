@@ -1,0 +1,153 @@
+"""What callers meet while a node is dead or cut off: silence, on every way that leads there or through it."""
+
+import numpy as np
+
+from kflab.engine.types import Answer, Finished
+from kflab.lab.commands import Act
+from kflab.lab.handle import Tab
+from kflab.lab.records import record
+from kflab.lab.running import Lab
+from kflab.lab.spec import ClientSpec, LabSpec, PinSpec
+from kflab.manifest.objects import Key
+
+S = 10**9
+
+APP = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: app}
+spec:
+  replicas: 3
+  selector: {matchLabels: {app: app}}
+  template:
+    metadata: {labels: {app: app}}
+    spec: {containers: [{name: app, image: x, ports: [{containerPort: 8080}]}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: app}
+spec: {type: LoadBalancer, selector: {app: app}, ports: [{port: 80, targetPort: 8080}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web, labels: {app: web}}
+spec: {nodeName: node-1, containers: [{name: web, image: x}]}
+"""
+
+WEB = ClientSpec("http://app", rate_rps=60.0, name="web", from_pod="default/web")
+
+
+def lab_of(*clients: ClientSpec, text: str = APP, **spec: object) -> Lab:
+    lab = Lab(LabSpec("dead", (Tab("app.yaml", text, None),), clients=clients, nodes=3, **spec))
+    lab.rows: list[Finished] = []
+    lab.watch_rows(lab.rows.append)
+    lab.advance(5 * S)
+    return lab
+
+
+def do(lab: Lab, verb: str, node: str, **options: object) -> None:
+    result = lab.do(Act(verb, Key("Node", "", node), tuple(options.items())))
+    assert result.ok, result.text
+
+
+def failed(lab: Lab, from_s: float, to_s: float) -> tuple[int, int, set[int]]:
+    """(sent, failed, statuses of the failed) of requests that started in [from, to)."""
+    sent = bad = 0
+    statuses: set[int] = set()
+    for rows in lab.rows:
+        ours = (rows.start_ns >= from_s * S) & (rows.start_ns < to_s * S)
+        wrong = ours & (rows.status != 200)
+        sent, bad = sent + int(np.count_nonzero(ours)), bad + int(np.count_nonzero(wrong))
+        statuses |= set(rows.status[wrong].tolist())
+    return sent, bad, statuses
+
+
+def node_of(lab: Lab, name: str) -> str:
+    return next(p.spec.node_name for p in lab.store.of_kind("Pod") if p.meta.name.startswith(name))
+
+
+def test_a_dead_node_of_a_pod_costs_its_share_of_new_connections():
+    lab = lab_of(WEB)
+    do(lab, "powerOff", "node-3")
+    lab.advance(40 * S)
+    sent, bad, statuses = failed(lab, 6, 30)
+    assert 0.25 < bad / sent < 0.42
+    assert statuses == {-Answer.TIMEOUT}
+    waits = {int(w) for rows in lab.rows for w in (rows.finish_ns - rows.start_ns)[rows.status != 200]}
+    assert lab.engine.timing.connect_timeout_ns in waits
+    lab.advance(90 * S)
+    assert failed(lab, 70, 84)[1] == 0
+
+
+def test_the_trace_of_such_a_request_says_why():
+    lab = lab_of(WEB)
+    do(lab, "powerOff", "node-3")
+    lab.advance(12 * S)
+    one = next(record(r, i) for r in lab.rows for i in np.flatnonzero((r.status != 200) & (r.start_ns > 6 * S)))
+    trace = lab.reopener.open_record(one)
+    assert trace.status == "timeout"
+    assert "node-3 has no power" in trace.hops[-1].why
+    assert not any(hop.outcome == "mismatch" for hop in trace.hops)
+
+
+def test_a_partition_is_silent_between_nodes_and_leaves_the_node_itself_alone():
+    lab = lab_of(WEB)
+    do(lab, "partition", "node-1")  # the caller's own node
+    lab.advance(30 * S)
+    sent, bad, statuses = failed(lab, 6, 20)
+    assert 0.55 < bad / sent < 0.78  # two of three pods are elsewhere; its own rules go on listing them
+    assert statuses == {-Answer.TIMEOUT}
+    lab.advance(60 * S)
+    do(lab, "heal", "node-1")
+    lab.advance(90 * S)
+    assert failed(lab, 61, 84)[1] == 0
+
+
+def test_cut_off_from_the_api_alone_traffic_flows_and_rules_go_stale():
+    lab = lab_of(WEB)
+    do(lab, "isolate", "node-1")
+    lab.advance(100 * S)
+    assert failed(lab, 5, 90)[1] == 0
+    assert lab.store.get(Key("Node", "", "node-1")).ready == "Unknown"
+    stale = lab.plane.observers["kube-proxy/node-1"].revision
+    assert stale < lab.plane.observers["kube-proxy/node-2"].revision
+
+
+def test_a_pod_on_a_dead_node_calls_nobody_until_it_runs_again():
+    lab = lab_of(WEB)
+    do(lab, "powerOff", "node-1")
+    lab.advance(20 * S)
+    assert failed(lab, 5.001, 20)[0] == 0
+    do(lab, "powerOn", "node-1")
+    lab.advance(100 * S)
+    assert failed(lab, 90, 95)[0] > 200
+
+
+def test_a_load_balancer_sends_to_a_dead_node_until_its_checks_have_failed():
+    pins = PinSpec(load_balancer_ips={"default/app": "52.100.10.20"})
+    lab = lab_of(ClientSpec("http://52.100.10.20", rate_rps=60.0), pins=pins, load_balancer="gcp")
+    do(lab, "powerOff", "node-3")
+    lab.advance(60 * S)
+    facts = [f for f in lab.facts if "found node-3 unhealthy" in f.text]
+    assert len(facts) == 1
+    out = facts[0].t_ns / S - 5
+    assert 17 <= out <= 26  # three checks, 8 s apart, and the last one's timeout of 1 s
+    sent, bad, _ = failed(lab, 6, 5 + out)
+    assert bad / sent > 0.45  # a third of the hops, and a third of the pods behind the others
+    sent, bad, _ = failed(lab, 5 + out + 0.1, 40)
+    assert 0.2 < bad / sent < 0.45  # only the pods now
+
+
+def test_results_do_not_depend_on_the_slab():
+    digests = set()
+    for slab_ns in (50_000_000, 500_000_000):
+        lab = Lab(LabSpec("dead", (Tab("app.yaml", APP, None),), clients=(WEB,), nodes=3), slab_ns=slab_ns)
+        lab.advance(5 * S)
+        do(lab, "powerOff", "node-3")
+        lab.advance(8 * S)
+        do(lab, "partition", "node-2", link="network")
+        lab.advance(12 * S)
+        do(lab, "heal", "node-2")
+        lab.advance(15 * S)
+        digests.add(lab.digest())
+    assert len(digests) == 1
