@@ -127,6 +127,8 @@ class Core(Mutable):
         """Object or component → words for what was done to it and lasts ("cordoned"): which verbs make sense now."""
         self.machines: dict[str, Machine] = {}
         """Nodes with whose machine something is wrong."""
+        self.failing: dict[Key, tuple[tuple[str, ...], int]] = {}
+        """Pod or workload whose health endpoints answer 503 → kinds of probe, number of the outage."""
         self._held: list[Event] = []
         self._held_kubelet: dict[str, list[Event]] = {}
         self._held_cut: dict[str, list[Event]] = {}
@@ -343,10 +345,11 @@ class Core(Mutable):
         text: str,
         revision: int = 0,
         ports: tuple[tuple[str, int], ...] = (),
+        detail: str = "",
     ) -> None:
         """Record what happened now; before t = 0 nobody looks."""
         if not self.quiet:
-            self.facts.append(Fact(self.now_ns, what, subject, by, text, revision, ports))
+            self.facts.append(Fact(self.now_ns, what, subject, by, text, revision, ports, detail))
 
     def assume(self, text: str, override: str) -> None:
         """Record something the lab had to assume, once."""

@@ -208,7 +208,8 @@ class Kubelet(Controller):
         for name in names:
             run = ground.container(name)
             if not run.up:
-                runs.append(replace(run, up=True, accepting=wait == 0, since_ns=now, starts=run.starts + 1))
+                fresh = replace(run, up=True, accepting=wait == 0, since_ns=now, starts=run.starts + 1)
+                runs.append(replace(fresh, hung=False, killed_ns=None))
         if not runs:
             return
         ground = ground.with_runs(*runs, started_ns=now)
@@ -284,13 +285,12 @@ class Kubelet(Controller):
 
     def _container_died(self, worker: PodWorker, run: ContainerRun) -> None:
         status = worker.containers[run.name]
-        reason = "Completed" if run.exit_code == 0 else "Error"
         by = f"kubelet {worker.node}"
         text = f"kubelet on {worker.node} noticed that {run.name} of {worker.key.name} exited ({run.exit_code})"
         self.core.fact(What.KUBELET_NOTICED, worker.key, by, text)
         dead = replace(
-            status, state="terminated", reason=reason, ready=False, restarts=run.starts - 1, finished_ns=run.since_ns,
-            exit_code=run.exit_code,
+            status, state="terminated", reason=run.ended, ready=False, restarts=run.starts - 1,
+            finished_ns=run.since_ns, exit_code=run.exit_code, exit_reason=run.exit_reason,
         )  # fmt: skip
         self.status.update(worker, run.name, dead)
         if not worker.kill:
@@ -328,14 +328,14 @@ class Kubelet(Controller):
 
     # --- ground truth changes -------------------------------------------------------------------------------
 
-    def containers_exited(self, key: Key, names: Sequence[str], exit_code: int, why: str) -> None:
+    def containers_exited(self, key: Key, names: Sequence[str], exit_code: int, why: str, reason: str = "") -> None:
         """Containers stop running now, whether or not anybody notices."""
         ground = self.core.runtime.get(key)
         if ground is None:
             return
         now = self.core.now_ns
         dead = [
-            replace(run, up=False, accepting=False, since_ns=now, exit_code=exit_code)
+            replace(run, up=False, accepting=False, hung=False, since_ns=now, exit_code=exit_code, exit_reason=reason)
             for run in ground.containers
             if run.name in names and run.up
         ]
@@ -345,7 +345,7 @@ class Kubelet(Controller):
         self.core.set_ground(key, after)
         what = " and ".join(run.name for run in dead)
         text = f"{what} of {key.name} exited with code {exit_code}{why}"
-        self.core.fact(What.CONTAINER_EXITED, key, f"node {ground.node}", text)
+        self.core.fact(What.CONTAINER_EXITED, key, f"node {ground.node}", text, ports=after.hanging)
         if after.listening != ground.listening:
             self._tell_listeners(after)
         self.pleg.pod_changed(ground.node, key)

@@ -5,13 +5,14 @@ Time only moves when somebody calls `step` or `advance_clock`; commands act at t
 
 import gc
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from kflab.cluster.checkpoint import clone
 from kflab.cluster.ipam import Pins
 from kflab.cluster.outside import Outside, assumptions
 from kflab.cluster.store import Store
 from kflab.collector import held_off
+from kflab.control.apps import Apps
 from kflab.control.components import Components
 from kflab.control.core import API_SERVER, ControlDraws, Core
 from kflab.control.corednssync import CorednsSync
@@ -87,6 +88,7 @@ class ControlPlane(Writes, Components):
         self.probes = Probes(core, self.status)
         self.kubelet = Kubelet(core, self.status, self.probes)
         self.termination = Termination(core, self.kubelet)
+        self.apps = Apps(core, self.kubelet, self.termination, self.probes)
         self.replica_sets = ReplicaSetController(core)
         self.deployments = DeploymentController(core)
         self.slices = EndpointSliceController(core)
@@ -108,6 +110,7 @@ class ControlPlane(Writes, Components):
                 self.termination,
                 self.status,
                 self.probes,
+                self.apps,
                 self.replica_sets,
                 self.deployments,
                 StatefulSetController(core),
@@ -177,6 +180,12 @@ class ControlPlane(Writes, Components):
         if f"kubelet/{node}" in self.core.stopped:
             return None
         return self.kubelet.pleg.next_look(node, self.now_ns) + self.kubelet.pleg.takes
+
+    def said_by(self, deed: Callable[[], None]) -> tuple[Fact, ...]:
+        """Do something now, and say what happened."""
+        before = len(self.core.facts)
+        deed()
+        return tuple(self.core.facts[before:])
 
     def use_signals(self, signals: Signals) -> None:
         """Let traffic answer from now on."""

@@ -13,6 +13,7 @@ from kflab.control.core import Controller, Core
 from kflab.control.delays import SECOND_NS
 from kflab.control.facts import What
 from kflab.control.heap import Event, KubeletEvent
+from kflab.control.listening import probe_port
 from kflab.control.status import PodWorker, StatusManager
 from kflab.manifest.objects import Container, Key, Probe
 
@@ -32,6 +33,19 @@ class ProbeTick(KubeletEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeEnd(KubeletEvent):
+    """A probe that was not answered at once is: or its timeout is over."""
+
+    room: ClassVar[str] = "probes"
+    key: Key
+    uid: str
+    container: str
+    kind: str
+    sent_ns: int
+    good: bool
+
+
+@dataclass(frozen=True, slots=True)
 class KillContainer(KubeletEvent):
     """A liveness or startup probe failed for good: the container is to be stopped and restarted."""
 
@@ -40,6 +54,19 @@ class KillContainer(KubeletEvent):
     uid: str
     container: str
     why: str
+
+
+def owners(core: Core, key: Key) -> tuple[Key, ...]:
+    """A pod, what made it, and what made that: whatever befalls one of them befalls the pod."""
+    found, obj = [key], core.store.get(key)
+    while obj is not None and obj.meta.owner is not None:
+        found.append(obj.meta.owner)
+        obj = core.store.get(obj.meta.owner)
+    return tuple(found)
+
+
+def _probe(container: Container, kind: str) -> Probe | None:
+    return {STARTUP: container.startup, READINESS: container.readiness, LIVENESS: container.liveness}[kind]
 
 
 class Probes(Controller):
@@ -56,6 +83,7 @@ class Probes(Controller):
         name = container.name
         for kind in (STARTUP, READINESS, LIVENESS):
             worker.probe_runs.pop((name, kind), None)
+            worker.probe_waits.pop((name, kind), None)
         worker.startup_passed = tuple(other for other in worker.startup_passed if other != name)
         if container.startup is None:
             self._startup_passed(worker, container)
@@ -80,6 +108,16 @@ class Probes(Controller):
         if container.liveness is not None and worker.kill == 0:
             self._next_tick(worker, container, LIVENESS, container.liveness)
 
+    def answered(self, key: Key, container: str) -> None:
+        """A process that hung goes on: probes that wait for it are answered."""
+        worker = self.status.workers.get(key)
+        if worker is None:
+            return
+        wait = self.core.delay("probe_answer_s", key)
+        for (name, kind), sent_ns in worker.probe_waits.items():
+            if name == container:
+                self.core.push(wait, ProbeEnd(worker.node, key, worker.uid, name, kind, sent_ns, True))
+
     def recheck(self, worker: PodWorker) -> None:
         """What answers on the pod changed: its next ticks matter again."""
         for container in worker.spec.containers:
@@ -102,13 +140,16 @@ class Probes(Controller):
         self._push(worker, container.name, kind, worker.seen_ns + ticks * period)
 
     def _push(self, worker: PodWorker, name: str, kind: str, t_ns: int) -> None:
-        if (name, kind) not in worker.probe_due:
+        if (name, kind) not in worker.probe_due and (name, kind) not in worker.probe_waits:
             worker.probe_due = (*worker.probe_due, (name, kind))
             starts = worker.containers[name].restarts + 1
             self.core.push_at(t_ns, ProbeTick(worker.node, worker.key, worker.uid, name, kind, starts))
 
     def handle(self, event: Event) -> None:
         """Ask, count, and decide whether another tick matters."""
+        if isinstance(event, ProbeEnd):
+            self._ended(event)
+            return
         assert isinstance(event, ProbeTick)
         worker = self.status.worker(event.key, event.uid)
         if worker is None:
@@ -116,7 +157,7 @@ class Probes(Controller):
         worker.probe_due = tuple(due for due in worker.probe_due if due != (event.container, event.kind))
         status = worker.containers[event.container]
         container = next(c for c in worker.spec.containers if c.name == event.container)
-        probe = {STARTUP: container.startup, READINESS: container.readiness, LIVENESS: container.liveness}[event.kind]
+        probe = _probe(container, event.kind)
         if probe is None or status.state != "running":
             return
         if status.restarts + 1 != event.starts:
@@ -125,13 +166,87 @@ class Probes(Controller):
             return
         if worker.kill and event.kind != READINESS:
             return
+        good = self._answer(worker, container, event.kind, probe)
+        now = self.core.now_ns
+        if good is None:
+            worker.probe_waits[event.container, event.kind] = now
+            end = ProbeEnd(worker.node, worker.key, worker.uid, event.container, event.kind, now, False)
+            self.core.push(probe.timeout_s * SECOND_NS, end)
+            return
+        self._counted(worker, container, event.kind, probe, good, now)
+
+    def _answer(self, worker: PodWorker, container: Container, kind: str, probe: Probe) -> bool | None:
+        """What a probe meets; None: a connection, and no answer.
+
+        A process that hangs is not seen by tcpSocket (the kernel connects) nor by exec (the command is a process of its
+        own, taken to succeed); endpoints that fail are seen by all but tcpSocket.
+        """
+        key, port = worker.key, probe_port(container, probe)
+        ground = self.core.runtime.get(key)
+        asks = probe.action in ("httpGet", "grpc")
+        if asks and ground is not None and ("TCP", port) in ground.hanging:
+            return None
+        if probe.action != "tcpSocket" and self.core.failing:
+            if any(kind in self.core.failing.get(owner, ((), 0))[0] for owner in owners(self.core, key)):
+                return False
         assert self.core.signals is not None
-        good = self.core.signals.answer_to_probe(event.key, event.container, probe, self.core.now_ns)
-        run = worker.probe_runs.get((event.container, event.kind), (0, 0))
+        return self.core.signals.answer_to_probe(key, container.name, probe, self.core.now_ns)
+
+    def _ended(self, event: ProbeEnd) -> None:
+        worker, name = self.status.worker(event.key, event.uid), (event.container, event.kind)
+        if worker is None or worker.probe_waits.get(name) != event.sent_ns:
+            return
+        del worker.probe_waits[name]
+        container = next(c for c in worker.spec.containers if c.name == event.container)
+        probe = _probe(container, event.kind)
+        if probe is None or worker.containers[event.container].state != "running":
+            return
+        if worker.kill and event.kind != READINESS:
+            return
+        self._counted(worker, container, event.kind, probe, event.good, event.sent_ns, late=True)
+
+    def _counted(
+        self, worker: PodWorker, container: Container, kind: str, probe: Probe, good: bool, sent_ns: int,
+        *, late: bool = False,
+    ) -> None:  # fmt: skip
+        """Count an answer; the next tick is due at once where the ticker fired while the probe waited."""
+        name = container.name
+        run = worker.probe_runs.get((name, kind), (0, 0))
         run = (run[0] + 1, 0) if good else (0, run[1] + 1)
-        worker.probe_runs[(event.container, event.kind)] = run
-        if self._decide(worker, container, event.kind, probe, run):
-            self._next_tick(worker, container, event.kind, probe)
+        worker.probe_runs[(name, kind)] = run
+        if not good:
+            self._tell(worker, container, kind, probe, late)
+        if not self._decide(worker, container, kind, probe, run):
+            return
+        period = max(1, probe.period_s) * SECOND_NS
+        missed = (self.core.now_ns - worker.seen_ns) // period > (sent_ns - worker.seen_ns) // period
+        if late and missed:
+            self._push(worker, name, kind, self.core.now_ns)
+        else:
+            self._next_tick(worker, container, kind, probe)
+
+    def _tell(self, worker: PodWorker, container: Container, kind: str, probe: Probe, late: bool) -> None:
+        """A failed probe, in the words of its Event (pkg/kubelet/prober/prober.go, pkg/probe/http, pkg/probe/tcp)."""
+        where = f"{worker.pod_ips[0] if worker.pod_ips else ''}:{probe_port(container, probe)}"
+        refused = f"dial tcp {where}: connect: connection refused"
+        ground = self.core.runtime.get(worker.key)
+        listens = ground is not None and ("TCP", probe_port(container, probe)) in ground.listening
+        why, short = refused, "refused"
+        if probe.action == "exec":
+            why, short = "command failed", "its command failed"
+        elif late:
+            why = f'Get "http://{where}{probe.path}": context deadline exceeded'
+            why += " (Client.Timeout exceeded while awaiting headers)"
+            short = f"no answer within {probe.timeout_s} s"
+        elif listens:
+            why, short = "HTTP probe failed with statuscode: 503", "it answered 503"
+        elif probe.action == "httpGet":
+            why = f'Get "http://{where}{probe.path}": {refused}'
+        if probe.action == "grpc" and (late or listens):
+            why = "timeout: failed to connect service" if late else "service unhealthy (responded with NOT_SERVING)"
+        text = f"kubelet on {worker.node}: {kind} probe of {worker.key.name} failed: {short}"
+        detail = f"{kind.capitalize()} probe failed: {why}"
+        self.core.fact(What.PROBE_FAILED, worker.key, f"kubelet {worker.node}", text, detail=detail)
 
     def _decide(self, worker: PodWorker, container: Container, kind: str, probe: Probe, run: tuple[int, int]) -> bool:
         """Act on a run of equal answers; True when the next tick can change something again."""
@@ -152,8 +267,9 @@ class Probes(Controller):
         if bad >= probe.failure:
             why = f"{kind} probe failed {bad} times"
             self.core.fact(
-                What.KUBELET_NOTICED, worker.key, f"kubelet {worker.node}",
+                What.PROBE_GAVE_UP, worker.key, f"kubelet {worker.node}",
                 f"kubelet on {worker.node} gave up on {name} of {worker.key.name}: {why}",
+                detail=f"Container {name} failed {kind} probe, will be restarted",
             )  # fmt: skip
             self.core.push(0, KillContainer(worker.node, worker.key, worker.uid, name, why))
             return False

@@ -26,6 +26,17 @@ class ContainerRun:
     starts: int = 0
     exit_code: int | None = None
     """Of the last exit."""
+    exit_reason: str = ""
+    """What the container runtime says of the last exit besides its code: "OOMKilled"."""
+    hung: bool = False
+    """Its process stands still: connections are made, nothing is answered, no signal but SIGKILL is acted on."""
+    killed_ns: int | None = None
+    """It was sent SIGTERM: when SIGKILL follows."""
+
+    @property
+    def ended(self) -> str:
+        """Reason of the last exit, as statuses have it."""
+        return self.exit_reason or ("Completed" if self.exit_code == 0 else "Error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +52,8 @@ class PodRuntime:
     containers: tuple[ContainerRun, ...] = ()
     listening: Ports = ()
     """Every (protocol, port) that answers now; anything else refuses."""
+    hanging: Ports = ()
+    """Those of `listening` behind which a process hangs."""
     assumed: bool = False
     """Ports come from the Services that select the pod, for want of any declaration."""
     started_ns: int | None = None
@@ -71,6 +84,7 @@ class PodRuntime:
             self,
             containers=containers,
             listening=open_ports(containers),
+            hanging=open_ports(tuple(run for run in containers if run.hung)),
             started_ns=self.started_ns if started_ns is None else started_ns,
             exited_ns=self.exited_ns if exited_ns is None else exited_ns,
         )
@@ -78,6 +92,8 @@ class PodRuntime:
 
 def open_ports(runs: tuple[ContainerRun, ...]) -> Ports:
     """What answers on a pod: the ports of its accepting containers."""
+    if not runs:
+        return ()
     if len(runs) == 1:
         return runs[0].ports if runs[0].accepting else ()
     return tuple(sorted({port for run in runs if run.accepting for port in run.ports}))

@@ -38,6 +38,8 @@ class PodWorker(Mutable):
     """(container, kind) → (good answers in a row, bad answers in a row)."""
     probe_due: tuple[tuple[str, str], ...] = ()
     """(container, kind) of ticks that are scheduled."""
+    probe_waits: dict[tuple[str, str], int] = field(default_factory=dict)
+    """(container, kind) of probes that wait for an answer → when they were sent."""
     kill: int = 0
     """Number of the current termination; 0 while it is to live."""
     writing: bool = False

@@ -14,6 +14,7 @@ from kflab.control.facts import What
 from kflab.control.heap import Event, KubeletEvent
 from kflab.control.kubelet import Kubelet
 from kflab.control.probes import KillContainer
+from kflab.control.runtime import ContainerRun
 from kflab.control.status import PodWorker
 from kflab.manifest.objects import Key, Pod
 
@@ -157,7 +158,7 @@ class Termination(Controller):
             case StopListening(key, uid, container, starts):
                 self._stop_listening(key, uid, container, starts)
             case AppExit(key, uid, container, starts):
-                if self._alive(key, uid, container, starts):
+                if self._acts(key, uid, container, starts):
                     self._exited(key, uid, container, 0, " after SIGTERM")
             case TearDown(_, key, uid):
                 self._tear_down(key, uid)
@@ -202,14 +203,27 @@ class Termination(Controller):
         self.core.fact(
             What.SIGTERM_SENT, key, f"kubelet {worker.node}", f"kubelet sent SIGTERM to {name} of {key.name}"
         )
+        killed = max(event.deadline_ns, self.core.now_ns + self.core.spans["minimum_grace_s"][0])
+        run = replace(run, killed_ns=killed)
+        self.core.set_ground(key, ground.with_runs(run))
+        exits = None if run.hung else self.acts_on_sigterm(key, uid, run)
+        if exits is None or self.core.now_ns + exits > killed:
+            self.sigkill_at(key, uid, run, killed)
+
+    def sigkill_at(self, key: Key, uid: str, run: ContainerRun, t_ns: int) -> None:
+        """The kubelet will kill a container that does not exit in time."""
+        worker = self.status.worker(key, uid)
+        if worker is not None:
+            self.core.push_at(t_ns, Sigkill(worker.node, key, uid, run.name, worker.kill, run.starts))
+
+    def acts_on_sigterm(self, key: Key, uid: str, run: ContainerRun) -> int:
+        """The application stops listening, finishes its work and exits; returns how long that takes, ns."""
         exits = self.core.delay("app_exit_s", key)
         stops = self.core.delay("app_stop_listening_s", key)
-        killed = max(event.deadline_ns, self.core.now_ns + self.core.spans["minimum_grace_s"][0])
         if stops < exits:
-            self.core.push(stops, StopListening(key, uid, name, run.starts))
-        self.core.push(exits, AppExit(key, uid, name, run.starts))
-        if self.core.now_ns + exits > killed:
-            self.core.push_at(killed, Sigkill(worker.node, key, uid, name, event.kill, run.starts))
+            self.core.push(stops, StopListening(key, uid, run.name, run.starts))
+        self.core.push(exits, AppExit(key, uid, run.name, run.starts))
+        return exits
 
     def _alive(self, key: Key, uid: str, name: str, starts: int) -> bool:
         ground = self.core.runtime.get(key)
@@ -218,8 +232,12 @@ class Termination(Controller):
         run = ground.container(name)
         return run.up and run.starts == starts
 
+    def _acts(self, key: Key, uid: str, name: str, starts: int) -> bool:
+        """Whether the process is there and does not hang."""
+        return self._alive(key, uid, name, starts) and not self.core.runtime[key].container(name).hung
+
     def _stop_listening(self, key: Key, uid: str, name: str, starts: int) -> None:
-        if self._alive(key, uid, name, starts):
+        if self._acts(key, uid, name, starts):
             ground = self.core.runtime[key]
             after = ground.with_runs(replace(ground.container(name), accepting=False))
             self.core.set_ground(key, after)
@@ -251,8 +269,8 @@ class Termination(Controller):
             if status.state == "running" and ground is not None:
                 run = ground.container(name)
                 dead = replace(
-                    status, state="terminated", reason="Completed" if run.exit_code == 0 else "Error", ready=False,
-                    finished_ns=run.since_ns, exit_code=run.exit_code,
+                    status, state="terminated", reason=run.ended, ready=False, finished_ns=run.since_ns,
+                    exit_code=run.exit_code, exit_reason=run.exit_reason,
                 )  # fmt: skip
                 self.status.update(worker, name, dead)
         self.core.push(self.core.delay("pod_removal_s", key), RemovePod(worker.node, key, uid))

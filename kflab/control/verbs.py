@@ -5,9 +5,10 @@ from itertools import chain
 
 from kflab.control.component_verbs import COMPONENT_VERBS
 from kflab.control.node_verbs import NODE_VERBS
+from kflab.control.pod_verbs import POD_VERBS
 from kflab.control.verb import Verb
 
-VERBS: Mapping[str, Verb] = {verb.name: verb for verb in chain(COMPONENT_VERBS, NODE_VERBS)}
+VERBS: Mapping[str, Verb] = {verb.name: verb for verb in chain(COMPONENT_VERBS, NODE_VERBS, POD_VERBS)}
 """Name → verb, in the order of the menu."""
 
 

@@ -25,6 +25,8 @@ from kflab.manifest.objects import EndpointSlice, Key, KubeObject, KubeProxyConf
 LISTENS = "listens"
 REFUSES = "refuses"
 SILENT = "silent"
+HANGS = "hangs"
+"""The kernel makes the connection, the process does not answer."""
 
 
 @dataclass(frozen=True, slots=True)

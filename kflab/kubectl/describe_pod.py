@@ -170,7 +170,7 @@ def _state(out: Writer, state: ContainerStatus, level: int) -> None:
             _ended(out, state, level, with_start=True)
     if state.state != "terminated" and state.exit_code is not None:
         out.line(level, "Last State:", "Terminated")
-        out.line(level + 1, "Reason:", "Completed" if state.exit_code == 0 else "Error")
+        out.line(level + 1, "Reason:", state.ended)
         # The lab keeps the start of the running container only, not of the one before it.
         _ended(out, state, level, with_start=False)
     out.line(level, "Ready:", str(state.ready))

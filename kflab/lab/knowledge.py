@@ -13,7 +13,9 @@ from kflab.control.observers import NO_RULES, Observer
 from kflab.lab.snapshot import Knower, Knowledge, Mark, Span
 from kflab.manifest.objects import EndpointSlice, Key, Pod, Service
 
-POD_ENDS = ("crash", "delete", "force")
+CRASHES = ("crash", "exit", "oomKill")
+
+POD_ENDS = (*CRASHES, "delete", "force")
 """Kinds of change that end a pod or its containers."""
 
 HOLD_NS = 10_000_000_000
@@ -91,7 +93,7 @@ class Knowing:
         if incident is None:
             return
         for fact in facts:
-            if fact.what is What.KUBELET_NOTICED and fact.subject == incident.subject:
+            if fact.what in (What.KUBELET_NOTICED, What.PROBE_FAILED) and fact.subject == incident.subject:
                 incident.noticed_ns = incident.noticed_ns or fact.t_ns
             if incident.target is None:
                 self._look_for_target(incident, callers_of)
@@ -146,7 +148,7 @@ class Knowing:
             return incident.kind == "apply" and old != new
         if not (isinstance(new, EndpointSlice) or isinstance(old, EndpointSlice)):
             return False
-        if incident.kind in POD_ENDS and incident.subject is not None:
+        if incident.subject is not None and incident.subject.kind == "Pod":
             return _state_of(old, incident.subject) != _state_of(new, incident.subject)
         if incident.kind == "scale" and incident.subject is not None:
             # A crash a moment earlier may still be on its way to its slice: only this workload's pods count.
@@ -203,7 +205,7 @@ class Knowing:
             return Knowledge("", None, "", None, None, tuple(knowers))
         seconds = f"{incident.t_ns / 1e9:.2f}"
         text = f"that {incident.what} at {seconds}"
-        if incident.restarts and incident.kind == "crash":
+        if incident.restarts and incident.kind in CRASHES:
             text += f" · restart {incident.restarts}"
         return Knowledge(text, incident.t_ns, incident.kind, incident.subject, incident.moved_ns, tuple(knowers))
 
@@ -226,8 +228,10 @@ class Knowing:
             code = f"exit {pod.status.containers[0].exit_code}"
         if incident.kind in ("delete", "force"):
             seen, unseen = "SIGTERM sent", "delete unseen"
-        elif incident.kind == "crash":
+        elif incident.kind in CRASHES:
             seen, unseen = code or "exit seen", "exit unseen"
+        elif incident.kind == "hang":
+            seen, unseen = "probe failed", "probes pass"
         else:
             seen, unseen = "running", "running"
         word = "noticed" if noticed is not None else ("stopped" if not up else "not noticed yet")

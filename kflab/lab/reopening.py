@@ -22,7 +22,17 @@ from kflab.dataplane.node_facts import NodeFacts
 from kflab.dataplane.packets import Packet, RequestTrace, join_host_port
 from kflab.dataplane.request import Choices, Request, TryRecord, trace_request
 from kflab.dataplane.request import Record as WalkRecord
-from kflab.dataplane.world import LISTENS, REFUSES, SILENT, ConfigInForce, Fate, LbInForce, RulesInForce, node_facts
+from kflab.dataplane.world import (
+    HANGS,
+    LISTENS,
+    REFUSES,
+    SILENT,
+    ConfigInForce,
+    Fate,
+    LbInForce,
+    RulesInForce,
+    node_facts,
+)
 from kflab.engine.addresses import ephemeral_ports, flow_hashes, flow_salt
 from kflab.engine.types import MAX_TRIES, Answer, Choice, Pick
 from kflab.errors import KflabError
@@ -57,6 +67,8 @@ _FATES = {
     What.SIGTERM_SENT: "got SIGTERM",
     What.ADDRESS_GONE: "was removed",
     What.POD_LOST: "went down with its node",
+    What.PROCESS_HUNG: "hung",
+    What.PROCESS_RESUMED: "went on",
 }
 
 
@@ -115,6 +127,8 @@ class LabWorld:
         self._fates: dict[Key, list[tuple[int, str]]] = {}
         self._outages: dict[str, list[tuple[int, str]]] = {}
         """Node → (from, why packets do not pass; "": they do), ascending."""
+        self._hangs: dict[Key, list[tuple[int, frozenset[int]]]] = {}
+        """Pod → (from, port numbers behind which processes hang), ascending."""
         self._by_ip: dict[str, Key] = {}
         self._on_host: dict[str, dict[Key, None]] = {}
         """Node address → pods in the node's own network: several share it, each with its ports."""
@@ -135,6 +149,9 @@ class LabWorld:
             machine = self._lab.plane.core.machines.get(fact.subject.name, Machine())
             why = "" if machine.reachable else "is cut off from the network" if machine.powered else "has no power"
             self._outages.setdefault(fact.subject.name, []).append((fact.t_ns, why))
+        elif fact.what in (What.PROCESS_HUNG, What.PROCESS_RESUMED, What.CONTAINER_EXITED):
+            ports = frozenset(number for _, number in fact.ports)
+            self._hangs.setdefault(fact.subject, []).append((fact.t_ns, ports))
         if fact.what in _FATES:
             self._fates.setdefault(fact.subject, []).append((fact.t_ns, _FATES[fact.what]))
 
@@ -150,7 +167,7 @@ class LabWorld:
 
     def forget_before(self, t_ns: int) -> None:
         """Drop what was over before `t_ns`; pods that were gone by then are forgotten altogether."""
-        for histories in (self._listened, self._fates, self._outages):
+        for histories in (self._listened, self._fates, self._outages, self._hangs):
             for entries in histories.values():
                 i = bisect_right(entries, t_ns, key=lambda entry: entry[0])
                 del entries[: max(0, i - 1)]
@@ -161,6 +178,7 @@ class LabWorld:
         for pod in gone:
             del self._listened[pod]
             self._fates.pop(pod, None)
+            self._hangs.pop(pod, None)
             for there in self._on_host.values():
                 there.pop(pod, None)
         if gone:
@@ -210,6 +228,10 @@ class LabWorld:
         listening = self._listening(pod, t_ns)
         if listening is None:
             return SILENT
+        hangs = self._hangs.get(pod, [])
+        i = bisect_right(hangs, t_ns, key=lambda entry: entry[0]) - 1
+        if i >= 0 and port in hangs[i][1]:
+            return HANGS
         return LISTENS if any(number == port for _, number in listening) else REFUSES
 
     def _listening(self, pod: Key, t_ns: int) -> frozenset[tuple[str, int]] | None:

@@ -30,6 +30,7 @@ from kflab.lab.controllers import Controller, Controllers
 from kflab.lab.entries import Entry
 from kflab.lab.ingress_views import config_at
 from kflab.lab.rulebook import RuleBook
+from kflab.manifest import app_annotations
 from kflab.manifest.objects import Key, Node, Pod, Service
 
 _EMPTY_ANSWERS = {
@@ -151,7 +152,8 @@ class Wiring:
             runtime = self._plane.runtime.get(pod) if pod else None
             node = runtime.node if runtime else ""
             ingress = pod is not None and self._controllers.is_pod(pod)
-            found = self._engine.add_server(Server(join_host_port(ip, port), self.place(node), is_ingress=ingress))
+            address, backlog = join_host_port(ip, port), self._backlog(pod)
+            found = self._engine.add_server(Server(address, self.place(node), is_ingress=ingress, backlog=backlog))
             assert found == len(self.servers), "the engine numbers servers as the lab does"
             self._server_of[key] = found
             self.servers.append(key)
@@ -160,6 +162,11 @@ class Wiring:
             self._engine.behave(found, self.behaviour(ip, port, protocol, pod), self._engine.now_ns)
         return found
 
+    def _backlog(self, pod: Key | None) -> int:
+        """Length of a pod's accept queues, as an annotation on it gives it."""
+        obj = self._store.get(pod) if pod else None
+        return app_annotations.backlog(obj.meta.annotations if isinstance(obj, Pod) else {})
+
     def behaviour(self, ip: str, port: int, protocol: str, pod: Key | None) -> int:
         """What answers on an address now, in truth."""
         runtime = self._plane.runtime.get(pod) if pod else self._runtime_by_ip(ip)
@@ -167,6 +174,8 @@ class Wiring:
             return Behaviour.LISTENS
         if runtime is None or not runtime.sandbox or ip not in runtime.ips:
             return Behaviour.SILENT
+        if (protocol, port) in runtime.hanging:
+            return Behaviour.HANGS
         return Behaviour.LISTENS if (protocol, port) in runtime.listening else Behaviour.REFUSES
 
     def _runtime_by_ip(self, ip: str) -> PodRuntime | None:

@@ -230,6 +230,13 @@ class ContainerStatus:
     finished_ns: int | None = None
     exit_code: int | None = None
     """Of the state terminated, or of the last termination when running again or waiting."""
+    exit_reason: str = ""
+    """Reason of that termination; "": Completed for code 0, else Error."""
+
+    @property
+    def ended(self) -> str:
+        """Why it ended last: Completed, Error or OOMKilled."""
+        return self.exit_reason or ("Error" if self.exit_code else "Completed")
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,4 +193,5 @@ def _container_status(tree: Tree, given: Given) -> ContainerStatus:
         started_ns=when_ns(now_state.get("startedAt"), given.now),
         finished_ns=when_ns(ended.get("finishedAt"), given.now),
         exit_code=None if exit_code is None else int(exit_code),
+        exit_reason=(ended.get("reason") or "") if ended.get("reason") not in ("Error", "Completed") else "",
     )

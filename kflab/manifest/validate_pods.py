@@ -6,6 +6,7 @@ pkg/apis/apps/validation/validation.go.
 
 from typing import Any
 
+from kflab.manifest import app_annotations
 from kflab.manifest.addresses import sloppy_ip
 from kflab.manifest.findings import Path, Report, quoted
 from kflab.manifest.objects import LabelSelector
@@ -42,6 +43,7 @@ def check_pod(tree: Tree, report: Report) -> None:
         report.refused(("spec",), "Required value", "a pod with one container that listens nowhere")
         return
     check_pod_spec(tree["spec"], ("spec",), report, workload=False)
+    _check_annotations(tree, ("metadata",), report)
     for position, entry in enumerate((tree.get("status") or {}).get("podIPs") or ()):
         if entry.get("ip") and sloppy_ip(entry["ip"]) is None:
             words = invalid(entry["ip"], "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")
@@ -76,6 +78,14 @@ def check_workload(tree: Tree, report: Report) -> None:
         report.refused((*pod_path, "containers"), "Required value", "pods with one container that listens nowhere")
         return
     check_pod_spec(pod_spec, pod_path, report, workload=True)
+    _check_annotations(template, (*path, "template", "metadata"), report)
+
+
+def _check_annotations(tree: Tree, path: Path, report: Report) -> None:
+    """The lab's own annotations; the API server does not know them."""
+    given = text_map((tree.get("metadata") or {}).get("annotations"))
+    for name, words in app_annotations.problems(given).items():
+        report.error((*path, "annotations", name), words)
 
 
 def _check_selector(tree: Tree, spec: Tree, report: Report) -> None:

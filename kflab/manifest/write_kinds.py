@@ -105,7 +105,7 @@ def _container_status(status: ContainerStatus, pod: Pod, start: Start) -> Tree:
     ended = _some(
         exitCode=status.exit_code,
         finishedAt=written(status.finished_ns, start),
-        reason=status.reason if status.state == "terminated" else ("Error" if status.exit_code else "Completed"),
+        reason=status.reason if status.state == "terminated" else status.ended,
     )
     state: Tree = {"waiting": _some(reason=status.reason)}
     if status.state == "running":

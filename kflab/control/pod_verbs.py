@@ -1,0 +1,156 @@
+"""Verbs on pods and on the pods of a workload: what befalls their applications."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from kflab.control.apps import HUNG, LOOPING, UNWELL
+from kflab.control.delays import SECOND_NS
+from kflab.control.facts import Fact
+from kflab.control.probes import LIVENESS, READINESS, STARTUP
+from kflab.control.verb import Options, Verb
+from kflab.errors import KflabError
+from kflab.manifest.objects import Key
+
+if TYPE_CHECKING:
+    from kflab.control.plane import ControlPlane
+
+
+def _length(options: Options, name: str = "for") -> int | None:
+    found = options.get(name)
+    return None if found is None else int(found)
+
+
+def _code(options: Options, default: int) -> int:
+    code = int(options.get("code", default))
+    if not 0 <= code <= 255:
+        raise KflabError(f"exit code {code}: expected 0 to 255")
+    return code
+
+
+def _hang(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
+    return plane.said_by(lambda: plane.apps.hang(key, str(options.get("container", "")), _length(options)))
+
+
+def _resume(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
+    return plane.said_by(lambda: plane.apps.resume(key, str(options.get("container", ""))))
+
+
+def _exit(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
+    code = _code(options, 1)
+    return plane.said_by(lambda: plane.apps.exit(key, code, container=str(options.get("container", ""))))
+
+
+def _oom_kill(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
+    """The kernel's OOM killer ends the container: SIGKILL, exit code 128 + 9 (pkg/kubelet/kuberuntime, OOMKilled)."""
+    return plane.said_by(lambda: plane.apps.exit(key, 137, "OOMKilled", str(options.get("container", ""))))
+
+
+def _fail_readiness(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
+    kinds = (READINESS, LIVENESS, STARTUP) if options.get("liveness") else (READINESS,)
+    return plane.said_by(lambda: plane.apps.fail_probes(key, kinds, _length(options)))
+
+
+def _recover(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
+    return plane.said_by(lambda: plane.apps.recover(key))
+
+
+def _crash_loop(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
+    after, code = _length(options, "after"), _code(options, 1)
+    after_ns = 5 * SECOND_NS if after is None else after
+    return plane.said_by(lambda: plane.apps.loop(key, after_ns, code, _length(options)))
+
+
+def _end_crash_loop(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
+    return plane.said_by(lambda: plane.apps.end_loop(key))
+
+
+POD_VERBS = (
+    Verb(
+        "hang",
+        "pod",
+        "hang",
+        "the process stands still: connections are made and wait, no signal but SIGKILL is acted on",
+        "{name} hangs",
+        _hang,
+        notices=True,
+        letter="h",
+        options={"for": "duration", "container": "text"},
+        unless=HUNG,
+    ),
+    Verb(
+        "resume",
+        "pod",
+        "go on",
+        "the process goes on where it stood still, and serves what waited",
+        "{name} goes on",
+        _resume,
+        letter="h",
+        options={"container": "text"},
+        when=HUNG,
+    ),
+    Verb(
+        "oomKill",
+        "pod",
+        "out of memory",
+        "the kernel kills the container: exit 137, OOMKilled",
+        "{name} was killed for its memory",
+        _oom_kill,
+        letter="o",
+        options={"container": "text"},
+        notices=True,
+    ),
+    Verb(
+        "exit",
+        "pod",
+        "exit by itself",
+        "the container ends with an exit code, 1 unless given; restartPolicy decides what follows",
+        "{name} exited by itself",
+        _exit,
+        letter="e",
+        options={"code": "whole", "container": "text"},
+        notices=True,
+    ),
+    Verb(
+        "failReadiness",
+        "workload",
+        "readiness fails",
+        "all its pods' readiness endpoints answer 503, as when a shared dependency is away",
+        "readiness of {name} fails",
+        _fail_readiness,
+        letter="r",
+        options={"for": "duration", "liveness": "truth"},
+        unless=UNWELL,
+    ),
+    Verb(
+        "passReadiness",
+        "workload",
+        "readiness passes",
+        "the health endpoints answer 200 again",
+        "readiness of {name} passes again",
+        _recover,
+        letter="r",
+        when=UNWELL,
+    ),
+    Verb(
+        "crashLoop",
+        "workload",
+        "crash after each start",
+        "every container exits 5 s after each start, or as long as `after` says",
+        "containers of {name} crash after each start",
+        _crash_loop,
+        letter="c",
+        options={"after": "duration", "code": "whole", "for": "duration"},
+        unless=LOOPING,
+    ),
+    Verb(
+        "endCrashLoop",
+        "workload",
+        "stay up again",
+        "containers stay up from now on, once back-off lets them start",
+        "containers of {name} stay up again",
+        _end_crash_loop,
+        letter="c",
+        when=LOOPING,
+    ),
+)
+"""A verb on a workload takes a pod too: `default/Pod/NAME`."""

@@ -1,0 +1,79 @@
+"""Annotations `kflab.dev/…` on a pod (its template) that say how its application behaves.
+
+Manifests say nothing about that. Each overrides one of the lab's assumed delays for these pods; an annotation of this
+domain is ignored by a real cluster.
+"""
+
+import re
+from collections.abc import Mapping
+
+from kflab.errors import KflabError
+
+DOMAIN = "kflab.dev/"
+
+DELAYS: Mapping[str, str] = {
+    "kflab.dev/starts-in": "app_listen_s",
+    "kflab.dev/stop-listening": "app_stop_listening_s",
+    "kflab.dev/exit-after": "app_exit_s",
+    "kflab.dev/pre-stop": "pre_stop_exec_s",
+    "kflab.dev/init-takes": "init_container_s",
+    "kflab.dev/pull-takes": "image_pull_s",
+}
+"""Annotation whose value is a duration ("8s", "500ms") → the delay of `control/delays.py` that it replaces:
+
+starts-in: from container start until the application listens. stop-listening: from SIGTERM until it closes its
+listener. exit-after: from SIGTERM until it has finished and exits; "never" ignores SIGTERM. pre-stop: how long a
+preStop hook takes that is no sleep. init-takes: one init container. pull-takes: the pull of one of its images."""
+
+BACKLOG = "kflab.dev/backlog"
+"""What the application gives to listen(2): a whole number; 4096 without it (net.core.somaxconn)."""
+
+NEVER = "never"
+"""Value of exit-after: the application ignores SIGTERM."""
+
+DEFAULT_BACKLOG = 4096
+
+_UNITS = {"ms": 10**6, "s": 10**9, "m": 60 * 10**9}
+
+
+def own_delay_ns(annotations: Mapping[str, str], name: str) -> int | None:
+    """A duration that an annotation gives, ns; None without it, or where it says never."""
+    text = annotations.get(name)
+    return None if text is None or text.strip() == NEVER else _duration_ns(name, text)
+
+
+def ignores_sigterm(annotations: Mapping[str, str]) -> bool:
+    """Whether the application goes on after SIGTERM as if nothing were."""
+    return annotations.get("kflab.dev/exit-after", "").strip() == NEVER
+
+
+def backlog(annotations: Mapping[str, str]) -> int:
+    """Length of the accept queue of each of the application's listeners, less one."""
+    text = annotations.get(BACKLOG, str(DEFAULT_BACKLOG)).strip()
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise KflabError(f"{BACKLOG}: {text!r} must be a whole number, 0 or more")
+    return int(text)
+
+
+def problems(annotations: Mapping[str, str]) -> dict[str, str]:
+    """Annotation → what is wrong with it, of those that this module reads."""
+    found = {}
+    for name in (*DELAYS, BACKLOG):
+        if name not in annotations:
+            continue
+        try:
+            if name == BACKLOG:
+                backlog(annotations)
+            elif annotations[name].strip() != NEVER or name != "kflab.dev/exit-after":
+                _duration_ns(name, annotations[name])
+        except KflabError as error:
+            found[name] = str(error).partition(": ")[2]
+    return found
+
+
+def _duration_ns(name: str, text: str) -> int:
+    match = re.fullmatch(r"(\d{1,6})(?:\.(\d{1,6}))?(ms|s|m)", text.strip())
+    if match is None:
+        raise KflabError(f"{name}: {text!r} is not a duration; expected a form such as 8s, 1.5s, 500ms or 2m")
+    unit, fraction = _UNITS[match[3]], match[2] or ""
+    return int(match[1]) * unit + int(f"{fraction:0<6}") * unit // 1_000_000
