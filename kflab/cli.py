@@ -71,6 +71,13 @@ def _manifest_options(parser: argparse.ArgumentParser, files: bool) -> None:
     )
 
 
+def _calls_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--calls", default="", metavar="none|guess|FILE",
+        help="calls between pods per request: none, guessed from what containers name (default), or as a file says",
+    )  # fmt: skip
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="kflab",
@@ -92,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     opened.add_argument("--cold", action="store_true", help="start from nothing instead of a settled cluster")
     opened.add_argument("--theme", default=None, choices=("slate", "paper", "ansi"), help="colours")
     opened.add_argument("--ascii", action="store_true", help="draw with ASCII only")
+    _calls_option(opened)
     opened.set_defaults(run=_open)
 
     replay = commands.add_parser("replay", help="play a scenario or manifests")
@@ -107,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument("-o", "--output", default="text", choices=("text", "json"))
     replay.add_argument("--cold", action="store_true", help="start from nothing instead of a settled cluster")
     replay.add_argument("--ascii", action="store_true", help="draw with ASCII only")
+    _calls_option(replay)
     replay.set_defaults(run=_replay)
 
     trace = commands.add_parser("trace", help="follow one request through every hop")
@@ -126,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     trace.add_argument("--in-interface", default="", metavar="IF", help="with --rules: where packets come in")
     trace.add_argument("--out-interface", default="", metavar="IF", help="with --rules: where packets go out")
     trace.add_argument("--ipsets", default="", metavar="FILE", help="with --rules: the node's ipset save")
+    _calls_option(trace)
     trace.set_defaults(run=_trace)
 
     rules = commands.add_parser(
@@ -276,6 +286,7 @@ def _scenario(what: Sequence[str], args: argparse.Namespace) -> "Scenario":
         url=getattr(args, "url", "") if args.command in ("open", "replay") else "",
         cold=getattr(args, "cold", False),
         load_balancer=args.load_balancer,
+        calls=getattr(args, "calls", ""),
         profile=args.profile,
     )
 

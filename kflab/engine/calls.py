@@ -15,7 +15,7 @@ A call has the number of its outer request in the streams from outside, with the
 bits (`call_number`): unique in its stream, because a stream of calls is one place in the tree of calls.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -35,6 +35,8 @@ WAITING = NEVER - 1
 FAILED = 500
 """Status of a request whose call failed: what frameworks answer for an error that nobody handled (RFC 9110, 15.6.1)."""
 
+Number = TypeVar("Number", int, Int64Array)
+
 _LAST_TRY = (1 << TRY_BITS) - 1
 
 
@@ -43,8 +45,8 @@ def call_number(number: int, tries: int, lost: int) -> int:
     return number << TRY_BITS | min(tries - 1 + lost, _LAST_TRY)
 
 
-def outer_number(number: int) -> int:
-    """Return the number of the request from outside that a call was made for."""
+def outer_number(number: Number) -> Number:
+    """Return the number of the request from outside that a call was made for; of one or of an array of them."""
     return number >> TRY_BITS
 
 
@@ -82,7 +84,7 @@ class Chains:
         """The pod is ready for its next call, or to answer when it has made them all."""
         calls, made, t_ns = self.of(flight), flight[Col.CALL], flight[Col.DUE]
         if made >= len(calls):
-            self._slab.answered(flight, t_ns, 200)
+            self._answer(flight, t_ns, 200)
             return
         flight[Col.CALL] = made + 1
         flight[Col.STAGE], flight[Col.DUE] = Stage.WAIT, WAITING
@@ -93,14 +95,15 @@ class Chains:
         """Put a call in flight: the rules of its caller's node pick at once, as for any pod."""
         slab, steps, paths = self._slab, self._steps, self._steps.paths
         number = self._number(outer)
-        place = int(steps.memory.place[outer[Col.SERVER0 + outer[Col.TRIES] - 1]])
+        caller = outer[Col.SERVER0 + outer[Col.TRIES] - 1]
+        place = int(steps.memory.place[caller])
         words = steps.draws.rows(int(paths.address[stream]), np.array([number], dtype=np.int64))
         flight = [0] * N_COLS
         flight[Col.INGRESS] = -1
         flight[Col.SERVER0 : Col.SERVER0 + 3] = flight[Col.WORKER0 : Col.WORKER0 + 3] = [-1, -1, -1]
         flight[Col.STREAM], flight[Col.NUMBER], flight[Col.START], flight[Col.NODE] = stream, number, t_ns, place
         flight[Col.ARRIVAL_WORD : Col.SERVICE_WORD + 1] = words[0].view(np.int64).tolist()
-        flight[Col.TRIES], flight[Col.TRY_START0] = 1, t_ns
+        flight[Col.TRIES], flight[Col.TRY_START0], flight[Col.CALLER] = 1, t_ns, caller
         self.sent_streams.append(stream)
         self.sent_times.append(t_ns)
         server, answer = -1, Answer.TABLE_FULL
@@ -117,6 +120,10 @@ class Chains:
             flight[Col.ANSWER0], flight[Col.TRY_END0] = answer, end
             flight[Col.STAGE], flight[Col.DUE], flight[Col.STATUS] = Stage.ANSWER, end, -answer
         slab.enter(flight)
+
+    def _answer(self, outer: list[int], t_ns: int, status: int) -> None:
+        outer[Col.CALLING] = t_ns - outer[Col.SERVED]
+        self._slab.answered(outer, t_ns, status)
 
     def _number(self, outer: list[int]) -> int:
         """The number of the calls that a request makes now."""
@@ -136,7 +143,7 @@ class Chains:
         # What the manifests no longer name when the answer comes is as good as any other call.
         fatal = next((call.fatal for call in self.of(outer) if call.stream == flight[Col.STREAM]), True)
         if flight[Col.STATUS] != 200 and fatal:
-            slab.answered(outer, flight[Col.DUE], FAILED)
+            self._answer(outer, flight[Col.DUE], FAILED)
         else:
             outer[Col.STAGE], outer[Col.DUE] = Stage.CALL, flight[Col.DUE]
         slab.push(outer, place)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kflab.draws import Draws
 from kflab.engine.arrivals import Arrivals
@@ -308,7 +309,8 @@ class Engine:
             good = (rows[Col.STATUS] >= 200) & (rows[Col.STATUS] < 400)
             self.bins.add(Count.STREAM_OK, rows[Col.STREAM, good], rows[Col.DUE, good])
             self.bins.add(Count.STREAM_FAILED, rows[Col.STREAM, ~good], rows[Col.DUE, ~good])
-            self.finished.add(rows, end_ns)
+            calls = steps.paths.parent[rows[Col.STREAM]] >= 0
+            self.finished.add(rows, end_ns, calls if calls.any() else None)
         if memory.udp.cleanups:
             memory.udp.settle(end_ns)
         memory.flights.compact()
@@ -326,6 +328,12 @@ class Engine:
         return failing or bool(self.memory.behaviour[servers].any())
 
     # What came of it ------------------------------------------------------------------------------------------------
+
+    def is_call(self, streams: "NDArray[np.int32]") -> "NDArray[np.bool_]":
+        """Say which streams are calls that pods make for the requests they serve; shape as `streams`."""
+        self.compile_paths()
+        calls: NDArray[np.bool_] = self.steps.paths.parent[streams] >= 0
+        return calls
 
     def take_finished(self) -> Finished:
         """Take the requests finished since the last call, in order of (finish, stream, number)."""

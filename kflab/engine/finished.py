@@ -4,6 +4,7 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kflab.engine.express import ExpressFinished
 from kflab.engine.memory import N_COLS, Col
@@ -75,22 +76,31 @@ class FinishedRows:
         self._sum = 0
         self._sum2 = 0
 
-    def add(self, rows: Int64Array, end_ns: int) -> None:
-        """Add rows of the slab that ends at `end_ns`, as columns of the flights' matrix; DUE is their finish."""
+    def add(self, rows: Int64Array, end_ns: int, calls: "NDArray[np.bool_] | None" = None) -> None:
+        """Add rows of the slab that ends at `end_ns`, as columns of the flights' matrix; DUE is their finish.
+
+        `calls`: which of them are calls between pods: windows do not rank those; None where none is.
+        """
         count = rows.shape[1]
         if not count:
             return
-        self._add(count, rows, end_ns)
+        self._add(count, rows, end_ns, rows if calls is None else rows[:, ~calls])
         if self.hashing:
             self._hash(rows)
 
     def add_express(self, over: ExpressFinished, end_ns: int) -> None:
         """Add rows that all went well."""
-        self._add(len(over.rows), over, end_ns)
+        self._add(len(over.rows), over, end_ns, over)
         if self.hashing:
             self._hash(over.matrix())
 
-    def _add(self, count: int, batch: "Int64Array | ExpressFinished", end_ns: int) -> None:
+    def _add(
+        self,
+        count: int,
+        batch: "Int64Array | ExpressFinished",
+        end_ns: int,
+        ranked: "Int64Array | ExpressFinished",
+    ) -> None:
         self.total += count
         self._batches.append((count, batch))
         self._kept += count
@@ -98,8 +108,9 @@ class FinishedRows:
             gone, _ = self._batches.popleft()
             self._kept -= gone
             self.dropped += gone
-        self._latencies.append((count, end_ns, batch))
-        self._n_latencies += count
+        n_ranked = ranked.shape[1] if isinstance(ranked, np.ndarray) else count
+        self._latencies.append((n_ranked, end_ns, ranked))
+        self._n_latencies += n_ranked
         while len(self._latencies) > 1 and (
             self._n_latencies > KEPT_LATENCIES or self._latencies[0][1] < end_ns - KEPT_LATENCY_NS
         ):
@@ -173,5 +184,7 @@ def as_columns(rows: Int64Array) -> Finished:
             "lost": rows[Col.LOST].copy(),
             "lost_server": rows[Col.LOST_SERVER] - 1,
             "kept_ports": rows[Col.KEPT_PORTS].copy(),
+            "caller": rows[Col.CALLER].copy(),
+            "calling_ns": rows[Col.CALLING].copy(),
         },
     )

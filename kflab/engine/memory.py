@@ -82,9 +82,13 @@ class Col:
     """How many calls its server has started for it."""
     LOST_SERVER: Final = 38
     """1 + the server of the last error counted in LOST; 0 without one."""
+    CALLER: Final = 39
+    """Of a call: the server that makes it; 0 elsewhere."""
+    CALLING: Final = 40
+    """How long its server made calls for it."""
 
 
-N_COLS = Col.LOST_SERVER + 1
+N_COLS = Col.CALLING + 1
 
 _COMPACT_ABOVE = 1024
 

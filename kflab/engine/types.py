@@ -252,7 +252,13 @@ class Finished:
     service_ns: Int64Array
     """Service time of the answering try."""
     extra: dict[str, Int64Array] = field(default_factory=dict)
-    """Further columns (round-robin position used, kept connection…)."""
+    """Further columns, (n,) each: `kept`, `lost` and `kept_ports` (kept connections), `caller` (server that makes a
+    call) and `calling_ns` (how long the answering server made calls)."""
 
     def __len__(self) -> int:
         return len(self.stream)
+
+    def only(self, mask: NDArray[np.bool_]) -> "Finished":
+        """Keep the rows of a mask, shape (n,)."""
+        columns = {name: getattr(self, name)[mask] for name in self.__slots__ if name != "extra"}
+        return Finished(**columns, extra={name: column[mask] for name, column in self.extra.items()})

@@ -15,6 +15,7 @@ from kflab.control.lbprofiles import FLOW_HASH, NODE_PORT, ONE_NODE, POD, LbProf
 from kflab.dataplane.world import LbInForce
 from kflab.engine.bins import Count
 from kflab.engine.types import Answer, Pick
+from kflab.lab.entries import Entry
 from kflab.lab.snapshot import BIN_NS, Band, Candidate, Series
 from kflab.lab.wiring import Chooser, Wired
 from kflab.manifest.objects import Key, Pod, Service
@@ -99,6 +100,12 @@ def spread(share: float, n: float) -> tuple[float, float]:
     return max(0.0, share - half), min(1.0, share + half)
 
 
+def caller_band(entry: Entry) -> str:
+    """Id of the band of the workload that makes a call."""
+    caller = entry.caller
+    return f"client/calls/{caller.namespace}/{caller.kind}/{caller.name}" if caller is not None else ""
+
+
 class Bands:
     """Builds bands; remembers the order of rows."""
 
@@ -110,7 +117,7 @@ class Bands:
     def build(self, counts: Counts) -> tuple[Band, ...]:
         """All bands in path order."""
         wired = self._lab.wiring.wired
-        outside = [item for item in wired if item.entry.kind != "pod"]
+        outside = [item for item in wired if not item.entry.inside]
         inside = [item for item in wired if item.entry.kind == "pod"]
         bands: list[Band] = []
         if outside:
@@ -121,6 +128,7 @@ class Bands:
             bands.extend(self._routes(outside, counts))
         if inside:
             bands.append(self._client(inside, counts, "client/pod"))
+        bands.extend(self._callers(counts))
         bands.extend(self._services(counts))
         return tuple(bands)
 
@@ -148,6 +156,26 @@ class Bands:
             band, "client", "client", text, short, key=entries[0].client_pod, rate_rps=counts.rate(counts.sent, ids),
             series=Series(sent, counts.total(counts.sent, ())),
         )  # fmt: skip
+
+    def _callers(self, counts: Counts) -> list[Band]:
+        """One band per workload whose pods call others while they serve requests."""
+        bands = []
+        groups = self._grouped(list(self._lab.wiring.inner.callers()), lambda item: caller_band(item.entry))
+        for band, items in groups.items():
+            caller = cast(Key, items[0].entry.caller)
+            callees = list(dict.fromkeys(item.entry.host for item in items))
+            n = len(callees)
+            what = f"calls {n} Services" if n > 1 else f"calls {callees[0]}"
+            ids = [item.entry.index for item in items]
+            sent = counts.total(counts.sent, ids)
+            bands.append(
+                Band(
+                    band, "client", "caller", f"pods of {caller.name} · {what} for the requests they serve",
+                    f"{caller.name} · {what}", key=caller, rate_rps=counts.rate(counts.sent, ids),
+                    series=Series(sent, counts.total(counts.sent, ())),
+                )
+            )  # fmt: skip
+        return bands
 
     def _dns(self, wired: list[Wired]) -> list[Band]:
         found: dict[str, Band] = {}
@@ -320,7 +348,7 @@ class Bands:
         if per_request >= 1.005:
             how = f"{per_request:.2f} tries/request"
         external = ""
-        if first.kind != "upstream" and first.entry.kind != "pod":
+        if first.kind != "upstream" and not first.entry.inside:
             profile = self._lab.wiring.profile_of(first.entry)
             words = way_in_words(profile, self._lab.wiring.node_port(first.entry))
             external = f" · {words}"
@@ -342,6 +370,8 @@ class Bands:
         """Id of the band before a Service's."""
         if chooser.kind == "upstream":
             return "route/0"
+        if chooser.entry.kind == "call":
+            return caller_band(chooser.entry)
         if chooser.entry.kind == "pod":
             return "client/pod"
         wired = self._lab.wiring.wired[chooser.entry.index]

@@ -5,7 +5,7 @@ second: every Service that nothing of that reaches.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 from urllib.parse import urlsplit
@@ -31,7 +31,7 @@ class Entry:
 
     index: int
     kind: str
-    """l7, l4, node or pod, as `engine.types.Stream`."""
+    """l7, l4, node, pod or call, as `engine.types.Stream`."""
     method: str
     scheme: str
     host: str
@@ -43,12 +43,24 @@ class Entry:
     """Its port."""
     client: str = OUTSIDE_CLIENT
     client_pod: Key | None = None
+    caller: Key | None = None
+    """call: the workload whose pods make it while they serve requests; `client` is empty then."""
     controller: Controller | None = None
     ingress: Key | None = None
     """The Ingress whose rule made this entry, if any."""
     source: ClientSpec | None = None
     balanced: bool = True
     """l7 and l4: through a cloud load balancer; False: the client dials a node's NodePort itself."""
+
+    @property
+    def label(self) -> str:
+        """Who calls whom, as "frontend → cartservice:7070"; "" for what is no call."""
+        return f"{self.caller.name} → {self.host}:{self.port.port}" if self.caller is not None else ""
+
+    @property
+    def inside(self) -> bool:
+        """Whether it starts in a pod of the cluster."""
+        return self.kind in ("pod", "call")
 
     @property
     def identity(self) -> tuple[str, Key, int, str, str]:
@@ -97,9 +109,18 @@ class Entries:
         spec: What the lab is made from.
         controllers: Ingress controllers.
         client_pod: The pod that calls what nobody else calls; None without one.
+        called: Services that pods call while they serve requests.
     """
 
-    def __init__(self, store: Store, spec: LabSpec, controllers: Controllers, client_pod: Key | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        spec: LabSpec,
+        controllers: Controllers,
+        client_pod: Key | None,
+        called: Collection[Key] = (),
+    ) -> None:
+        self._called = called
         self._store = store
         self._spec = spec
         self._controllers = controllers.all()
@@ -337,7 +358,7 @@ class Entries:
         return next((ip for n in self._store.of_kind("Node") for ip in cast(Node, n).internal_ips), "node")
 
     def _of_uncalled(self) -> None:
-        reached = {entry.service for entry in self.entries}
+        reached = {entry.service for entry in self.entries} | set(self._called)
         for obj in self._store.of_kind("Ingress"):
             ingress = cast(Ingress, obj)
             if ingress.key not in self._served:
@@ -387,10 +408,14 @@ class Entries:
 def describe_traffic(entries: Sequence[Entry], uncalled: Sequence[Key]) -> list[str]:
     """What sends requests where, one line each, for reports and the status of an opened file."""
     lines = [
-        f"{entry.rate_rps:,.0f} requests/s from {entry.client} to {entry.url}"
-        for entry in entries
-        if entry.kind != "pod"
+        f"{entry.rate_rps:,.0f} requests/s from {entry.client} to {entry.url}" for entry in entries if not entry.inside
     ]
+    edges = {(entry.caller, entry.service, entry.port.port) for entry in entries if entry.kind == "call"}
+    if edges:
+        callers, services = {edge[0] for edge in edges}, {edge[1] for edge in edges}
+        who = "1 workload calls" if len(callers) == 1 else f"{len(callers)} workloads call"
+        what = "1 Service" if len(services) == 1 else f"{len(services)} Services"
+        lines.append(f"{who} {what} for the requests they serve (:assumptions says which)")
     if uncalled:
         n = len(uncalled)
         what = "1 Service has" if n == 1 else f"{n} Services have"

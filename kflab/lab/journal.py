@@ -80,6 +80,7 @@ class Journal:
             "cold": spec.cold,
             "profile": spec.profile,
             "loadBalancer": spec.load_balancer,
+            "calls": _calls(spec) if spec.calls != "guess" else "",
         }
         tree["cluster"] = {key: value for key, value in cluster.items() if value}
         tree["timing"] = dict(spec.timing)
@@ -97,6 +98,20 @@ class Journal:
             return Result(False, f"{path} exists and is no scenario; choose another name")
         write_atomically(path, tree_to_yaml(self.as_tree(lab.t_ns), sort_keys=False))
         return Result(True, f"{path} written: {len(self.actions)} actions in {lab.t_ns / 1e9:.1f} s")
+
+
+def _calls(spec: LabSpec) -> Any:
+    """Who calls whom, as the scenario format reads it back."""
+    if spec.calls != "given":
+        return spec.calls
+    tree: dict[str, list[dict[str, Any]]] = {}
+    for call in spec.given_calls:
+        entry: dict[str, Any] = {"service": f"{call.service.namespace}/{call.service.name}"}
+        entry |= {"port": call.port} if call.port else {}
+        entry |= {"times": call.times} if call.times != 1 else {}
+        entry |= {} if call.fatal else {"onFailure": "ignore"}
+        tree.setdefault(f"{call.caller.namespace}/{call.caller.kind}/{call.caller.name}", []).append(entry)
+    return tree
 
 
 def _client(client: Any) -> dict[str, Any]:

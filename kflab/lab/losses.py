@@ -111,7 +111,9 @@ def find_losses(rows: Finished, engine: Engine) -> Losses | None:
     near[proxied] = place[ingress[proxied]]
     there[server >= 0] = place[server[server >= 0]]
     arrive = np.where(free, end, pick + engine.steps.hop_ns(near, there))
-    return Losses(
-        which, failed, status, stream, server, chooser, near, answer, kept, pick, arrive, end,
-        rows.start_ns[which], rows.finish_ns[which],
-    )  # fmt: skip
+    # Where a call behind it stands for a request (see `call_losses`), its client was told something else.
+    told, began, ended = (
+        rows.extra.get(name, column)[which].astype(np.int64)
+        for name, column in (("told", rows.status), ("began_ns", rows.start_ns), ("ended_ns", rows.finish_ns))
+    )
+    return Losses(which, failed, told, stream, server, chooser, near, answer, kept, pick, arrive, end, began, ended)

@@ -1,20 +1,25 @@
 """Finished requests as the lab remembers them: a sample for the trace pane, totals for the report.
 
 Sampling is part of the story: per 50 ms of simulated time the first request to finish, whatever became of it, and the
-first failed and the first retried one beside it. Neither slabs nor the screen change which.
+first failed and the first retried one beside it; of calls between pods the first failed one, and the first of those
+whose turn it is. Neither slabs nor the screen change which.
 """
 
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kflab.engine.types import MAX_TRIES, Answer, Finished
 from kflab.lab.losses import lost_mask
 
 SAMPLE_NS = 50_000_000
 """Requests are sampled per this much simulated time."""
+
+CALL_TURNS = 16
+"""A stream of calls between pods is sampled in one of this many intervals."""
 
 KEPT_TRACES = 400
 """Sampled requests that can still be opened."""
@@ -105,7 +110,7 @@ class Totals:
     ok: int = 0
     failed: int = 0
     lost_tries: int = 0
-    """Tries refused, rejected, reset or timed out."""
+    """Tries refused, rejected, reset or timed out, those of calls between pods too."""
     saved: int = 0
     """Requests that lost a try and still went well."""
     retried: int = 0
@@ -131,36 +136,51 @@ class Totals:
             for status, count in zip(*np.unique(rows.status[~good], return_counts=True), strict=True):
                 self.by_status[status_text(int(status))] += int(count)
 
+    def add_calls(self, rows: Finished | None) -> None:
+        """Count the tries that calls behind the front door lost: they are tries, but nobody's requests."""
+        if rows is not None:
+            self.lost_tries += int((rows.try_answer > Answer.OK).sum())
+
 
 class Sampler:
-    """Keeps the trace sample and the ring of recent rows."""
+    """Keeps the trace sample and the ring of recent rows.
 
-    def __init__(self) -> None:
+    Args:
+        family: Finds the calls that were made for a request among the recent rows.
+    """
+
+    def __init__(self, family: Callable[[Record], tuple[Record, ...]] = lambda _: ()) -> None:
+        self._family = family
+        self.calls: dict[int, tuple[Record, ...]] = {}
+        """Trace id → the calls that were made for that request, and for those calls in turn, in order of start."""
         self.traces: deque[tuple[int, Record]] = deque(maxlen=KEPT_TRACES)
         """(trace id, record), oldest first."""
         self.seen = 0
         self._open: dict[int, dict[int, Record]] = {}
-        """Sampling interval → what was sampled, by kind (0 any, 1 failed, 2 retried), while it may still grow."""
+        """Sampling interval → what was sampled, by kind (0 any, 1 failed, 2 retried; of calls
+        between pods 3 any, 4 failed), while it may still grow."""
         self._recent: deque[Finished] = deque()
         self._recent_rows = 0
 
-    def add(self, rows: Finished, now_ns: int) -> None:
-        """Take finished rows; `now_ns` is how far simulated time has come."""
+    def add(self, rows: Finished, now_ns: int, calls: "NDArray[np.bool_]") -> None:
+        """Take finished rows, `calls` of them calls between pods; `now_ns` is how far simulated time has come."""
         if len(rows):
             self._recent.append(rows)
             self._recent_rows += len(rows)
             while self._recent_rows > KEPT_ROWS and len(self._recent) > 1:
                 self._recent_rows -= len(self._recent.popleft())
-            self._sample(rows)
+            self._sample(rows, calls)
         for key in sorted(k for k in self._open if (k + 1) * SAMPLE_NS <= now_ns):
             chosen = {(one.stream, one.number): one for one in self._open.pop(key).values()}
             for one in sorted(chosen.values(), key=lambda one: (one.finish_ns, one.stream, one.number)):
                 self.remember(one)
 
-    def _sample(self, rows: Finished) -> None:
+    def _sample(self, rows: Finished, calls: "NDArray[np.bool_]") -> None:
         interval = rows.finish_ns // SAMPLE_NS
         failed = (rows.status < 200) | (rows.status >= 400)
-        kinds = (np.ones(len(rows), dtype=bool), failed, ~failed & (rows.tries > 1))
+        # By turns: the calls that call nobody would always be the first to finish.
+        turn = calls & (rows.stream % CALL_TURNS == interval % CALL_TURNS)
+        kinds = (~calls, ~calls & failed, ~calls & ~failed & (rows.tries > 1), turn, calls & failed)
         for kind, mask in enumerate(kinds):
             found = np.flatnonzero(mask)
             keys, first = np.unique(interval[found], return_index=True)
@@ -169,7 +189,12 @@ class Sampler:
 
     def remember(self, one: Record) -> int:
         """Add a record to the trace list; returns its id."""
+        if len(self.traces) == KEPT_TRACES:
+            self.calls.pop(self.traces[0][0], None)
         self.traces.append((self.seen, one))
+        calls = self._family(one)
+        if calls:
+            self.calls[self.seen] = calls
         self.seen += 1
         return self.seen - 1
 

@@ -40,6 +40,7 @@ from kflab.kubectl.curl import CurlAnswer, CurlRequest
 from kflab.kubectl.logs import AccessRecord, UpstreamTry
 from kflab.lab.balancing import in_force
 from kflab.lab.gantt import BILL_IDS
+from kflab.lab.opened_calls import called_by_name, with_calls
 from kflab.lab.records import KEPT_TRACES, Record, status_text
 from kflab.lab.snapshot import TraceRow, TraceTry
 from kflab.lab.wiring import Chooser, Wired
@@ -298,7 +299,8 @@ class Reopener:
 
     def words(self, wired: Wired, number: int, attempt: int = 0) -> list[int]:
         """The four draw words of a try."""
-        words = self._lab.draws.rows(wired.entry.index, np.array([number]), attempt)
+        stream = wired.stream.address if wired.stream.address >= 0 else wired.entry.index
+        words = self._lab.draws.rows(stream, np.array([number]), attempt)
         return [int(word) for word in words[0]]
 
     def client_port(self, wired: Wired, number: int) -> int:
@@ -330,10 +332,20 @@ class Reopener:
         chooser = wired.upstreams.get(ingress) if ingress else next(iter(wired.entries.values()), None)
         return TraceRow(
             trace_id, one.stream, one.number, one.finish_ns, one.start_ns, entry.method, entry.path, entry.url,
-            join_host_port(entry.client, client_port), ingress.name if ingress else "",
+            join_host_port(self.client(wired, one), client_port), ingress.name if ingress else "",
             chooser.service if chooser else entry.service, tries, status_text(one.status), one.ok, one.latency_ns,
-            parts_of(one),
+            parts_of(one), entry.label,
         )  # fmt: skip
+
+    def client(self, wired: Wired, one: Record) -> str:
+        """Address of who sent a request: of a call the pod that made it."""
+        caller = self._caller(wired, one)
+        return self._lab.wiring.servers[caller][0] if caller >= 0 else wired.entry.client
+
+    @staticmethod
+    def _caller(wired: Wired, one: Record) -> int:
+        """The server that made a call; -1 for all that are no calls."""
+        return dict(one.extra)["caller"] if wired.entry.kind == "call" else -1
 
     def _server_name(self, server: int) -> str:
         if server < 0:
@@ -360,7 +372,7 @@ class Reopener:
             raise KflabError("the requests of this bill are too old to be opened: their time's rules are forgotten")
         if one is None:
             raise KflabError("this request is too old to be opened: the lab keeps the last 400 sampled ones")
-        return self.open_record(one)
+        return with_calls(self._lab, self.open_record(one), one, self._lab.sampler.calls.get(trace_id, ()))
 
     def open_record(self, one: Record) -> RequestTrace:
         """Walk a request that happened, with its own draws, rules and memory."""
@@ -372,14 +384,17 @@ class Reopener:
         client_port, upstream_ports = self.client_port(wired, one.number), self.upstream_ports(wired, one.number, lost)
         backend = tuple(self.words(wired, one.number, lost + k)[Choice.BACKEND] >> 32 for k in range(MAX_TRIES))
         entry_word = first[Choice.ENTRY] >> 32
+        caller = self._caller(wired, one)
+        pod = lab.wiring.servers[caller][3] if caller >= 0 else entry.client_pod
+        place = one.node if caller >= 0 else wired.stream.place
         request = Request(
-            url=_walkable(entry.url), method=entry.method, source=entry.client, source_port=client_port,
-            stream=one.stream, number=one.number, t_start_ns=one.start_ns, pod=entry.client_pod,
-            node=lab.wiring.places[wired.stream.place] if wired.stream.place >= 0 else "", protocol=entry.port.protocol,
+            url=_walkable(entry.url), method=entry.method, source=self.client(wired, one), source_port=client_port,
+            stream=one.stream, number=one.number, t_start_ns=one.start_ns, pod=pod,
+            node=lab.wiring.places[place] if place >= 0 else "", protocol=entry.port.protocol,
             connect_to=None if entry.kind == "l7" and entry.balanced else self._dialled(wired, one),
         )  # fmt: skip
         timing = lab.engine.timing
-        outside = entry.kind != "pod"
+        outside = not entry.inside
         record = WalkRecord(
             # A request in flight has no status yet: NGINX has taken it once there was a try.
             status=status_text(one.status or (200 if one.tries else 0)),
@@ -402,6 +417,7 @@ class Reopener:
         hashed = self._lb_choice(wired, client_port, first[Choice.ARRIVAL]) if entry.balanced and outside else None
         choices = Choices(entry_word, backend, hashed, upstream_ports)
         trace = trace_request(self.world, request, choices, self._memory(wired, one), record)
+        trace = called_by_name(trace, entry.host) if caller >= 0 else trace
         return replace(trace, url=entry.url, parts=parts_of(one))
 
     @staticmethod
@@ -416,7 +432,7 @@ class Reopener:
         service = self._lab.store.get(entry.service)
         if not isinstance(service, Service):
             return None
-        if entry.kind == "pod":
+        if entry.inside:
             return service.cluster_ip, entry.port.port
         if entry.balanced:
             return self._lab.lb_address(entry.service), entry.port.port
@@ -600,7 +616,7 @@ class Reopener:
                                  body_bytes=BODY_BYTES, request_length=REQUEST_BYTES)
                 )  # fmt: skip
             elif one.ok and one.servers and one.servers[-1] in mine:
-                caller = entry.client
+                caller = self.client(wired, one)
                 if one.ingress >= 0:
                     caller = lab.wiring.servers[one.ingress][0]
                 lines.append(
@@ -649,4 +665,7 @@ def parts_of(one: Record) -> tuple[tuple[str, int], ...]:
     if lost[Answer.RESET]:
         parts.append(("reset", lost[Answer.RESET]))
     parts += [("queue", one.queue_ns), ("service", one.service_ns)]
+    calling = dict(one.extra).get("calling_ns", 0)
+    if calling:
+        parts.append(("calls", calling))
     return (*parts, ("network", one.latency_ns - sum(ns for _, ns in parts)))

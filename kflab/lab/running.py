@@ -31,6 +31,8 @@ from kflab.kubectl.complete import completions
 from kflab.lab import applying, pruning
 from kflab.lab.autopsy import Autopsy
 from kflab.lab.balancing import simplifications
+from kflab.lab.call_losses import CallLosses
+from kflab.lab.calls import CallGraph
 from kflab.lab.commands import (
     Act,
     Command,
@@ -48,6 +50,7 @@ from kflab.lab.journal import Journal
 from kflab.lab.knowledge import Knowing
 from kflab.lab.node_rules import NodeRules
 from kflab.lab.obeying import Obeying
+from kflab.lab.opened_calls import calls_for
 from kflab.lab.records import Sampler, Totals
 from kflab.lab.reopening import Reopener
 from kflab.lab.rulebook import RuleBook
@@ -118,21 +121,27 @@ class Lab:
         self.engine = Engine(self.draws, timing, [], [], n_places=len(self.store.keys("Node")), slab_ns=slab_ns)
         self.controllers = Controllers(self.store)
         self.wiring = Wiring(self.plane, self.book, self.engine, self.controllers, self.draws, self.lb_address)
-        self._entries = Entries(self.store, spec, self.controllers, self.client_pod)
+        self.calls = CallGraph(self.store, spec)
+        called = self.calls.called()
+        self._entries = Entries(self.store, spec, self.controllers, self.client_pod, called)
         for entry in self._entries.find() if traffic else ():
             self.wiring.add(entry)
+        if traffic:
+            self.wiring.inner.follow(self.calls, 0)
         self.uncalled = self._entries.uncalled
         self.assumptions: tuple[tuple[str, str], ...] = (
             *((f"{found.assumption}: {found.message}", f"write it: {found.place}") for found in loaded.assumptions),
             *extra.assumptions,
             *self.plane.assumptions,
             *((text, "") for text in self._entries.skipped),
+            *self.calls.notes,
             *self._modelling_assumptions(),
         )
         self.knowing = Knowing(self.store, self.plane.observers, self.node_rules.words)
         self.autopsy = Autopsy(self)
+        self._call_losses = CallLosses(self.wiring.inner)
         self.gantt = Gantt(self)
-        self.sampler = Sampler()
+        self.sampler = Sampler(lambda one: calls_for(self, one))
         self.totals = Totals()
         self.since_event = Totals()
         """Counted from the last change."""
@@ -254,13 +263,16 @@ class Lab:
     def collect(self, t_ns: int) -> None:
         """Take in what the engine has finished up to `t_ns`."""
         rows = self.engine.take_finished()
-        self.totals.add(rows)
+        calls = self.engine.is_call(rows.stream)
+        fronts, inner = (rows.only(~calls), rows.only(calls)) if calls.any() else (rows, None)
+        for totals in (self.totals, self.since_event):
+            totals.add(fronts)
+            totals.add_calls(inner)
         sent = self.engine.bins.totals(Count.STREAM_SENT)
-        self.totals.sent = int(sent[: len(self.wiring.wired)].sum())
+        self.totals.sent = int(sent[self.wiring.fronts()].sum())
         self.totals.in_flight = self.totals.sent - self.totals.ok - self.totals.failed
-        self.since_event.add(rows)
-        self.sampler.add(rows, t_ns)
-        self.autopsy.add(rows)
+        self.sampler.add(rows, t_ns, calls)
+        self.autopsy.add(rows if not self.wiring.inner.outer else self._call_losses.billed(rows, calls))
         self.view.count(rows)
         self.conntrack.add(rows, t_ns)
         self._count_ingress(rows)
@@ -321,6 +333,7 @@ class Lab:
             for fact in facts
         ):
             self._discover(facts[-1].t_ns)
+            self._follow_calls(facts[-1].t_ns)
         self.knowing.hear(facts, self.wiring.callers_of)
         self.autopsy.hear(facts)
         self.facts.extend(facts)
@@ -329,13 +342,21 @@ class Lab:
         del self._fresh[:-KEPT_FACTS]
         del self._lines[:-KEPT_FACTS]
 
+    def _follow_calls(self, t_ns: int) -> None:
+        """Let pods call, from `t_ns` on, what the manifests name now."""
+        if not self.wiring.wired or self.calls.spec.calls == "none":
+            return
+        old, self.calls = self.calls.notes, CallGraph(self.store, self.spec, at_start=False)
+        self.wiring.inner.follow(self.calls, t_ns)
+        self.assumptions = (*(known for known in self.assumptions if known not in old), *self.calls.notes)
+
     def _discover(self, t_ns: int) -> None:
         """From `t_ns` on, send traffic to entry points that an apply has added, at the rate of the others."""
         if self.spec.clients or self.spec.url:
             return
         known = {wired.entry.identity for wired in self.wiring.wired}
-        outside = [wired.entry.rate_rps for wired in self.wiring.wired if wired.entry.kind != "pod"]
-        fresh = Entries(self.store, self.spec, self.controllers, self.client_pod)
+        outside = [wired.entry.rate_rps for wired in self.wiring.wired if not wired.entry.inside]
+        fresh = Entries(self.store, self.spec, self.controllers, self.client_pod, self.calls.called())
         for entry in fresh.find():
             if entry.identity not in known:
                 rate = entry.rate_rps if entry.kind == "pod" or not outside else outside[0]
@@ -485,7 +506,7 @@ class Lab:
         return completions(line, self.store, self.spec.namespace)
 
     def open_request(self, trace_id: int) -> RequestTrace:
-        """The very request that happened.
+        """The very request that happened, with the calls that were made for it.
 
         Raises:
             KflabError: If it is too old to be opened.
@@ -520,6 +541,17 @@ class Lab:
     def snapshot(self) -> Snapshot:
         """Everything a face shows."""
         return self.view.snapshot()
+
+    def call_counts(self) -> list[tuple[str, int, int, int]]:
+        """(who → whom, calls sent, ok, failed) since the start, in the order in which callers make them."""
+        bins = self.engine.bins
+        counts: dict[str, list[int]] = {}
+        columns = [bins.totals(what) for what in (Count.STREAM_SENT, Count.STREAM_OK, Count.STREAM_FAILED)]
+        for wired in self.wiring.inner.callers():
+            have = counts.setdefault(wired.entry.label, [0, 0, 0])
+            for i, column in enumerate(columns):
+                have[i] += int(column[wired.entry.index])
+        return [(label, sent, ok, failed) for label, (sent, ok, failed) in counts.items()]
 
     def digest(self) -> str:
         """Hash of every fact and every finished request so far."""

@@ -230,7 +230,9 @@ class TraceRow:
     ok: bool
     latency_ns: int
     parts: tuple[tuple[str, int], ...]
-    """(name, ns): refused, timeout, queue, service, network."""
+    """(name, ns): refused, timeout, queue, service, calls, network."""
+    label: str = ""
+    """Of a call between pods: "frontend → cartservice:7070"."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from kflab.errors import Place
 from kflab.lab.commands import Command
 from kflab.lab.handle import Tab
+from kflab.manifest.objects import Key
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,22 @@ class ClientSpec:
     """Pins the client's source port of request 0 only."""
     first_upstream_port: int | None = None
     """Pins NGINX's source port of request 0 only."""
+
+
+@dataclass(frozen=True, slots=True)
+class GivenCall:
+    """A call that pods of a workload make for every request they serve."""
+
+    caller: Key
+    """The workload."""
+    service: Key
+    port: int
+    """TCP port of the Service; 0: its only one."""
+    times: int = 1
+    fatal: bool = True
+    """Whether its failure fails the request it is made for."""
+    place: Place | None = None
+    """Where it is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +101,9 @@ class LabSpec:
     """How fast the cluster is (`control.profiles`); "": `small`. `delays` and `timing` go over it."""
     load_balancer: str = ""
     """Name of the profile of Services' load balancers (`control.lbprofiles`); "": what the manifests tell."""
+    calls: str = "guess"
+    """Who calls whom behind the front door: "guess" it from the manifests, "none", or "given" in `given_calls`."""
+    given_calls: tuple[GivenCall, ...] = ()
     actions: tuple[Action, ...] = ()
     cold: bool = False
     """Start from nothing instead of a settled cluster."""

@@ -184,7 +184,7 @@ class View:
 
     def _failures(self, counts: Counts) -> Failures:
         lab = self._lab
-        ids = [wired.entry.index for wired in lab.wiring.wired]
+        ids = lab.wiring.fronts()
         total = lab.since_event
         text = ""
         if total.failed:
@@ -256,6 +256,8 @@ class View:
             word, why = "luck", f"p = {p_value:.2f}, n = {n:,} connections"
         service = choosers[0].service
         title = service.name if service else band
+        if service and all(chooser.entry.kind == "call" for chooser in choosers):
+            title = f"{lab.wiring.inner.calling(service)} → {title}"
         since = max(chooser.since_ns for chooser in choosers)
         return ShareGroup(title, band, n, since, None if unequal else p_value, word, why, tuple(rows))
 
@@ -332,7 +334,7 @@ class View:
                 runtime = lab.plane.runtime.get(pod) if pod else None
                 if runtime is not None and runtime.up and port not in {number for _, number in runtime.listening}:
                     deaf[port] = chooser.service.name if chooser.service else ""
-        if not deaf or not counts.rate(counts.failed, [wired.entry.index for wired in lab.wiring.wired]):
+        if not deaf or not counts.rate(counts.failed, lab.wiring.fronts()):
             return ()
         port, service = next(iter(deaf.items()))
         return (
@@ -366,7 +368,7 @@ class View:
         lab = self._lab
         counts = frame(lab, SERIES_BINS)
         bands = self._bands.build(counts)
-        ids = [wired.entry.index for wired in lab.wiring.wired]
+        ids = lab.wiring.fronts()
         done, failed = counts.rate(counts.done, ids), counts.rate(counts.failed, ids)
         window_ns = WINDOW_BINS * BIN_NS
         p50, p99 = lab.percentiles(max(0, lab.t_ns - window_ns), lab.t_ns)

@@ -24,8 +24,9 @@ from kflab.dataplane.walk import FanOut
 from kflab.dataplane.world import LbInForce
 from kflab.draws import Draws
 from kflab.engine.engine import Engine
-from kflab.engine.types import Answer, Behaviour, Fan, Pick, Server, Stream
+from kflab.engine.types import Answer, Behaviour, Call, Fan, Pick, Server, Stream
 from kflab.lab.balancing import in_force
+from kflab.lab.call_wiring import CallWiring
 from kflab.lab.controllers import Controller, Controllers
 from kflab.lab.entries import Entry
 from kflab.lab.ingress_views import config_at
@@ -85,6 +86,10 @@ class Wired:
     """Its rate while its caller is up."""
     caller_down: bool = False
     """The pod that calls went down with its node."""
+    name: str = ""
+    """What it is, whatever its index: part of the addresses of its calls' draws."""
+    calls: tuple[tuple[int, tuple[Call, ...]], ...] = ()
+    """As `Stream.calls`."""
 
 
 class Wiring:
@@ -123,6 +128,7 @@ class Wiring:
         """[server] -> (ip, port, protocol, pod)."""
         self._server_of: dict[tuple[str, int, str, Key | None], int] = {}
         self._servers_of_pod: dict[Key, list[int]] = {}
+        self.inner = CallWiring(self, plane.store)
         self.choosers: list[Chooser] = []
         self._by_observer: dict[str, list[int]] = {}
         self.wired: list[Wired] = []
@@ -152,8 +158,11 @@ class Wiring:
             runtime = self._plane.runtime.get(pod) if pod else None
             node = runtime.node if runtime else ""
             ingress = pod is not None and self._controllers.is_pod(pod)
+            group = self.inner.group(pod, node) if pod else -1
             address, backlog = join_host_port(ip, port), self._backlog(pod)
-            found = self._engine.add_server(Server(address, self.place(node), is_ingress=ingress, backlog=backlog))
+            found = self._engine.add_server(
+                Server(address, self.place(node), is_ingress=ingress, group=group, backlog=backlog)
+            )
             assert found == len(self.servers), "the engine numbers servers as the lab does"
             self._server_of[key] = found
             self.servers.append(key)
@@ -240,13 +249,24 @@ class Wiring:
             client=entry.client,
             destination=destination,
         )
-        wired = Wired(entry, stream, wished_rps=entry.rate_rps)
+        same = sum(other.entry.identity == entry.identity for other in self.wired)
+        wired = Wired(entry, stream, wished_rps=entry.rate_rps, name=f"{entry.identity} {same}")
         self.wired.append(wired)
         if entry.kind != "pod":
             kind = "lb" if entry.balanced else "nodes"
             wired.lb = self._chooser("lb", f"{kind}/{entry.service.namespace}/{entry.service.name}", "",
                                      (f"lb/{entry.service.namespace}/{entry.service.name}",), entry)  # fmt: skip
-        self._complete(wired, self._engine.now_ns)
+        self.complete(wired, self._engine.now_ns)
+        return wired
+
+    def add_call(self, entry: Entry, outer: Wired, name: str, address: int, t_ns: int) -> Wired:
+        """Wire a call that is made for requests of another stream, from `t_ns` on; draws have the given address."""
+        destination = self.dialled(entry)
+        stream = Stream(entry.index, "call", 0.0, tries=1, destination=destination, parent=outer.stream.index,
+                        address=address)  # fmt: skip
+        wired = Wired(entry, stream, name=name)
+        self.wired.append(wired)
+        self.complete(wired, t_ns)
         return wired
 
     def _engine_until(self, t_ns: int) -> None:
@@ -259,7 +279,7 @@ class Wiring:
         service = self._store.get(entry.service)
         if not isinstance(service, Service):
             return ""
-        if entry.kind == "pod":
+        if entry.inside:
             return join_host_port(service.cluster_ip, entry.port.port)
         if not entry.balanced:
             return f":{self.node_port(entry)}"
@@ -271,18 +291,19 @@ class Wiring:
         ports = service.ports if isinstance(service, Service) else ()
         return next((port.node_port for port in ports if port.port == entry.port.port), 0)
 
-    def _complete(self, wired: Wired, t_ns: int) -> None:
+    def complete(self, wired: Wired, t_ns: int) -> None:
         """Add the choosers of nodes and ingress pods that are not wired yet, and hand the stream to the engine."""
         entry = wired.entry
-        nodes = [key.name for key in self._store.keys("Node")]
-        if entry.kind == "pod":
+        if entry.caller is not None:
+            nodes = list(self.inner.nodes_of(entry.caller))
+        elif entry.kind == "pod":
             nodes = [self.places[wired.stream.place]] if wired.stream.place >= 0 else []
-        band = "ingress" if entry.kind == "l7" else "service"
-        band_id = f"{band}/{entry.service.namespace}/{entry.service.name}:{entry.port.port}"
+        else:
+            nodes = [key.name for key in self._store.keys("Node")]
         for node in nodes:
             if node not in wired.entries:
-                chooser = self._chooser("entry", band_id, node, (self._entry_observer(entry, node),), entry, t_ns=t_ns)
-                wired.entries[node] = chooser
+                known = self.inner.chooser if entry.kind == "call" else self.entry_chooser
+                wired.entries[node] = known(entry, node, t_ns)
         if entry.controller is not None:
             for pod in self._controller_pods(entry):
                 if pod in wired.upstreams:
@@ -292,6 +313,12 @@ class Wiring:
                 observers = (f"ingress/{pod.namespace}/{pod.name}", f"kube-proxy/{node}")
                 wired.upstreams[pod] = self._chooser("upstream", "", node, observers, entry, pod, t_ns)
         self._hand_over(wired, t_ns)
+
+    def entry_chooser(self, entry: Entry, node: str, t_ns: int) -> Chooser:
+        """Make a node's DNAT of a stream's first connection."""
+        band = "ingress" if entry.kind == "l7" else "service"
+        band_id = f"{band}/{entry.service.namespace}/{entry.service.name}:{entry.port.port}"
+        return self._chooser("entry", band_id, node, (self._entry_observer(entry, node),), entry, t_ns=t_ns)
 
     def _entry_observer(self, entry: Entry, node: str) -> str:
         """By whose knowledge an endpoint is chosen behind a node: the node's kube-proxy; of IP targets the balancer."""
@@ -321,7 +348,7 @@ class Wiring:
             place=old.place, entries=tuple((self.place(node), c.index) for node, c in wired.entries.items()),
             upstreams=tuple(upstreams), tries=old.tries, idempotent=old.idempotent, keepalive=keepalive,
             pinned_ports=old.pinned_ports, client=old.client, destination=old.destination,
-            flow_port=old.flow_port, one_way=old.one_way,
+            flow_port=old.flow_port, one_way=old.one_way, calls=wired.calls, parent=old.parent, address=old.address,
             no_route=entry.kind == "l7" and self._is_404(wired, t_ns),
         )  # fmt: skip
         known = self._engine.streams
@@ -366,6 +393,8 @@ class Wiring:
             for wired in self.wired:
                 if any(name in chooser.observers for chooser in wired.upstreams.values()):
                     self._hand_over(wired, t_ns)
+                    self.inner.wire(wired, t_ns)
+        self.inner.settle(t_ns)
 
     def _who_decides(self, balancer: str) -> None:
         """Behind a load balancer the nodes' rules choose endpoints, or with IP targets it does so itself."""
@@ -404,8 +433,8 @@ class Wiring:
 
     def topology_changed(self, t_ns: int) -> None:
         """Nodes or ingress pods came or went at `t_ns`: wire what is new."""
-        for wired in self.wired:
-            self._complete(wired, t_ns)
+        for wired in tuple(self.wired):
+            self.complete(wired, t_ns)
 
     def refresh(self, chooser: Chooser, t_ns: int) -> None:
         """Compile a chooser from what its observers know at `t_ns`."""
@@ -471,6 +500,11 @@ class Wiring:
         """The packet that a node's rules see first for this chooser's stream (source port 0: no rule looks at it)."""
         entry = chooser.entry
         service = cast(Service, self._store.get(entry.service))
+        if entry.kind == "call":
+            place = self._place_of[chooser.place]
+            # Any address of the node's pods: no rule tells them apart but for session affinity.
+            there = next(server[0] for i, server in enumerate(self.servers) if self._engine.memory.place[i] == place)
+            return Packet(there, 0, service.cluster_ip, entry.port.port, entry.port.protocol)
         if entry.kind == "pod":
             return Packet(entry.client, 0, service.cluster_ip, entry.port.port, entry.port.protocol)
         node = self._store.get(Key("Node", "", chooser.place))
@@ -618,6 +652,10 @@ class Wiring:
         config = self.ingress_config(f"ingress/{pod.namespace}/{pod.name}", t_ns)
         return config is not None and config.keepalive_connections > 0
 
+    def fronts(self) -> list[int]:
+        """Indices of the streams that are no calls: what users send, and pods of their own accord."""
+        return [wired.entry.index for wired in self.wired if wired.entry.kind != "call"]
+
     # --- who calls whom -------------------------------------------------------------------------------------
 
     def callers_of(self, services: Iterable[Key]) -> frozenset[str]:
@@ -639,7 +677,7 @@ class Wiring:
 
     def reached(self, chooser: Chooser) -> bool:
         """Whether the load balancer (or the caller's place) lets traffic come to this chooser at all."""
-        if chooser.kind != "entry" or chooser.entry.kind == "pod":
+        if chooser.kind != "entry" or chooser.entry.inside:
             return True
         wired = self.wired[chooser.entry.index]
         return wired.lb is None or wired.lb.fan is None or self.place(chooser.place) in wired.lb.fan.candidates

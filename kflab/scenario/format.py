@@ -24,6 +24,7 @@ from kflab.manifest.objects import Key
 from kflab.manifest.plain import load_plain
 from kflab.manifest.typed import PROXY_MODES
 from kflab.scenario.acting import LONGEST_NS, duration_ns, read_action, workload_key
+from kflab.scenario.calls_file import MODES, calls_of, calls_of_text
 from kflab.scenario.library import Origin, find
 
 FORMAT = "scenario/v1"
@@ -158,7 +159,7 @@ def _build(origin: Origin, fields: Mapping[str, _Field]) -> Scenario:
 
     allowed = {
         "manifests": ("documents", "additions", "patches"),
-        "cluster": ("pins", "delays", "nodes", "namespace", "cold", "profile", "loadBalancer", "conntrack"),
+        "cluster": ("pins", "delays", "nodes", "namespace", "cold", "profile", "loadBalancer", "conntrack", "calls"),
         "traffic": ("rate", "url"),
     }
     for key, field in fields.items():
@@ -194,6 +195,7 @@ def _build(origin: Origin, fields: Mapping[str, _Field]) -> Scenario:
         cold=_truth(get("cluster.cold", False), "cold", place("cluster.cold")),
         profile=_profile(get("cluster.profile", ""), place("cluster.profile")),
         load_balancer=_load_balancer(get("cluster.loadBalancer", ""), place("cluster.loadBalancer")),
+        **_calls(fields.get("cluster.calls")),
         actions=_actions(fields.get("actions")),
     )
     duration = duration_ns(get("duration", "60s"), place("duration"))
@@ -245,6 +247,18 @@ def _profile(value: Any, place: Place) -> str:
     if value != "" and value not in SPEEDS:
         raise KflabError(f"profile {value!r}: expected one of {', '.join(SPEEDS)}", place)
     return str(value)
+
+
+def _calls(field: _Field | None) -> dict[str, Any]:
+    """Who calls whom: none, guess, a file, or the calls themselves."""
+    if field is None or field.value in MODES:
+        return {} if field is None else {"calls": field.value}
+    if isinstance(field.value, str):
+        found = field.origin.relative(field.value, field.place)
+        return {"calls": "given", "given_calls": calls_of_text(found.text, found.name)}
+    if not isinstance(field.value, dict):
+        raise KflabError(f"calls must be none, guess, a file or a mapping, not {field.value!r}", field.place)
+    return {"calls": "given", "given_calls": calls_of(field.value, field.place_in)}
 
 
 def _load_balancer(value: Any, place: Place) -> str:

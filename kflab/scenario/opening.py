@@ -12,6 +12,7 @@ from kflab.errors import KflabError
 from kflab.lab.handle import Tab
 from kflab.lab.spec import LabSpec
 from kflab.manifest.sources import read_paths
+from kflab.scenario.calls_file import MODES, load_calls
 from kflab.scenario.format import FORMAT, MOST_NODES, MOST_RPS, NAMESPACE, Scenario, load, load_text
 from kflab.scenario.library import bundled
 
@@ -30,6 +31,7 @@ def open_what(
     url: str = "",
     cold: bool = False,
     load_balancer: str = "",
+    calls: str = "",
     profile: str = "",
 ) -> Scenario:
     """Open a bundled scenario by name, a scenario file, or any manifests as `kubectl apply -f` would.
@@ -44,6 +46,7 @@ def open_what(
         url: Send traffic from outside to this URL only.
         cold: Start from nothing instead of a settled cluster.
         profile: How fast the cluster is; "": the scenario's, or `small`.
+        calls: "none", "guess" or a file of calls (see `calls_file`); "": the scenario's word, or guess.
         load_balancer: Name of the profile of Services' load balancers; "": the scenario's, or what manifests tell.
 
     Raises:
@@ -80,6 +83,10 @@ def open_what(
         profile=profile or scenario.spec.profile,
         load_balancer=load_balancer or scenario.spec.load_balancer,
     )
+    if calls in MODES:
+        spec = replace(spec, calls=calls, given_calls=())
+    elif calls:
+        spec = replace(spec, calls="given", given_calls=load_calls(calls))
     if url:
         spec = replace(spec, url=url, clients=())
     if rate_rps is not None:

@@ -138,6 +138,8 @@ def _report(scenario: Scenario, lab: Lab, verdicts: list[Verdict]) -> list[str]:
     lines.append(f"  requests      {total.sent:,} sent = {parts}")
     saved = f"{total.saved:,} requests saved by a further try"
     lines.append(f"  tries lost    {total.lost_tries:,} refused, reset or timed out; {saved}")
+    for label, sent, ok, failed in lab.call_counts():
+        lines.append(f"  calls         {label}: {sent:,} sent, {ok:,} ok, {failed:,} failed")
     knowledge = lab.knowledge()
     if knowledge.t_ns is not None:
         lines.append(f"  who knew      {knowledge.what}")
@@ -192,6 +194,9 @@ def _as_json(scenario: Scenario, lab: Lab, facts: list[Fact], verdicts: list[Ver
             "sent": total.sent, "ok": total.ok, "failed": total.failed, "in_flight": total.in_flight,
             "by_status": dict(sorted(total.by_status.items())), "lost_tries": total.lost_tries, "saved": total.saved,
         },
+        "calls": [
+            {"call": label, "sent": sent, "ok": ok, "failed": failed} for label, sent, ok, failed in lab.call_counts()
+        ],
         "facts": [
             {"t_s": fact.t_ns / 1e9, "what": fact.what.value, "subject": str(fact.subject), "by": fact.by,
              "text": fact.text}

@@ -6,9 +6,11 @@ from typing import TextIO
 from kflab import exits
 from kflab.dataplane.packets import RequestTrace
 from kflab.dataplane.trace_text import render_json, render_text
+from kflab.engine.calls import outer_number
 from kflab.errors import KflabError
 from kflab.kubectl.hostile import printable
-from kflab.lab.records import record
+from kflab.lab.opened_calls import calls_among, with_calls
+from kflab.lab.records import Record, record
 from kflab.lab.running import Lab
 from kflab.manifest.objects import Key
 
@@ -51,12 +53,16 @@ def traced(lab: Lab, url: str, source: str, method: str) -> RequestTrace:
 
 def first_request(lab: Lab, stream: int) -> RequestTrace:
     """Run the lab until request 0 of a stream is finished, and open it."""
+    calls: list[Record] = []
     while lab.t_ns < LONGEST_NS:
         lab.engine.advance(lab.t_ns + 10_000_000)
         rows = lab.engine.take_finished()
+        inner = lab.engine.is_call(rows.stream)
+        calls += [record(rows, i) for i in range(len(rows)) if inner[i] and not outer_number(int(rows.number[i]))]
         for i in range(len(rows)):
             if int(rows.stream[i]) == stream and int(rows.number[i]) == 0:
-                return lab.reopener.open_record(record(rows, i))
+                one = record(rows, i)
+                return with_calls(lab, lab.reopener.open_record(one), one, calls_among(lab, one, calls))
     raise KflabError("request 0 did not finish within 200 simulated seconds")
 
 

@@ -39,16 +39,18 @@ def test_an_application_opens_and_runs(name: str) -> None:
         assert lab.totals.failed == 0
         assert lab.totals.ok > 100
     if name == "kube-prometheus":  # its operator makes the pods of Prometheus and Alertmanager: it does not run here
-        assert set(lab.totals.by_status) == {"refused"}
+        # prometheus-adapter names Prometheus in its args, and answers 500 without it.
+        assert set(lab.totals.by_status) == {"refused", "500"}
 
 
 @needs_shared
 def test_services_without_a_caller_are_counted_and_called_once_a_second() -> None:
     lab = lab_of("sock-shop")
-    assert "13 Services have no caller in these manifests: 1 request/s each from a client pod" in lab.traffic_lines()
+    # user-db has one: the user Service's pods name it in their environment.
+    assert "12 Services have no caller in these manifests: 1 request/s each from a client pod" in lab.traffic_lines()
     lab.advance(20_000_000_000)
     inside = [wired.entry.index for wired in lab.wiring.wired if wired.entry.kind == "pod"]
-    assert len(inside) == 13
+    assert len(inside) == 12
 
 
 @needs_shared
