@@ -237,7 +237,7 @@ class Engine:
         hung, hangs = before == Behaviour.HANGS, behaviour == Behaviour.HANGS
         if (hung and hangs) or (not hung and behaviour == Behaviour.LISTENS):
             return
-        drains = change.drain and not hangs
+        drains = change.drain and behaviour not in (Behaviour.HANGS, Behaviour.LISTENS)
         if not drains or hung:
             self._all_in_flight()
         if hung:
