@@ -17,6 +17,7 @@ from kflab.manifest.objects import (
     KubeObject,
     LabelSelector,
     Pod,
+    PodDisruptionBudget,
     ReplicaSet,
     Service,
     ServicePort,
@@ -91,6 +92,8 @@ def carry_over(old: KubeObject, new: KubeObject) -> KubeObject:
     if isinstance(merged, Deployment | ReplicaSet | StatefulSet | DaemonSet):
         assert isinstance(old, type(merged))
         return replace(merged, observed=old.observed)
+    if isinstance(merged, PodDisruptionBudget) and isinstance(old, PodDisruptionBudget):
+        return replace(merged, status=old.status)
     if isinstance(merged, Service) and isinstance(old, Service):
         return _carry_service(old, merged)
     return merged

@@ -19,6 +19,7 @@ from kflab.control.corednssync import CorednsSync
 from kflab.control.daemonset import DaemonSetController
 from kflab.control.delays import Delays
 from kflab.control.deployment import DeploymentController
+from kflab.control.disruption import DisruptionController
 from kflab.control.endpointslice import EndpointSliceController
 from kflab.control.facts import Fact
 from kflab.control.ground_signals import GroundSignals
@@ -91,6 +92,7 @@ class ControlPlane(Writes, Components):
         self.apps = Apps(core, self.kubelet, self.termination, self.probes)
         self.replica_sets = ReplicaSetController(core)
         self.deployments = DeploymentController(core)
+        self.disruption = DisruptionController(core)
         self.slices = EndpointSliceController(core)
         self.lb = LbSync(core)
         self.proxies = ProxySync(core, self.lb)
@@ -116,6 +118,7 @@ class ControlPlane(Writes, Components):
                 StatefulSetController(core),
                 DaemonSetController(core),
                 ServiceController(core),
+                self.disruption,
                 self.slices,
                 Mirroring(core),
                 self.lb,
@@ -262,6 +265,17 @@ class ControlPlane(Writes, Components):
     def pending(self) -> Sequence[tuple[int, Event]]:
         """What is due, for looking at."""
         return self.core.heap.pending()
+
+    # --- evictions ------------------------------------------------------------------------------------------
+
+    def evict(self, pod_key: Key, by: str = USER, grace_s: int | None = None) -> tuple[Fact, ...]:
+        """Evict a pod through the eviction API, now: its PodDisruptionBudget is asked.
+
+        Raises:
+            KflabError: In the API server's words when it refuses. `disruption.refusal` tells beforehand whether that
+                is code 429, after which clients try again.
+        """
+        return self.said_by(lambda: self.disruption.evict(pod_key, by, grace_s))
 
     # --- traffic speaks -------------------------------------------------------------------------------------
 

@@ -64,7 +64,23 @@ def _end_crash_loop(plane: "ControlPlane", key: Key, options: Options) -> Sequen
     return plane.said_by(lambda: plane.apps.end_loop(key))
 
 
+def _evict(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
+    grace = options.get("grace")
+    return plane.evict(key, grace_s=None if grace is None else int(grace) // SECOND_NS)
+
+
 POD_VERBS = (
+    Verb(
+        "evict",
+        "pod",
+        "evict",
+        "a delete through the eviction API: the pod's PodDisruptionBudget is asked",
+        "{name} was evicted",
+        _evict,
+        letter="v",
+        options={"grace": "duration"},
+        notices=True,
+    ),
     Verb(
         "hang",
         "pod",

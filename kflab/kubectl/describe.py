@@ -21,7 +21,7 @@ from kflab.kubectl.kinds import Resource
 from kflab.kubectl.lookup import ApiError, listed, matching, named, resource, resources
 from kflab.kubectl.outcome import Outcome
 from kflab.kubectl.printers import load_balancer_text, node_info, node_roles
-from kflab.kubectl.selectors import format_labels
+from kflab.kubectl.selectors import format_labels, format_selector
 from kflab.kubectl.sheet import annotations, lines_of
 from kflab.kubectl.tabular import Writer
 from kflab.kubectl.trees import to_yaml
@@ -40,6 +40,7 @@ from kflab.manifest.objects import (
     Namespace,
     Node,
     Pod,
+    PodDisruptionBudget,
     ReplicaSet,
     Secret,
     Service,
@@ -246,6 +247,21 @@ def _ingress_class(out: Writer, obj: IngressClass, store: Store, now_ns: int) ->
     out.line(0, "Controller:", obj.controller)
 
 
+def _budget(out: Writer, obj: PodDisruptionBudget, store: Store, now_ns: int) -> None:
+    del store, now_ns
+    _names(out, obj)
+    if obj.min_available is not None:
+        out.line(0, "Min available:", str(obj.min_available))
+    elif obj.max_unavailable is not None:
+        out.line(0, "Max unavailable:", str(obj.max_unavailable))
+    out.line(0, "Selector:", format_selector(obj.selector) if obj.selector is not None else "<unset>")
+    out.line(0, "Status:")
+    out.line(2, "Allowed disruptions:", str(obj.status.disruptions_allowed))
+    out.line(2, "Current:", str(obj.status.current_healthy))
+    out.line(2, "Desired:", str(obj.status.desired_healthy))
+    out.line(2, "Total:", str(obj.status.expected_pods))
+
+
 # --- nodes and the rest ---------------------------------------------------------------------------------------
 
 
@@ -348,6 +364,7 @@ _WRITERS: Mapping[type[KubeObject], Callable[[Writer, Any, Store, int], None]] =
     EndpointSlice: _endpoint_slice,
     Ingress: _ingress,
     IngressClass: _ingress_class,
+    PodDisruptionBudget: _budget,
     Node: _node,
     ConfigMap: _config_map,
     Secret: _secret,

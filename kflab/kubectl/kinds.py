@@ -66,6 +66,7 @@ RESOURCES: tuple[Resource, ...] = (
     Resource("EndpointSlice", "endpointslices", (), "discovery.k8s.io"),
     Resource("IngressClass", "ingressclasses", (), "networking.k8s.io", namespaced=False),
     Resource("Ingress", "ingresses", ("ing",), "networking.k8s.io"),
+    Resource("PodDisruptionBudget", "poddisruptionbudgets", ("pdb",), "policy"),
 )
 """Kinds with their own columns, in the order of `kubectl api-resources`."""
 

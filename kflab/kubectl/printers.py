@@ -25,6 +25,7 @@ from kflab.manifest.objects import (
     Namespace,
     Node,
     Pod,
+    PodDisruptionBudget,
     ReplicaSet,
     Secret,
     Service,
@@ -226,6 +227,13 @@ def _ingress_class(obj: IngressClass, now_ns: int, wide: bool) -> Cells:
     return (obj.meta.name, obj.controller, "<none>", _age(obj, now_ns)), ()
 
 
+def _budget(obj: PodDisruptionBudget, now_ns: int, wide: bool) -> Cells:
+    del wide
+    least = "N/A" if obj.min_available is None else str(obj.min_available)
+    most = "N/A" if obj.max_unavailable is None else str(obj.max_unavailable)
+    return (obj.meta.name, least, most, str(obj.status.disruptions_allowed), _age(obj, now_ns)), ()
+
+
 # --- the rest -------------------------------------------------------------------------------------------------
 
 
@@ -314,6 +322,7 @@ _HEADERS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "EndpointSlice": (("NAME", "ADDRESSTYPE", "PORTS", "ENDPOINTS", "AGE"), ()),
     "Ingress": (("NAME", "CLASS", "HOSTS", "ADDRESS", "PORTS", "AGE"), ()),
     "IngressClass": (("NAME", "CONTROLLER", "PARAMETERS", "AGE"), ()),
+    "PodDisruptionBudget": (("NAME", "MIN AVAILABLE", "MAX UNAVAILABLE", "ALLOWED DISRUPTIONS", "AGE"), ()),
     "Node": (
         ("NAME", "STATUS", "ROLES", "AGE", "VERSION"),
         ("INTERNAL-IP", "EXTERNAL-IP", "OS-IMAGE", "KERNEL-VERSION", "CONTAINER-RUNTIME"),
@@ -338,6 +347,7 @@ _PRINTERS: Mapping[type[KubeObject], Callable[[Any, int, bool], Cells]] = {
     EndpointSlice: _endpoint_slice,
     Ingress: _ingress,
     IngressClass: _ingress_class,
+    PodDisruptionBudget: _budget,
     Node: _node,
     Namespace: _namespace,
     Secret: _secret,

@@ -15,7 +15,9 @@ from kflab.manifest.objects import EndpointSlice, Key, Pod, Service
 
 CRASHES = ("crash", "exit", "oomKill")
 
-POD_ENDS = (*CRASHES, "delete", "force")
+DELETES = ("delete", "force", "evict")
+
+POD_ENDS = (*CRASHES, *DELETES)
 """Kinds of change that end a pod or its containers."""
 
 HOLD_NS = 10_000_000_000
@@ -226,7 +228,7 @@ class Knowing:
         code = ""
         if isinstance(pod, Pod) and pod.status.containers and pod.status.containers[0].exit_code is not None:
             code = f"exit {pod.status.containers[0].exit_code}"
-        if incident.kind in ("delete", "force"):
+        if incident.kind in DELETES:
             seen, unseen = "SIGTERM sent", "delete unseen"
         elif incident.kind in CRASHES:
             seen, unseen = code or "exit seen", "exit unseen"

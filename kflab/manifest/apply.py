@@ -19,6 +19,7 @@ _STATUS: Final = {
     "StatefulSet": ("observed",),
     "DaemonSet": ("observed",),
     "Service": ("load_balancer",),
+    "PodDisruptionBudget": ("status",),
     "Ingress": ("load_balancer",),
     "Node": ("ready",),
 }

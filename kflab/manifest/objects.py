@@ -508,6 +508,32 @@ class Ingress(KubeObject):
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetStatus:
+    """PodDisruptionBudgetStatus; all 0 until the disruption controller has looked."""
+
+    current_healthy: int = 0
+    desired_healthy: int = 0
+    expected_pods: int = 0
+    disruptions_allowed: int = 0
+    observed_generation: int = 0
+    disrupted: tuple[tuple[str, int], ...] = ()
+    """(pod name, since) of evictions that the controller has not seen as deletes yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodDisruptionBudget(KubeObject):
+    """policy/v1 PodDisruptionBudget."""
+
+    min_available: int | str | None = None
+    max_unavailable: int | str | None = None
+    selector: LabelSelector | None = None
+    """None selects no pod, an empty one every pod of the namespace."""
+    unhealthy_policy: str = "IfHealthyBudget"
+    """spec.unhealthyPodEvictionPolicy, or AlwaysAllow."""
+    status: BudgetStatus = BudgetStatus()
+
+
+@dataclass(frozen=True, slots=True)
 class IngressClass(KubeObject):
     """networking.k8s.io/v1 IngressClass."""
 
@@ -584,7 +610,7 @@ KINDS: Mapping[str, type[KubeObject]] = {
     cls.__name__: cls
     for cls in (
         Namespace, Node, Pod, Deployment, ReplicaSet, StatefulSet, DaemonSet, Service, EndpointSlice, Endpoints,
-        Ingress, IngressClass, ConfigMap, Secret, KubeProxyConfiguration,
+        Ingress, IngressClass, PodDisruptionBudget, ConfigMap, Secret, KubeProxyConfiguration,
     )
 }  # fmt: skip
 """Kinds with behaviour, by name."""

@@ -50,6 +50,7 @@ API_VERSIONS = {
     "Endpoints": "v1",
     "Ingress": "networking.k8s.io/v1",
     "IngressClass": "networking.k8s.io/v1",
+    "PodDisruptionBudget": "policy/v1",
     "KubeProxyConfiguration": "kubeproxy.config.k8s.io/v1alpha1",
 }
 """The version of each modelled kind that Kubernetes 1.33 serves (for kube-proxy's file: reads)."""
@@ -62,6 +63,7 @@ OLD_GROUPS = {
     "EndpointSlice": ("discovery.k8s.io",),
     "Ingress": ("networking.k8s.io", "extensions"),
     "IngressClass": ("networking.k8s.io",),
+    "PodDisruptionBudget": ("policy",),
     "KubeProxyConfiguration": ("kubeproxy.config.k8s.io",),
 }
 """Groups whose other versions are the same kind, no longer served (deprecation guide, v1.16–v1.25)."""

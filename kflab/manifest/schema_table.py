@@ -187,6 +187,11 @@ IngressClass spec:IngressClassSpec
 IngressClassSpec controller:s parameters:IngressClassParameters
 IngressClassParameters apiGroup:s kind:s name:s scope:s namespace:s
 
+PodDisruptionBudget spec:PodDisruptionBudgetSpec status:PodDisruptionBudgetStatus
+PodDisruptionBudgetSpec minAvailable:n maxUnavailable:n selector:LabelSelector unhealthyPodEvictionPolicy:s
+PodDisruptionBudgetStatus observedGeneration:i disruptedPods:{s} disruptionsAllowed:i currentHealthy:i desiredHealthy:i
+  expectedPods:i conditions:[Condition]/type
+
 ConfigMap immutable:b data:{s} binaryData:{s}
 Secret immutable:b data:{s} stringData:{s} type:s
 

@@ -32,7 +32,7 @@ from kflab.manifest.schema import group_of, modelled_kind
 from kflab.manifest.typed_common import Given, Tree, text_map, when_ns
 from kflab.manifest.typed_network import endpoint_slice, endpoints, ingress, service
 from kflab.manifest.typed_pods import pod
-from kflab.manifest.typed_workloads import daemon_set, deployment, replica_set, stateful_set
+from kflab.manifest.typed_workloads import daemon_set, deployment, disruption_budget, replica_set, stateful_set
 
 PROXY_MODES = ("iptables", "ipvs", "nftables")
 IPVS_SCHEDULERS = ("rr", "wrr", "lc", "wlc", "sh", "dh", "sed", "nq", "mh")
@@ -274,6 +274,7 @@ _CONVERTERS: dict[str, Callable[[Tree, Any], KubeObject]] = {
     "Endpoints": endpoints,
     "Ingress": ingress,
     "IngressClass": _ingress_class,
+    "PodDisruptionBudget": disruption_budget,
     "ConfigMap": _config_map,
     "Secret": _secret,
     "KubeProxyConfiguration": _kube_proxy,

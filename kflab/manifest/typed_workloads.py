@@ -9,6 +9,7 @@ from kflab.manifest.objects import (
     DaemonSet,
     Deployment,
     LabelSelector,
+    PodDisruptionBudget,
     PodTemplate,
     ReplicaSet,
     Requirement,
@@ -84,6 +85,23 @@ def daemon_set(tree: Tree, given: Given) -> DaemonSet:
     """apps/v1 DaemonSet."""
     selector, template = selector_and_template(tree.get("spec") or {}, given.meta.name)
     return DaemonSet(given.meta, given.raw, given.place, selector=selector, template=template, observed=_observed(tree))
+
+
+def disruption_budget(tree: Tree, given: Given) -> PodDisruptionBudget:
+    """policy/v1 PodDisruptionBudget. What it observed is worked out anew."""
+    spec = tree.get("spec") or {}
+    least, most, selector = spec.get("minAvailable"), spec.get("maxUnavailable"), spec.get("selector")
+    return PodDisruptionBudget(
+        given.meta,
+        given.raw,
+        given.place,
+        min_available=least if is_share(least) and not is_share(most) else None,
+        max_unavailable=most if is_share(most) else None,
+        selector=None if selector is None else label_selector(selector),
+        unhealthy_policy="AlwaysAllow"
+        if spec.get("unhealthyPodEvictionPolicy") == "AlwaysAllow"
+        else "IfHealthyBudget",
+    )
 
 
 def label_selector(tree: Tree) -> LabelSelector:

@@ -16,7 +16,7 @@ from kflab.manifest.validate_network import (
     check_ingress_class,
     check_service,
 )
-from kflab.manifest.validate_pods import check_pod, check_workload
+from kflab.manifest.validate_pods import check_budget, check_pod, check_workload
 from kflab.manifest.values import invalid, label_1035_problem, label_problem, label_value_problem, subdomain_problem
 
 INTERFACE_NAME_MAX = 15
@@ -204,4 +204,5 @@ _CHECKS = {
     "Endpoints": check_endpoints,
     "Ingress": check_ingress,
     "IngressClass": check_ingress_class,
+    "PodDisruptionBudget": check_budget,
 }

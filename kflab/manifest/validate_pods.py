@@ -50,6 +50,23 @@ def check_pod(tree: Tree, report: Report) -> None:
             report.refused(("status", "podIPs", position, "ip"), words, _LEFT_OUT)
 
 
+def check_budget(tree: Tree, report: Report) -> None:
+    """PodDisruptionBudget (k8s.io/kubernetes pkg/apis/policy/validation/validation.go)."""
+    spec = tree.get("spec") or {}
+    if spec.get("minAvailable") is not None and spec.get("maxUnavailable") is not None:
+        words = invalid("", "minAvailable and maxUnavailable cannot be both set")
+        report.refused(("spec", "minAvailable"), words, "maxUnavailable counts")
+    for field in ("minAvailable", "maxUnavailable"):
+        share = spec.get(field)
+        if share is not None and not is_share(share):
+            words = _NO_SHARE if isinstance(share, str) else "must be greater than or equal to 0"
+            report.refused(("spec", field), invalid(share, words), "it is ignored")
+    policy = spec.get("unhealthyPodEvictionPolicy")
+    if policy and policy not in ("AlwaysAllow", "IfHealthyBudget"):
+        words = unsupported(policy, ("AlwaysAllow", "IfHealthyBudget"))
+        report.refused(("spec", "unhealthyPodEvictionPolicy"), words, "IfHealthyBudget")
+
+
 def check_workload(tree: Tree, report: Report) -> None:
     """Deployment, ReplicaSet, StatefulSet and DaemonSet."""
     spec = tree.get("spec") or {}

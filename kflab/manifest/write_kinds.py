@@ -24,6 +24,7 @@ from kflab.manifest.objects import (
     LoadBalancerIngress,
     Node,
     Pod,
+    PodDisruptionBudget,
     PodSpec,
     PodTemplate,
     Probe,
@@ -344,6 +345,25 @@ def _backend(backend: IngressBackend) -> Tree:
     return {"service": {"name": backend.service, "port": port}}
 
 
+def _budget(obj: PodDisruptionBudget, start: Start) -> Tree:
+    status = obj.status
+    return {
+        "spec": _some(
+            minAvailable=obj.min_available,
+            maxUnavailable=obj.max_unavailable,
+            selector=None if obj.selector is None else _selector(obj.selector),
+            unhealthyPodEvictionPolicy=obj.unhealthy_policy if obj.unhealthy_policy != "IfHealthyBudget" else None,
+        ),
+        "status": {
+            "currentHealthy": status.current_healthy,
+            "desiredHealthy": status.desired_healthy,
+            "disruptionsAllowed": status.disruptions_allowed,
+            "expectedPods": status.expected_pods,
+            "observedGeneration": status.observed_generation,
+        },
+    }
+
+
 def _ingress_class(obj: IngressClass, start: Start) -> Tree:
     return {"spec": {"controller": obj.controller}}
 
@@ -383,6 +403,7 @@ WRITERS: Mapping[str, Callable[[Any, Start], Tree]] = {
     "Endpoints": _endpoints,
     "Ingress": _ingress,
     "IngressClass": _ingress_class,
+    "PodDisruptionBudget": _budget,
     "Node": _node,
     "ConfigMap": _config_map,
     "Secret": _secret,
