@@ -7,7 +7,7 @@ pkg/apis/apps/validation; messages are the API server's.
 import json
 from dataclasses import replace
 
-from kflab.control.core import Core
+from kflab.control.core import API_SERVER, ETCD, Core
 from kflab.control.families import with_families
 from kflab.errors import KflabError
 from kflab.manifest.objects import (
@@ -32,6 +32,8 @@ REFUSED_CONNECTION = "The connection to the server 127.0.0.1:6443 was refused - 
 
 def require_api(core: Core) -> None:
     """Raise what kubectl says while the API server is stopped."""
+    if ETCD in core.stopped and API_SERVER not in core.stopped:
+        raise KflabError("Error from server: etcdserver: request timed out")
     if not core.api_up():
         raise KflabError(REFUSED_CONNECTION)
 

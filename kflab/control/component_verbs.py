@@ -16,6 +16,15 @@ def _bounce(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]
     return (*plane.stop(key.name), *plane.start(key.name))
 
 
+def _slow(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
+    """Let everything it does take longer, 1 s unless `by` says otherwise."""
+    return plane.slow(key.name, int(options.get("by", 1_000_000_000)))
+
+
+def _fast(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
+    return plane.slow(key.name, 0)
+
+
 COMPONENT_VERBS = (
     Verb(
         "bounce",
@@ -26,5 +35,24 @@ COMPONENT_VERBS = (
         _bounce,
         letter="b",
         unless="stopped",
+    ),
+    Verb(
+        "slow",
+        "component",
+        "slow down",
+        "everything it does takes 1 s longer",
+        "{name} became slow",
+        _slow,
+        options={"by": "duration"},
+        in_menu=False,
+    ),
+    Verb(
+        "fast",
+        "component",
+        "speed up again",
+        "no more extra time",
+        "{name} is as fast as usual",
+        _fast,
+        when="slow",
     ),
 )

@@ -1,16 +1,31 @@
-"""What breaks or is switched off, at the current instant: containers, kube-proxies, kubelets, the API server."""
+"""What breaks or is switched off, at the current instant: containers, kube-proxies, kubelets, the control plane."""
+
+from dataclasses import replace
 
 from kflab.cluster.checkpoint import Mutable
-from kflab.control.core import API_SERVER, Core
+from kflab.control.admission import require_api
+from kflab.control.core import API_SERVER, ETCD, SLOWED, Core
 from kflab.control.facts import Fact, What
+from kflab.control.ingresssync import IngressSync
 from kflab.control.kubelet import Kubelet
+from kflab.control.leaders import LEADING, Leaders
 from kflab.control.machine import Machine
 from kflab.control.nodelife import NodeLife
 from kflab.control.proxysync import ProxySync
 from kflab.control.termination import Termination
 from kflab.control.writes import USER, pod_of
 from kflab.errors import KflabError
-from kflab.manifest.objects import Key
+from kflab.manifest.objects import Deployment, Key, Service
+
+DNS = "coredns"
+
+DNS_SERVICES = ("kube-dns", "coredns")
+"""Names of the cluster's DNS Service in kube-system."""
+
+ON_NODES = ("kube-proxy", "kubelet")
+
+SLOWEST_NS = 7_000_000_000
+"""etcd gives up a request after 5 s plus two election timeouts of 1 s (etcd server/config, ReqTimeout)."""
 
 
 class Components(Mutable):
@@ -21,6 +36,9 @@ class Components(Mutable):
     termination: Termination
     proxies: ProxySync
     node_life: NodeLife
+    leaders: Leaders
+    ingresses: IngressSync
+    _dns_replicas: int
 
     def crash(self, pod_key: Key, exit_code: int = 137, container: str = "") -> tuple[Fact, ...]:
         """A container's process ends now; nobody has noticed yet.
@@ -46,7 +64,10 @@ class Components(Mutable):
         return tuple(self.core.facts[before:])
 
     def stop(self, component: str) -> tuple[Fact, ...]:
-        """Stop "apiserver", "kube-proxy/NODE" or "kubelet/NODE" now: knowledge goes stale, traffic goes on.
+        """Stop a component of `ControlPlane.components` now: knowledge goes stale, traffic goes on.
+
+        "ingress/NAMESPACE/POD" is the controller in that pod, which then hears of no change; its NGINX goes on.
+        "coredns" has its pods ended: its workload is scaled to 0.
 
         Raises:
             KflabError: For an unknown component, or one that is stopped already.
@@ -55,7 +76,10 @@ class Components(Mutable):
         if component in self.core.stopped:
             raise KflabError(f"{component} is stopped already")
         before = len(self.core.facts)
+        if what == DNS:
+            self._scale_dns(0)
         self.core.stopped[component] = self.core.now_ns
+        self.core.electing.pop(component, None)
         self.core.fact(What.COMPONENT_STOPPED, Key("Component", "", component), USER, f"{component} was stopped")
         if what == "kube-proxy":
             self.proxies.stop(node)
@@ -73,16 +97,25 @@ class Components(Mutable):
         what, node = self._component(component)
         if component not in self.core.stopped:
             raise KflabError(f"{component} runs already")
-        if node and not self.core.machines.get(node, Machine()).powered:
+        if what in ON_NODES and not self.core.machines.get(node, Machine()).powered:
             raise KflabError(f"{component} cannot be started: node {node} has no power")
         before = len(self.core.facts)
+        if what == DNS:
+            self._scale_dns(self._dns_replicas)
         self.core.fact(What.COMPONENT_STARTED, Key("Component", "", component), USER, f"{component} was started")
-        if what == API_SERVER:
-            self.core.release_api()
+        if what in (API_SERVER, ETCD):
+            outage = self.core.now_ns - self.core.stopped[component]
+            self.core.release_api(component)
+            if self.core.api_up():
+                self.leaders.api_back(outage)
         else:
             del self.core.stopped[component]
-        if what == "kube-proxy":
+        if what in LEADING:
+            self.leaders.elect(component)
+        elif what == "kube-proxy":
             self.proxies.start(node)
+        elif what == "ingress":
+            self.ingresses.goes_on(Key("Pod", *node.split("/")))
         elif what == "kubelet":
             self.core.release_kubelet(node)
             self.kubelet.pleg.kubelet_started(node)
@@ -92,10 +125,59 @@ class Components(Mutable):
                 self.kubelet.status.reconcile(node, self.core.delay("kubelet_start_s", f"kubelet/{node}"))
         return tuple(self.core.facts[before:])
 
+    def slow(self, component: str, by_ns: int) -> tuple[Fact, ...]:
+        """Let each thing that a component does take so much longer from now on; 0: as long as usual.
+
+        Raises:
+            KflabError: For an unknown component, one of which this is not modelled, or more than etcd's own timeout.
+        """
+        what, _ = self._component(component)
+        if component not in SLOWED and what != "kube-proxy":
+            raise KflabError(f"{component} cannot be slow: modelled are {', '.join(SLOWED)} and kube-proxy/NODE")
+        if by_ns >= SLOWEST_NS:
+            raise KflabError(f"by must be below 7s, etcd's own timeout of a request, not {by_ns / 1e9:g}s")
+        before = len(self.core.facts)
+        self.core.slow_down(component, by_ns)
+        key = Key("Component", "", component)
+        text = f"{component} is as fast as usual"
+        if by_ns:
+            text = f"{component} takes {by_ns / 1e9:g} s longer for everything"
+        self.core.fact(What.COMPONENT_SLOWED, key, USER, text)
+        (self.core.mark if by_ns else self.core.unmark)(key, "slow")
+        return tuple(self.core.facts[before:])
+
+    # --- CoreDNS --------------------------------------------------------------------------------------------
+
+    def dns_workload(self) -> Deployment | None:
+        """The Deployment behind the cluster's DNS Service; None where it is none."""
+        for name in DNS_SERVICES:
+            service = self.core.store.get(Key("Service", "kube-system", name))
+            if isinstance(service, Service):
+                for obj in self.core.store.of_kind("Deployment", "kube-system"):
+                    labels = obj.template.labels if isinstance(obj, Deployment) else {}
+                    if isinstance(obj, Deployment) and service.selector and service.selector.items() <= labels.items():
+                        return obj
+        return None
+
+    def _scale_dns(self, replicas: int) -> None:
+        require_api(self.core)
+        workload = self.dns_workload()
+        if workload is not None:
+            self._dns_replicas = workload.replicas
+            self.core.put(replace(workload, replicas=replicas), USER)
+
     def _component(self, component: str) -> tuple[str, str]:
-        what, _, node = component.partition("/")
-        known = what == API_SERVER and not node
-        known = known or (what in ("kube-proxy", "kubelet") and self.core.store.get(Key("Node", "", node)) is not None)
+        """Kind and node (or pod) of a component.
+
+        Raises:
+            KflabError: For an unknown one, with those that there are.
+        """
+        what, _, where = component.partition("/")
+        known = component in (API_SERVER, ETCD, *LEADING) or (component == DNS and self.dns_workload() is not None)
+        known = known or (what in ON_NODES and self.core.store.get(Key("Node", "", where)) is not None)
+        known = known or (what == "ingress" and Key("Pod", *where.partition("/")[::2]) in self.ingresses.pods)
         if not known:
-            raise KflabError(f"no component {component!r}; there are apiserver, kube-proxy/NODE and kubelet/NODE")
-        return what, node
+            there = ", ".join((API_SERVER, ETCD, *LEADING, DNS))
+            there += ", ingress/NAMESPACE/POD, kube-proxy/NODE and kubelet/NODE"
+            raise KflabError(f"no component {component!r}; there are {there}")
+        return what, where

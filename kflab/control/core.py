@@ -26,6 +26,22 @@ Int64Array = NDArray[np.int64]
 UInt64Array = NDArray[np.uint64]
 
 API_SERVER = "apiserver"
+ETCD = "etcd"
+
+WRITES = (
+    "api_write_s", "controller_s", "scheduler_s", "endpointslice_s", "pod_status_write_s", "pod_removal_s",
+    "kubelet_start_s",
+)  # fmt: skip
+"""Delays that contain a write to the API."""
+
+SLOWED: Mapping[str, tuple[str, ...]] = {
+    ETCD: WRITES,
+    API_SERVER: (*WRITES, "watch_s", "kubelet_watch_s", "coredns_watch_s", "ingress_watch_s"),
+    "controller-manager": ("controller_s", "endpointslice_s"),
+    "scheduler": ("scheduler_s",),
+    "coredns": ("coredns_watch_s",),
+}
+"""Component → delays that grow while it is slow. A slow kube-proxy's sync grows by itself."""
 
 STATUS_WRITER = "kubelet-status/"
 """Prefix of the actor of kubelets' writes."""
@@ -67,6 +83,8 @@ class Controller(Mutable):
 
     room: ClassVar[str] = ""
     kinds: ClassVar[tuple[str, ...]] = ()
+    component: ClassVar[str] = ""
+    """The process it is part of, where that can be stopped by itself: "controller-manager", "scheduler"."""
 
     def __init__(self, core: "Core") -> None:
         self.core = core
@@ -79,6 +97,9 @@ class Controller(Mutable):
 
     def handle(self, event: Event) -> None:
         """An event of this controller's room is due now."""
+
+    def restarted(self) -> None:
+        """Its process is a new one and begins to act: what it kept in memory only is gone."""
 
 
 class Core(Mutable):
@@ -129,6 +150,13 @@ class Core(Mutable):
         """Nodes with whose machine something is wrong."""
         self.failing: dict[Key, tuple[tuple[str, ...], int]] = {}
         """Pod or workload whose health endpoints answer 503 → kinds of probe, number of the outage."""
+        self.electing: dict[str, int] = {}
+        """Components whose process runs and waits for its lease → when it will have it."""
+        self.slow: dict[str, int] = {}
+        """Slow components → how much longer each thing they do takes, in ns."""
+        self._slower: dict[str, int] = {}
+        """Delay → by how much it is longer now."""
+        self._held_component: dict[str, list[Event]] = {}
         self._held: list[Event] = []
         self._held_kubelet: dict[str, list[Event]] = {}
         self._held_cut: dict[str, list[Event]] = {}
@@ -202,7 +230,7 @@ class Core(Mutable):
         assert t_ns is not None
         self.now_ns = t_ns
         event = self.heap.pop()
-        if event.needs_api and API_SERVER in self.stopped:
+        if event.needs_api and not self.api_up():
             self._held.append(event)
         elif event.needs_api and self._outages and (back_ns := self.reconnected_ns(event.actor)) > t_ns:
             self.heap.push(back_ns, event)
@@ -211,16 +239,42 @@ class Core(Mutable):
         elif event.needs_api and self.machines and isinstance(event, KubeletEvent) and not self.talks(event.node):
             self._held_cut.setdefault(event.node, []).append(event)
         else:
-            self.controllers[event.room].handle(event)
+            controller = self.controllers[event.room]
+            if controller.component and self._waits(controller.component) and not isinstance(event, KubeletEvent):
+                self._held_component.setdefault(controller.component, []).append(event)
+            else:
+                controller.handle(event)
+
+    def _waits(self, component: str) -> bool:
+        return component in self.stopped or component in self.electing
+
+    def release_component(self, component: str) -> None:
+        """A component acts again: it goes on with what it had to do."""
+        for event in self._held_component.pop(component, ()):
+            self.push(0, event)
+
+    def slow_down(self, component: str, by_ns: int) -> None:
+        """Let each thing that a component does take so much longer; 0: as long as usual."""
+        self.slow.pop(component, None)
+        if by_ns:
+            self.slow[component] = by_ns
+        self._slower = {}
+        for name, extra in self.slow.items():
+            for delay in SLOWED.get(name, ()):
+                self._slower[delay] = self._slower.get(delay, 0) + extra
 
     def api_up(self) -> bool:
-        """Whether the API server answers."""
-        return API_SERVER not in self.stopped
+        """Whether the API server answers, and etcd lets it."""
+        return API_SERVER not in self.stopped and ETCD not in self.stopped
 
-    def release_api(self) -> None:
-        """The API server is back: what waited for it goes on when its component has reconnected."""
-        self._outages.append((self.stopped.pop(API_SERVER), self.now_ns))
-        self._reconnected.clear()
+    def release_api(self, component: str) -> None:
+        """The API server or etcd is back: what waited for it goes on, when its component has reconnected."""
+        since = self.stopped.pop(component)
+        if component == API_SERVER:  # watches stay open while only etcd is away
+            self._outages.append((since, self.now_ns))
+            self._reconnected.clear()
+        if not self.api_up():
+            return
         held, self._held = self._held, []
         for event in held:
             self.push(0, event)
@@ -308,6 +362,11 @@ class Core(Mutable):
         """A delay in ns: drawn for this object, anew each time; a fixed value while settling."""
         if self.quiet:
             return self._middles[name]
+        if self._slower:
+            return self._delay(name, about) + self._slower.get(name, 0)
+        return self._delay(name, about)
+
+    def _delay(self, name: str, about: Key | str) -> int:
         low, high = self.spans[name]
         if high <= low:
             return low

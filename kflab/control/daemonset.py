@@ -43,6 +43,7 @@ class DaemonSetController(Controller):
 
     room = "daemonset"
     kinds = ("DaemonSet", "Pod", "Node")
+    component = "controller-manager"
 
     def __init__(self, core: Core) -> None:
         super().__init__(core)

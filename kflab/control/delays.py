@@ -211,6 +211,11 @@ class Delays:
     cloud_api_s: Range = (0.1, 0.5)
     """The cloud's answer whether a machine exists (M)."""
 
+    leader_election_s: Range = (15.0, 19.4)
+    """A restarted leader waits leaseDuration 15 s, then for its next try: retryPeriod 2 s × (1 + U(0, 1.2))."""
+    leader_renew_deadline_s: float = 10.0
+    """renewDeadline: a leader that could not renew its lease for so long ends itself (client-go leaderelection)."""
+
     # --- opening ---
     settle_s: float = 600.0
     """How long before t = 0 the controllers start on a new cluster (M: past every usual start-up delay)."""

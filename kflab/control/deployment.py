@@ -38,6 +38,7 @@ class DeploymentController(Controller):
 
     room = "deployment"
     kinds = ("Deployment", "ReplicaSet", "Pod")
+    component = "controller-manager"
 
     def __init__(self, core: Core) -> None:
         super().__init__(core)

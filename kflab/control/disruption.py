@@ -46,6 +46,7 @@ class DisruptionController(Controller):
 
     room = "disruption"
     kinds = ("PodDisruptionBudget", "Pod")
+    component = "controller-manager"
 
     def __init__(self, core: Core) -> None:
         super().__init__(core)

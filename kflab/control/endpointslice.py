@@ -43,6 +43,7 @@ class EndpointSliceController(Controller):
 
     room = "endpointslice"
     kinds = ("Pod", "Service")
+    component = "controller-manager"
 
     def __init__(self, core: Core) -> None:
         super().__init__(core)

@@ -56,6 +56,7 @@ class What(StrEnum):
     SCALED = "scaled"
     COMPONENT_STOPPED = "component-stopped"
     COMPONENT_STARTED = "component-started"
+    COMPONENT_SLOWED = "component-slowed"
     BACK_OFF = "back-off"
     MACHINE_OFF = "machine-off"
     """A node lost power: nothing runs there, nothing answers. Cuts a slab."""

@@ -61,6 +61,8 @@ class IngressPod(Mutable):
     life: int = 0
     inbox: list[tuple[int, int, bool]] = field(default_factory=list)
     """(when the informer has it, revision, whether it needs a reload), ascending."""
+    missed: tuple[int, bool] | None = None
+    """While its controller is stopped: newest revision it has not heard of, and whether any needs a reload."""
     last_arrival: int = FAR_PAST
     planned: int = FAR_PAST
     next_token: int = FAR_PAST
@@ -104,12 +106,15 @@ class IngressSync(Controller):
             known.inbox.clear()
         if ground is None:
             del self.pods[key]
+            self.core.stopped.pop(known.observer.name, None)
 
     def _begin(self, known: IngressPod) -> None:
         """A started controller reads everything before NGINX serves."""
         known.observer.running = True
         known.life += 1
         known.inbox.clear()
+        known.missed = None
+        self.core.stopped.pop(known.observer.name, None)  # a new process
         known.last_arrival = known.planned = known.next_token = known.effective = FAR_PAST
         if not self.core.quiet:
             known.observer.learn(self.core.now_ns, self.core.store.revision)
@@ -136,6 +141,9 @@ class IngressSync(Controller):
         for key, known in self.pods.items():
             if not known.observer.running or not self._concerned(known, change):
                 continue
+            if known.observer.name in self.core.stopped:
+                known.missed = (change.revision, reloads or (known.missed is not None and known.missed[1]))
+                continue
             arrival = self.core.now_ns + self.core.delay("ingress_watch_s", key)
             if self.core.has_reconnects:
                 arrival = max(arrival, self.core.reconnected_ns(known.observer.name))
@@ -143,6 +151,16 @@ class IngressSync(Controller):
             known.inbox.append((known.last_arrival, change.revision, reloads))
             if known.last_arrival > known.planned:
                 self._plan(key, known, known.last_arrival)
+
+    def goes_on(self, key: Key) -> None:
+        """A stopped controller hears of changes again: of all that it missed, at once."""
+        known = self.pods[key]
+        if known.missed is not None:
+            known.last_arrival = self.core.now_ns + self.core.delay("ingress_watch_s", key)
+            known.inbox.append((known.last_arrival, *known.missed))
+            known.missed = None
+        if known.inbox:
+            self._plan(key, known, max(self.core.now_ns, known.inbox[0][0]))
 
     @staticmethod
     def _concerned(known: IngressPod, change: Change) -> bool:
@@ -164,7 +182,7 @@ class IngressSync(Controller):
         match event:
             case SyncIngress(pod, life):
                 known = self.pods.get(pod)
-                if known is not None and known.life == life:
+                if known is not None and known.life == life and known.observer.name not in self.core.stopped:
                     self._run(pod, known)
             case NginxLearned(pod, life, revision, reloaded):
                 known = self.pods.get(pod)

@@ -11,6 +11,7 @@ client-go notices a silent connection up to 45 s later (HTTP/2 ping), and a shor
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from kflab.control.cloudnodes import CloudNodes
 from kflab.control.core import STATUS_WRITER, Controller, Core
 from kflab.control.facts import What
 from kflab.control.heap import Event
@@ -18,7 +19,6 @@ from kflab.control.kubelet import Kubelet, PodSeen
 from kflab.control.lbsync import LbSync
 from kflab.control.machine import LINKS, Machine
 from kflab.control.nodelife import NodeLife
-from kflab.control.podgc import PodGc
 from kflab.control.proxysync import ProxySync
 from kflab.control.status import PodWorker
 from kflab.control.termination import KillPod
@@ -44,10 +44,10 @@ class Machines(Controller):
     room = "machines"
 
     def __init__(
-        self, core: Core, kubelet: Kubelet, proxies: ProxySync, lb: LbSync, life: NodeLife, pods: PodGc
+        self, core: Core, kubelet: Kubelet, proxies: ProxySync, lb: LbSync, life: NodeLife, cloud: CloudNodes
     ) -> None:
         super().__init__(core)
-        self.kubelet, self.proxies, self.lb, self.life, self.pods = kubelet, proxies, lb, life, pods
+        self.kubelet, self.proxies, self.lb, self.life, self.cloud = kubelet, proxies, lb, life, cloud
         self._boots: dict[str, int] = {}
         """Node → when its machine will have started."""
 
@@ -84,7 +84,10 @@ class Machines(Controller):
         for key in self._pods_there(node):
             ground = core.runtime[key]
             dead = [
-                replace(run, up=False, accepting=False, since_ns=now, exit_code=LOST)
+                replace(
+                    run, up=False, accepting=False, since_ns=now, exit_code=LOST, exit_reason="Unknown", hung=False,
+                    killed_ns=None,
+                )
                 for run in ground.containers if run.up
             ]  # fmt: skip
             core.set_ground(key, replace(ground.with_runs(*dead, exited_ns=now), sandbox=False))
@@ -124,7 +127,7 @@ class Machines(Controller):
             self._tell(node, What.MACHINE_OFF, f"the virtual machine of node {node} was deleted")
         self.core.machines[node] = replace(self._machine(node), exists=False)
         self.core.mark(Key("Node", "", node), "deleted")
-        self.pods.ask_cloud(node)
+        self.cloud.ask(node)
 
     def handle(self, event: Event) -> None:
         """A machine has booted: its kernel is new, its kubelet starts its pods again."""

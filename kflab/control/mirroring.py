@@ -42,6 +42,7 @@ class Mirroring(Controller):
 
     room = "mirroring"
     kinds = ("Endpoints", "Service")
+    component = "controller-manager"
 
     def __init__(self, core: Core) -> None:
         super().__init__(core)

@@ -110,6 +110,7 @@ class NodeLife(Controller):
 
     room = "nodelife"
     kinds = ("Node",)
+    component = CONTROLLER
 
     def __init__(self, core: Core, taints: ZoneTaints) -> None:
         super().__init__(core)
@@ -174,7 +175,7 @@ class NodeLife(Controller):
             wait = self.core.draws.control_between("node-status-tick", node, times, 0, period + 1)
         self.core.push(wait, PostNodeStatus(node))
 
-    def forget_health(self) -> None:
+    def restarted(self) -> None:
         """A new process knows of no renewals: every node has the whole grace period from its first pass."""
         first = self.next_pass(self.core.now_ns)
         for node in self._probed:

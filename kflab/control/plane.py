@@ -13,8 +13,9 @@ from kflab.cluster.outside import Outside, assumptions
 from kflab.cluster.store import Store
 from kflab.collector import held_off
 from kflab.control.apps import Apps
-from kflab.control.components import Components
-from kflab.control.core import API_SERVER, ControlDraws, Core
+from kflab.control.cloudnodes import CloudNodes
+from kflab.control.components import DNS, Components
+from kflab.control.core import API_SERVER, ETCD, ControlDraws, Core
 from kflab.control.corednssync import CorednsSync
 from kflab.control.daemonset import DaemonSetController
 from kflab.control.delays import Delays
@@ -27,6 +28,7 @@ from kflab.control.heap import Event
 from kflab.control.ingresssync import IngressSync
 from kflab.control.kubelet import Kubelet
 from kflab.control.lbsync import LbSync
+from kflab.control.leaders import LEADING, Leaders
 from kflab.control.load import Loader, pins_check
 from kflab.control.loadbalancers import LoadBalancer
 from kflab.control.machines import Machines
@@ -82,6 +84,7 @@ class ControlPlane(Writes, Components):
     ) -> None:
         pins = pins or Pins()
         pins_check(pins)
+        self._dns_replicas = 0
         self.core = core = Core(store, draws, delays or Delays(), pins, signals, load_balancer)
         if core.signals is None:
             core.signals = GroundSignals(core)
@@ -102,8 +105,9 @@ class ControlPlane(Writes, Components):
         self.scheduler = Scheduler(core)
         zones = ZoneTaints(core)
         self.node_life = NodeLife(core, zones)
-        self.pod_gc = PodGc(core)
-        self.machines = Machines(core, self.kubelet, self.proxies, self.lb, self.node_life, self.pod_gc)
+        cloud = CloudNodes(core)
+        self.leaders = Leaders(core)
+        self.machines = Machines(core, self.kubelet, self.proxies, self.lb, self.node_life, cloud)
         core.install(
             (
                 NodeController(core, self.proxies, self.machines),
@@ -129,7 +133,9 @@ class ControlPlane(Writes, Components):
                 self.node_life,
                 zones,
                 TaintEviction(core),
-                self.pod_gc,
+                PodGc(core),
+                cloud,
+                self.leaders,
                 self.machines,
             )
         )
@@ -175,7 +181,11 @@ class ControlPlane(Writes, Components):
     def components(self) -> dict[str, int | None]:
         """Everything that can be stopped → since when it is stopped; None: it runs."""
         nodes = [key.name for key in self.store.keys("Node")]
-        names = [API_SERVER, *(f"{what}/{node}" for node in nodes for what in ("kube-proxy", "kubelet"))]
+        names = [API_SERVER, ETCD, *LEADING]
+        if self.dns_workload() is not None:
+            names.append(DNS)
+        names += [f"ingress/{key.namespace}/{key.name}" for key in self.ingresses.pods]
+        names += [f"{what}/{node}" for node in nodes for what in ("kube-proxy", "kubelet")]
         return {name: self.core.stopped.get(name) for name in names}
 
     def next_relist_ns(self, node: str) -> int | None:

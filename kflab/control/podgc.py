@@ -1,10 +1,8 @@
-"""What is cleaned up after nodes that are gone: Node objects without a machine, pods without a Node.
+"""Pod garbage collector: pods without a Node, and pods that terminate where nobody will end them.
 
-The cloud node lifecycle controller asks the cloud, every 5 s, about every node that is not Ready, and deletes the Node
-when its machine is gone (k8s.io/cloud-provider controllers/nodelifecycle/node_lifecycle_controller.go). The pod garbage
-collector looks every 20 s; a Node has to be missing for 40 s until its pods are marked Failed and removed by force;
-pods that terminate on a node with the out-of-service taint go at once (k8s.io/kubernetes pkg/controller/podgc
-gc_controller.go, gcOrphaned and gcTerminating). Looks that would find nothing are no events. lifecycle 1.5.
+It looks every 20 s. A Node has to be missing for 40 s until its pods are marked Failed and removed by force; pods that
+terminate on a node with the out-of-service taint go at once. Looks that would find nothing are no events. Source:
+k8s.io/kubernetes pkg/controller/podgc/gc_controller.go, gcOrphaned and gcTerminating; lifecycle 1.5.
 """
 
 from collections.abc import Iterator
@@ -19,8 +17,6 @@ from kflab.control.pods import mark_deleted
 from kflab.manifest.objects import Key, Node, Pod
 
 BY = "pod-garbage-collector"
-
-CLOUD = "cloud-controller-manager"
 
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 
@@ -38,25 +34,12 @@ class GcLook(Event):
         return "controller-manager"
 
 
-@dataclass(frozen=True, slots=True)
-class CloudLook(Event):
-    """The cloud's answer about a node that is not Ready has come."""
-
-    room: ClassVar[str] = "podgc"
-    needs_api: ClassVar[bool] = True
-    node: str
-
-    @property
-    def actor(self) -> str:
-        """A process of its own."""
-        return CLOUD
-
-
 class PodGc(Controller):
-    """Both clean-ups."""
+    """Removes pods that nobody else will."""
 
     room = "podgc"
     kinds = ("Node", "Pod")
+    component = "controller-manager"
 
     def __init__(self, core: Core) -> None:
         super().__init__(core)
@@ -76,24 +59,19 @@ class PodGc(Controller):
                 self._plan(self.core.now_ns)
                 return
             self._missing.pop(name, None)
-            if isinstance(new, Node) and new.ready != "True":
-                self.ask_cloud(name)
-                if out_of_service(new):
-                    self._plan(self.core.now_ns)
+            if isinstance(new, Node) and new.ready != "True" and out_of_service(new):
+                self._plan(self.core.now_ns)
         elif isinstance(new, Pod) and new.terminating:
             node = self.core.store.get(Key("Node", "", new.spec.node_name))
             if isinstance(node, Node) and node.ready != "True" and out_of_service(node):
                 self._plan(self.core.now_ns)
 
-    def ask_cloud(self, name: str) -> None:
-        """Let the cloud say that the machine of a node that is not Ready is gone, when that is so."""
-        machine, node = self.core.machines.get(name), self.core.store.get(Key("Node", "", name))
-        if machine is None or machine.exists or not isinstance(node, Node) or node.ready == "True":
-            return
-        period = max(1, self.core.spans["cloud_node_period_s"][0])
-        phase = self.core.draws.control_between("cloud-node-phase", "", 0, 0, period)
-        tick = phase + ((self.core.now_ns - phase) // period + 1) * period
-        self.core.push_at(tick + self.core.delay("cloud_api_s", f"machine/{name}"), CloudLook(name))
+    def restarted(self) -> None:
+        """A new process sees missing nodes for the first time."""
+        self._missing = dict.fromkeys(self._missing, 0)
+        self._due = 0
+        if self._missing:
+            self._plan(self.core.now_ns)
 
     def _plan(self, after_ns: int) -> None:
         """Look at the first tick after a moment, unless a look is planned for before."""
@@ -106,9 +84,7 @@ class PodGc(Controller):
 
     def handle(self, event: Event) -> None:
         """Look, and remove what nobody else will."""
-        if isinstance(event, CloudLook):
-            self._remove_node(event.node)
-            return
+        assert isinstance(event, GcLook)
         for pod in list(self._terminating_out_of_service()):
             self._force(pod, f"{pod.spec.node_name} is out of service")
         now, quarantine = self.core.now_ns, self.core.spans["podgc_quarantine_s"][0]
@@ -144,14 +120,6 @@ class PodGc(Controller):
         current = self.core.store.get(pod.key)
         if isinstance(current, Pod):
             mark_deleted(self.core, current, 0, BY)
-
-    def _remove_node(self, name: str) -> None:
-        node, machine = self.core.store.get(Key("Node", "", name)), self.core.machines.get(name)
-        if isinstance(node, Node) and node.ready != "True" and machine is not None and not machine.exists:
-            change = self.core.remove(node.key, CLOUD)
-            if change is not None:
-                text = f"{CLOUD} deleted Node {name}: the cloud has no such machine"
-                self.core.fact(What.NODE_REMOVED, node.key, CLOUD, text, change.revision)
 
 
 def out_of_service(node: Node) -> bool:

@@ -46,6 +46,7 @@ class ProxyRollout(Controller):
 
     room = "proxyrollout"
     kinds = ("KubeProxyConfiguration", "Node")
+    component = "controller-manager"
 
     def __init__(self, core: Core, proxies: ProxySync) -> None:
         super().__init__(core)

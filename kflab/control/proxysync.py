@@ -200,6 +200,7 @@ class ProxySync(Controller):
     def _plan(self, node: str, proxy: Proxy, asked_ns: int, takes_ns: int, *, full: bool = False) -> None:
         """Plan the run that carries a change which no planned run carries yet."""
         burst = max(1, int(self.core.delays.proxy_burst))
+        takes_ns += self.core.slow.get(proxy.observer.name, 0)
         interval = self._intervals[proxy.config]
         earliest = max(asked_ns, proxy.run_end)
         token_ns = proxy.bucket - (burst - 1) * interval

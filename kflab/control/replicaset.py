@@ -47,6 +47,7 @@ class ReplicaSetController(Controller):
 
     room = "replicaset"
     kinds = ("ReplicaSet", "Pod")
+    component = "controller-manager"
 
     def __init__(self, core: Core) -> None:
         super().__init__(core)

@@ -39,6 +39,7 @@ class Scheduler(Controller):
 
     room = "scheduler"
     kinds = ("Pod", "Node")
+    component = "scheduler"
 
     def __init__(self, core: Core) -> None:
         super().__init__(core)

@@ -30,6 +30,7 @@ class StatefulSetController(Controller):
 
     room = "statefulset"
     kinds = ("StatefulSet", "Pod")
+    component = "controller-manager"
 
     def __init__(self, core: Core) -> None:
         super().__init__(core)

@@ -55,6 +55,7 @@ class TaintEviction(Controller):
 
     room = "tainteviction"
     kinds = ("Node", "Pod")
+    component = "controller-manager"
 
     def __init__(self, core: Core) -> None:
         super().__init__(core)
@@ -80,6 +81,14 @@ class TaintEviction(Controller):
                     self._hear(node.meta.name)
         else:
             self._due.pop(change.key, None)
+
+    def restarted(self) -> None:
+        """A new process counts every toleration from now on."""
+        self._due.clear()
+        self._heard.clear()
+        for node in self.core.store.of_kind("Node"):
+            if isinstance(node, Node) and no_execute(node):
+                self._hear(node.meta.name)
 
     def _hear(self, node: str) -> None:
         if node not in self._heard:

@@ -64,6 +64,7 @@ class ZoneTaints(Controller):
     """All zones' queues."""
 
     room = "zonetaints"
+    component = "controller-manager"
 
     def __init__(self, core: Core) -> None:
         super().__init__(core)
@@ -76,6 +77,12 @@ class ZoneTaints(Controller):
         if key not in self.zones:
             self.zones[key] = Zone(per_s=0.0 if self._all_full else self.core.delays.node_eviction_rate)
         return self.zones[key]
+
+    def restarted(self) -> None:
+        """Queues and zone states are in memory only; passes fill them anew."""
+        self.zones.clear()
+        self._all_full = False
+        self.core.heap.discard(_is_next)
 
     # --- the queue ------------------------------------------------------------------------------------------
 
@@ -102,7 +109,9 @@ class ZoneTaints(Controller):
     def handle(self, event: Event) -> None:
         """Taint the next node that still needs it."""
         assert isinstance(event, TaintNext)
-        zone = self.zones[event.zone]
+        zone = self.zones.get(event.zone)
+        if zone is None:
+            return
         zone.due = False
         while zone.waiting and zone.per_s and zone.token_ns <= self.core.now_ns:
             name = next(iter(zone.waiting))
@@ -178,6 +187,10 @@ class ZoneTaints(Controller):
         if drained and per_s:
             zone.token_ns = self.core.now_ns + round(1e9 / per_s)
         self._plan(name, zone)
+
+
+def _is_next(event: Event) -> bool:
+    return isinstance(event, TaintNext)
 
 
 def zone_key(node: Node) -> str:

@@ -211,7 +211,14 @@ class _Walker:
         dns = self.world.dns_at(t)
         found = resolve(dns, name, request.pod.namespace if request.pod else None)
         if request.pod is not None:
-            self._add(steps.ask_coredns(self.world, request, found, dns, self.choices.entry, t))
+            asked = steps.ask_coredns(self.world, request, found, dns, self.choices.entry, t)
+            if asked.outcome and self.record is not None:
+                known = f"{asked.why}; this client has asked before and knows the address"
+                asked = replace(asked, outcome="", why=known)
+            self._add(asked)
+            if asked.outcome:
+                self._add(Hop(0, "DNS", why="no answer: the name is not resolved", outcome="no such host", t_ns=t))
+                return "", ""
         if not found.addresses:
             self._add(Hop(0, "DNS", why=f"no such host: {found.words}", outcome="no such host", t_ns=t))
             return "", ""

@@ -91,12 +91,16 @@ def ask_coredns(world: World, request: Request, found: Resolution, dns: ClusterD
     if known is not None and known.removed:
         why += " (a real query would time out now: there are no Service rules here; not modelled)"
     taken = walk_in(known.of(query.dst), query, draw) if known else None
+    rejected = taken is not None and taken.verdict is Verdict.REJECT
+    if rejected:
+        why = f"{service.meta.name} has no endpoint: the query is rejected, the resolver fails at once"
     return Hop(
         1,
         where,
         node=request.node,
         before=query,
-        after=taken.packet if taken else query,
+        after=None if rejected else taken.packet if taken else query,
+        outcome="refused" if rejected else "",
         chooser=_chooser(taken) if taken else "",
         chance=taken.chance if taken else Fraction(1),
         alternatives=taken.alternatives if taken else (),

@@ -198,7 +198,7 @@ class Knowing:
                 knowers.append(Knower(f"{node} kubelet", Key("Node", "", node), up, up, state, "", None, word))
         elif incident.kubelet:
             knowers.append(self._kubelet_row(incident, running))
-        knowers.append(self._slice_row(incident))
+        knowers.append(self._slice_row(incident, running("controller-manager")))
         for observer in self._observers.values():
             row = self._observer_row(incident, observer, running, calling_now, refused, behind)
             if row is not None:
@@ -248,7 +248,7 @@ class Knowing:
             word,
         )
 
-    def _slice_row(self, incident: Incident | None) -> Knower:
+    def _slice_row(self, incident: Incident | None, up: bool) -> Knower:
         concerned = incident is not None and incident.kind in POD_ENDS
         written = incident.target_ns if incident and incident.config is None else None
         revision = self._store.rules_revision(incident.target if incident else None)
@@ -258,8 +258,9 @@ class Knowing:
             key = next((o.key for o in self._store.of_kind("EndpointSlice", service.namespace)
                         if isinstance(o, EndpointSlice) and o.service == service), service)  # fmt: skip
         in_step = not concerned or written is not None
-        word = "written" if written is not None else ("" if in_step else "not written yet")
-        return Knower("EndpointSlice", key, in_step, True, f"rev {revision}", "", written, word)
+        waiting = "not written yet" if up else "stopped"
+        word = "written" if written is not None else ("" if in_step and up else waiting)
+        return Knower("EndpointSlice", key, in_step, up, f"rev {revision}", "", written, word)
 
     def _observer_row(
         self,

@@ -44,9 +44,10 @@ def targets(lab: "Lab", key: Key | None) -> tuple[Target, ...]:
             found.append(_target(lab, "workload", key))
     if node:
         found.append(_target(lab, "node", Key("Node", "", node)))
+    here = f"{key.namespace}/{key.name}" if key is not None and key.kind == "Pod" else ""
     names = [
         name for name in lab.plane.components
-        if "/" not in name or name.partition("/")[2] == node or not name.startswith(("kube-proxy/", "kubelet/"))
+        if "/" not in name or name.partition("/")[2] in (node, here) or (key is None and name.startswith("ingress/"))
     ]  # fmt: skip
     names.sort(key=lambda name: (not name.endswith(f"/{node}") if node else False, name != API_SERVER))
     found += [_target(lab, "component", Key("Component", "", name)) for name in names]

@@ -23,6 +23,11 @@ WIDTH = 66
 COMPONENTS = {
     "apiserver": ("API server", "a", "nobody learns, traffic goes on"),
     "kube-proxy": ("kube-proxy", "p", "its rules stay as they are"),
+    "etcd": ("etcd", "e", "nothing is written, watches stay open"),
+    "controller-manager": ("controller manager", "m", "no slices, no replacements, no node checks"),
+    "scheduler": ("scheduler", "", "new pods stay Pending"),
+    "coredns": ("CoreDNS", "", "its pods end: names resolve no more"),
+    "ingress": ("ingress controller", "", "NGINX goes on with what it knows"),
     "kubelet": ("kubelet", "l", "nobody looks after its pods"),
 }
 """Component or its kind → name, letter, what is so while it is stopped."""

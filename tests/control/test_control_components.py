@@ -117,9 +117,11 @@ def test_what_waits_for_the_api_server_flows_when_it_is_back():
     assert all(o.revision >= plane.store.last_rule_change for o in plane.observers.values() if o.kind == "kube-proxy")
 
 
-@pytest.mark.parametrize("name", ["kube-proxy/nowhere", "etcd", "kubelet", ""])
+@pytest.mark.parametrize("name", ["kube-proxy/nowhere", "ingress/default/nobody", "kubelet", "coredns", ""])
 def test_an_unknown_component_is_refused(name):
-    with pytest.raises(KflabError, match="there are apiserver, kube-proxy/NODE and kubelet/NODE"):
+    with pytest.raises(
+        KflabError, match=r"there are apiserver, etcd, controller-manager, .* kube-proxy/NODE and kubelet/NODE"
+    ):
         cluster().stop(name)
 
 
