@@ -142,8 +142,12 @@ class Bands:
         address = entries[0].client
         if band == "client/pod":
             n = len(entries)
-            text = f"client pod {address} · {n} Service{'s' if n > 1 else ''} nobody else calls, 1/s each"
-            short = f"client pod · {n} Services"
+            plural = "s" if n > 1 else ""
+            if all(entry.source is None for entry in entries):
+                text = f"client pod {address} · {n} Service{plural} nobody else calls, 1/s each"
+            else:
+                text = f"client pod {address} · {urls[0] if n == 1 else f'{n} Services'}"
+            short = f"client pod · {n} Service{plural}"
         elif len(urls) == 1:
             text, short = f"{address} · {urls[0]}", f"{address} · {entries[0].scheme}://…{entries[0].path}"
         elif len(hosts) == 1:

@@ -316,6 +316,8 @@ class View:
             for candidate, part in zip(chooser.fan.candidates, chooser.fan.weights, strict=True):
                 if wiring.servers[candidate][3] == incident.subject:
                     n = sum(chooser.fan.weights) // part if part else 0
+                    if n == 1:
+                        return f"{chooser.place}'s rules still send it every try"
                     if chooser.picker == Pick.ROUND_ROBIN:
                         return f"NGINX still takes it in turn, 1 try in {n}"
                     return f"{chooser.place}'s rules still send it 1 try in {n}"

@@ -70,6 +70,8 @@ class LeftColumn:
         failures = c.snapshot.failures
         if failures.since_event or failures.rate_rps > 0:
             sign = c.glyphs.crashed
+            if band.title == "caller":
+                sign += " users:"  # it is not this caller's requests that are counted
             said = f"{sign} {c.rate_text(failures.rate_rps)} failed, {failures.since_event:,} in all"
             if failures.rate_rps <= 0:
                 said = f"{failures.since_event:,} failed, now none"

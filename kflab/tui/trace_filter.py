@@ -6,8 +6,8 @@ from kflab.lab.snapshot import Snapshot, TraceRow
 from kflab.manifest.objects import Key
 from kflab.tui.text import tail
 
-OUTCOMES = ("", "errors", "retried")
-"""What `f` goes through: all, those that failed, those with more than one try."""
+OUTCOMES = ("", "errors", "retried", "calls")
+"""What `f` goes through: all, those that failed, those with more than one try, calls between pods."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,8 @@ class TraceFilter:
     pods: frozenset[str] = field(default=frozenset())
     """For a Node: names of its pods."""
     words: tuple[str, ...] = ()
-    """Typed: `errors`, `retried`, `pod:NAME`, `svc:NAME`, `status:502`, or any part of path, client, pod or status."""
+    """Typed: `errors`, `retried`, `calls`, `pod:NAME`, `svc:NAME`, `status:502`, or any part of path, client, pod,
+    status, or of who calls whom."""
 
     @classmethod
     def parse(cls, text: str, base: "TraceFilter") -> "TraceFilter":
@@ -65,6 +66,8 @@ def _has_outcome(row: TraceRow, outcome: str) -> bool:
         return not row.ok
     if outcome == "retried":
         return len(row.tries) > 1
+    if outcome == "calls":
+        return bool(row.label)
     return True
 
 
@@ -85,10 +88,19 @@ def _has_word(row: TraceRow, word: str) -> bool:
         if name == "path":
             return value in row.path.lower()
     outcomes = [one.outcome for one in row.tries]
-    places = (row.path.lower(), row.source.lower(), row.status.lower(), row.method.lower(), service, *pods, *outcomes)
+    places = (
+        row.label.lower(),
+        row.path.lower(),
+        row.source.lower(),
+        row.status.lower(),
+        row.method.lower(),
+        service,
+        *pods,
+        *outcomes,
+    )
     return any(word in place for place in places)
 
 
 def way_of(row: TraceRow) -> tuple[object, ...]:
-    """What two requests of the same way have in common: Service, ingress pod, and each try's pod and outcome."""
-    return (row.service, row.ingress, tuple((tail(one.pod), one.outcome) for one in row.tries))
+    """What two requests of the same way have in common: Service, caller, ingress pod, each try's pod and outcome."""
+    return (row.service, row.label, row.ingress, tuple((tail(one.pod), one.outcome) for one in row.tries))

@@ -35,7 +35,13 @@ class TracePane(LinePane):
 
     BINDINGS = [
         Binding("enter", "open", "open", id="trace.open", tooltip="Open the request under the cursor"),
-        Binding("f", "outcome", "errors", id="trace.outcome", tooltip="Show all, only errors, only retried requests"),
+        Binding(
+            "f",
+            "outcome",
+            "errors",
+            id="trace.outcome",
+            tooltip="Show all, only errors, only retried requests, only calls",
+        ),
         Binding(
             "slash", "filter", "filter", id="trace.filter", tooltip="Filter by pod:, svc:, status:, errors or a word"
         ),
@@ -267,8 +273,9 @@ class TracePane(LinePane):
             self.post_message(RequestOpened(row.id))
 
     def action_outcome(self) -> None:
-        """Go to the next of all, errors, retried."""
-        following = OUTCOMES[(OUTCOMES.index(self.filter.outcome) + 1) % len(OUTCOMES)]
+        """Go to the next of all, errors, retried, and calls between pods where there are any."""
+        outcomes = OUTCOMES if any(row.label for row in self.kept) else OUTCOMES[: OUTCOMES.index("calls")]
+        following = outcomes[(OUTCOMES.index(self.filter.outcome) + 1) % len(outcomes)]
         self.filter = TraceFilter(following, self.filter.key, self.filter.pods, self.filter.words)
         self._refilter()
 

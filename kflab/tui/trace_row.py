@@ -18,6 +18,7 @@ PART_TOKENS = {
     "dropped": "lost",
     "queue": "late",
     "service": "traffic",
+    "calls": "wave",
     "network": "dim",
 }
 """Colour of each part of a latency; parts with other names are dim."""
@@ -83,8 +84,8 @@ def head_row(layout: TraceLayout, glyphs: Glyphs) -> Row:
 
 
 def request_text(row: TraceRow) -> str:
-    """Method and path."""
-    return text.safe(f"{row.method} {row.path}")
+    """Method and path; of a call between pods who calls whom."""
+    return text.safe(row.label or f"{row.method} {row.path}")
 
 
 def draw(row: TraceRow, layout: TraceLayout, glyphs: Glyphs, full_ns: int, chosen: str = "") -> Row:

@@ -67,6 +67,31 @@ def test_filters_by_outcome_object_and_word() -> None:
     assert not plain.with_key(fakes.NODE_C, fakes.crash_half()).takes(failed)
 
 
+def test_a_call_between_pods_says_who_calls_whom_and_can_be_asked_for() -> None:
+    call, users = row(GOOD, label="web → cart:80", method="GET", path="/"), row(GOOD)
+    assert "web → cart:80" in words(replace(call, ingress=""))
+    assert "GET" not in words(call)
+    assert TraceFilter("calls").takes(call)
+    assert not TraceFilter("calls").takes(users)
+    assert TraceFilter.parse("cart", TraceFilter()).takes(call)
+    assert TraceFilter.parse("calls", TraceFilter()).takes(call)
+
+
+async def test_f_offers_calls_only_where_there_are_any() -> None:
+    lab = fakes.FakeLab("crash_half")
+    app = PaneApp(lab, TracePane)
+    async with app.run_test(size=(73, 15)) as pilot:
+        await pilot.pause()
+        await pilot.press("f", "f", "f")
+        assert app.pane.filter.outcome == ""
+        app.pane.kept.append(replace(app.pane.kept[-1], id=app.pane.kept[-1].id + 1, label="web → cart:80"))
+        await pilot.press("f", "f", "f")
+        assert app.pane.filter.outcome == "calls"
+        assert [one.label for one in app.pane.shown] == ["web → cart:80"]
+        await pilot.press("f")
+        assert app.pane.filter.outcome == ""
+
+
 async def test_moving_up_stops_the_trace_and_counts_what_is_newer() -> None:
     lab = fakes.FakeLab("crash_half")
     app = PaneApp(lab, TracePane)
