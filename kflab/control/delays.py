@@ -186,6 +186,10 @@ class Delays:
     """Start of a kubelet until it has posted that its node is Ready (M; kubelet.go fastNodeStatusUpdate)."""
     node_boot_s: Range = (20.0, 60.0)
     """Power back until the kubelet runs (M)."""
+    node_poweroff_s: Range = (1.0, 5.0)
+    """A graceful shutdown's last pod has ended until the machine is off: what else systemd stops (M)."""
+    drain_retry_s: float = 5.0
+    """kubectl drain asks again for an eviction that a PodDisruptionBudget refused (kubectl pkg/drain/drain.go)."""
     node_taint_loop_s: Range = (0.0, 0.1)
     """NodeEvictionPeriod: how often the workers of zones look at their queues (k/k nodelifecycle/scheduler)."""
     node_eviction_rate: float = 0.1

@@ -60,6 +60,8 @@ class What(StrEnum):
     BACK_OFF = "back-off"
     MACHINE_OFF = "machine-off"
     """A node lost power: nothing runs there, nothing answers. Cuts a slab."""
+    MACHINE_STOPS = "machine-stops"
+    """A node begins to shut down gracefully."""
     MACHINE_STARTS = "machine-starts"
     MACHINE_ON = "machine-on"
     """A node's kernel and kubelet run again. Cuts a slab."""
@@ -72,6 +74,9 @@ class What(StrEnum):
     """The Ready condition of a Node was written."""
     NODE_TAINTED = "node-tainted"
     """Taints of a Node were written."""
+    EVICTION_REFUSED = "eviction-refused"
+    """A PodDisruptionBudget would be violated; kubectl drain tries again."""
+    DRAIN_ENDED = "drain-ended"
     NODE_REMOVED = "node-removed"
     """A Node object is gone."""
 

@@ -1,14 +1,19 @@
-"""Verbs on nodes: power, links, the machine itself."""
+"""Verbs on nodes: power, links, the machine itself, and what kubectl does to them."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from kflab.control.delays import SECOND_NS
 from kflab.control.facts import Fact
 from kflab.control.verb import Options, Verb
 from kflab.manifest.objects import Key
 
 if TYPE_CHECKING:
     from kflab.control.plane import ControlPlane
+
+SHUTDOWN_GRACE_NS, SHUTDOWN_CRITICAL_NS = 30 * SECOND_NS, 10 * SECOND_NS
+"""shutdownGracePeriod and shutdownGracePeriodCriticalPods of the documentation's example; kubelet's default is 0, off
+(kubernetes.io/docs/concepts/cluster-administration/node-shutdown)."""
 
 
 def _facts(plane: "ControlPlane", act: Callable[[], None]) -> Sequence[Fact]:
@@ -18,7 +23,11 @@ def _facts(plane: "ControlPlane", act: Callable[[], None]) -> Sequence[Fact]:
 
 
 def _power_off(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
-    return _facts(plane, lambda: plane.machines.power_off(key.name))
+    def act() -> None:
+        plane.machines.power_off(key.name)
+        plane.shutdowns.forget(key.name)
+
+    return _facts(plane, act)
 
 
 def _power_on(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
@@ -26,7 +35,11 @@ def _power_on(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fac
 
 
 def _delete_vm(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
-    return _facts(plane, lambda: plane.machines.delete_vm(key.name))
+    def act() -> None:
+        plane.machines.delete_vm(key.name)
+        plane.shutdowns.forget(key.name)
+
+    return _facts(plane, act)
 
 
 def _partition(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
@@ -39,6 +52,35 @@ def _partition_control(plane: "ControlPlane", key: Key, options: Options) -> Seq
 
 def _heal(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
     return _facts(plane, lambda: plane.machines.heal(key.name))
+
+
+def _cordon(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
+    return _facts(plane, lambda: plane.drains.cordon(key.name, True))
+
+
+def _uncordon(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
+    return _facts(plane, lambda: plane.drains.cordon(key.name, False))
+
+
+def _drain(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
+    grace = options.get("gracePeriod")
+    grace_s = None if grace is None else int(grace) // SECOND_NS
+    force, ignore = bool(options.get("force")), bool(options.get("ignoreDaemonsets"))
+    return _facts(plane, lambda: plane.drains.drain(key.name, grace_s, force=force, ignore_daemonsets=ignore))
+
+
+def _shutdown(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
+    grace = int(options.get("gracePeriod", SHUTDOWN_GRACE_NS))
+    critical = int(options.get("criticalGracePeriod", min(grace, SHUTDOWN_CRITICAL_NS)))
+    return _facts(plane, lambda: plane.shutdowns.begin(key.name, grace, critical))
+
+
+def _out_of_service(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
+    return _facts(plane, lambda: plane.node_life.set_out_of_service(key.name, True))
+
+
+def _in_service(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
+    return _facts(plane, lambda: plane.node_life.set_out_of_service(key.name, False))
 
 
 NODE_VERBS = (
@@ -101,5 +143,60 @@ NODE_VERBS = (
         "the machine of {name} was deleted",
         _delete_vm,
         unless="deleted",
+    ),
+    Verb(
+        "cordon",
+        "node",
+        "cordon",
+        "no new pods come here",
+        "{name} was cordoned",
+        _cordon,
+        unless="cordoned",
+    ),
+    Verb(
+        "uncordon",
+        "node",
+        "uncordon",
+        "new pods may come again",
+        "{name} was uncordoned",
+        _uncordon,
+        when="cordoned",
+    ),
+    Verb(
+        "drain",
+        "node",
+        "drain",
+        "cordon, then evict pod by pod, as budgets allow",
+        "{name} is being drained",
+        _drain,
+        options={"gracePeriod": "duration", "force": "truth", "ignoreDaemonsets": "truth"},
+    ),
+    Verb(
+        "shutdown",
+        "node",
+        "shut down gracefully",
+        "30 s for its pods to end, then off",
+        "{name} shuts down",
+        _shutdown,
+        options={"gracePeriod": "duration", "criticalGracePeriod": "duration"},
+        unless="powered off",
+    ),
+    Verb(
+        "outOfService",
+        "node",
+        "taint out-of-service",
+        "its pods are given up at once",
+        "{name} was tainted out-of-service",
+        _out_of_service,
+        unless="out of service",
+    ),
+    Verb(
+        "inService",
+        "node",
+        "remove the out-of-service taint",
+        "pods may come again",
+        "{name} is in service again",
+        _in_service,
+        when="out of service",
     ),
 )

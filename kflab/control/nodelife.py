@@ -17,10 +17,12 @@ from typing import ClassVar
 import numpy as np
 
 from kflab.cluster.store import Change
+from kflab.control.admission import require_api
 from kflab.control.core import Controller, Core
 from kflab.control.facts import What
 from kflab.control.heap import Event, KubeletEvent
 from kflab.control.names import number_of
+from kflab.control.podgc import OUT_OF_SERVICE
 from kflab.control.zonetaints import NOT_READY, UNREACHABLE, ZoneTaints, without_own
 from kflab.manifest.objects import Key, Node, Pod, Taint
 
@@ -294,6 +296,9 @@ class NodeLife(Controller):
 
     def _writes_of(self, node: str) -> list[Event]:
         found: list[Event] = [MarkNode(node)]
+        known = self.core.store.get(Key("Node", "", node))
+        if isinstance(known, Node) and known.ready != "True":
+            return found  # what was NotReady before has its pods' conditions from its kubelet
         for key in self.core.index.pods_on(node):
             pod = self.core.store.get(key)
             if isinstance(pod, Pod) and pod.status.ready:
@@ -320,6 +325,24 @@ class NodeLife(Controller):
         if change is not None:
             text = f"{BY} set {key.name} not ready: {node} is Unknown"
             self.core.fact(What.POD_STATUS_WRITTEN, key, BY, text, change.revision)
+
+    def set_out_of_service(self, name: str, out: bool) -> None:
+        """kubectl taint nodes NAME node.kubernetes.io/out-of-service=nodeshutdown:NoExecute, or without it.
+
+        Raises:
+            KflabError: When nobody answers.
+        """
+        require_api(self.core)
+        node = self.core.store.get(Key("Node", "", name))
+        if not isinstance(node, Node):
+            return
+        rest = tuple(taint for taint in node.taints if taint.key != OUT_OF_SERVICE)
+        added = (Taint(OUT_OF_SERVICE, "NoExecute", "nodeshutdown"),) if out else ()
+        change = self.core.put(replace(node, taints=(*rest, *added)), "user")
+        if change is not None:
+            (self.core.mark if out else self.core.unmark)(node.key, "out of service")
+            text = f"node {name} was {'tainted' if out else 'freed of the taint'} {OUT_OF_SERVICE}"
+            self.core.fact(What.NODE_TAINTED, node.key, "user", text, change.revision)
 
     def _sync_taints(self, name: str) -> None:
         """doNoScheduleTaintingPass: the taints that a node's conditions and spec.unschedulable ask for."""

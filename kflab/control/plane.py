@@ -21,6 +21,7 @@ from kflab.control.daemonset import DaemonSetController
 from kflab.control.delays import Delays
 from kflab.control.deployment import DeploymentController
 from kflab.control.disruption import DisruptionController
+from kflab.control.drain import Drains
 from kflab.control.endpointslice import EndpointSliceController
 from kflab.control.facts import Fact
 from kflab.control.ground_signals import GroundSignals
@@ -44,6 +45,7 @@ from kflab.control.replicaset import ReplicaSetController
 from kflab.control.runtime import PodRuntime
 from kflab.control.scheduler import Scheduler
 from kflab.control.service import ServiceController
+from kflab.control.shutdown import Shutdowns
 from kflab.control.signals import Signals
 from kflab.control.statefulset import StatefulSetController
 from kflab.control.status import StatusManager
@@ -108,6 +110,8 @@ class ControlPlane(Writes, Components):
         cloud = CloudNodes(core)
         self.leaders = Leaders(core)
         self.machines = Machines(core, self.kubelet, self.proxies, self.lb, self.node_life, cloud)
+        self.shutdowns = Shutdowns(core, self.termination, self.machines)
+        self.drains = Drains(core, self.disruption)
         core.install(
             (
                 NodeController(core, self.proxies, self.machines),
@@ -137,6 +141,8 @@ class ControlPlane(Writes, Components):
                 cloud,
                 self.leaders,
                 self.machines,
+                self.drains,
+                self.shutdowns,
             )
         )
 

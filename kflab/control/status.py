@@ -44,10 +44,14 @@ class PodWorker(Mutable):
     """Number of the current termination; 0 while it is to live."""
     writing: bool = False
     """A status write is on its way."""
+    shut_down: bool = False
+    """It ends with its node's shutdown: Failed when it has, its object stays."""
 
     def phase(self) -> str:
         """status.phase (pkg/kubelet/kubelet_pods.go getPhase)."""
         states = list(self.containers.values())
+        if self.shut_down and not any(st.state == "running" for st in states):
+            return "Failed"
         if any(st.state == "waiting" and st.exit_code is None for st in states):
             return "Pending"
         if any(st.state == "running" for st in states) or self.spec.restart_policy == "Always":
@@ -134,6 +138,7 @@ class StatusManager(Controller):
             ready_since_ns=worker.ready_since_ns,
             scheduled_ns=pod.status.scheduled_ns,
             start_ns=worker.seen_ns,
+            reason="Terminated" if worker.shut_down and worker.phase() == "Failed" else "",
             containers=tuple(worker.containers.values()),
         )
         by = f"kubelet {worker.node}"

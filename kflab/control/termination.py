@@ -165,6 +165,11 @@ class Termination(Controller):
             case RemovePod(_, key, uid):
                 self._remove(key, uid)
 
+    def shut_down(self, worker: PodWorker, grace_s: int) -> None:
+        """End a pod because its node shuts down."""
+        worker.shut_down = True
+        self._kill_pod(worker, grace_s)
+
     # --- stopping -------------------------------------------------------------------------------------------
 
     def _kill_pod(self, worker: PodWorker, grace_s: int) -> None:
@@ -273,6 +278,10 @@ class Termination(Controller):
                     exit_code=run.exit_code, exit_reason=run.exit_reason,
                 )  # fmt: skip
                 self.status.update(worker, name, dead)
+        pod = self.core.store.get(key)
+        if worker.shut_down and isinstance(pod, Pod) and not pod.terminating:
+            self.status.write_soon(worker)
+            return
         self.core.push(self.core.delay("pod_removal_s", key), RemovePod(worker.node, key, uid))
 
     def _remove(self, key: Key, uid: str) -> None:
