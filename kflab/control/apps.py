@@ -22,6 +22,7 @@ from kflab.control.probes import Probes, owners
 from kflab.control.runtime import ContainerRun, PodRuntime
 from kflab.control.termination import Termination
 from kflab.errors import KflabError
+from kflab.manifest.app_annotations import ignores_sigterm
 from kflab.manifest.objects import Key, Pod
 
 HUNG = "hung"
@@ -178,7 +179,8 @@ class Apps(Controller):
         self.core.fact(What.PROCESS_RESUMED, pod, f"node {ground.node}", text, ports=after.hanging)
         self._recheck(pod)
         self.probes.answered(pod, run.name)
-        if run.killed_ns is not None:
+        worker = self.kubelet.status.worker(pod, ground.uid)
+        if run.killed_ns is not None and worker is not None and not ignores_sigterm(worker.annotations):
             self.termination.acts_on_sigterm(pod, ground.uid, run)
 
     def _set(self, ground: PodRuntime, run: ContainerRun) -> None:

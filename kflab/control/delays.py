@@ -100,6 +100,12 @@ class Delays:
     sync_retry_s: Range = (10.0, 15.0)
     """Pod worker's retry of a failed sync, backOffPeriod 10 s × (1 + U(0, 0.5)) (lifecycle 1.1, up to 1.34)."""
 
+    crash_retry_at_end: float = 0.0
+    """1: as from 1.35 on (k/k #133066), the retry of a sync that failed for a back-off is due when that ends, but
+    within crash_retry_longest_s, times 1 + U(0, 0.5). 0: sync_retry_s, as up to 1.34. A switch, not seconds."""
+    crash_retry_longest_s: float = 60.0
+    """The kubelet's resyncInterval (same place)."""
+
     status_retry_s: float = 10.0
     """Status manager's tick, at which writes that failed are retried (kubelet status_manager.go syncPeriod)."""
 
@@ -110,6 +116,9 @@ class Delays:
     """From SIGTERM until the application closes its listener: c of lifecycle 4C.4 (M)."""
     app_exit_s: Range = (0.5, 0.5)
     """From SIGTERM until the application has finished its requests and exits (M)."""
+    pre_stop_exec_s: Range = (0.5, 2.0)
+    """A preStop hook that is no sleep: a command or an HTTP request (M). The pod annotation kflab.dev/pre-stop
+    overrides it; likewise starts-in, stop-listening, exit-after, init-takes and pull-takes the delays of that name."""
     minimum_grace_s: float = 2.0
     """SIGTERM to SIGKILL is never shorter (lifecycle 1.2)."""
     sandbox_gone_s: Range = (0.05, 0.3)

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from kflab.cluster.store import Change
-from kflab.control.core import Controller, Core
+from kflab.control.core import Controller, Core, address_of
 from kflab.control.facts import What
 from kflab.control.heap import Event, KubeletEvent
 from kflab.control.listening import container_ports, has_silent_container, running_containers
 from kflab.control.pleg import Pleg, Relist
-from kflab.control.probes import Probes
+from kflab.control.probes import KillContainer, Probes
 from kflab.control.runtime import ContainerRun, PodRuntime
 from kflab.control.status import PodWorker, StatusManager
 from kflab.manifest.objects import ContainerStatus, Key, Node, Pod, Service
@@ -62,6 +62,15 @@ class StartsListening(Event):
     key: Key
     uid: str
     starts: int
+
+
+@dataclass(frozen=True, slots=True)
+class PodFinished(KubeletEvent):
+    """All containers of a pod are done for good: its sandbox goes."""
+
+    room: ClassVar[str] = "kubelet"
+    key: Key
+    uid: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +128,10 @@ class Kubelet(Controller):
                 self._started(key, uid, names)
             case StartsListening(key, uid, starts):
                 self._listens(key, uid, starts)
+            case PodFinished(_, key, uid):
+                worker = self.status.worker(key, uid)
+                if worker is not None and not worker.kill:
+                    self._finish(worker)
             case RetrySync(_, key, uid, container, starts):
                 worker = self.status.worker(key, uid)
                 if worker is not None and worker.containers[container].restarts + 1 == starts and not worker.kill:
@@ -155,6 +168,7 @@ class Kubelet(Controller):
         node = self.core.store.get(Key("Node", "", pod.spec.node_name))
         host_ips = node.internal_ips if isinstance(node, Node) else ()
         worker = PodWorker(pod.key, pod.meta.uid, pod.spec.node_name, pod.spec, seen_ns, host_ips=host_ips)
+        worker.annotations = pod.meta.annotations
         worker.containers = {c.name: ContainerStatus(c.name) for c in pod.spec.containers}
         self.status.workers[pod.key] = worker
         return worker
@@ -177,7 +191,7 @@ class Kubelet(Controller):
         inits = sum(c.restart_policy != "Always" for c in worker.spec.init_containers)
         wait = self.core.delay("container_start_s", key)
         for _ in range(inits):
-            wait += self.core.delay("init_container_s", key)
+            wait += self.status.app_delay(worker, "init_container_s")
         names = tuple(c.name for c in running_containers(worker.spec))
         self.core.push(wait, ContainersStarted(worker.node, key, uid, names))
 
@@ -203,7 +217,7 @@ class Kubelet(Controller):
         if worker is None or worker.kill or ground is None or not ground.sandbox:
             return
         now = self.core.now_ns
-        wait = self.core.delay("app_listen_s", key)
+        wait = self.status.app_delay(worker, "app_listen_s")
         runs = []
         for name in names:
             run = ground.container(name)
@@ -295,6 +309,35 @@ class Kubelet(Controller):
         self.status.update(worker, run.name, dead)
         if not worker.kill:
             self._restart_or_wait(worker, run.name, retry=False)
+        if not worker.kill and worker.phase() in ("Succeeded", "Failed"):
+            wait = self.core.delay("sandbox_gone_s", worker.key)
+            self.core.push(wait, PodFinished(worker.node, worker.key, worker.uid))
+
+    def _finish(self, worker: PodWorker) -> None:
+        """A pod that is done loses its sandbox; sidecars that still run are stopped first (SyncTerminatingPod)."""
+        ground = self.core.runtime.get(worker.key)
+        if ground is None:
+            return
+        left = [run for run in ground.containers if run.up]
+        for run in left:
+            if run.killed_ns is None:
+                kill = KillContainer(worker.node, worker.key, worker.uid, run.name, "the pod is done")
+                self.core.push(0, kill)
+        if left:
+            self.core.push(self.pleg.period, PodFinished(worker.node, worker.key, worker.uid))
+        else:
+            self.release_sandbox(worker)
+
+    def release_sandbox(self, worker: PodWorker) -> PodRuntime | None:
+        """Sandbox and addresses go; returns what was there."""
+        key, ground = worker.key, self.core.runtime.get(worker.key)
+        self.core.set_ground(key, None)
+        if ground is not None and not worker.spec.host_network:
+            self.core.addresses.release_pod_ips(worker.node, worker.pod_ips)
+            ips = " and ".join(ground.ips)
+            text = f"the sandbox of {key.name} is gone; nobody has {ips} now"
+            self.core.fact(What.ADDRESS_GONE, key, f"kubelet {worker.node}", text)
+        return ground
 
     def _restart_or_wait(self, worker: PodWorker, name: str, *, retry: bool) -> None:
         """Restart a dead container now, or fail the sync because it is in back-off (doBackOff)."""
@@ -323,8 +366,18 @@ class Kubelet(Controller):
         if not retry:
             text = f"kubelet on {worker.node} waits {waits / 1e9:g} s before it restarts {name} of {worker.key.name}"
             self.core.fact(What.BACK_OFF, worker.key, f"kubelet {worker.node}", text)
-        wait = self.core.delay("sync_retry_s", worker.key)
+        wait = self._retry_after(worker, status.finished_ns or self.core.now_ns, waits)
         self.core.push(wait, RetrySync(worker.node, worker.key, worker.uid, name, status.restarts + 1))
+
+    def _retry_after(self, worker: PodWorker, finished_ns: int, waits: int) -> int:
+        """When the pod worker tries a sync again that failed for a back-off, ns from now (completeWork)."""
+        core = self.core
+        if not core.spans["crash_retry_at_end"][0]:
+            return core.delay("sync_retry_s", worker.key)
+        rest = min(finished_ns + waits - core.now_ns, core.spans["crash_retry_longest_s"][0])
+        purpose, address = "crash_retry", address_of(worker.key)
+        n = core.next_draw(purpose, address)
+        return rest * 5 // 4 if core.quiet else core.draws.control_between(purpose, address, n, rest, rest * 3 // 2 + 1)
 
     # --- ground truth changes -------------------------------------------------------------------------------
 

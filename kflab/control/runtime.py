@@ -68,6 +68,10 @@ class PodRuntime:
         """Whether any container runs."""
         return any(run.up for run in self.containers)
 
+    def serves(self, port: tuple[str, int]) -> bool:
+        """Whether the process behind a port runs, listening or not."""
+        return any(run.up and port in run.ports for run in self.containers)
+
     def container(self, name: str) -> ContainerRun:
         """A container by name."""
         return self.containers[self.names[name]]

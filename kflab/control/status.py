@@ -11,7 +11,8 @@ from kflab.cluster.checkpoint import Mutable
 from kflab.control.core import STATUS_WRITER, Controller, Core
 from kflab.control.facts import What
 from kflab.control.heap import Event, KubeletEvent
-from kflab.manifest.objects import ContainerStatus, Key, Pod, PodSpec, PodStatus
+from kflab.manifest.app_annotations import own_delay_ns
+from kflab.manifest.objects import ContainerStatus, Key, Labels, Pod, PodSpec, PodStatus
 
 
 @dataclass(slots=True)
@@ -24,6 +25,8 @@ class PodWorker(Mutable):
     spec: PodSpec
     seen_ns: int
     """When the kubelet first synced the pod: phase of its probes."""
+    annotations: Labels = field(default_factory=dict)
+    """The pod's: how its application behaves (manifest/app_annotations.py)."""
     pod_ips: tuple[str, ...] = ()
     host_ips: tuple[str, ...] = ()
     containers: dict[str, ContainerStatus] = field(default_factory=dict)
@@ -54,12 +57,11 @@ class PodWorker(Mutable):
             return "Failed"
         if any(st.state == "waiting" and st.exit_code is None for st in states):
             return "Pending"
-        if any(st.state == "running" for st in states) or self.spec.restart_policy == "Always":
+        if not states or any(st.state == "running" for st in states) or self.spec.restart_policy == "Always":
             return "Running"
-        if any(st.state == "waiting" for st in states):
-            return "Running"
-        failed = any(st.exit_code for st in states)
-        return "Failed" if failed else ("Succeeded" if states else "Running")
+        if not any(st.exit_code for st in states):
+            return "Succeeded"
+        return "Failed" if self.spec.restart_policy == "Never" else "Running"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,11 @@ class StatusManager(Controller):
     def __init__(self, core: Core) -> None:
         super().__init__(core)
         self.workers: dict[Key, PodWorker] = {}
+
+    def app_delay(self, worker: PodWorker, name: str) -> int:
+        """A delay of a pod's application, ns: as its annotations have it, else drawn."""
+        own = own_delay_ns(worker.annotations, name)
+        return self.core.delay(name, worker.key) if own is None else own
 
     def worker(self, key: Key, uid: str) -> PodWorker | None:
         """The worker of exactly this pod, not of a later one with its name."""

@@ -16,6 +16,7 @@ from kflab.control.kubelet import Kubelet
 from kflab.control.probes import KillContainer
 from kflab.control.runtime import ContainerRun
 from kflab.control.status import PodWorker
+from kflab.manifest.app_annotations import ignores_sigterm
 from kflab.manifest.objects import Key, Pod
 
 
@@ -189,9 +190,12 @@ class Termination(Controller):
     def _stop_container(self, worker: PodWorker, name: str, grace_s: int) -> None:
         """preStop, then SIGTERM, then SIGKILL when the one budget for both is used up."""
         containers = (*worker.spec.init_containers, *worker.spec.containers)
-        sleep_s = next((c.pre_stop_sleep_s for c in containers if c.name == name), None) or 0
+        container = next(c for c in containers if c.name == name)
+        hook = (container.pre_stop_sleep_s or 0) * SECOND_NS
+        if container.pre_stop_hook:
+            hook = self.status.app_delay(worker, "pre_stop_exec_s")
         grace = grace_s * SECOND_NS
-        pre_stop = min(sleep_s * SECOND_NS, grace)
+        pre_stop = min(hook, grace)
         deadline = self.core.now_ns + grace
         wait = pre_stop + self.core.delay("sigterm_s", worker.key)
         self.core.push(wait, Sigterm(worker.node, worker.key, worker.uid, name, worker.kill, deadline))
@@ -211,7 +215,7 @@ class Termination(Controller):
         killed = max(event.deadline_ns, self.core.now_ns + self.core.spans["minimum_grace_s"][0])
         run = replace(run, killed_ns=killed)
         self.core.set_ground(key, ground.with_runs(run))
-        exits = None if run.hung else self.acts_on_sigterm(key, uid, run)
+        exits = None if run.hung or ignores_sigterm(worker.annotations) else self.acts_on_sigterm(key, uid, run)
         if exits is None or self.core.now_ns + exits > killed:
             self.sigkill_at(key, uid, run, killed)
 
@@ -223,8 +227,9 @@ class Termination(Controller):
 
     def acts_on_sigterm(self, key: Key, uid: str, run: ContainerRun) -> int:
         """The application stops listening, finishes its work and exits; returns how long that takes, ns."""
-        exits = self.core.delay("app_exit_s", key)
-        stops = self.core.delay("app_stop_listening_s", key)
+        worker = self.status.workers[key]
+        exits = self.status.app_delay(worker, "app_exit_s")
+        stops = self.status.app_delay(worker, "app_stop_listening_s")
         if stops < exits:
             self.core.push(stops, StopListening(key, uid, run.name, run.starts))
         self.core.push(exits, AppExit(key, uid, run.name, run.starts))
@@ -263,13 +268,7 @@ class Termination(Controller):
         worker = self.status.worker(key, uid)
         if worker is None:
             return
-        ground = self.core.runtime.get(key)
-        self.core.set_ground(key, None)
-        if ground is not None and not worker.spec.host_network:
-            self.core.addresses.release_pod_ips(worker.node, worker.pod_ips)
-            ips = " and ".join(ground.ips)
-            text = f"the sandbox of {key.name} is gone; nobody has {ips} now"
-            self.core.fact(What.ADDRESS_GONE, key, f"kubelet {worker.node}", text)
+        ground = self.kubelet.release_sandbox(worker)
         for name, status in list(worker.containers.items()):
             if status.state == "running" and ground is not None:
                 run = ground.container(name)

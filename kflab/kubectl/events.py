@@ -58,6 +58,10 @@ def _tell(fact: Fact, store: Store) -> tuple[Key, str, str, str, str] | None:
             return about, "Normal", "Started", f"Started container {container}".rstrip(), "kubelet"
         case What.SIGTERM_SENT:
             return about, "Normal", "Killing", f"Stopping container {container}".rstrip(), "kubelet"
+        case What.PROBE_FAILED:
+            return about, "Warning", "Unhealthy", fact.detail, "kubelet"
+        case What.PROBE_GAVE_UP:
+            return about, "Normal", "Killing", fact.detail, "kubelet"
         case What.BACK_OFF:
             text = f"Back-off restarting failed container {container} in pod {about.name}"
             return about, "Warning", "BackOff", text, "kubelet"

@@ -66,7 +66,16 @@ from kflab.manifest.write import to_yaml
 SLAB_NS = 500_000_000
 """Longest slab. Results are the same for any length (a test says so); long ones cost less per request."""
 
-CUTS = frozenset({What.LISTENERS_CHANGED, What.ADDRESS_GONE, What.POD_LOST, What.PROCESS_HUNG, What.PROCESS_RESUMED})
+CUTS = frozenset(
+    {
+        What.LISTENERS_CHANGED,
+        What.ADDRESS_GONE,
+        What.POD_LOST,
+        What.PROCESS_HUNG,
+        What.PROCESS_RESUMED,
+        What.CONTAINER_EXITED,
+    }
+)
 """Facts that change what requests meet."""
 
 NGINX_PROFILE = "v1.15.1"

@@ -200,7 +200,7 @@ class Wiring:
         for index in self._servers_of_pod.get(pod, ()):
             ip, port, protocol, _ = self.servers[index]
             behaviour = self.behaviour(ip, port, protocol, pod)
-            drains = behaviour == Behaviour.REFUSES and runtime is not None and runtime.up
+            drains = behaviour == Behaviour.REFUSES and runtime is not None and runtime.serves((protocol, port))
             self._engine.behave(index, behaviour, t_ns, drain=drains)
 
     def set_rate(self, wired: Wired, rate_rps: float, t_ns: int) -> None:

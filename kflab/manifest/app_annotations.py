@@ -12,14 +12,14 @@ from kflab.errors import KflabError
 DOMAIN = "kflab.dev/"
 
 DELAYS: Mapping[str, str] = {
-    "kflab.dev/starts-in": "app_listen_s",
-    "kflab.dev/stop-listening": "app_stop_listening_s",
-    "kflab.dev/exit-after": "app_exit_s",
-    "kflab.dev/pre-stop": "pre_stop_exec_s",
-    "kflab.dev/init-takes": "init_container_s",
-    "kflab.dev/pull-takes": "image_pull_s",
+    "app_listen_s": "kflab.dev/starts-in",
+    "app_stop_listening_s": "kflab.dev/stop-listening",
+    "app_exit_s": "kflab.dev/exit-after",
+    "pre_stop_exec_s": "kflab.dev/pre-stop",
+    "init_container_s": "kflab.dev/init-takes",
+    "image_pull_s": "kflab.dev/pull-takes",
 }
-"""Annotation whose value is a duration ("8s", "500ms") → the delay of `control/delays.py` that it replaces:
+"""Delay of `control/delays.py` → the annotation that replaces it, a duration ("8s", "500ms"):
 
 starts-in: from container start until the application listens. stop-listening: from SIGTERM until it closes its
 listener. exit-after: from SIGTERM until it has finished and exits; "never" ignores SIGTERM. pre-stop: how long a
@@ -36,15 +36,16 @@ DEFAULT_BACKLOG = 4096
 _UNITS = {"ms": 10**6, "s": 10**9, "m": 60 * 10**9}
 
 
-def own_delay_ns(annotations: Mapping[str, str], name: str) -> int | None:
-    """A duration that an annotation gives, ns; None without it, or where it says never."""
+def own_delay_ns(annotations: Mapping[str, str], delay: str) -> int | None:
+    """A duration that an annotation gives instead of a delay, ns; None without it, or where it says never."""
+    name = DELAYS[delay]
     text = annotations.get(name)
     return None if text is None or text.strip() == NEVER else _duration_ns(name, text)
 
 
 def ignores_sigterm(annotations: Mapping[str, str]) -> bool:
     """Whether the application goes on after SIGTERM as if nothing were."""
-    return annotations.get("kflab.dev/exit-after", "").strip() == NEVER
+    return annotations.get(DELAYS["app_exit_s"], "").strip() == NEVER
 
 
 def backlog(annotations: Mapping[str, str]) -> int:
@@ -58,13 +59,13 @@ def backlog(annotations: Mapping[str, str]) -> int:
 def problems(annotations: Mapping[str, str]) -> dict[str, str]:
     """Annotation → what is wrong with it, of those that this module reads."""
     found = {}
-    for name in (*DELAYS, BACKLOG):
+    for name in (*DELAYS.values(), BACKLOG):
         if name not in annotations:
             continue
         try:
             if name == BACKLOG:
                 backlog(annotations)
-            elif annotations[name].strip() != NEVER or name != "kflab.dev/exit-after":
+            elif annotations[name].strip() != NEVER or name != DELAYS["app_exit_s"]:
                 _duration_ns(name, annotations[name])
         except KflabError as error:
             found[name] = str(error).partition(": ")[2]

@@ -192,6 +192,8 @@ class Container:
     startup: Probe | None = None
     pre_stop_sleep_s: int | None = None
     """lifecycle.preStop.sleep.seconds, or an exec of `sleep N` where that is the whole command."""
+    pre_stop_hook: bool = False
+    """lifecycle.preStop is something else than a sleep: how long it takes is not written."""
     restart_policy: str = ""
     """"Always" on an init container makes it a sidecar."""
     requests: Mapping[str, str] = field(default_factory=dict)

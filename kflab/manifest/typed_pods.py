@@ -102,7 +102,8 @@ def _container(tree: Tree, position: int, host_network: bool) -> Container:
         readiness=_probe(tree.get("readinessProbe")),
         liveness=_probe(tree.get("livenessProbe")),
         startup=_probe(tree.get("startupProbe")),
-        pre_stop_sleep_s=_pre_stop_sleep(tree),
+        pre_stop_sleep_s=(sleep := _pre_stop_sleep(tree)),
+        pre_stop_hook=sleep is None and bool((tree.get("lifecycle") or {}).get("preStop")),
         restart_policy=tree.get("restartPolicy") or "",
         requests={
             name: str(quantity)

@@ -50,9 +50,11 @@ class Expectation:
     low: float | None = None
     high: float | None = None
     workload: str = ""
+    status: str = ""
+    """Of requestsEnded: how they ended."""
 
     def __str__(self) -> str:
-        about = f" of {self.workload}" if self.workload else ""
+        about = f" of {self.workload}" if self.workload else f" {self.status}" if self.status else ""
         if self.low is not None and self.low == self.high:
             return f"{self.metric}{about} = {self.low:g}"
         low = f"{self.low:g} ≤ " if self.low is not None else ""
@@ -60,7 +62,14 @@ class Expectation:
         return f"{low}{self.metric}{about}{high}"
 
 
-METRICS = ("requestsFailed", "requestsSent", "triesRefused", "trafficMovedWithin", "readyPods", "okShare")
+WORKLOAD_METRICS = ("readyPods", "restarts", "allReadyAt")
+"""Metrics that need a workload: pods ready at the end, restarts of its pods, when the last of them became ready (s)."""
+
+METRICS = (
+    "requestsFailed", "requestsSent", "requestsEnded", "triesRefused", "trafficMovedWithin", "okShare",
+    *WORKLOAD_METRICS,
+)  # fmt: skip
+"""requestsEnded counts those that ended with `status` ("504", "refused", "reset", "timeout")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -473,16 +482,19 @@ def _expectation(entry: Any, place: Place) -> Expectation:
     if not isinstance(bounds, dict):
         raise KflabError(f"{metric} needs bounds: equals, min or max", place)
     for key in bounds:
-        if key not in ("equals", "min", "max", "workload"):
+        if key not in ("equals", "min", "max", "workload", "status"):
             raise KflabError(f"unknown bound {key!r}; expected equals, min, max", place)
     if not {"equals", "min", "max"} & set(bounds):
         raise KflabError(f"{metric} needs bounds: equals, min or max", place)
-    if metric == "readyPods":
+    if metric in WORKLOAD_METRICS:
         workload_key(str(bounds.get("workload", "")), place)
+    if (metric == "requestsEnded") != bool(bounds.get("status")):
+        raise KflabError("requestsEnded, and no other metric, needs a status: 504, refused, reset, timeout, …", place)
     low, high = bounds.get("equals", bounds.get("min")), bounds.get("equals", bounds.get("max"))
     return Expectation(
         metric,
         None if low is None else _number(low, metric, place),
         None if high is None else _number(high, metric, place),
         str(bounds.get("workload", "")),
+        str(bounds.get("status", "")),
     )

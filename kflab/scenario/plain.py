@@ -175,12 +175,24 @@ def _measure(expectation: Expectation, lab: Lab) -> float | None:
             if knowledge.moved_ns is None or knowledge.t_ns is None:
                 return None
             return (knowledge.moved_ns - knowledge.t_ns) / 1e9
+        case "requestsEnded":
+            return total.by_status.get(expectation.status, 0)
         case _:
-            owner = workload_key(expectation.workload, Place("expect"))
-            return sum(
-                1 for pod in lab.store.of_kind("Pod", owner.namespace)
-                if isinstance(pod, Pod) and pod.status.ready and not pod.terminating and lab.workload_of(pod) == owner
-            )  # fmt: skip
+            return _of_workload(expectation, lab)
+
+
+def _of_workload(expectation: Expectation, lab: Lab) -> float | None:
+    owner = workload_key(expectation.workload, Place("expect"))
+    pods = [
+        pod for pod in lab.store.of_kind("Pod", owner.namespace)
+        if isinstance(pod, Pod) and not pod.terminating and lab.workload_of(pod) == owner
+    ]  # fmt: skip
+    if expectation.metric == "restarts":
+        return sum(pod.status.restarts for pod in pods)
+    if expectation.metric == "readyPods":
+        return sum(pod.status.ready for pod in pods)
+    since = [pod.status.ready_since_ns for pod in pods if pod.status.ready and pod.status.ready_since_ns is not None]
+    return max(since) / 1e9 if since and len(since) == len(pods) else None
 
 
 def _as_json(scenario: Scenario, lab: Lab, facts: list[Fact], verdicts: list[Verdict]) -> dict[str, Any]:
