@@ -10,7 +10,7 @@ from dataclasses import fields, is_dataclass
 from hashlib import blake2b
 from typing import Any
 
-from kflab.manifest.objects import Deployment, KubeObject, PodTemplate
+from kflab.manifest.objects import UNHASHED, Deployment, KubeObject, PodTemplate
 from kflab.manifest.write import to_tree
 
 ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
@@ -79,7 +79,8 @@ def _canonical(value: Any) -> str:
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+        told = [f for f in fields(value) if not (f.metadata == UNHASHED and getattr(value, f.name) == f.default)]
+        return {f.name: _plain(getattr(value, f.name)) for f in told}
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

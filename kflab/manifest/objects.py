@@ -7,6 +7,7 @@ controllers use `dataclasses.replace`. Defaults here are those the API server wo
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from kflab.errors import Place
@@ -14,6 +15,9 @@ from kflab.errors import Place
 Labels = Mapping[str, str]
 
 NO_LABELS: Labels = {}
+
+UNHASHED: Mapping[str, str] = MappingProxyType({"hash": "left out while it has its default"})
+"""Metadata of a field that came after pod templates got their hashes: pods keep their names."""
 
 
 class Key(NamedTuple):
@@ -192,7 +196,7 @@ class Container:
     startup: Probe | None = None
     pre_stop_sleep_s: int | None = None
     """lifecycle.preStop.sleep.seconds, or an exec of `sleep N` where that is the whole command."""
-    pre_stop_hook: bool = False
+    pre_stop_hook: bool = field(default=False, metadata=UNHASHED)
     """lifecycle.preStop is something else than a sleep: how long it takes is not written."""
     restart_policy: str = ""
     """"Always" on an init container makes it a sidecar."""
