@@ -20,7 +20,8 @@ from kflab.control.names import uid
 from kflab.control.observers import Observer
 from kflab.control.runtime import PodRuntime
 from kflab.control.signals import Signals
-from kflab.manifest.objects import Key, KubeObject
+from kflab.control.tolerations import with_defaults
+from kflab.manifest.objects import Key, KubeObject, Pod
 
 Int64Array = NDArray[np.int64]
 UInt64Array = NDArray[np.uint64]
@@ -182,7 +183,12 @@ class Core(Mutable):
         return self._tell(self.store.put(obj, self.now_ns, by))
 
     def create(self, obj: KubeObject, by: str) -> Change | None:
-        """Write a new object: the API server adds uid and creation time."""
+        """Write a new object: the API server adds uid and creation time, and to a pod default tolerations."""
+        if isinstance(obj, Pod):
+            seconds = self.spans["default_toleration_s"][0] // 1_000_000_000
+            tolerations = with_defaults(obj.spec.tolerations, seconds)
+            if tolerations != obj.spec.tolerations:
+                obj = replace(obj, spec=replace(obj.spec, tolerations=tolerations))
         key = obj.key
         n = self._uids.get(key, 0)
         self._uids[key] = n + 1

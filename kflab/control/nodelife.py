@@ -23,7 +23,8 @@ from kflab.control.facts import What
 from kflab.control.heap import Event, KubeletEvent
 from kflab.control.names import number_of
 from kflab.control.podgc import OUT_OF_SERVICE
-from kflab.control.zonetaints import NOT_READY, UNREACHABLE, ZoneTaints, without_own
+from kflab.control.tolerations import NOT_READY, UNREACHABLE
+from kflab.control.zonetaints import ZoneTaints, without_own
 from kflab.manifest.objects import Key, Node, Pod, Taint
 
 BY = "node-lifecycle-controller"

@@ -1,8 +1,7 @@
 """Taint eviction controller: pods leave a node with NoExecute taints when they have tolerated them long enough.
 
-Source: k8s.io/kubernetes pkg/controller/tainteviction/taint_eviction.go (processPodOnNode, getMinTolerationTime),
-plugin/pkg/admission/defaulttolerationseconds/admission.go; lifecycle 1.5. The tolerations that admission adds to every
-pod are counted here and not written into the pods.
+Source: k8s.io/kubernetes pkg/controller/tainteviction/taint_eviction.go (processPodOnNode, getMinTolerationTime);
+lifecycle 1.5. What admission adds to every pod's tolerations is in `tolerations`.
 """
 
 from collections.abc import Sequence
@@ -14,8 +13,7 @@ from kflab.control.core import Controller, Core
 from kflab.control.heap import Event
 from kflab.control.pods import mark_deleted
 from kflab.control.scheduler import tolerated
-from kflab.control.zonetaints import OWN
-from kflab.manifest.objects import Key, Node, Pod, Taint, Toleration
+from kflab.manifest.objects import Key, Node, Pod, Taint
 
 BY = "taint-eviction-controller"
 
@@ -117,7 +115,7 @@ class TaintEviction(Controller):
         if not taints or pod.terminating:
             self._due.pop(pod.key, None)
             return
-        wait = tolerates_ns(pod, taints, self.core.spans["default_toleration_s"][0])
+        wait = tolerates_ns(pod, taints)
         now = self.core.now_ns
         if wait is None:
             self._due.pop(pod.key, None)
@@ -133,19 +131,12 @@ def no_execute(node: Node) -> tuple[Taint, ...]:
     return tuple(taint for taint in node.taints if taint.effect == "NoExecute")
 
 
-def tolerates_ns(pod: Pod, taints: Sequence[Taint], default_ns: int) -> int | None:
+def tolerates_ns(pod: Pod, taints: Sequence[Taint]) -> int | None:
     """How long a pod tolerates taints, in ns; None: for ever; 0: not at all."""
-    own = pod.spec.tolerations
-    added = tuple(
-        Toleration(key, "Exists", "", "NoExecute", default_ns) for key in OWN
-        if not any(each.key in (key, "") and each.effect in ("NoExecute", "") for each in own)
-    )  # fmt: skip
     waits: list[int] = []
     for taint in taints:
-        matching = [each for each in own if tolerated(taint, (each,))]
-        defaults = [each for each in added if tolerated(taint, (each,))]
-        if not matching and not defaults:
+        matching = [each for each in pod.spec.tolerations if tolerated(taint, (each,))]
+        if not matching:
             return 0
         waits += [max(0, each.seconds) * 1_000_000_000 for each in matching if each.seconds is not None]
-        waits += [default_ns for _ in defaults]
     return min(waits) if waits else None

@@ -14,12 +14,11 @@ from kflab.cluster.checkpoint import Mutable
 from kflab.control.core import Controller, Core
 from kflab.control.facts import What
 from kflab.control.heap import Event
+from kflab.control.tolerations import NOT_READY, UNREACHABLE
 from kflab.manifest.objects import Key, Node, Taint
 
 BY = "node-lifecycle-controller"
 
-UNREACHABLE = "node.kubernetes.io/unreachable"
-NOT_READY = "node.kubernetes.io/not-ready"
 OWN = (UNREACHABLE, NOT_READY)
 
 EXCLUDED = "node.kubernetes.io/exclude-disruption"

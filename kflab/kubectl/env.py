@@ -60,3 +60,7 @@ class Env(Protocol):
     def running(self, component: str) -> bool:
         """Whether "apiserver", "kubelet/NODE" or "kube-proxy/NODE" runs."""
         ...
+
+    def talks(self, node: str) -> bool:
+        """Whether a node has power and the API server reaches it."""
+        ...

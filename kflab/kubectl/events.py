@@ -1,10 +1,11 @@
 """Events as `kubectl get events` lists them, told from what happened in the lab.
 
-Only what a component of a real cluster would record becomes an Event: the kubelet's, the scheduler's and the
-workload controllers'. Ground truth that nobody noticed (a container that exited this instant) does not.
+Only what a component of a real cluster would record becomes an Event: the kubelet's, the scheduler's, the workload and
+the node controllers'. Ground truth that nobody noticed (a container that exited this instant) does not.
 
 Source: reasons and messages of k8s.io/kubernetes pkg/kubelet/events/event.go, pkg/scheduler/schedule_one.go,
-pkg/controller/controller_utils.go, pkg/controller/deployment/sync.go.
+pkg/controller/controller_utils.go, pkg/controller/deployment/sync.go, pkg/controller/util/node/controller_utils.go,
+pkg/controller/tainteviction/taint_eviction.go.
 """
 
 from collections.abc import Iterable, Sequence
@@ -70,6 +71,20 @@ def _tell(fact: Fact, store: Store) -> tuple[Key, str, str, str, str] | None:
             if owner is None:
                 return None
             return owner, "Normal", "SuccessfulCreate", f"Created pod: {about.name}", f"{owner.kind.lower()}-controller"
+        case What.POD_DELETED if fact.by == "taint-eviction-controller":
+            text = f"Marking for deletion Pod {about.namespace}/{about.name}"
+            return about, "Normal", "TaintManagerEviction", text, fact.by
+        case What.POD_STATUS_WRITTEN if fact.by == "node-lifecycle-controller":
+            return about, "Warning", "NodeNotReady", "Node is not ready", "node-controller"
+        case What.NODE_READY_CHANGED:
+            reason = "NodeReady" if " is Ready" in fact.text else "NodeNotReady"
+            source = "kubelet" if fact.by.startswith("kubelet") else "node-controller"
+            return about, "Normal", reason, f"Node {about.name} status is now: {reason}", source
+        case What.NODE_REMOVED:
+            text = f"Deleting node {about.name} because it does not exist in the cloud provider"
+            return about, "Normal", "DeletingNode", text, "cloud-node-lifecycle-controller"
+        case What.MACHINE_ON:
+            return about, "Normal", "Starting", "Starting kubelet.", "kubelet"
         case What.POD_DELETED:
             owner = pod.meta.owner if isinstance(pod, Pod) else None
             if owner is None or not fact.by.endswith("controller"):

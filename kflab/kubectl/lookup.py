@@ -176,12 +176,14 @@ def source_key(target: Target | None, namespace: str, store: Store, env: Env) ->
 def kubelet_refusal(pod: Pod, path: str, store: Store, env: Env) -> str:
     """What the API server says when it cannot reach the pod's kubelet (port 10250); "" if it can."""
     node = pod.spec.node_name
-    if not node or env.running(f"kubelet/{node}"):
+    talks = env.talks(node)
+    if not node or (talks and env.running(f"kubelet/{node}")):
         return ""
     known = store.get(Key("Node", "", node))
     address = known.internal_ips[0] if isinstance(known, Node) and known.internal_ips else node
     host = join_host_port(address, 10250)
-    text = f'Get "https://{host}/{path}": dial tcp {host}: connect: connection refused'
+    ending = "connect: connection refused" if talks else "i/o timeout"
+    text = f'Get "https://{host}/{path}": dial tcp {host}: {ending}'
     return printable(f"Error from server: {text}") + "\n"
 
 

@@ -54,6 +54,8 @@ class Cause:
     """kube-proxy was replaced and its predecessor's rules are removed."""
     NO_TARGETS = "no-targets"
     """The load balancer had no target that it held healthy."""
+    NODE_LOST = "node-lost"
+    """A node on the way was off the network: no power, or cut off."""
     TABLE_FULL = "conntrack-full"
     NO_ROUTE = "no-route"
     """NGINX has no rule for host and path: 404."""
@@ -181,6 +183,13 @@ class Autopsy:
         place = wiring.places[node] if node >= 0 else ""
         if answer == Answer.TABLE_FULL:
             return self._open((Cause.TABLE_FULL, place), Cause.TABLE_FULL, chooser, -1, place, pick_ns)
+        if answer == Answer.TIMEOUT and silence < 0:
+            out = self._node_out(place, server, stream, pick_ns)
+            if out:
+                since, until = self._lab.reopener.world.outage_window(out, pick_ns)
+                bill = self._open((Cause.NODE_LOST, out, since), Cause.NODE_LOST, chooser, -1, out, since)
+                bill.until_ns, bill.silent = until, True
+                return bill
         if answer == Answer.NONE and status == 404:
             return self._open((Cause.NO_ROUTE, index), Cause.NO_ROUTE, chooser, -1, place, pick_ns)
         if server < 0:
@@ -194,6 +203,18 @@ class Autopsy:
         bill = self._open(same, cause, chooser, server, place, from_ns, observer)
         bill.silent = bill.silent or state == Behaviour.SILENT
         return bill
+
+    def _node_out(self, caller: str, server: int, stream: int, pick_ns: int) -> str:
+        """The node that was off the network when a packet came to it, left it or had to reach it; "" for none."""
+        lab = self._lab
+        if server < 0:
+            inside = lab.wiring.wired[stream].entry.kind == "pod"
+            nodes: tuple[str, ...] = () if inside or not caller else (caller,)
+        else:
+            place = int(lab.engine.memory.place[server])
+            there = lab.wiring.places[place] if place >= 0 else ""
+            nodes = tuple(name for name in (there, caller) if name) if there != caller else ()
+        return next((name for name in nodes if lab.reopener.world.outage_of(name, pick_ns)), "")
 
     def _of_server(
         self, chooser: Chooser | None, server: int, silence: int, later: int, state: int, version: int, kept: int,
@@ -306,6 +327,9 @@ class Autopsy:
             if bill.until_ns is not None:
                 continue
             ends = []
+            if bill.cause == Cause.NODE_LOST:
+                _, until_ns = self._lab.reopener.world.outage_window(bill.node, bill.from_ns)
+                ends.append(OPEN if until_ns is None else until_ns)
             if bill.server >= 0 and bill.cause != Cause.UNKNOWN:
                 ends.append(self.truth.of(bill.server).end_of(bill.from_ns))
             if bill.chooser >= 0 and bill.cause in _CHOSEN:

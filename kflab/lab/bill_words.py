@@ -75,6 +75,8 @@ def title(bill: Bill, connect_timeout_ns: int) -> str:
             return f"{who} were removed while kube-proxy was replaced"
         case Cause.NO_TARGETS:
             return f"{who} had no healthy target"
+        case Cause.NODE_LOST:
+            return f"{bill.node} was off the network: no packet reached or left it"
         case Cause.TABLE_FULL:
             return f"the conntrack table of {bill.node or 'a node'} was full: packets dropped"
         case Cause.NO_ROUTE:

@@ -275,6 +275,16 @@ class LabWorld:
         i = bisect_right(fates, t_ns, key=lambda entry: entry[0]) - 1
         return Fate(fates[i][1], fates[i][0]) if i >= 0 else None
 
+    def outage_window(self, node: str, t_ns: int) -> tuple[int, int | None]:
+        """Since when a node has been off the network at `t_ns`, and until when; None: it still is."""
+        outages = self._outages.get(node, [])
+        i = bisect_right(outages, t_ns, key=lambda entry: entry[0])
+        since = i - 1
+        while since > 0 and outages[since - 1][1]:
+            since -= 1
+        until = next((start for start, why in outages[i:] if not why), None)
+        return (outages[since][0] if since >= 0 else t_ns), until
+
     def outage_of(self, node: str, t_ns: int) -> str:
         outages = self._outages.get(node, [])
         i = bisect_right(outages, t_ns, key=lambda entry: entry[0]) - 1

@@ -26,6 +26,7 @@ ENDINGS = {
     What.SIGKILL_SENT: "got SIGKILL",
     What.CONTAINER_EXITED: "exited",
     What.ADDRESS_GONE: "lost its address",
+    What.POD_LOST: "went down with its node",
     What.POD_REMOVED: "was removed",
 }
 """What befalls a pod on its way out, in words."""
@@ -147,8 +148,10 @@ class Spreading:
                 return
             spread = self._begin(fact, ends=True)
         spread.marks.append((fact.t_ns, fact.what))
-        if fact.what is What.ADDRESS_GONE and spread.truth_ns is None:
+        if fact.what in (What.ADDRESS_GONE, What.POD_LOST) and spread.truth_ns is None:
             spread.truth_ns = fact.t_ns
+        if fact.what is What.POD_LOST:
+            self._answering[fact.subject] = False
         if fact.what is What.POD_REMOVED:
             self._open.pop(fact.subject, None)
             self._answering.pop(fact.subject, None)

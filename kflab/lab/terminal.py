@@ -75,3 +75,6 @@ class Terminal:
 
     def running(self, component: str) -> bool:
         return self._lab.running(component)
+
+    def talks(self, node: str) -> bool:
+        return self._lab.plane.core.talks(node)

@@ -8,7 +8,7 @@ from control_clusters import LABELS, S, cluster, deployment, endpoints, first, p
 
 from kflab.control.delays import Delays
 from kflab.control.facts import What
-from kflab.control.zonetaints import NOT_READY, UNREACHABLE
+from kflab.control.tolerations import NOT_READY, UNREACHABLE
 from kflab.errors import KflabError
 from kflab.manifest.objects import Key, Node, Pod, Toleration
 

@@ -260,3 +260,6 @@ class FakeLab:
 
     def running(self, component: str) -> bool:
         return component not in self.stopped
+
+    def talks(self, node: str) -> bool:
+        return f"node/{node}" not in self.stopped

@@ -125,6 +125,12 @@ def test_stopped_kubelet_answers_neither_logs_nor_port_forward() -> None:
         assert "dial tcp 10.0.1.51:10250: connect: connection refused" in run_line(line, store, lab)
 
 
+def test_a_node_off_the_network_answers_no_logs_after_a_timeout() -> None:
+    assert "dial tcp 10.0.1.51:10250: i/o timeout" in run_line(
+        f"logs {NAMES[0]}", brief(), FakeLab(stopped={"node/node-b"})
+    )
+
+
 def test_pending_pods_have_no_logs_and_no_forward() -> None:
     store, lab = brief(), FakeLab()
     store.put(pod("new", "", "", phase="Pending", ready=False), 0, "test")

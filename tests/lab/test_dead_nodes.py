@@ -3,6 +3,7 @@
 import numpy as np
 
 from kflab.engine.types import Answer, Finished
+from kflab.lab.autopsy import Cause
 from kflab.lab.commands import Act
 from kflab.lab.handle import Tab
 from kflab.lab.records import record
@@ -151,3 +152,23 @@ def test_results_do_not_depend_on_the_slab():
         lab.advance(15 * S)
         digests.add(lab.digest())
     assert len(digests) == 1
+
+
+def test_what_a_partition_costs_is_billed_to_the_node_that_was_cut_off():
+    lab = lab_of(WEB)
+    do(lab, "partition", "node-1")
+    lab.advance(30 * S)
+    do(lab, "heal", "node-1")
+    lab.advance(50 * S)
+    (bill,) = lab.autopsy.bills
+    assert (bill.cause, bill.node, bill.from_ns, bill.until_ns) == (Cause.NODE_LOST, "node-1", 5 * S, 30 * S)
+    assert bill.failed == lab.totals.failed > 100
+
+
+def test_a_dead_hop_and_a_dead_backend_are_billed_apart():
+    pins = PinSpec(load_balancer_ips={"default/app": "52.100.10.20"})
+    lab = lab_of(ClientSpec("http://52.100.10.20", rate_rps=60.0), pins=pins, load_balancer="gcp")
+    do(lab, "powerOff", "node-3")
+    lab.advance(20 * S)
+    causes = {bill.cause for bill in lab.autopsy.bills}
+    assert causes == {Cause.NODE_LOST, Cause.STALE}
