@@ -122,6 +122,10 @@ class Shutdowns(Controller):
             del self._group[node], self._periods[node]
             self.machines.power_off(node, f"node {node} has shut down")
 
+    def under_way(self, node: str) -> bool:
+        """Whether a node shuts down now."""
+        return node in self._group
+
     def forget(self, node: str) -> None:
         """The machine is off: there is nothing left to wait for."""
         self._group.pop(node, None)

@@ -11,7 +11,7 @@ from kflab.cluster.store import Store
 from kflab.control.facts import Fact, What
 from kflab.control.observers import NO_RULES, Observer
 from kflab.lab.snapshot import Knower, Knowledge, Mark, Span
-from kflab.manifest.objects import EndpointSlice, Key, Pod, Service
+from kflab.manifest.objects import EndpointSlice, Key, Node, Pod, Service
 
 CRASHES = ("crash", "exit", "oomKill")
 
@@ -20,13 +20,21 @@ DELETES = ("delete", "force", "evict")
 POD_ENDS = (*CRASHES, *DELETES)
 """Kinds of change that end a pod or its containers."""
 
+NODE_ENDS = ("powerOff", "partition", "isolate", "deleteVM", "shutdown")
+"""Kinds of change after which a node is not Ready."""
+
 HOLD_NS = 10_000_000_000
 """How long after all know the sentence stays before the hint comes back."""
 
 _STOPPED = {
     "apiserver": "Nobody can learn anything; traffic goes on by the rules there are.",
     "kube-proxy": "Its rules stay as they are and the kernel goes on following them.",
-    "kubelet": "Nobody looks after its pods: a crash there would go unnoticed.",
+    "kubelet": "Nobody looks after its pods: a crash there would go unnoticed; the node is Unknown in about 50 s.",
+    "etcd": "Nothing can be written; watches stay open, traffic goes on.",
+    "controller-manager": "No slice is written, no pod replaced, no node checked; traffic goes on by old rules.",
+    "scheduler": "New pods stay Pending.",
+    "coredns": "Names resolve no more; who knows an address goes on.",
+    "ingress": "NGINX goes on with the endpoints and routes that it knows.",
 }
 """What stopping a component means, by its kind."""
 
@@ -96,6 +104,8 @@ class Knowing:
             return
         for fact in facts:
             if fact.what in (What.KUBELET_NOTICED, What.PROBE_FAILED) and fact.subject == incident.subject:
+                incident.noticed_ns = incident.noticed_ns or fact.t_ns
+            if fact.what is What.NODE_READY_CHANGED and fact.subject == incident.subject:
                 incident.noticed_ns = incident.noticed_ns or fact.t_ns
             if incident.target is None:
                 self._look_for_target(incident, callers_of)
@@ -198,6 +208,8 @@ class Knowing:
                 knowers.append(Knower(f"{node} kubelet", Key("Node", "", node), up, up, state, "", None, word))
         elif incident.kubelet:
             knowers.append(self._kubelet_row(incident, running))
+        elif _silences(incident):
+            knowers.append(self._node_row(incident, running("controller-manager")))
         knowers.append(self._slice_row(incident, running("controller-manager")))
         for observer in self._observers.values():
             row = self._observer_row(incident, observer, running, calling_now, refused, behind)
@@ -247,6 +259,15 @@ class Knowing:
             noticed,
             word,
         )
+
+    def _node_row(self, incident: Incident, up: bool) -> Knower:
+        """What the node controllers make of a node that fell silent."""
+        key, noticed = incident.subject or Key("Node", "", ""), incident.noticed_ns
+        node = self._store.get(key)
+        ready = node.ready if isinstance(node, Node) else "gone"
+        state = {"True": "Ready", "False": "NotReady"}.get(ready, ready)
+        word = "noticed" if noticed is not None else "not noticed yet" if up else "stopped"
+        return Knower("node controller", key, noticed is not None, up, state, "", noticed, word)
 
     def _slice_row(self, incident: Incident | None, up: bool) -> Knower:
         concerned = incident is not None and incident.kind in POD_ENDS
@@ -374,6 +395,8 @@ class Knowing:
             return _STOPPED.get(incident.what.partition("/")[0].partition(" ")[0], "What it does is not done.")
         if incident.kind == "start":
             return "It catches up with what it missed."
+        if incident.target is None and incident.noticed_ns is None and _silences(incident):
+            return "The API has not heard of it: that takes until its lease is too old."
         if incident.target is None:
             return "No rule has changed so far."
         behind = [o.name for o in self._observers.values() if o.running and o.revision < incident.target]
@@ -390,3 +413,10 @@ def _state_of(obj: object, pod: Key) -> tuple[bool | None, bool | None, bool | N
         if endpoint.target == pod:
             return (endpoint.ready, endpoint.serving, endpoint.terminating)
     return None
+
+
+def _silences(incident: Incident) -> bool:
+    """Whether a change kept a node from telling that it is well."""
+    if incident.subject is None or incident.subject.kind != "Node":
+        return False
+    return incident.kind in NODE_ENDS or (incident.kind == "stop" and incident.what.startswith("kubelet/"))

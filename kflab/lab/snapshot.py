@@ -118,7 +118,7 @@ class Knower:
     running: bool
     """False: this component is stopped; what it does not know it will not learn."""
     revision: str
-    """"rev 41", "rev 41 nftables", "no rules", "exit 137", "exit unseen", "running"."""
+    """"rev 41", "rev 41 nftables", "no rules", "exit 137", "exit unseen", "running"; a node's condition."""
     callers: str
     """"callers here", "nobody calls", ""."""
     learned_ns: int | None
@@ -193,6 +193,9 @@ class NodeRow:
     next_look_ns: int | None
     """When its kubelet's next PLEG relist that can matter happens; None where unknown or stopped."""
     pods: tuple[PodRow, ...]
+    outage: str = ""
+    """What is wrong with its machine in truth: "no power", "cut off", "cut off from the API", "shutting down"."""
+    cordoned: bool = False
 
 
 @dataclass(frozen=True, slots=True)

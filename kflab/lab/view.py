@@ -150,7 +150,9 @@ class View:
         status = obj.status.containers[0] if obj.status.containers else None
         if obj.terminating:
             return "terminating", ""
-        if runtime is None or not runtime.sandbox:
+        if runtime is not None and not runtime.sandbox:
+            return "crashed", "its node has no power"
+        if runtime is None:
             if obj.status.phase in ("Succeeded", "Failed"):
                 return obj.status.phase.lower(), ""
             return ("starting", "") if obj.spec.node_name else ("pending", obj.status.reason)
@@ -162,7 +164,18 @@ class View:
             return ("starting" if noticed or not started else "crashed"), ""
         if obj.status.ready:
             return "ready", ""
+        if not self._lab.plane.core.talks(runtime.node):
+            return "not ready", "its node is cut off"
         return ("starting" if runtime.started_ns is not None else "not ready"), ""
+
+    def _outage(self, node: str) -> str:
+        """What is wrong with a node's machine, in truth."""
+        machine = self._lab.plane.core.machines.get(node)
+        if machine is None:
+            return "shutting down" if self._lab.plane.shutdowns.under_way(node) else ""
+        if not machine.powered:
+            return "no power"
+        return "cut off" if not machine.network else "cut off from the API"
 
     def pods_behind(self, service: Key) -> list[Pod]:
         """Pods that a Service's selector matches, in order of creation."""
@@ -295,7 +308,7 @@ class View:
                     lab.node_rules.words(observer) if observer else "rev 0", in_step,
                     lab.running(f"kube-proxy/{name}"), lab.running(f"kubelet/{name}"),
                     f"kube-proxy/{name}" in calling, counts.rate(counts.chosen, ids), lab.plane.next_relist_ns(name),
-                    tuple(pods),
+                    tuple(pods), self._outage(name), node.unschedulable,
                 )
             )  # fmt: skip
         return tuple(rows)

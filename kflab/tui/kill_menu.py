@@ -24,7 +24,7 @@ COMPONENTS = {
     "apiserver": ("API server", "a", "nobody learns, traffic goes on"),
     "kube-proxy": ("kube-proxy", "p", "its rules stay as they are"),
     "etcd": ("etcd", "e", "nothing is written, watches stay open"),
-    "controller-manager": ("controller manager", "m", "no slices, no replacements, no node checks"),
+    "controller-manager": ("controller manager", "m", "no slices, no pods replaced"),
     "scheduler": ("scheduler", "", "new pods stay Pending"),
     "coredns": ("CoreDNS", "", "its pods end: names resolve no more"),
     "ingress": ("ingress controller", "", "NGINX goes on with what it knows"),

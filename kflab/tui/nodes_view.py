@@ -174,6 +174,8 @@ class NodesView(CanvasView):
     def _rules(self, node: NodeRow, snapshot: Snapshot) -> tuple[str, str, int]:
         """(glyph, words, ink) of what its rules are made of."""
         glyphs = glyphs_of(self.app)
+        if node.outage == "no power":
+            return glyphs.stale, "none: no power", LATE
         since = snapshot.knowledge.t_ns
         age = f" for {text.span(snapshot.t_ns - since)}" if since is not None and not node.rules_in_step else ""
         if not node.proxy_running:
@@ -187,6 +189,8 @@ class NodesView(CanvasView):
 
     def _kubelet(self, node: NodeRow, snapshot: Snapshot) -> tuple[str, str, int]:
         glyphs = glyphs_of(self.app)
+        if node.outage:
+            return glyphs.stale, node.outage, LATE
         if not node.kubelet_running:
             return glyphs.stale, "stopped: nobody looks at these pods", LATE
         if node.next_look_ns is None:
@@ -223,8 +227,8 @@ class NodesView(CanvasView):
         if node.zone and end + len(node.zone) + 14 < edge:
             end = canvas.text(end, y, f"{node.zone} ", FAINT)
         self._bead(canvas, end, y, node.key)
-        ready = node.ready == "True"
-        word = " Ready " if ready else " NotReady "
+        ready = node.ready == "True" and not node.outage
+        word = f" {_condition(node)} "
         at = canvas.right(edge, y, word, DIM if ready else LOST)
         canvas.text(at - 2, y, f" {glyphs.ready if ready else glyphs.crashed}", FLOW if ready else LOST)
         self.hits.append(Hit(node.key, x + 1, y + self.first_row, width - 2, 1))
@@ -251,12 +255,15 @@ class NodesView(CanvasView):
         """A node as one line, its pods under it, a last line for what it calls."""
         glyphs = glyphs_of(self.app)
         edge = width - 1
-        ready = node.ready == "True"
+        ready = node.ready == "True" and not node.outage
         canvas.text(1, y, glyphs.ready if ready else glyphs.crashed, FLOW if ready else LOST)
         end = canvas.text(3, y, text.shorten(node.key.name, 12, glyphs.ellipsis), TITLE)
         end = self._bead(canvas, end + 1, y, node.key)
         end = canvas.text(
-            max(end, 14), y, node.address if ready else f"{node.address} NotReady", TEXT if ready else LOST
+            max(end, 14),
+            y,
+            node.address if ready and not node.cordoned else f"{node.address} {_condition(node)}",
+            TEXT if ready else LOST,
         )
         glyph, words, colour = self._rules(node, snapshot)
         short = words.replace(f" for {text.span(snapshot.t_ns - (snapshot.knowledge.t_ns or 0))}", "")
@@ -281,6 +288,8 @@ class NodesView(CanvasView):
         said = [f"DNAT {text.rate(node.dnat_rps)}" if node.dnat_rps else "no DNAT here"]
         if not node.pods:
             said = [*(said if node.dnat_rps else ()), self._nothing(node, snapshot)]
+        elif node.outage:
+            said.append(node.outage)
         elif not node.kubelet_running:
             said.append("kubelet stopped")
         elif node.next_look_ns is not None:
@@ -389,3 +398,11 @@ class NodesView(CanvasView):
         super().watch_scroll_y(old_value, new_value)
         if round(old_value) != round(new_value):
             self.redraw()
+
+
+def _condition(node: NodeRow) -> str:
+    """A node's STATUS as kubectl prints it, with what its machine is in truth while the API does not know."""
+    word = "Ready" if node.ready == "True" else "NotReady"
+    if node.cordoned:
+        word += ",SchedulingDisabled"
+    return f"{word}, {node.outage}" if node.outage and node.ready == "True" else word

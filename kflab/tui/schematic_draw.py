@@ -100,6 +100,8 @@ class Circuit:
         """What a node's rules are made of, as its box edge says it."""
         if node is None:
             return "", DIM
+        if node.outage:
+            return f"{self.glyphs.crashed} {node.outage}", LOST
         if node.ready != "True":
             return f"{self.glyphs.crashed} not ready", LOST
         sign = self.glyphs.stale

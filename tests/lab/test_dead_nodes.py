@@ -172,3 +172,18 @@ def test_a_dead_hop_and_a_dead_backend_are_billed_apart():
     lab.advance(20 * S)
     causes = {bill.cause for bill in lab.autopsy.bills}
     assert causes == {Cause.NODE_LOST, Cause.STALE}
+
+
+def test_who_knows_and_the_nodes_view_tell_truth_from_what_the_api_says():
+    lab = lab_of(WEB)
+    do(lab, "powerOff", "node-3")
+    lab.advance(20 * S)
+    row = next(each for each in lab.knowledge().knowers if each.name == "node controller")
+    assert (row.word, row.revision) == ("not noticed yet", "Ready")
+    node = next(each for each in lab.snapshot().nodes if each.key.name == "node-3")
+    assert (node.ready, node.outage) == ("True", "no power")
+    assert {pod.state for pod in node.pods} == {"crashed"}
+    lab.advance(70 * S)
+    row = next(each for each in lab.knowledge().knowers if each.name == "node controller")
+    assert (row.word, row.revision) == ("noticed", "Unknown")
+    assert 44 * S < row.learned_ns - 5 * S < 56 * S
