@@ -63,6 +63,14 @@ class LoopOver(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RegistryBack(Event):
+    """Registries answer again; `number` tells outages apart."""
+
+    room: ClassVar[str] = "apps"
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class LoopExit(Event):
     """A container that cannot stay up exits."""
 
@@ -95,6 +103,8 @@ class Apps(Controller):
         self._doomed: dict[tuple[Key, str], int] = {}
         """(pod, container) → the start whose end is due."""
         self._number = 0
+        self._registry_down = 0
+        """Number of the present outage; 0: they answer."""
 
     def handle(self, event: Event) -> None:
         """Something is over, or happens again."""
@@ -111,6 +121,9 @@ class Apps(Controller):
             case LoopOver(key, number):
                 if key in self._loops and self._loops[key].number == number:
                     self.end_loop(key)
+            case RegistryBack(number):
+                if self._registry_down == number:
+                    self.registry_up()
             case LoopExit(key, uid, container, starts):
                 self._loop_exit(key, uid, container, starts)
 
@@ -231,6 +244,35 @@ class Apps(Controller):
         for worker in list(self.kubelet.status.workers.values()):
             if key in owners(self.core, worker.key):
                 self.probes.recheck(worker)
+
+    # --- registries -----------------------------------------------------------------------------------------
+
+    def registry_goes_down(self, for_ns: int | None) -> None:
+        """Let no registry answer from now on.
+
+        Raises:
+            KflabError: When none does already.
+        """
+        if self._registry_down:
+            raise KflabError("the registries are down already")
+        self._number += 1
+        self._registry_down = self._number
+        self.probes.start.images.registry_down = True
+        self.core.fact(What.PROBES_FAIL, Key("", "", ""), "registry", "no image registry answers from now on")
+        if for_ns is not None:
+            self.core.push(for_ns, RegistryBack(self._number))
+
+    def registry_up(self) -> None:
+        """Let registries answer again.
+
+        Raises:
+            KflabError: When they do.
+        """
+        if not self._registry_down:
+            raise KflabError("the registries answer")
+        self._registry_down = 0
+        self.probes.start.images.registry_down = False
+        self.core.fact(What.PROBES_PASS, Key("", "", ""), "registry", "image registries answer again")
 
     # --- exiting --------------------------------------------------------------------------------------------
 

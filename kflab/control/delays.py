@@ -70,7 +70,17 @@ class Delays:
     sandbox_s: Range = (0.3, 1.0)
     """Pod sandbox and CNI (lifecycle 2 and 4F)."""
     image_pull_s: Range = (0.0, 0.0)
-    """Image pull; 0: cached, imagePullPolicy IfNotPresent (lifecycle 4F)."""
+    """Pull of one image that its node has not; 0: every node has all images (lifecycle 4F). One pull at a time per
+    node (serializeImagePulls)."""
+    image_check_s: Range = (0.2, 0.6)
+    """imagePullPolicy Always and the image is there: the registry is asked for its digest (M). Only where pulls take
+    time at all."""
+    image_fail_s: Range = (0.5, 3.0)
+    """Until the registry's answer that there is no such image, or that nobody answers (M)."""
+    image_backoff_s: float = 10.0
+    """First ImagePullBackOff; doubles (imageBackOffPeriod, lifecycle 1.1)."""
+    image_backoff_max_s: float = 300.0
+    """Longest ImagePullBackOff (MaxContainerBackOff, lifecycle 1.1)."""
     init_container_s: Range = (0.3, 1.0)
     """One init container from start to successful end (M)."""
     container_start_s: Range = (0.1, 0.5)

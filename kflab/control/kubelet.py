@@ -14,6 +14,7 @@ from kflab.control.facts import What
 from kflab.control.heap import Event, KubeletEvent
 from kflab.control.listening import container_ports, has_silent_container, running_containers
 from kflab.control.pleg import Pleg, Relist
+from kflab.control.podstart import ContainersStarted, PodStart
 from kflab.control.probes import KillContainer, Probes
 from kflab.control.runtime import ContainerRun, PodRuntime
 from kflab.control.status import PodWorker, StatusManager
@@ -42,16 +43,6 @@ class SandboxReady(KubeletEvent):
     room: ClassVar[str] = "kubelet"
     key: Key
     uid: str
-
-
-@dataclass(frozen=True, slots=True)
-class ContainersStarted(KubeletEvent):
-    """Containers of a pod run from now on."""
-
-    room: ClassVar[str] = "kubelet"
-    key: Key
-    uid: str
-    names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +81,9 @@ class Kubelet(Controller):
     room = "kubelet"
     kinds = ("Pod", "Service")
 
-    def __init__(self, core: Core, status: StatusManager, probes: Probes) -> None:
+    def __init__(self, core: Core, status: StatusManager, probes: Probes, start: PodStart) -> None:
         super().__init__(core)
+        self.start = start
         self.status = status
         self.probes = probes
         self.pleg = Pleg(core)
@@ -146,9 +138,10 @@ class Kubelet(Controller):
         if key in self.status.workers:
             self._waiting[key] = uid
             return
-        self.new_worker(pod, self.core.now_ns)
-        wait = self.core.delay("image_pull_s", key) + self.core.delay("sandbox_s", key)
-        self.core.push(wait, SandboxReady(pod.spec.node_name, key, uid))
+        worker = self.new_worker(pod, self.core.now_ns)
+        if not self.core.quiet:
+            self.status.write_soon(worker)  # ContainerCreating, before the sandbox is made (kubelet.go, SyncPod)
+        self.core.push(self.core.delay("sandbox_s", key), SandboxReady(pod.spec.node_name, key, uid))
 
     def restart(self, pod: Pod, containers: Sequence[ContainerStatus]) -> None:
         """Start a pod anew in a sandbox of its own, as after a reboot of its node.
@@ -158,7 +151,7 @@ class Kubelet(Controller):
             containers: What the kubelet found of them.
         """
         worker = self.new_worker(pod, self.core.now_ns)
-        worker.containers = {status.name: status for status in containers}
+        worker.containers.update({status.name: status for status in containers})
         worker.pod_ips = pod.status.pod_ips
         self.status.write_soon(worker)
         self.core.push(self.core.delay("sandbox_s", pod.key), SandboxReady(pod.spec.node_name, pod.key, pod.meta.uid))
@@ -169,7 +162,10 @@ class Kubelet(Controller):
         host_ips = node.internal_ips if isinstance(node, Node) else ()
         worker = PodWorker(pod.key, pod.meta.uid, pod.spec.node_name, pod.spec, seen_ns, host_ips=host_ips)
         worker.annotations = pod.meta.annotations
-        worker.containers = {c.name: ContainerStatus(c.name) for c in pod.spec.containers}
+        reason = "PodInitializing" if pod.spec.init_containers else "ContainerCreating"
+        worker.containers = {c.name: ContainerStatus(c.name, reason=reason) for c in running_containers(pod.spec)}
+        once = [c for c in pod.spec.init_containers if c.restart_policy != "Always"]
+        worker.inits = {c.name: ContainerStatus(c.name, reason=reason) for c in once}
         self.status.workers[pod.key] = worker
         return worker
 
@@ -188,12 +184,7 @@ class Kubelet(Controller):
             return
         worker.pod_ips = ips
         self.core.set_ground(key, self.ground(pod, worker, ips))
-        inits = sum(c.restart_policy != "Always" for c in worker.spec.init_containers)
-        wait = self.core.delay("container_start_s", key)
-        for _ in range(inits):
-            wait += self.status.app_delay(worker, "init_container_s")
-        names = tuple(c.name for c in running_containers(worker.spec))
-        self.core.push(wait, ContainersStarted(worker.node, key, uid, names))
+        self.start.begin(worker)
 
     def ground(self, pod: Pod, worker: PodWorker, ips: tuple[str, ...]) -> PodRuntime:
         """A sandbox in which nothing runs yet; containers that ran in an earlier one go on counting their starts."""
@@ -285,7 +276,7 @@ class Kubelet(Controller):
         ground = self.core.runtime.get(worker.key)
         if ground is None:
             return
-        for container in worker.spec.containers:
+        for container in running_containers(worker.spec):
             run = ground.container(container.name)
             status = worker.containers[container.name]
             fresh = run.starts > 0 and status.restarts != run.starts - 1
@@ -342,7 +333,7 @@ class Kubelet(Controller):
     def _restart_or_wait(self, worker: PodWorker, name: str, *, retry: bool) -> None:
         """Restart a dead container now, or fail the sync because it is in back-off (doBackOff)."""
         status = worker.containers[name]
-        policy = worker.spec.restart_policy
+        policy = worker.restart_policy(name)
         if policy == "Never" or (policy == "OnFailure" and status.exit_code == 0):
             return
         now, finished = self.core.now_ns, status.finished_ns or self.core.now_ns

@@ -172,7 +172,13 @@ class Loader:
         worker.host_ips = pod.status.host_ips or (node.internal_ips if isinstance(node, Node) else ())
         worker.containers.update({c.name: c for c in containers if c.name in worker.containers})
         worker.ready, worker.ready_since_ns = pod.status.ready, pod.status.ready_since_ns
-        worker.startup_passed = tuple(c.name for c in pod.spec.containers)
+        worker.startup_passed = tuple(c.name for c in running_containers(pod.spec))
+        worker.start_step = len(pod.spec.init_containers)
+        for c in pod.spec.init_containers:
+            if c.restart_policy == "Always":
+                worker.containers[c.name] = ContainerStatus(c.name, "running", "", True, 0, now)
+            else:
+                worker.inits[c.name] = ContainerStatus(c.name, "terminated", "Completed", True, 0, now, now, 0)
         self.core.create(replace(placeholder, status=replace(placeholder.status, containers=containers)), BY)
         if finished(pod):
             return

@@ -38,6 +38,7 @@ from kflab.control.node import NodeController
 from kflab.control.nodelife import NodeLife
 from kflab.control.observers import Observer
 from kflab.control.podgc import PodGc
+from kflab.control.podstart import PodStart
 from kflab.control.probes import Probes
 from kflab.control.proxyrollout import ProxyRollout
 from kflab.control.proxysync import ProxySync
@@ -91,8 +92,9 @@ class ControlPlane(Writes, Components):
         if core.signals is None:
             core.signals = GroundSignals(core)
         self.status = StatusManager(core)
-        self.probes = Probes(core, self.status)
-        self.kubelet = Kubelet(core, self.status, self.probes)
+        self.start_of_pods = PodStart(core, self.status)
+        self.probes = Probes(core, self.status, self.start_of_pods)
+        self.kubelet = Kubelet(core, self.status, self.probes, self.start_of_pods)
         self.termination = Termination(core, self.kubelet)
         self.apps = Apps(core, self.kubelet, self.termination, self.probes)
         self.replica_sets = ReplicaSetController(core)
@@ -119,6 +121,7 @@ class ControlPlane(Writes, Components):
                 self.kubelet,
                 self.termination,
                 self.status,
+                self.start_of_pods,
                 self.probes,
                 self.apps,
                 self.replica_sets,

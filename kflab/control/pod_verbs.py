@@ -54,6 +54,14 @@ def _recover(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact
     return plane.said_by(lambda: plane.apps.recover(key))
 
 
+def _registry_down(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
+    return plane.said_by(lambda: plane.apps.registry_goes_down(_length(options)))
+
+
+def _registry_up(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
+    return plane.said_by(lambda: plane.apps.registry_up())
+
+
 def _crash_loop(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
     after, code = _length(options, "after"), _code(options, 1)
     after_ns = 5 * SECOND_NS if after is None else after
@@ -146,6 +154,23 @@ POD_VERBS = (
         _recover,
         letter="r",
         when=UNWELL,
+    ),
+    Verb(
+        "registryDown",
+        "none",
+        "image registries down",
+        "no image can be pulled; nodes go on with what they have",
+        "the image registries went down",
+        _registry_down,
+        options={"for": "duration"},
+    ),
+    Verb(
+        "registryUp",
+        "none",
+        "image registries up",
+        "images can be pulled again",
+        "the image registries came back",
+        _registry_up,
     ),
     Verb(
         "crashLoop",

@@ -13,7 +13,8 @@ from kflab.control.core import Controller, Core
 from kflab.control.delays import SECOND_NS
 from kflab.control.facts import What
 from kflab.control.heap import Event, KubeletEvent
-from kflab.control.listening import probe_port
+from kflab.control.listening import probe_port, running_containers
+from kflab.control.podstart import PodStart
 from kflab.control.status import PodWorker, StatusManager
 from kflab.manifest.objects import Container, Key, Probe
 
@@ -74,9 +75,9 @@ class Probes(Controller):
 
     room = "probes"
 
-    def __init__(self, core: Core, status: StatusManager) -> None:
+    def __init__(self, core: Core, status: StatusManager, start: PodStart) -> None:
         super().__init__(core)
-        self.status = status
+        self.status, self.start = status, start
 
     def container_running(self, worker: PodWorker, container: Container) -> None:
         """The kubelet has just noticed that a container runs."""
@@ -107,6 +108,7 @@ class Probes(Controller):
                 self._next_tick(worker, container, READINESS, container.readiness)
         if container.liveness is not None and worker.kill == 0:
             self._next_tick(worker, container, LIVENESS, container.liveness)
+        self.start.sidecar_started(worker, name)
 
     def answered(self, key: Key, container: str) -> None:
         """A process that hung goes on: probes that wait for it are answered."""
@@ -120,7 +122,7 @@ class Probes(Controller):
 
     def recheck(self, worker: PodWorker) -> None:
         """What answers on the pod changed: its next ticks matter again."""
-        for container in worker.spec.containers:
+        for container in running_containers(worker.spec):
             status = worker.containers.get(container.name)
             if status is None or status.state != "running":
                 continue
@@ -156,7 +158,7 @@ class Probes(Controller):
             return
         worker.probe_due = tuple(due for due in worker.probe_due if due != (event.container, event.kind))
         status = worker.containers[event.container]
-        container = next(c for c in worker.spec.containers if c.name == event.container)
+        container = next(c for c in running_containers(worker.spec) if c.name == event.container)
         probe = _probe(container, event.kind)
         if probe is None or status.state != "running":
             return
@@ -197,7 +199,7 @@ class Probes(Controller):
         if worker is None or worker.probe_waits.get(name) != event.sent_ns:
             return
         del worker.probe_waits[name]
-        container = next(c for c in worker.spec.containers if c.name == event.container)
+        container = next(c for c in running_containers(worker.spec) if c.name == event.container)
         probe = _probe(container, event.kind)
         if probe is None or worker.containers[event.container].state != "running":
             return

@@ -30,7 +30,13 @@ class PodWorker(Mutable):
     pod_ips: tuple[str, ...] = ()
     host_ips: tuple[str, ...] = ()
     containers: dict[str, ContainerStatus] = field(default_factory=dict)
-    """By name, in the order of the spec."""
+    """By name, in the order of the spec: sidecars, then the others."""
+    inits: dict[str, ContainerStatus] = field(default_factory=dict)
+    """Init containers that run once, by name."""
+    start_step: int = 0
+    """Place in spec.initContainers of what has to start next; their number when all have."""
+    pull_back_off: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Container → (back-off in ns, when its image's pull failed last)."""
     ready: bool = False
     ready_since_ns: int | None = None
     back_off: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -45,14 +51,25 @@ class PodWorker(Mutable):
     """(container, kind) of probes that wait for an answer → when they were sent."""
     kill: int = 0
     """Number of the current termination; 0 while it is to live."""
+    kill_turns: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Sidecar that waits for its turn to stop → (when its preStop is over, when it is stopped anyway)."""
+    signalled: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Container → (number of the termination, number of the start) that it got SIGTERM for."""
     writing: bool = False
     """A status write is on its way."""
     shut_down: bool = False
     """It ends with its node's shutdown: Failed when it has, its object stays."""
 
+    def restart_policy(self, name: str) -> str:
+        """Whether a container is started again: as the pod says, sidecars always."""
+        plain = any(container.name == name for container in self.spec.containers)
+        return self.spec.restart_policy if plain else "Always"
+
     def phase(self) -> str:
         """status.phase (pkg/kubelet/kubelet_pods.go getPhase)."""
-        states = list(self.containers.values())
+        if self.start_step < len(self.spec.init_containers):
+            return "Pending"
+        states = [self.containers[container.name] for container in self.spec.containers]
         if self.shut_down and not any(st.state == "running" for st in states):
             return "Failed"
         if any(st.state == "waiting" and st.exit_code is None for st in states):
@@ -146,18 +163,26 @@ class StatusManager(Controller):
             scheduled_ns=pod.status.scheduled_ns,
             start_ns=worker.seen_ns,
             reason="Terminated" if worker.shut_down and worker.phase() == "Failed" else "",
-            containers=tuple(worker.containers.values()),
+            containers=tuple(worker.containers[container.name] for container in worker.spec.containers),
+            inits=tuple(
+                worker.inits.get(container.name) or worker.containers[container.name]
+                for container in worker.spec.init_containers
+            ),
         )
         by = f"kubelet {worker.node}"
         change = self.core.put(replace(pod, status=status), by)
         if change is not None and not self.core.quiet:
-            text = f"kubelet on {worker.node} wrote that {pod.meta.name} is {_describe(pod.status, status)}"
-            self.core.fact(What.POD_STATUS_WRITTEN, worker.key, by, text, change.revision)
+            what = _describe(pod.status, status)
+            if what != "pending" or pod.status.phase != "Pending":
+                text = f"kubelet on {worker.node} wrote that {pod.meta.name} is {what}"
+                self.core.fact(What.POD_STATUS_WRITTEN, worker.key, by, text, change.revision)
 
 
 def _describe(old: PodStatus, new: PodStatus) -> str:
     state = "ready" if new.ready else "not ready"
-    for container in new.containers:
+    for container in (*new.inits, *new.containers):
+        if container.state == "terminated" and container.reason == "Completed" and container in new.inits:
+            continue
         if container.state == "waiting" and container.reason not in ("ContainerCreating", "PodInitializing"):
             return f"{state} ({container.reason})"
         if container.state == "terminated":

@@ -183,22 +183,55 @@ class Termination(Controller):
         if ground is None or not ground.up:
             self.core.push(0, TearDown(worker.node, worker.key, worker.uid))
             return
+        sidecars = {c.name for c in worker.spec.init_containers}
+        worker.kill_turns = {}
         for run in ground.containers:
-            if run.up:
+            if run.up and run.name not in sidecars:
                 self._stop_container(worker, run.name, grace_s)
+            elif run.up:
+                ready = self.core.now_ns + self._pre_stop(worker, run.name, grace_s)
+                worker.kill_turns[run.name] = (ready, self.core.now_ns + grace_s * SECOND_NS)
+        for name, (_, deadline) in worker.kill_turns.items():
+            sigterm = Sigterm(worker.node, worker.key, worker.uid, name, worker.kill, deadline)
+            self.core.push_at(deadline, sigterm)
+        self._give_turns(worker)
+
+    def ground_changed(self, key: Key) -> None:
+        """A container may have ended whose end a sidecar waits for."""
+        worker = self.status.workers.get(key)
+        if worker is not None and worker.kill_turns:
+            self._give_turns(worker)
+
+    def _give_turns(self, worker: PodWorker) -> None:
+        """Stop sidecars in reverse order, each when all that started after it have ended.
+
+        Source: k8s.io/kubernetes pkg/kubelet/kuberuntime/kuberuntime_termination_order.go, waitForTurn.
+        """
+        ground = self.core.runtime.get(worker.key)
+        for run in reversed(ground.containers if ground is not None else ()):
+            if run.name in worker.kill_turns:
+                ready, deadline = worker.kill_turns.pop(run.name)
+                wait = max(0, ready - self.core.now_ns) + self.core.delay("sigterm_s", worker.key)
+                sigterm = Sigterm(worker.node, worker.key, worker.uid, run.name, worker.kill, deadline)
+                self.core.push(wait, sigterm)
+            if run.up:
+                return
 
     def _stop_container(self, worker: PodWorker, name: str, grace_s: int) -> None:
         """preStop, then SIGTERM, then SIGKILL when the one budget for both is used up."""
-        containers = (*worker.spec.init_containers, *worker.spec.containers)
-        container = next(c for c in containers if c.name == name)
-        hook = (container.pre_stop_sleep_s or 0) * SECOND_NS
-        if container.pre_stop_hook:
-            hook = self.status.app_delay(worker, "pre_stop_exec_s")
         grace = grace_s * SECOND_NS
-        pre_stop = min(hook, grace)
+        pre_stop = self._pre_stop(worker, name, grace_s)
         deadline = self.core.now_ns + grace
         wait = pre_stop + self.core.delay("sigterm_s", worker.key)
         self.core.push(wait, Sigterm(worker.node, worker.key, worker.uid, name, worker.kill, deadline))
+
+    def _pre_stop(self, worker: PodWorker, name: str, grace_s: int) -> int:
+        """How long a container's preStop hook takes, within the grace period, ns."""
+        container = next(c for c in (*worker.spec.init_containers, *worker.spec.containers) if c.name == name)
+        hook = (container.pre_stop_sleep_s or 0) * SECOND_NS
+        if container.pre_stop_hook:
+            hook = self.status.app_delay(worker, "pre_stop_exec_s")
+        return min(hook, grace_s * SECOND_NS)
 
     def _sigterm(self, event: Sigterm) -> None:
         worker = self.status.worker(event.key, event.uid)
@@ -206,9 +239,10 @@ class Termination(Controller):
         if worker is None or worker.kill != event.kill or ground is None:
             return
         run = ground.container(event.container)
-        if not run.up:
-            return
         key, uid, name = event.key, event.uid, event.container
+        if not run.up or worker.signalled.get(name) == (event.kill, run.starts):
+            return
+        worker.signalled[name] = event.kill, run.starts
         self.core.fact(
             What.SIGTERM_SENT, key, f"kubelet {worker.node}", f"kubelet sent SIGTERM to {name} of {key.name}"
         )

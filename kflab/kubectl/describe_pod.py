@@ -62,7 +62,7 @@ def describe_pod(out: Writer, pod: Pod, store: Store, now_ns: int) -> None:
         out.line(0, "IPs:", "<none>")
     if pod.meta.owner is not None:
         out.line(0, "Controlled By:", f"{pod.meta.owner.kind}/{pod.meta.owner.name}")
-    states = {state.name: state for state in status.containers}
+    states = {state.name: state for state in (*status.inits, *status.containers)}
     if spec.init_containers:
         _containers(out, "Init Containers", spec.init_containers, states, 0)
     _containers(out, "Containers", spec.containers, states, 0)

@@ -59,6 +59,12 @@ def _tell(fact: Fact, store: Store) -> tuple[Key, str, str, str, str] | None:
             return about, "Normal", "Started", f"Started container {container}".rstrip(), "kubelet"
         case What.SIGTERM_SENT:
             return about, "Normal", "Killing", f"Stopping container {container}".rstrip(), "kubelet"
+        case What.IMAGE_PULLING:
+            return about, "Normal", "Pulling", fact.detail, "kubelet"
+        case What.IMAGE_FAILED:
+            return about, "Warning", "Failed", fact.detail, "kubelet"
+        case What.IMAGE_BACK_OFF:
+            return about, "Normal", "BackOff", fact.detail, "kubelet"
         case What.PROBE_FAILED:
             return about, "Warning", "Unhealthy", fact.detail, "kubelet"
         case What.PROBE_GAVE_UP:

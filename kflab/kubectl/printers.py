@@ -65,6 +65,9 @@ def _age(obj: KubeObject, now_ns: int) -> str:
 def pod_reason(pod: Pod) -> str:
     """The STATUS column: the phase, or what the containers say about it, or that it is being deleted."""
     reason = pod.status.reason or pod.status.phase
+    starting = _initializing(pod)
+    if starting and not pod.terminating:
+        return starting
     init = {container.name: container for container in pod.spec.init_containers}
     running = False
     for status in reversed(pod.status.containers):
@@ -83,16 +86,32 @@ def pod_reason(pod: Pod) -> str:
     return reason
 
 
+def _initializing(pod: Pod) -> str:
+    """What init containers say while they are at it: Init:0/2, Init:ErrImagePull (printPod)."""
+    sidecars = {container.name for container in pod.spec.init_containers if container.restart_policy == "Always"}
+    for position, status in enumerate(pod.status.inits):
+        if status.state == "terminated" and status.exit_code == 0:
+            continue
+        if status.name in sidecars and status.state == "running":
+            continue
+        if status.state == "waiting" and status.reason and status.reason != "PodInitializing":
+            return f"Init:{status.reason}"
+        return f"Init:{position}/{len(pod.spec.init_containers)}"
+    return ""
+
+
 def pod_ready(pod: Pod) -> str:
     """The READY column: ready containers of all, sidecars counted, plain init containers not."""
     sidecars = {container.name for container in pod.spec.init_containers if container.restart_policy == "Always"}
     names = {container.name for container in pod.spec.containers} | sidecars
-    ready = sum(status.ready and status.state == "running" for status in pod.status.containers if status.name in names)
+    statuses = (*pod.status.inits, *pod.status.containers)
+    ready = sum(status.ready and status.state == "running" for status in statuses if status.name in names)
     return f"{ready}/{len(pod.spec.containers) + len(sidecars)}"
 
 
 def _restarts(pod: Pod, now_ns: int) -> str:
-    last = max((status.finished_ns for status in pod.status.containers if status.finished_ns is not None), default=None)
+    statuses = (*pod.status.inits, *pod.status.containers)
+    last = max((s.finished_ns for s in statuses if s.restarts and s.finished_ns is not None), default=None)
     count = pod.status.restarts
     return f"{count} ({human_duration(now_ns - last)} ago)" if count and last is not None else str(count)
 

@@ -28,6 +28,9 @@ preStop hook takes that is no sleep. init-takes: one init container. pull-takes:
 BACKLOG = "kflab.dev/backlog"
 """What the application gives to listen(2): a whole number; 4096 without it (net.core.somaxconn)."""
 
+MISSING = "kflab.dev/missing-images"
+"""Images that no registry has, separated by commas: their pulls fail."""
+
 NEVER = "never"
 """Value of exit-after: the application ignores SIGTERM."""
 
@@ -46,6 +49,11 @@ def own_delay_ns(annotations: Mapping[str, str], delay: str) -> int | None:
 def ignores_sigterm(annotations: Mapping[str, str]) -> bool:
     """Whether the application goes on after SIGTERM as if nothing were."""
     return annotations.get(DELAYS["app_exit_s"], "").strip() == NEVER
+
+
+def missing_images(annotations: Mapping[str, str]) -> frozenset[str]:
+    """Images that no registry has."""
+    return frozenset(image.strip() for image in annotations.get(MISSING, "").split(",") if image.strip())
 
 
 def backlog(annotations: Mapping[str, str]) -> int:

@@ -201,6 +201,15 @@ class Container:
     restart_policy: str = ""
     """"Always" on an init container makes it a sidecar."""
     requests: Mapping[str, str] = field(default_factory=dict)
+    pull_policy: str = field(default="", metadata=UNHASHED)
+    """imagePullPolicy as written; "": by the image's tag."""
+
+    @property
+    def pulls_always(self) -> bool:
+        """imagePullPolicy Always: written, or the default for :latest and no tag (SetDefaults_Container)."""
+        name = self.image.rpartition("/")[2]
+        tag = name.partition(":")[2] if "@" not in name else "digest"
+        return self.pull_policy == "Always" or (not self.pull_policy and tag in ("", "latest"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,10 +268,13 @@ class PodStatus:
     start_ns: int | None = None
     reason: str = ""
     containers: tuple[ContainerStatus, ...] = ()
+    inits: tuple[ContainerStatus, ...] = ()
+    """status.initContainerStatuses, sidecars among them."""
 
     @property
     def restarts(self) -> int:
-        return sum(status.restarts for status in self.containers)
+        """Of the containers and the sidecars; init containers run once."""
+        return sum(status.restarts for status in (*self.containers, *self.inits))
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,7 @@ def _container(tree: Tree, position: int, host_network: bool) -> Container:
         pre_stop_sleep_s=(sleep := _pre_stop_sleep(tree)),
         pre_stop_hook=sleep is None and bool((tree.get("lifecycle") or {}).get("preStop")),
         restart_policy=tree.get("restartPolicy") or "",
+        pull_policy=tree.get("imagePullPolicy") or "",
         requests={
             name: str(quantity)
             for name, quantity in ((tree.get("resources") or {}).get("requests") or {}).items()
@@ -175,6 +176,7 @@ def _status(status: Tree, given: Given) -> PodStatus:
         start_ns=when_ns(status.get("startTime"), given.now),
         reason=status.get("reason") or "",
         containers=tuple(_container_status(c, given) for c in status.get("containerStatuses") or ()),
+        inits=tuple(_container_status(c, given) for c in status.get("initContainerStatuses") or ()),
     )
 
 

@@ -79,6 +79,7 @@ def _pod(pod: Pod, start: Start) -> Tree:
             reason=status.reason,
             conditions=condition,
             containerStatuses=[_container_status(c, pod, start) for c in status.containers],
+            initContainerStatuses=[_container_status(c, pod, start) for c in status.inits],
             hostIP=status.host_ips[0] if status.host_ips else None,
             hostIPs=[{"ip": ip} for ip in status.host_ips],
             podIP=pod.ip,
@@ -101,7 +102,8 @@ def _conditions(pod: Pod, start: Start) -> list[Tree]:
 
 
 def _container_status(status: ContainerStatus, pod: Pod, start: Start) -> Tree:
-    image = next((c.image for c in pod.spec.containers if c.name == status.name), "")
+    specs = (*pod.spec.containers, *pod.spec.init_containers)
+    image = next((c.image for c in specs if c.name == status.name), "")
     since = {"startedAt": written(status.started_ns, start)} if status.started_ns is not None else {}
     ended = _some(
         exitCode=status.exit_code,
