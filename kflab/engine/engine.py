@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kflab.draws import Draws
+from kflab.engine import chains
 from kflab.engine.arrivals import Arrivals
 from kflab.engine.bins import BIN_NS, Bins, Count
 from kflab.engine.choosers import Choosers
@@ -98,6 +99,9 @@ class Engine:
         self.finished = FinishedRows(kept_rows, hashing)
         self._changes: list[_Change] = []
         self._n_changes = 0
+        self._many_calls = False
+        """Whether calls between pods came thick enough in the last slab to be taken in bulk."""
+        self._bulk_from_ns = 0
         self._told: deque[tuple[int, int, int]] = deque(maxlen=TOLD)
         self._underway: list[Underway] = []
         self.watch: Callable[[int], int] | None = None
@@ -274,6 +278,8 @@ class Engine:
 
     def _slab_length(self) -> int:
         per_ns = self.arrivals.rows_per_ns()
+        if self._many_calls and self.steps.paths.calls:
+            return min(self.slab_ns, chains.SLAB_NS, max(1, int(MAX_SLAB_ROWS / max(per_ns, 1e-9)) // 8))
         if per_ns * self.slab_ns > MIN_ROWS:
             # Whole bins keep the bulk path's counting simple; slab lengths never matter to results.
             to_next_bin = BIN_NS - self.now_ns % BIN_NS
@@ -284,16 +290,20 @@ class Engine:
         self.compile_paths()
         memory, steps = self.memory, self.steps
         self.choosers.begin(self.now_ns, end_ns)
-        ordered = self._needs_order()
+        ordered, calling = self._needs_order(), bool(steps.paths.calls)
+        started, rounds = steps.calls_started, steps.call_rounds
+        tries = take_tries if ordered else chains.take_chains if calling else None
         routed: list[Express] = []
         for batch in self.arrivals.take(end_ns):
             self.bins.add(Count.STREAM_SENT, np.full(len(batch.starts), batch.stream), batch.starts)
-            express = None if ordered else route(steps, batch, self.now_ns, end_ns)
-            if ordered:
+            express = None if ordered or calling else route(steps, batch, self.now_ns, end_ns)
+            if ordered or calling:
                 steps.start(batch)
             elif express is not None:
                 routed.append(express)
-        done, served = steps.run(end_ns, partial(take_tries, steps) if ordered else None, routed)
+        done, served = steps.run(end_ns, None if tries is None else partial(tries, steps), routed)
+        if calling:
+            self._weigh_calls(steps.calls_started - started, steps.call_rounds - rounds, end_ns)
         for express, served_ns in zip(routed, served, strict=True):
             settle(express, served_ns)
             self._underway.append(Underway(express))
@@ -316,9 +326,22 @@ class Engine:
         memory.flights.compact()
         self.choosers.end(end_ns)
 
+    def _calls_in_bulk(self) -> bool:
+        """Whether there are so many calls between pods that `chains` is worth it, and nothing it cannot do."""
+        timing = self.timing
+        return self._many_calls and not self.memory.hangs and min(timing.same_node_ns, timing.cross_node_ns) > 0
+
+    def _weigh_calls(self, calls: int, rounds: int, end_ns: int) -> None:
+        """Decide how the next slab's calls are taken: the same comes of it, in less time."""
+        if rounds:
+            self._many_calls = calls >= rounds * chains.WORTH
+            self._bulk_from_ns = 0 if self._many_calls else end_ns + chains.AGAIN_NS
+        elif end_ns >= self._bulk_from_ns:
+            self._many_calls = calls * 1_000_000_000 >= chains.FROM_PER_S * (end_ns - self.now_ns)
+
     def _needs_order(self) -> bool:
         """Whether tries must be taken one event after the other (see `eventwise`)."""
-        if self.steps.paths.any_keepalive or self.steps.paths.calls:
+        if self.steps.paths.any_keepalive or (self.steps.paths.calls and not self._calls_in_bulk()):
             return True
         if self.memory.hangs and self.steps.paths.least_patience < self.slab_ns:
             return True  # a slab's tries at a hanging server are put in order of time when all of them are known

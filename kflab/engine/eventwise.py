@@ -324,5 +324,6 @@ def take_tries(steps: Steps, active: Rows, end_ns: int) -> Rows:
     if slab.chains is None:
         return active
     sent = np.array(slab.chains.sent_streams, dtype=np.int64)
+    steps.calls_started += len(sent)
     steps.bins.add(Count.STREAM_SENT, sent, np.array(slab.chains.sent_times, dtype=np.int64))
     return np.concatenate([active, known[len(rows) :], fresh])

@@ -155,6 +155,8 @@ class Memory:
     """[servers] -> Behaviour."""
     place: Int64Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """[servers] -> place."""
+    group: Int64Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """[servers] -> which make the same calls; -1 none."""
     n_workers: Int64Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """[servers] -> how many workers."""
     first_worker: Int64Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
@@ -170,6 +172,7 @@ class Memory:
         self.servers.append(server)
         self.behaviour = np.append(self.behaviour, int(Behaviour.LISTENS))
         self.place = np.append(self.place, server.place)
+        self.group = np.append(self.group, server.group)
         self.n_workers = np.append(self.n_workers, max(1, server.workers))
         self.first_worker = np.append(self.first_worker, len(self.busy_until))
         self.busy_until = np.append(self.busy_until, np.zeros(max(1, server.workers), dtype=np.int64))

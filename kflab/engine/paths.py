@@ -99,6 +99,19 @@ class Paths:
         """[streams] -> the stream's address in draws."""
         self.calls = {(s.index, group): calls for s in streams for group, calls in s.calls if calls}
         """(stream, group of the server) -> what is called for each request."""
+        lists = list(self.calls.values())
+        self.call_lists = PairMap((stream, group, i) for i, (stream, group) in enumerate(self.calls))
+        """(stream, group of the server) -> which list of calls; -1 none."""
+        self.call_counts: Int64Array = np.array([len(calls) for calls in lists] or [0], dtype=np.int64)
+        """[lists] -> how many calls."""
+        longest = max(1, int(self.call_counts.max()))
+        self.call_streams: Int64Array = np.full((max(1, len(lists)), longest), -1, dtype=np.int64)
+        """[lists, turn] -> stream."""
+        self.call_fatal = np.zeros(self.call_streams.shape, dtype=bool)
+        """[lists, turn] -> whether its failure fails the request."""
+        for i, calls in enumerate(lists):
+            self.call_streams[i, : len(calls)] = [call.stream for call in calls]
+            self.call_fatal[i, : len(calls)] = [call.fatal for call in calls]
         self.entry_of = {(s.index, place): chooser for s in streams if s.parent >= 0 for place, chooser in s.entries}
         """(stream of calls, place) -> chooser."""
         self.pins = [(s.index, number, port) for s in streams for number, port, _ in s.pinned_ports]

@@ -87,6 +87,10 @@ class Steps:
         self.cut: cuts.Cut | None = None
         """[places + 1] -> whether a node's packets go nowhere; None where all nodes are well (see `cuts`)."""
         self.end_ns = 0
+        self.calls_started = 0
+        """Calls between pods so far."""
+        self.call_rounds = 0
+        """Rounds that `chains` took so far."""
 
     # The way in ---------------------------------------------------------------------------------------------------
 
@@ -118,7 +122,8 @@ class Steps:
         """Return the one-way delay between two places."""
         return np.where(place == other, self.timing.same_node_ns, self.timing.cross_node_ns)
 
-    def _count_picks(self, choosers: Int64Array, times: Int64Array, slots: Int64Array) -> None:
+    def count_picks(self, choosers: Int64Array, times: Int64Array, slots: Int64Array) -> None:
+        """Count connections by chooser (-1: none) and by what was picked."""
         known = choosers >= 0
         self.bins.add(Count.CHOOSER, choosers[known], times[known])
         self.choosers.count(slots)
@@ -133,7 +138,7 @@ class Steps:
         """
         versions = np.where(choosers < 0, 0, self.choosers.versions_at(np.maximum(choosers, 0), times))
         slots = self.choosers.slots_by_draw(versions, bits)
-        self._count_picks(choosers, times, slots)
+        self.count_picks(choosers, times, slots)
         return self.choosers.flat[slots], self.choosers.answer[versions], versions
 
     def at_lb(self, rows: Rows) -> None:
@@ -227,7 +232,7 @@ class Steps:
             )
         m[Col.KEPT, rows[followed]] = 1
         asked = ~followed
-        self._count_picks(choosers[asked], times[asked], slots[asked])
+        self.count_picks(choosers[asked], times[asked], slots[asked])
         return targets, self.choosers.answer[versions]
 
     def _without_room(self, rows: Rows) -> Rows:
@@ -243,7 +248,7 @@ class Steps:
         left: Rows = rows[~shut]
         return left
 
-    def _no_room_at(self, servers: Int64Array, callers: Int64Array) -> NDArray[np.bool_]:
+    def no_room_at(self, servers: Int64Array, callers: Int64Array) -> NDArray[np.bool_]:
         """Whether the node of each server, another than the caller's, has no room for the connection."""
         there = self.memory.place[servers]
         if self.full is None:
@@ -262,7 +267,7 @@ class Steps:
         """The ingress server accepts, or its node answers for it."""
         if self.full is not None:
             m = self.memory.flights.m
-            shut = self._no_room_at(m[Col.INGRESS, rows], m[Col.NODE, rows])
+            shut = self.no_room_at(m[Col.INGRESS, rows], m[Col.NODE, rows])
             self.end(rows[shut], -Answer.TABLE_FULL, m[Col.START, rows[shut]] + self.timing.connect_timeout_ns)
             rows = rows[~shut]
         m, timing = self.memory.flights.m, self.timing
@@ -307,7 +312,7 @@ class Steps:
             part = rows[order]
             order = order[np.lexsort((m[Col.NUMBER, part], m[Col.STREAM, part], times[order], versions[order]))]
             slots[order] = self.choosers.slots_by_turn(versions[order])
-            self._count_picks(choosers, times, slots)
+            self.count_picks(choosers, times, slots)
             targets, answers = self.choosers.flat[slots], self.choosers.answer[versions]
         answers = np.where(choosers < 0, Answer.NO_UPSTREAM, answers)
         self.tried(rows, targets, answers)
@@ -389,7 +394,7 @@ class Steps:
             last = m[Col.TRIES, rows] - 1
             ingress = m[Col.INGRESS, rows]
             callers = np.where(ingress >= 0, self.memory.place[ingress], m[Col.NODE, rows])
-            shut = self._no_room_at(m[Col.SERVER0 + last, rows], callers) & (m[Col.KEPT, rows] >> last & 1 == 0)
+            shut = self.no_room_at(m[Col.SERVER0 + last, rows], callers) & (m[Col.KEPT, rows] >> last & 1 == 0)
             began = m[Col.TRY_START0 + last[shut], rows[shut]]
             patience = self.paths.connect_patience[m[Col.STREAM, rows[shut]]]
             self.failed(rows[shut], Answer.TABLE_FULL, began + patience, True)
@@ -471,12 +476,17 @@ class Steps:
         m[Col.QUEUE, rows] = done - services - arrivals
         m[Col.SERVICE, rows] = services
         m[Col.SERVED, rows] = done
+        self.answer(rows, last, done, 200)
+
+    def answer(self, rows: Rows, last: Int64Array, times: Int64Array, status: "Int64Array | int") -> None:
+        """Let the servers' answers to each row's last try set out; say when the caller and the client will know."""
+        m = self.memory.flights.m
         l7 = self.paths.is_l7[m[Col.STREAM, rows]]
-        ends = done + np.where(l7, m[Col.HOP, rows], m[Col.BACK, rows])
+        ends = times + np.where(l7, m[Col.HOP, rows], m[Col.BACK, rows])
         m[Col.ANSWER0 + last, rows] = Answer.OK
         m[Col.TRY_END0 + last, rows] = ends
         m[Col.OUT, rows] = np.where(l7, ends, 0)
-        self.end(rows, 200, ends + np.where(l7, m[Col.BACK, rows], 0))
+        self.end(rows, status, ends + np.where(l7, m[Col.BACK, rows], 0))
 
     def count_tries(self, rows: Rows) -> None:
         """Count the last try of each row at its server, by its end."""
@@ -524,6 +534,11 @@ class Steps:
 
     def rounds(self, active: Rows, end_ns: int, others: Sequence[Queued] = ()) -> list[Int64Array]:
         """Take tries in rounds, then serve everything that was accepted."""
+        accepted = self.accept(active, end_ns)
+        return self.at_workers(accepted, others) if len(accepted) or others else []
+
+    def accept(self, active: Rows, end_ns: int) -> Rows:
+        """Take tries in rounds until each is accepted or over; return the accepted rows."""
         accepted: list[Rows] = []
         while True:
             starting = self.ready(active, Stage.TRY, end_ns)
@@ -541,9 +556,7 @@ class Steps:
         if any(map(len, self.hanging)):
             admit(self, np.concatenate(self.hanging))
         self.hanging.clear()
-        if any(map(len, accepted)) or others:
-            return self.at_workers(np.concatenate([active[:0], *accepted]), others)
-        return []
+        return np.concatenate([active[:0], *accepted])
 
     def ready(self, active: Rows, stage: int, end_ns: int) -> Rows:
         """Return the rows at a stage whose time has come."""

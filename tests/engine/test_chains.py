@@ -23,7 +23,7 @@ from test_against_reference import (
 )
 
 from kflab.draws import Draws
-from kflab.engine import express
+from kflab.engine import chains, express
 from kflab.engine.bins import Count
 from kflab.engine.engine import Engine
 from kflab.engine.reference import Reference
@@ -105,7 +105,12 @@ def test_same_rows_as_the_reference(
     bulk_from: int,
 ) -> None:
     streams, servers = make_tree(keepalive, idempotent, tries, fatal), make_servers(workers)
-    with mock.patch.object(express, "MIN_ROWS", bulk_from):
+    seldom, worth = (0, 0) if bulk_from == 1 else (chains.FROM_PER_S, chains.WORTH)
+    with (
+        mock.patch.object(express, "MIN_ROWS", bulk_from),
+        mock.patch.object(chains, "FROM_PER_S", seldom),
+        mock.patch.object(chains, "WORTH", worth),
+    ):
         engine = Engine(Draws(seed), TIMING, streams, servers, 3, slab_ns=slab_ms * MS)
         slow = Reference(Draws(seed), TIMING, streams, servers)
         for model in (engine, slow):
@@ -216,3 +221,16 @@ def test_slab_length_changes_nothing() -> None:
         engine.advance(1000 * MS)
         digests.add(engine.digest())
     assert len(digests) == 1
+
+
+def test_many_calls_are_taken_in_bulk_and_come_to_the_same() -> None:
+    digests = []
+    for bulk in (False, True):
+        engine = chain(rate_rps=3000.0)
+        engine.behave(6, Behaviour.REFUSES, 400 * MS)
+        engine.behave(6, Behaviour.LISTENS, 500 * MS)
+        with mock.patch.object(chains, "FROM_PER_S", 0 if bulk else 1 << 40):
+            engine.advance(800 * MS)
+        assert bool(engine.steps.call_rounds) == bulk
+        digests.append(engine.digest())
+    assert digests[0] == digests[1]

@@ -1,0 +1,494 @@
+"""Calls behind the front door in bulk: the chains of one slab, vectorised over requests.
+
+Same semantics and draws as `calls`. When a call starts depends on when those before it were answered, hence on the
+queues, hence on when other calls start. So the slab is solved by repetition: with the starts known so far every worker
+is served anew, what follows from the ends moves the starts, until nothing moves. An arrival decides only what lies
+after it (service and hops take time), so each round leaves a longer beginning of the slab as it will be, and the end is
+the one that events in order of time come to.
+
+A start that does not come in this slab is `NEVER`; so is all that would follow from it.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kflab.engine import cuts
+from kflab.engine.bins import Count
+from kflab.engine.calls import FAILED, TRY_BITS, WAITING, waiting_rows
+from kflab.engine.eventwise import take_tries
+from kflab.engine.memory import NEVER, Col, Stage
+from kflab.engine.queues import order_by_arrival, serve
+from kflab.engine.types import Answer, Behaviour, Int64Array
+
+if TYPE_CHECKING:
+    from kflab.engine.steps import Rows, Steps
+
+BoolArray = NDArray[np.bool_]
+
+SLAB_NS = 100_000_000
+"""Longest slab solved in bulk: longer ones take more rounds and are no cheaper (measured, M)."""
+
+FROM_PER_S = 6_000
+"""Calls per simulated second from which the bulk is tried."""
+
+WORTH = 40
+"""Calls per round from which it stays: a round costs some 1.4 ms, a call in `eventwise` some 35 µs (measured)."""
+
+AGAIN_NS = 5_000_000_000
+"""How long it is not tried again after it was not worth it."""
+
+_HALF = np.uint64(32)
+_WORKER_BITS = np.uint64(0xFFFF)
+
+
+class _C:
+    """Rows of the table of requests that a slab's chains are about."""
+
+    ROW: Final = 0
+    """Column in the matrix of requests in flight; -1 for a call that starts in this slab."""
+    STREAM: Final = 1
+    NUMBER: Final = 2
+    OUTER: Final = 3
+    """Place in the table of the request that it is called for; -1 none that waits for it."""
+    TURN: Final = 4
+    """Which of that request's calls it is."""
+    MADE: Final = 5
+    """How many calls had been made for it before this slab."""
+    CALLS: Final = 6
+    """Which list of calls its server goes through; -1 none."""
+    START: Final = 7
+    NODE: Final = 8
+    CALLER: Final = 9
+    SERVER: Final = 10
+    HOP: Final = 11
+    ARRIVAL: Final = 12
+    """When it joins its worker's queue; NEVER if not in this slab."""
+    QUEUE_ID: Final = 13
+    WORKER: Final = 14
+    SERVICE: Final = 15
+    DONE: Final = 16
+    """When its server has done its own work (or had, before this slab)."""
+    ANSWERED: Final = 17
+    """When its server's answer sets out."""
+    STATUS: Final = 18
+    FINISH: Final = 19
+    """When its caller knows."""
+    ANSWER: Final = 20
+    """Answer of a call that fails; 0 else."""
+    DUE: Final = 21
+    """When a call arrives that arrives after this slab."""
+    CHOOSER: Final = 22
+    SLOT: Final = 23
+    """What its chooser picked; -1 where it was not asked."""
+    MOVED: Final = 24
+    """1: where or when it arrives has moved since its queue was served."""
+    WORD0: Final = 25
+
+
+_N = _C.WORD0 + 4
+
+
+class Chains:
+    """One slab's chains.
+
+    Args:
+        steps: The engine's steps.
+        accepted: Rows in flight that their servers accepted in this slab, `Col.DUE` their arrival.
+        active: Rows in flight that are due in this slab.
+        end_ns: End of the slab.
+    """
+
+    def __init__(self, steps: "Steps", accepted: "Rows", active: "Rows", end_ns: int) -> None:
+        self.steps, self.end_ns = steps, end_ns
+        self.table: Int64Array = np.zeros((_N, 256), dtype=np.int64)
+        self.n = 0
+        paths, m = steps.paths, steps.memory.flights.m
+        self.inner: Int64Array = np.zeros((256, max(1, paths.call_streams.shape[1])), dtype=np.int64)
+        """[table, turn] -> place of that call in the table; -1 not made in this slab."""
+        stages = m[Col.STAGE, active]
+        heard = active[
+            (stages == Stage.ANSWER) & (paths.parent[m[Col.STREAM, active]] >= 0) & (m[Col.DUE, active] < end_ns)
+        ]
+        ready = active[(stages == Stage.CALL) & (m[Col.DUE, active] < end_ns)]
+        waiting = waiting_rows(steps.memory)
+        self.waiting = waiting
+        groups = [accepted, ready, waiting, heard]
+        rows = np.concatenate(groups)
+        places = self._add(len(rows))
+        kinds = np.repeat(np.arange(4), [len(group) for group in groups])
+        t = self.table
+        t[_C.ROW, places], t[_C.STREAM, places], t[_C.NUMBER, places] = rows, m[Col.STREAM, rows], m[Col.NUMBER, rows]
+        t[_C.MADE, places] = np.where(kinds == 0, 0, m[Col.CALL, rows])
+        last = np.maximum(m[Col.TRIES, rows] - 1, 0)
+        t[_C.SERVER, places] = m[Col.SERVER0 + last, rows]
+        t[_C.HOP, places] = m[Col.BACK, rows]
+        t[_C.DONE, places] = np.where(kinds == 1, m[Col.DUE, rows], NEVER)
+        t[_C.FINISH, places] = np.where(kinds == 3, m[Col.DUE, rows], NEVER)
+        t[_C.STATUS, places] = np.where(kinds == 3, m[Col.STATUS, rows], 200)
+        mine = places[kinds != 3]
+        t[_C.CALLS, mine] = self._lists(mine)
+        self._join(places[kinds == 2], places)
+        self._visit(places[kinds == 0], m[Col.DUE, accepted])
+        self.ready, self.heard = places[kinds == 1], places[(kinds == 3) & (t[_C.OUTER, places] >= 0)]
+        self.pending: list[Int64Array] = []
+        """Calls whose ending moved, and nobody has heard yet."""
+        self.busy = steps.memory.busy_until
+        self.rounds = 0
+
+    # The table --------------------------------------------------------------------------------------------------------
+
+    def _add(self, count: int) -> Int64Array:
+        """Make rows of the table, blank; return their places."""
+        while self.n + count > self.table.shape[1]:
+            self.table = np.concatenate((self.table, np.zeros_like(self.table)), axis=1)
+            self.inner = np.concatenate((self.inner, np.zeros_like(self.inner)))
+        first, self.n = self.n, self.n + count
+        block = self.table[:, first : self.n]
+        block[:] = 0
+        block[[_C.ROW, _C.OUTER, _C.CALLS, _C.SERVER, _C.CHOOSER]] = -1
+        block[[_C.ARRIVAL, _C.DONE, _C.ANSWERED, _C.FINISH, _C.START, _C.DUE]] = NEVER
+        self.inner[first : self.n] = -1
+        return np.arange(first, self.n)
+
+    def _lists(self, places: Int64Array) -> Int64Array:
+        """Which list of calls the servers of requests go through; -1 none."""
+        t, memory = self.table, self.steps.memory
+        servers = t[_C.SERVER, places]
+        groups = np.where(servers >= 0, memory.group[servers], -1)
+        lists: Int64Array = self.steps.paths.call_lists.get(t[_C.STREAM, places], groups)
+        return lists
+
+    def _join(self, waiting: Int64Array, calls: Int64Array) -> None:
+        """Tell calls from before this slab who waits for them."""
+        if not len(waiting):
+            return
+        t, paths = self.table, self.steps.paths
+        calls = calls[paths.parent[t[_C.STREAM, calls]] >= 0]
+        width = len(paths.parent)
+        keys = self._numbers(waiting) * width + t[_C.STREAM, waiting]
+        order = np.argsort(keys)
+        wanted = t[_C.NUMBER, calls] * width + paths.parent[t[_C.STREAM, calls]]
+        found = np.minimum(np.searchsorted(keys[order], wanted), len(keys) - 1)
+        outer = waiting[order[found]]
+        calls, outer = calls[keys[order[found]] == wanted], outer[keys[order[found]] == wanted]
+        t[_C.OUTER, calls] = outer
+        t[_C.TURN, calls] = np.minimum(t[_C.MADE, outer], self.inner.shape[1]) - 1
+        self.inner[outer, t[_C.TURN, calls]] = calls
+
+    def _numbers(self, places: Int64Array) -> Int64Array:
+        """Numbers of the calls that requests make now (see `calls.call_number`)."""
+        t, m = self.table, self.steps.memory.flights.m
+        rows = t[_C.ROW, places]
+        tries = m[Col.TRIES, rows] - 1 + m[Col.LOST, rows]
+        outside = self.steps.paths.parent[t[_C.STREAM, places]] < 0
+        own = t[_C.NUMBER, places]
+        numbers: Int64Array = np.where(outside, own << TRY_BITS | np.minimum(tries, (1 << TRY_BITS) - 1), own)
+        return numbers
+
+    def known(self) -> bool:
+        """Whether every call under way is still where its request's list has it (the manifests may have changed)."""
+        t, paths = self.table, self.steps.paths
+        calls = np.flatnonzero(t[_C.OUTER, : self.n] >= 0)
+        outer = t[_C.OUTER, calls]
+        lists = t[_C.CALLS, outer]
+        same = (lists >= 0) & (paths.call_streams[lists, t[_C.TURN, calls]] == t[_C.STREAM, calls])
+        same &= t[_C.MADE, outer] <= paths.call_counts[lists]
+        return bool(same.all() and (t[_C.CALLS, self.ready] >= 0).all())
+
+    # One round --------------------------------------------------------------------------------------------------------
+
+    def solve(self) -> None:
+        """Repeat until nothing moves."""
+        self._go_on(self.ready, self.table[_C.MADE, self.ready], self.table[_C.DONE, self.ready])
+        self.pending.append(self.heard)
+        self._hear()
+        while True:
+            self.rounds += 1
+            moved = self._serve()
+            if not len(moved):
+                return
+            t = self.table
+            calling = t[_C.CALLS, moved] >= 0
+            served, callers = moved[~calling], moved[calling]
+            t[_C.ANSWERED, served] = t[_C.DONE, served]
+            self._answered(moved)
+            self._go_on(callers, np.zeros(len(callers), dtype=np.int64), t[_C.DONE, callers])
+            self._hear()
+
+    def _serve(self) -> Int64Array:
+        """Serve every arrival; return the places whose ending may have moved."""
+        t, busy = self.table, self.steps.memory.busy_until.copy()
+        visits = np.flatnonzero(t[_C.ARRIVAL, : self.n] < self.end_ns)
+        if not len(visits):
+            return visits
+        workers, arrivals = t[_C.QUEUE_ID, visits], t[_C.ARRIVAL, visits]
+
+        def keys(some: Int64Array) -> tuple[Int64Array, Int64Array]:
+            return t[_C.STREAM, visits[some]], t[_C.NUMBER, visits[some]]
+
+        order = order_by_arrival(workers, arrivals, keys)
+        done = np.empty_like(arrivals)
+        done[order] = serve(workers[order], arrivals[order], t[_C.SERVICE, visits[order]], busy)
+        moved: Int64Array = visits[(done != t[_C.DONE, visits]) | (t[_C.MOVED, visits] != 0)]
+        t[_C.DONE, visits] = done
+        t[_C.MOVED, visits] = 0
+        self.busy = busy
+        return moved
+
+    def _go_on(self, outer: Int64Array, turns: Int64Array, times: Int64Array) -> None:
+        """Servers are ready for their next call, or to answer after the last one; a time from the end on is NEVER."""
+        if not len(outer):
+            return
+        t, paths = self.table, self.steps.paths
+        times = np.where(times < self.end_ns, times, NEVER)
+        more = turns < paths.call_counts[t[_C.CALLS, outer]]
+        if not more.all():
+            over = outer[~more]
+            t[_C.ANSWERED, over], t[_C.STATUS, over] = times[~more], 200
+            self._answered(over)
+            outer, turns, times = outer[more], turns[more], times[more]
+        places = self.inner[outer, turns]
+        fresh = (places < 0) & (times < NEVER)
+        if fresh.any():
+            places[fresh] = self._make(outer[fresh], turns[fresh])
+        known = places >= 0
+        places, times = places[known], times[known]
+        moved = self.table[_C.START, places] != times
+        self._send(places[moved], times[moved])
+
+    def _make(self, outer: Int64Array, turns: Int64Array) -> Int64Array:
+        """Make calls; when they start is said later."""
+        places = self._add(len(outer))
+        t, paths, steps = self.table, self.steps.paths, self.steps
+        self.inner[outer, turns] = places
+        t[_C.OUTER, places], t[_C.TURN, places] = outer, turns
+        t[_C.STREAM, places] = paths.call_streams[t[_C.CALLS, outer], turns]
+        numbers, old = t[_C.NUMBER, outer], t[_C.ROW, outer] >= 0
+        numbers[old] = self._numbers(outer[old])
+        t[_C.NUMBER, places] = numbers
+        self._place(places)
+        words = steps.draws.rows(paths.address[t[_C.STREAM, places]], t[_C.NUMBER, places])
+        t[_C.WORD0 : _C.WORD0 + 4, places] = words.T.view(np.int64)
+        return places
+
+    def _place(self, places: Int64Array) -> None:
+        """Say from where calls are made: from the server of the request they are made for."""
+        t, paths = self.table, self.steps.paths
+        callers = t[_C.SERVER, t[_C.OUTER, places]]
+        nodes = self.steps.memory.place[callers]
+        t[_C.CALLER, places], t[_C.NODE, places] = callers, nodes
+        t[_C.CHOOSER, places] = paths.entries.get(t[_C.STREAM, places], nodes)
+
+    def _send(self, places: Int64Array, times: Int64Array) -> None:
+        """Start calls at these times, or not at all: pick, travel, arrive or fail."""
+        if not len(places):
+            return
+        t, steps, paths = self.table, self.steps, self.steps.paths
+        memory, timing = steps.memory, steps.timing
+        self._place(places)
+        t[_C.START, places] = times
+        going = times < NEVER
+        self._leave(places[~going])
+        places, times = places[going], times[going]
+        patience = paths.connect_patience[t[_C.STREAM, places]]
+        nodes, choosers = t[_C.NODE, places], t[_C.CHOOSER, places]
+        versions = np.where(choosers < 0, 0, steps.choosers.versions_at(np.maximum(choosers, 0), times))
+        slots = steps.choosers.slots_by_draw(versions, t[_C.WORD0 + 1, places].view(np.uint64) >> _HALF)
+        servers, answers = steps.choosers.flat[slots], steps.choosers.answer[versions]
+        if steps.full is not None:
+            shut = steps.full[nodes]
+            servers, answers = np.where(shut, -1, servers), np.where(shut, Answer.TABLE_FULL, answers)
+            slots = np.where(shut, -1, slots)
+        there = memory.place[servers]
+        hops = np.where(there == nodes, timing.same_node_ns, timing.cross_node_ns)
+        arrivals = times + hops
+        behaviour = memory.behaviour[servers]
+        if steps.cut is not None:
+            behaviour[cuts.lost_between(steps.cut, nodes, there)] = Behaviour.SILENT
+        away = servers < 0
+        late = ~away & (arrivals >= self.end_ns)
+        met = ~away & ~late
+        full = met & steps.no_room_at(servers, nodes)
+        answers = np.where(met & (behaviour == Behaviour.REFUSES), Answer.REFUSED, answers)
+        answers = np.where(met & (behaviour == Behaviour.SILENT), Answer.TIMEOUT, answers)
+        answers = np.where(full, Answer.TABLE_FULL, answers)
+        failed = away | (met & (full | (behaviour != Behaviour.LISTENS)))
+        patient = (answers == Answer.TIMEOUT) | (answers == Answer.TABLE_FULL)
+        ends = np.where(patient, times + patience, np.where(away, times, arrivals + hops))
+        listens = met & ~failed
+        t[_C.SLOT, places], t[_C.HOP, places] = slots, np.where(away, 0, hops)
+        was = t[_C.SERVER, places]
+        t[_C.SERVER, places] = servers
+        self._forget(places[listens], was[listens])
+        self._leave(places[~listens])
+        self._visit(places[listens], arrivals[listens])
+        t[_C.DUE, places[late]] = arrivals[late]
+        lost = places[failed]
+        t[_C.ANSWER, lost], t[_C.STATUS, lost], t[_C.FINISH, lost] = answers[failed], -answers[failed], ends[failed]
+
+    def _leave(self, places: Int64Array) -> None:
+        """Take calls out of their queues: they do not start, arrive or get accepted in this slab."""
+        t = self.table
+        for column in (_C.ARRIVAL, _C.FINISH, _C.DUE, _C.ANSWERED, _C.DONE):
+            t[column, places] = NEVER
+        t[_C.ANSWER, places], t[_C.STATUS, places] = 0, 200
+        calling = places[t[_C.CALLS, places] >= 0]
+        self._withdraw(calling)
+        self.pending.append(places)
+
+    def _withdraw(self, outer: Int64Array) -> None:
+        """Let nothing be called any more for requests whose server, or whose time, is another than it seemed."""
+        if not len(outer):
+            return
+        t = self.table
+        calls = self.inner[outer]
+        calls = calls[calls >= 0]
+        self.inner[outer] = -1
+        t[_C.CALLS, outer] = -1
+        t[_C.OUTER, calls], t[_C.START, calls] = -1, NEVER
+        self._leave(calls)
+
+    def _forget(self, places: Int64Array, was: Int64Array) -> None:
+        """Calls are accepted: if by another server than before, what that one would have called is not called."""
+        t = self.table
+        fresh = (t[_C.ARRIVAL, places] == NEVER) | (t[_C.SERVER, places] != was)
+        self._leave(places[fresh])
+        t[_C.CALLS, places[fresh]] = self._lists(places[fresh])
+
+    def _visit(self, places: Int64Array, arrivals: Int64Array) -> None:
+        """Join the queue of a worker."""
+        t, steps, memory = self.table, self.steps, self.steps.memory
+        servers, rows = t[_C.SERVER, places], t[_C.ROW, places]
+        backend, service = t[_C.WORD0 + 2, places], t[_C.WORD0 + 3, places]
+        old = rows >= 0
+        backend[old] = memory.flights.m[Col.BACKEND_WORD, rows[old]]
+        service[old] = memory.flights.m[Col.SERVICE_WORD, rows[old]]
+        own = (backend.view(np.uint64) & _WORKER_BITS) * memory.n_workers[servers].astype(np.uint64) >> np.uint64(16)
+        t[_C.WORKER, places] = own.astype(np.int64)
+        t[_C.QUEUE_ID, places] = memory.first_worker[servers] + t[_C.WORKER, places]
+        t[_C.SERVICE, places] = steps.service_ns(servers, service.view(np.uint64))
+        t[_C.ARRIVAL, places] = arrivals
+        t[_C.MOVED, places] = 1
+
+    # Who hears --------------------------------------------------------------------------------------------------------
+
+    def _answered(self, places: Int64Array) -> None:
+        """Servers' answers set out, or not any more: those of calls are for somebody to hear."""
+        t = self.table
+        calls = places[self.steps.paths.parent[t[_C.STREAM, places]] >= 0]
+        answered = t[_C.ANSWERED, calls]
+        t[_C.FINISH, calls] = answered + np.where(answered < NEVER, t[_C.HOP, calls], 0)
+        self.pending.append(calls)
+
+    def _hear(self) -> None:
+        """Those who wait for calls go on, or give up, until nobody has anything to hear."""
+        while self.pending:
+            calls = np.unique(np.concatenate(self.pending))
+            self.pending.clear()
+            t, paths = self.table, self.steps.paths
+            calls = calls[t[_C.OUTER, calls] >= 0]
+            if not len(calls):
+                continue
+            outer, turns, finish = t[_C.OUTER, calls], t[_C.TURN, calls], t[_C.FINISH, calls]
+            lists = t[_C.CALLS, outer]
+            broken = paths.call_fatal[lists, turns] & (t[_C.STATUS, calls] != 200) & (finish < self.end_ns)
+            on = turns + 1 < paths.call_counts[lists]
+            self._go_on(outer[on], turns[on] + 1, np.where(broken, NEVER, finish)[on])
+            self._conclude(np.unique(outer))
+
+    def _conclude(self, outer: Int64Array) -> None:
+        """Work out when requests are answered, and how, from the ends of their calls."""
+        t, paths = self.table, self.steps.paths
+        lists, calls = t[_C.CALLS, outer], self.inner[outer]
+        outer, lists, calls = outer[lists >= 0], lists[lists >= 0], calls[lists >= 0]
+        finish = np.where(calls >= 0, t[_C.FINISH, calls], NEVER)
+        heard = finish < self.end_ns
+        broken = heard & (t[_C.STATUS, calls] != 200) & paths.call_fatal[lists]
+        fails = broken.any(axis=1)
+        which = np.where(fails, np.argmax(broken, axis=1), paths.call_counts[lists] - 1)
+        rows = np.arange(len(outer))
+        answered = np.where(heard[rows, which], finish[rows, which], NEVER)
+        status = np.where(fails, FAILED, 200)
+        moved = (answered != t[_C.ANSWERED, outer]) | (status != t[_C.STATUS, outer])
+        t[_C.ANSWERED, outer], t[_C.STATUS, outer] = answered, status
+        self._answered(outer[moved])
+
+    # What came of it --------------------------------------------------------------------------------------------------
+
+    def write(self) -> "Rows":
+        """Put what happened in flight; return the rows that may have finished beside those that were due."""
+        t, steps, memory = self.table, self.steps, self.steps.memory
+        fresh = self._enter(np.flatnonzero((t[_C.ROW, : self.n] < 0) & (t[_C.START, : self.n] < NEVER)))
+        m = memory.flights.m
+        memory.busy_until = self.busy
+        visits = np.flatnonzero(t[_C.ARRIVAL, : self.n] < self.end_ns)
+        rows = t[_C.ROW, visits]
+        last = m[Col.TRIES, rows] - 1
+        m[Col.WORKER0 + last, rows] = t[_C.WORKER, visits]
+        done, services = t[_C.DONE, visits], t[_C.SERVICE, visits]
+        m[Col.SERVED, rows], m[Col.SERVICE, rows] = done, services
+        m[Col.QUEUE, rows] = done - services - t[_C.ARRIVAL, visits]
+        plain = t[_C.CALLS, visits] < 0
+        steps.answer(rows[plain], last[plain], done[plain], np.full(int(plain.sum()), 200))
+        self._write_callers(visits)
+        return np.concatenate([self.waiting, fresh])
+
+    def _write_callers(self, visits: Int64Array) -> None:
+        """Requests whose servers call: answered, calling, or still at their own work."""
+        t, m = self.table, self.steps.memory.flights.m
+        callers = np.flatnonzero((t[_C.CALLS, : self.n] >= 0) & (t[_C.ROW, : self.n] >= 0))
+        over = callers[t[_C.ANSWERED, callers] < NEVER]
+        rows = t[_C.ROW, over]
+        m[Col.CALLING, rows] = t[_C.ANSWERED, over] - m[Col.SERVED, rows]
+        self.steps.answer(rows, m[Col.TRIES, rows] - 1, t[_C.ANSWERED, over], t[_C.STATUS, over])
+        open_ = callers[t[_C.ANSWERED, callers] == NEVER]
+        calls = self.inner[open_]
+        started = (calls >= 0) & (t[_C.START, calls] < NEVER) & (t[_C.ROW, calls] >= 0)
+        made = np.where(started, np.arange(calls.shape[1]) + 1, 0).max(axis=1, initial=0)
+        made = np.maximum(made, t[_C.MADE, open_])
+        rows = t[_C.ROW, open_]
+        at_work = np.isin(open_, visits) & (t[_C.DONE, open_] >= self.end_ns)
+        m[Col.CALL, rows] = made
+        m[Col.STAGE, rows] = np.where(at_work, Stage.CALL, Stage.WAIT)
+        m[Col.DUE, rows] = np.where(at_work, t[_C.DONE, open_], WAITING)
+
+    def _enter(self, places: Int64Array) -> "Rows":
+        """Put the calls that started in flight, and count them."""
+        t, steps = self.table, self.steps
+        flights = steps.memory.flights
+        rows = flights.add(len(places))
+        m = flights.m
+        t[_C.ROW, places] = rows
+        starts, slots = t[_C.START, places], t[_C.SLOT, places]
+        for column, of in (
+            (Col.STREAM, _C.STREAM), (Col.NUMBER, _C.NUMBER), (Col.START, _C.START), (Col.NODE, _C.NODE),
+            (Col.SERVER0, _C.SERVER), (Col.TRY_START0, _C.START), (Col.BACK, _C.HOP), (Col.HOP, _C.HOP),
+            (Col.CALLER, _C.CALLER), (Col.STATUS, _C.STATUS), (Col.ANSWER0, _C.ANSWER),
+        ):  # fmt: skip
+            m[column, rows] = t[of, places]
+        m[Col.TRIES, rows] = 1
+        m[Col.ARRIVAL_WORD : Col.SERVICE_WORD + 1, rows] = t[_C.WORD0 : _C.WORD0 + 4, places]
+        failed = t[_C.ANSWER, places] != 0
+        m[Col.TRY_END0, rows] = np.where(failed, t[_C.FINISH, places], 0)
+        m[Col.STAGE, rows] = np.where(failed, Stage.ANSWER, Stage.SERVER)
+        m[Col.DUE, rows] = np.where(failed, t[_C.FINISH, places], t[_C.DUE, places])
+        m[Col.STATUS, rows] = np.where(failed, t[_C.STATUS, places], 0)
+        asked = slots >= 0
+        steps.count_picks(t[_C.CHOOSER, places[asked]], starts[asked], slots[asked])
+        steps.bins.add(Count.STREAM_SENT, t[_C.STREAM, places], starts)
+        steps.calls_started += len(places)
+        return rows
+
+
+def take_chains(steps: "Steps", active: "Rows", end_ns: int) -> "Rows":
+    """Take every try before `end_ns` in rounds, and every call; as `eventwise.take_tries` does, in bulk."""
+    accepted = steps.accept(active, end_ns)
+    chains = Chains(steps, accepted, active, end_ns)
+    if not chains.known():
+        steps.memory.flights.m[Col.STAGE, accepted] = Stage.SERVER
+        return take_tries(steps, active, end_ns)
+    chains.solve()
+    steps.call_rounds += chains.rounds
+    return np.concatenate([active, chains.write()])
