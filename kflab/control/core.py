@@ -246,12 +246,13 @@ class Core(Mutable):
             self._held_cut.setdefault(event.node, []).append(event)
         else:
             controller = self.controllers[event.room]
-            if controller.component and self._waits(controller.component) and not isinstance(event, KubeletEvent):
+            if controller.component and self.waits(controller.component) and not isinstance(event, KubeletEvent):
                 self._held_component.setdefault(controller.component, []).append(event)
             else:
                 controller.handle(event)
 
-    def _waits(self, component: str) -> bool:
+    def waits(self, component: str) -> bool:
+        """Whether a component does not act now: it is stopped, or has no lease yet."""
         return component in self.stopped or component in self.electing
 
     def release_component(self, component: str) -> None:

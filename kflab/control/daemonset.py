@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from kflab.cluster.store import Change
 from kflab.control.core import Controller, Core, address_of
+from kflab.control.garbage import collect
 from kflab.control.heap import Event
 from kflab.control.names import generated
 from kflab.control.pods import active, create_pod, mark_deleted, owned_pods
@@ -55,8 +56,7 @@ class DaemonSetController(Controller):
         match change.key.kind:
             case "DaemonSet":
                 if change.new is None:
-                    for pod in owned_pods(self.core, change.key):
-                        mark_deleted(self.core, pod, None, "garbage-collector")
+                    collect(self.core, change.key)
                     return
                 self._enqueue(change.key)
             case "Node":

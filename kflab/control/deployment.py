@@ -10,6 +10,7 @@ from typing import ClassVar
 from kflab.cluster.store import Change
 from kflab.control.core import Controller, Core
 from kflab.control.facts import What
+from kflab.control.garbage import collect
 from kflab.control.heap import Event
 from kflab.control.names import template_hash
 from kflab.control.pods import owned_pods
@@ -53,8 +54,7 @@ class DeploymentController(Controller):
             case "Deployment":
                 if change.new is None:
                     self._hashes.pop(change.key, None)
-                    for key in self.core.index.owned_by(change.key):
-                        self.core.remove(key, "garbage-collector")
+                    collect(self.core, change.key)
                 else:
                     self._enqueue(change.key)
             case "ReplicaSet":

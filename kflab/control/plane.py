@@ -24,6 +24,7 @@ from kflab.control.disruption import DisruptionController
 from kflab.control.drain import Drains
 from kflab.control.endpointslice import EndpointSliceController
 from kflab.control.facts import Fact
+from kflab.control.garbage import GarbageCollector
 from kflab.control.ground_signals import GroundSignals
 from kflab.control.heap import Event
 from kflab.control.ingresssync import IngressSync
@@ -144,6 +145,7 @@ class ControlPlane(Writes, Components):
                 cloud,
                 self.leaders,
                 self.machines,
+                GarbageCollector(core),
                 self.drains,
                 self.shutdowns,
             )

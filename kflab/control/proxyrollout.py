@@ -29,9 +29,10 @@ class NextPod(Event):
 
 @dataclass(frozen=True, slots=True)
 class ProxyPodEnds(KubeletEvent):
-    """The old pod's process ends."""
+    """The old pod's process ends, as its kubelet has learned."""
 
     room: ClassVar[str] = "proxyrollout"
+    needs_api: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from kflab.cluster.ipam import Pins
 from kflab.cluster.store import Change
 from kflab.control.core import Controller, Core, address_of
 from kflab.control.delays import ns
+from kflab.control.garbage import collect
 from kflab.control.heap import Event
 from kflab.control.names import generated
 from kflab.control.pods import active, available, create_pod, mark_deleted, owned_pods
@@ -61,8 +62,7 @@ class ReplicaSetController(Controller):
         """Queue the ReplicaSet, or the owner of the pod."""
         if change.key.kind == "ReplicaSet":
             if change.new is None:
-                for pod in owned_pods(self.core, change.key):
-                    mark_deleted(self.core, pod, None, "garbage-collector")
+                collect(self.core, change.key)
             else:
                 self._enqueue(change.key)
             return

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from kflab.cluster.store import Change
 from kflab.control.core import Controller, Core
+from kflab.control.garbage import collect
 from kflab.control.heap import Event
 from kflab.control.pods import create_pod, mark_deleted, owned_pods
 from kflab.manifest.objects import Key, Meta, Pod, StatefulSet
@@ -40,8 +41,7 @@ class StatefulSetController(Controller):
         """Queue the StatefulSet, or the owner of the pod."""
         if change.key.kind == "StatefulSet":
             if change.new is None:
-                for pod in owned_pods(self.core, change.key):
-                    mark_deleted(self.core, pod, None, "garbage-collector")
+                collect(self.core, change.key)
                 return
             self._enqueue(change.key)
             return

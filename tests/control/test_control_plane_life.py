@@ -58,6 +58,18 @@ def test_without_a_controller_manager_a_dead_node_stays_ready_and_gets_the_whole
     assert 50 * S < first(plane.facts, What.NODE_READY_CHANGED).t_ns - began < 60.2 * S
 
 
+def test_without_a_controller_manager_pods_of_a_deleted_deployment_stay():
+    plane = cluster()
+    plane.stop(MANAGER)
+    plane.delete(PRODUCT)
+    plane.run_until(60 * S)
+    assert len(ready(plane)) == 3
+    plane.start(MANAGER)
+    plane.run_until(120 * S)
+    assert pods(plane) == []
+    assert list(plane.store.keys("ReplicaSet")) == []
+
+
 def test_a_restarted_controller_manager_counts_tolerations_anew():
     plane = cluster()
     plane.machines.power_off("node-2")
