@@ -93,7 +93,8 @@ class Drains(Controller):
             raise KflabError(f"node {name} is being drained already")
         pods, errors = self._chosen(name, force, ignore_daemonsets)
         if errors:
-            raise KflabError(f'unable to drain node "{name}": {"; ".join(errors)}')
+            why = errors[0] if len(errors) == 1 else f"[{', '.join(errors)}]"
+            raise KflabError(f'unable to drain node "{name}" due to error: {why}')
         self.cordon(name, True)
         self._left[name] = {pod.key: pod.meta.uid for pod in pods}
         for pod in pods:

@@ -80,6 +80,16 @@ class DeletePods:
 
 
 @dataclass(frozen=True, slots=True)
+class TendNode:
+    """`kubectl cordon`, `uncordon` and `drain`."""
+
+    verb: str
+    names: tuple[str, ...]
+    options: tuple[tuple[str, int | bool], ...] = ()
+    """Of drain: gracePeriod in ns, force, ignoreDaemonsets."""
+
+
+@dataclass(frozen=True, slots=True)
 class RolloutStatus:
     """`kubectl rollout status`."""
 
@@ -190,6 +200,7 @@ Command = (
     | Logs
     | ScaleTo
     | DeletePods
+    | TendNode
     | RolloutStatus
     | PortForward
     | StopForward

@@ -18,6 +18,7 @@ _OPTIONS = {
     "logs": ("-n", "-l", "--tail", "--since"),
     "scale": ("-n", "--replicas"),
     "delete": ("-n", "-l", "--force"),
+    "drain": ("--ignore-daemonsets", "--force", "--grace-period"),
     "port-forward": ("-n",),
     "curl": ("--from", "-v", "-i", "-H", "-X"),
     "iptables-save": ("--node", "-t"),
@@ -84,6 +85,8 @@ def _candidates(words: list[str], typing: str, store: Store, namespace: str) -> 
         return [f"{obj.kind.lower()}/{obj.meta.name}" for obj in workloads] if not plain else ("--replicas=",)
     if verb in ("nft", "ipvsadm", "ipset"):
         return () if given else [tool.partition(" ")[2] for tool in TOOLS if tool.startswith(f"{verb} ")]
+    if verb in ("cordon", "uncordon", "drain"):
+        return [key.name for key in store.keys("Node")]
     if verb == "rollout":
         return (
             [f"deployment/{obj.meta.name}" for obj in store.of_kind("Deployment", namespace)] if plain else ("status",)

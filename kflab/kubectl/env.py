@@ -53,6 +53,10 @@ class Env(Protocol):
         """Delete a pod at this instant, `how` "delete" (gracefully) or "force"; "" or why it was refused."""
         ...
 
+    def act_on_node(self, verb: str, node: str, options: Sequence[tuple[str, int | bool]]) -> str:
+        """Cordon, uncordon or drain a node at this instant; "" or why it was refused."""
+        ...
+
     def facts(self) -> Sequence[Fact]:
         """What happened so far, oldest first; () where the lab keeps none."""
         ...

@@ -22,6 +22,7 @@ from kflab.kubectl.commands import (
     RolloutStatus,
     ScaleTo,
     StopForward,
+    TendNode,
     Version,
 )
 from kflab.kubectl.curl import CurlAnswer, CurlRequest, host_and_port, is_local, render
@@ -35,6 +36,7 @@ from kflab.kubectl.outcome import Outcome
 from kflab.kubectl.parse import parse, parse_words
 from kflab.kubectl.run_forward import port_forward, reach, stop_forward
 from kflab.kubectl.run_logs import logs
+from kflab.kubectl.run_nodes import tend_node
 from kflab.kubectl.run_rules import conntrack_of, rules_of
 from kflab.kubectl.run_writes import delete_pods, rollout_status, scale
 
@@ -45,6 +47,7 @@ get po,svc,ep,ing,no,deploy,…   [NAME] [-n NS|-A] [-l SELECTOR] [-o wide|yaml|
 describe KIND NAME              svc, ing, po, no, deploy, ep, endpointslice…
 logs POD|deployment/NAME        [-n NS] [--tail N] [--since 5s]
 scale deployment/NAME --replicas=N      delete pod NAME [--force]      rollout status deployment/NAME
+cordon NODE      uncordon NODE      drain NODE [--ignore-daemonsets] [--force] [--grace-period N]
 port-forward pod/NAME 8080:8080         then: curl localhost:8080/path
 curl URL                        from the client; from a pod: --from NS/POD, or exec POD -- curl URL
 iptables-save                   [--node NODE] [-t nat]; in other modes: nft list ruleset, ipvsadm -Sn, ipset save
@@ -98,7 +101,7 @@ def _led(message: str) -> str:
     return message if message.startswith(("curl:", "grep:", "conntrack:", "Error", "Unable")) else f"error: {message}"
 
 
-_NEED_API = (Get, Describe, Logs, ScaleTo, DeletePods, RolloutStatus, PortForward)
+_NEED_API = (Get, Describe, Logs, ScaleTo, DeletePods, TendNode, RolloutStatus, PortForward)
 
 
 def _dispatch(command: Command, store: Store, env: Env) -> Outcome:
@@ -115,6 +118,8 @@ def _dispatch(command: Command, store: Store, env: Env) -> Outcome:
             return scale(command, store, env)
         case DeletePods():
             return delete_pods(command, store, env)
+        case TendNode():
+            return tend_node(command, store, env)
         case RolloutStatus():
             return rollout_status(command, store, env)
         case PortForward():

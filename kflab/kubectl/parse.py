@@ -22,6 +22,7 @@ from kflab.kubectl.commands import (
     ScaleTo,
     StopForward,
     Target,
+    TendNode,
     Version,
 )
 from kflab.kubectl.options import Options, read
@@ -257,6 +258,35 @@ def _delete(words: list[str]) -> Command:
     return DeletePods(targets, options.text("namespace"), options.text("selector"), force)
 
 
+def _tend(verb: str) -> Callable[[list[str]], Command]:
+    """`cordon` and `uncordon`."""
+
+    def read_words(words: list[str]) -> Command:
+        options = read(words, "", "", short={})
+        return TendNode(verb, _node_names(verb, options.words))
+
+    return read_words
+
+
+def _drain(words: list[str]) -> Command:
+    options = read(words, "grace-period timeout", "force ignore-daemonsets delete-emptydir-data", short={})
+    found: list[tuple[str, int | bool]] = []
+    grace = options.number("grace-period")
+    if grace is not None and grace >= 0:
+        found.append(("gracePeriod", grace * 1_000_000_000))
+    found += [(name, True) for flag, name in _DRAIN_FLAGS if options.flag(flag)]
+    return TendNode("drain", _node_names("drain", options.words), tuple(found))
+
+
+_DRAIN_FLAGS = (("force", "force"), ("ignore-daemonsets", "ignoreDaemonsets"))
+
+
+def _node_names(verb: str, words: Sequence[str]) -> tuple[str, ...]:
+    if not words:
+        raise KflabError(f"name a node: `{verb} NODE`")
+    return tuple(word.removeprefix("node/").removeprefix("nodes/") for word in words)
+
+
 def _rollout(words: list[str]) -> Command:
     options = read(words, "namespace timeout revision", "watch", short={**_COMMON, "w": "watch"})
     if not options.words or options.words[0] != "status":
@@ -356,6 +386,9 @@ _COMMANDS: dict[str, Callable[[list[str]], Command]] = {
     "scale": _scale,
     "delete": _delete,
     "rollout": _rollout,
+    "cordon": _tend("cordon"),
+    "uncordon": _tend("uncordon"),
+    "drain": _drain,
     "port-forward": _port_forward,
     "exec": parse_exec,
     "version": _version,
@@ -384,8 +417,6 @@ _KNOWN_KUBECTL = {
     "label": "edit the manifest and press ctrl+s",
     "annotate": "edit the manifest and press ctrl+s",
     "top": "the ledger shows rates per pod; CPU and memory are not modelled",
-    "drain": "nodes are not drained yet; delete its pods, or stop its kubelet (k on the node)",
-    "cordon": "set spec.unschedulable in the Node's manifest",
     "attach": "containers run nothing one could attach to",
     "cp": "containers have no files",
     "debug": "containers run nothing one could debug",

@@ -10,7 +10,7 @@ from kflab.kubectl.curl import CurlAnswer, CurlRequest
 from kflab.kubectl.logs import AccessRecord
 from kflab.kubectl.outcome import Outcome
 from kflab.kubectl.portforward import Forwards
-from kflab.lab.commands import Kill, Result, Scale
+from kflab.lab.commands import Act, Kill, Result, Scale
 from kflab.manifest.objects import Key
 
 if TYPE_CHECKING:
@@ -68,6 +68,10 @@ class Terminal:
 
     def kill(self, pod: Key, how: str) -> str:
         result = self._lab.do(Kill(pod, how))
+        return "" if result.ok else result.text
+
+    def act_on_node(self, verb: str, node: str, options: Sequence[tuple[str, int | bool]]) -> str:
+        result = self._lab.do(Act(verb, Key("Node", "", node), tuple(options)))
         return "" if result.ok else result.text
 
     def facts(self) -> Sequence[Fact]:

@@ -115,7 +115,7 @@ def parse(line: str) -> Command | FaceWord | None:
         return Stop(argument)
     if word == "start":
         return StartComponent(argument)
-    if word in VERBS:
+    if word in VERBS and " --" not in f" {argument}":  # with kubectl's options it is kubectl's command
         return read_words(word, argument)
     if word in ("q", "quit", "q!", "exit"):
         return FaceWord("q")

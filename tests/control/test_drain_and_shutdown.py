@@ -86,7 +86,9 @@ def test_pods_without_a_controller_and_daemons_stop_a_drain_unless_told_otherwis
     plane = cluster(deployment(), service(), daemons, bare)
     with pytest.raises(KflabError) as refused:
         drain(plane)
-    assert str(refused.value).startswith('unable to drain node "node-2": cannot delete Pods that declare no controller')
+    assert str(refused.value).startswith(
+        'unable to drain node "node-2" due to error: [cannot delete Pods that declare no controller'
+    )
     assert "(use --force to override): default/bare" in str(refused.value)
     assert "DaemonSet-managed Pods (use --ignore-daemonsets to ignore): default/agent-" in str(refused.value)
     assert not plane.store.get(NODE).unschedulable

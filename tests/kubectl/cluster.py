@@ -255,6 +255,10 @@ class FakeLab:
         self.done.append(("kill", pod, how))
         return self.refusal
 
+    def act_on_node(self, verb: str, node: str, options: Sequence[tuple[str, int | bool]]) -> str:
+        self.done.append((verb, node, tuple(options)))
+        return self.refusal
+
     def facts(self) -> Sequence[Fact]:
         return self.happened
 
