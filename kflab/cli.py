@@ -20,6 +20,7 @@ _EPILOG = """\
 examples:
   kflab                                  open the lab on the built-in scenario overview
   kflab my-manifests/ --rate 500         open it on your own manifests
+  kflab my-manifests/ --calls none       … without the calls between pods that their manifests imply
   kubectl get all,ep,ing -A -o yaml | kflab -   … or on a dump of a cluster
   kflab replay pod-crash                 replay a scenario (plain lines without a terminal)
   kflab trace https://api.example.com/products

@@ -154,6 +154,10 @@ class CallWiring:
                 found.add(index)
         return frozenset(found - {stream})
 
+    def most_calls(self) -> int:
+        """How many calls one request from outside makes at most, those of its calls included."""
+        return int(np.bincount(self.roots()).max(initial=1)) - 1 if self.outer else 0
+
     def roots(self) -> Int64Array:
         """[streams] -> the stream from outside (or of a pod's own accord) that a stream is made for; itself if none."""
         roots = np.arange(len(self._wiring.wired))

@@ -81,8 +81,16 @@ class CallGraph:
         self.edges: dict[Key, tuple[Edge, ...]] = {}
         """Caller → its calls, in the order it makes them."""
         self._services = {obj.key: cast(Service, obj) for obj in store.of_kind("Service")}
+        self._by_address = {ip: service for service in self._services.values() for ip in service.cluster_ips}
         self._behind: dict[Key, tuple[Key, ...]] = {}
         self._workloads = {obj.key: obj for obj in _unowned(store)}
+        self._labelled: dict[tuple[str, str, str], list[Key]] = {}
+        """(namespace, label, value) → workloads whose pods have it."""
+        for key, workload in self._workloads.items():
+            for label, value in _labels(workload).items():
+                self._labelled.setdefault((key.namespace, label, value), []).append(key)
+        self._serving: set[Key] = set()
+        """Workloads that a Service with an address leads to; empty until asked for."""
         if spec.calls == "none":
             return
         found = self._given(spec.given_calls, at_start) if spec.calls == "given" else self._guessed()
@@ -95,11 +103,10 @@ class CallGraph:
         known = self._behind.get(service)
         if known is None:
             obj = self._services.get(service)
-            selector = LabelSelector(obj.selector) if obj is not None and obj.selector else None
-            known = self._behind[service] = tuple(
-                key for key, workload in self._workloads.items()
-                if selector is not None and key.namespace == service.namespace and selector.matches(_labels(workload))
-            )  # fmt: skip
+            selector = obj.selector if obj is not None else {}
+            maybe = self._labelled.get((service.namespace, *next(iter(selector.items()))), []) if selector else []
+            matches = LabelSelector(selector).matches
+            known = self._behind[service] = tuple(key for key in maybe if matches(_labels(self._workloads[key])))
         return known
 
     def called(self) -> frozenset[Key]:
@@ -108,8 +115,10 @@ class CallGraph:
 
     def _serves(self, edge: Edge) -> bool:
         """Whether any Service leads to the pods of a caller, so that they have requests to serve."""
-        leading = (service for service in self._services.values() if service.cluster_ip and not service.headless)
-        if any(edge.caller in self.behind(service.key) for service in leading):
+        if not self._serving:
+            leading = (service for service in self._services.values() if service.cluster_ip and not service.headless)
+            self._serving.update(key for service in leading for key in self.behind(service.key))
+        if edge.caller in self._serving:
             return True
         why = f" ({edge.why})" if edge.why else ""
         text = f"{_named(edge.caller)} calls nobody, not {edge.callee}{why} either: no Service leads to it"
@@ -180,9 +189,8 @@ class CallGraph:
         return data
 
     def _resolved(self, dns: ClusterDns, host: str, workload: KubeObject) -> Service | None:
-        literal = next((service for service in self._services.values() if host in service.cluster_ips), None)
-        if literal is not None:
-            return literal
+        if host in self._by_address:
+            return self._by_address[host]
         spec = workload.spec if isinstance(workload, Pod) else workload.template.spec  # type: ignore[attr-defined]  # all other workloads have one
         if spec.dns_policy == "Default" or (spec.host_network and spec.dns_policy == "ClusterFirst"):
             return None  # the node's resolver knows no Services (kubernetes.io/docs, Pod's DNS Policy)

@@ -177,7 +177,7 @@ class Conntrack:
         full = counts >= most
         engine.steps.full = full if full.any() else None
         mean = engine.arrivals.rows_per_ns() * LOOK_NS
-        coming = engine.in_flight + int(mean + 12 * mean**0.5) + 100
+        coming = (engine.in_flight + int(mean + 12 * mean**0.5) + 100) * (1 + lab.wiring.inner.most_calls())
         near = bool((most - counts <= ENTRIES_PER_REQUEST * coming).any())
         step = TICK_NS if near else LOOK_NS
         return (now_ns // step + 1) * step

@@ -543,7 +543,9 @@ class Reopener:
         network = 2 * timing.cross_node_ns + timing.nginx_ns
         parts = (("refused", refused), ("timeout", timeout), ("queue", 0), ("service", service), ("network", network))
         latency = sum(ns for _, ns in parts)
-        said = ("queues: a single request is walked, not queued",)
+        said: tuple[str, ...] = ("queues: a single request is walked, not queued",)
+        if self._lab.calls.edges:
+            said += ("calls: what the answering pod would call for it",)
         return replace(trace, latency_ns=latency, parts=parts, not_modelled=(*trace.not_modelled, *said))
 
     def trace_id_of(self, trace: RequestTrace) -> int:
