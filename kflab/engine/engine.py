@@ -26,7 +26,7 @@ from kflab.engine.finished import FinishedRows, Window, as_columns
 from kflab.engine.memory import NEVER, Col, Memory, Stage
 from kflab.engine.paths import Paths, check
 from kflab.engine.steps import Steps
-from kflab.engine.types import Behaviour, Fan, Finished, Server, Stream, Timing
+from kflab.engine.types import Behaviour, Fan, Finished, Pick, Server, Stream, Timing
 from kflab.errors import KflabError
 
 MAX_SLAB_ROWS = 1 << 17
@@ -327,9 +327,14 @@ class Engine:
         self.choosers.end(end_ns)
 
     def _calls_in_bulk(self) -> bool:
-        """Whether there are so many calls between pods that `chains` is worth it, and nothing it cannot do."""
-        timing = self.timing
-        return self._many_calls and not self.memory.hangs and min(timing.same_node_ns, timing.cross_node_ns) > 0
+        """Whether there are so many calls between pods that `chains` is worth it, and nothing it cannot do.
+
+        It cannot: let connections wait at a server that hangs, pick in turns, solve a slab where a hop takes no time.
+        """
+        if not self._many_calls or self.memory.hangs:
+            return False
+        at_random = self.choosers.pick[self.steps.paths.call_choosers] == Pick.RANDOM
+        return bool(at_random.all()) and min(self.timing.same_node_ns, self.timing.cross_node_ns) > 0
 
     def _weigh_calls(self, calls: int, rounds: int, end_ns: int) -> None:
         """Decide how the next slab's calls are taken: the same comes of it, in less time."""

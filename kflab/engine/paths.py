@@ -99,6 +99,9 @@ class Paths:
         """[streams] -> the stream's address in draws."""
         self.calls = {(s.index, group): calls for s in streams for group, calls in s.calls if calls}
         """(stream, group of the server) -> what is called for each request."""
+        choosers = {chooser for s in streams if s.parent >= 0 for _, chooser in s.entries}
+        self.call_choosers: Int64Array = np.array(sorted(choosers), dtype=np.int64)
+        """Every chooser of a stream of calls."""
         lists = list(self.calls.values())
         self.call_lists = PairMap((stream, group, i) for i, (stream, group) in enumerate(self.calls))
         """(stream, group of the server) -> which list of calls; -1 none."""

@@ -241,6 +241,11 @@ class CallGraph:
             lines.append((f"{_named(caller)} calls{guessed}: {', '.join(texts)}", advice))
         if lines:
             self.notes[:0] = [*lines, (MODEL, "")]
+        for key in sorted(self.called()):
+            if self._services[key].session_affinity == "ClientIP":
+                name = f"{key.namespace}/{key.name}"
+                text = f"Service {name} has session affinity: the pods of a node that call it count as one client"
+                self.notes.append((text, ""))
 
 
 def workload_of(store: Store, pod: Pod) -> Key:

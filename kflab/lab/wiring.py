@@ -42,6 +42,10 @@ _EMPTY_ANSWERS = {
 }
 
 
+CALLING_PODS = "pods"
+"""Stands for the addresses of all pods of a node that call others, where session affinity looks at them."""
+
+
 @dataclass(slots=True)
 class Chooser:
     """One chooser as the lab knows it."""
@@ -560,7 +564,8 @@ class Wiring:
         scale = lcm(*(endpoint.chance.denominator for endpoint in out.endpoints))
         servers = tuple(self.server(e.address, e.port, packet.protocol, e.target) for e in out.endpoints)
         if out.affinity_s and chooser.service is not None:
-            return Fan((self._stick(chooser, packet.src, chooser.service, servers, t_ns),), (1,))
+            caller = CALLING_PODS if chooser.entry.kind == "call" else packet.src
+            return Fan((self._stick(chooser, caller, chooser.service, servers, t_ns),), (1,))
         return Fan(servers, tuple(int(e.chance * scale) for e in out.endpoints))
 
     def _stick(self, chooser: Chooser, caller: str, service: Key, servers: tuple[int, ...], t_ns: int) -> int:
@@ -579,7 +584,7 @@ class Wiring:
         """ip:port of the endpoints that ClientIP affinity keeps a caller on, by a node's rules at `t_ns`."""
         found = set()
         for (place, address, _, _), history in self._sticky.items():
-            if place == node and address == caller:
+            if place == node and address in (caller, CALLING_PODS):
                 since = [server for start, server in history if start <= t_ns]
                 if since:
                     ip, port, _, _ = self.servers[since[-1]]

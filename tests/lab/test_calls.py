@@ -148,6 +148,24 @@ def test_a_called_service_is_not_called_by_the_client_pod() -> None:
     ]  # fmt: skip
 
 
+def test_affinity_of_a_called_service_keeps_a_node_s_callers_together_and_says_so() -> None:
+    text = SHOP.replace(
+        "name: cart, namespace: default}\nspec: {selector",
+        "name: cart, namespace: default}\nspec: {sessionAffinity: ClientIP, selector",
+    )
+    lab = lab_of(text)
+    assert "Service default/cart has session affinity: the pods of a node that call it count as one client" in notes(
+        lab
+    )
+    lab.advance(3 * S)
+    called = {row.tries[0].pod for row in lab.snapshot().traces if row.label == "front → cart:80"}
+    assert len(called) == 1
+    call = next(row for row in lab.snapshot().traces if row.label == "front → cart:80")
+    reached = {key.name for hop in lab.open_request(call.id).hops for key in hop.touches if key.kind == "Pod"}
+    assert called <= reached
+    assert not any(hop.outcome == "mismatch" for hop in lab.open_request(call.id).hops)
+
+
 # --- what it does -------------------------------------------------------------------------------------------------
 
 
