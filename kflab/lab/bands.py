@@ -15,10 +15,11 @@ from kflab.control.lbprofiles import FLOW_HASH, NODE_PORT, ONE_NODE, POD, LbProf
 from kflab.dataplane.world import LbInForce
 from kflab.engine.bins import Count
 from kflab.engine.types import Answer, Pick
+from kflab.lab.countdowns import countdown
 from kflab.lab.entries import Entry
 from kflab.lab.snapshot import BIN_NS, Band, Candidate, Series
 from kflab.lab.wiring import Chooser, Wired
-from kflab.manifest.objects import Key, Pod, Service
+from kflab.manifest.objects import Key, KubeObject, Pod, Service
 
 if TYPE_CHECKING:
     from kflab.lab.running import Lab
@@ -438,7 +439,7 @@ class Bands:
                 Candidate(
                     pod or Key("Endpoint", "", ip), pod.name if pod else ip, state, ip, node, seen, share, low, high,
                     rate, failing, obj.status.restarts if isinstance(obj, Pod) else 0, note,
-                    counts.series([index], [index]), listed,
+                    self._left(obj), counts.series([index], [index]), listed,
                 )
             )  # fmt: skip
         for other in self._lab.view.pods_behind(service):
@@ -447,9 +448,13 @@ class Bands:
                 seen = 0.0 if total else None
                 candidates.append(
                     Candidate(other.key, other.meta.name, state, other.ip, other.spec.node_name, seen, None,
-                              restarts=other.status.restarts, note=note, listed=False)
+                              restarts=other.status.restarts, note=note, left=self._left(other), listed=False)
                 )  # fmt: skip
         return tuple(candidates)
+
+    def _left(self, obj: KubeObject | None) -> str:
+        """What a pod waits for, short."""
+        return countdown(self._lab.plane, obj)[1] if isinstance(obj, Pod) else ""
 
     def _recently(self, counts: Counts, server: int) -> bool:
         """Whether anything went to a server within the lens (its row then stays)."""

@@ -39,7 +39,7 @@ class Candidate:
     name: str
     """Full name; faces shorten it in the middle."""
     state: str
-    """healthy, unhealthy, ready, "not ready", starting, crashed, terminating, pending, gone, succeeded."""
+    """healthy, unhealthy, ready, "not ready", starting, crashed, hung, terminating, pending, gone, succeeded."""
     address: str = ""
     node: str = ""
     share: float | None = None
@@ -55,6 +55,8 @@ class Candidate:
     restarts: int = 0
     note: str = ""
     """Why its series is empty, e.g. "no ingress pod"; or what it waits for ("back-off 10 s")."""
+    left: str = ""
+    """What it waits for in at most 11 characters, stands for the state word: "ends in 27s", "backoff 38s"."""
     series: Series | None = None
     listed: bool = True
     """Whether the calling observer's rules list it (a crashed pod may still be listed)."""
@@ -171,6 +173,8 @@ class PodRow:
     restarts: int
     share: float | None = None
     expected: float | None = None
+    left: str = ""
+    """As `Candidate.left`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from kflab.engine.bins import Count
 from kflab.engine.types import Answer, Finished, Pick
 from kflab.lab.bands import WINDOW_BINS, Bands, Counts, frame, spread
+from kflab.lab.countdowns import countdown
 from kflab.lab.knowledge import POD_ENDS
 from kflab.lab.snapshot import (
     BIN_NS,
@@ -148,8 +149,9 @@ class View:
         if not isinstance(obj, Pod):
             return "gone", ""
         status = obj.status.containers[0] if obj.status.containers else None
+        waits, _ = countdown(self._lab.plane, obj)
         if obj.terminating:
-            return "terminating", ""
+            return "terminating", waits
         if runtime is not None and not runtime.sandbox:
             return "crashed", "its node has no power"
         if runtime is None:
@@ -158,15 +160,17 @@ class View:
             return ("starting", "") if obj.spec.node_name else ("pending", obj.status.reason)
         if not runtime.up:
             if status is not None and status.reason == "CrashLoopBackOff":
-                return "crashed", "back-off"
+                return "crashed", waits
             noticed = status is not None and status.state != "running"
             started = any(run.starts for run in runtime.containers)
-            return ("starting" if noticed or not started else "crashed"), ""
+            return ("starting" if noticed or not started else "crashed"), waits
+        if runtime.hanging:
+            return "hung", "connections are made and wait"
         if obj.status.ready:
             return "ready", ""
         if not self._lab.plane.core.talks(runtime.node):
             return "not ready", "its node is cut off"
-        return ("starting" if runtime.started_ns is not None else "not ready"), ""
+        return ("starting" if runtime.started_ns is not None else "not ready"), waits
 
     def _outage(self, node: str) -> str:
         """What is wrong with a node's machine, in truth."""
@@ -295,10 +299,10 @@ class View:
             pods = []
             for pod in pods_of.get(name, ()):
                 row = figures.get(pod.key)
-                state, _ = self.pod_state(pod.key, pod)
+                state, left = self.pod_state(pod.key, pod)[0], countdown(lab.plane, pod)[1]
                 pods.append(
                     PodRow(pod.key, state, pod.ip, row.rate_rps if row else 0.0, bool(row and row.failing),
-                           pod.status.restarts, row.share if row else None, row.expected if row else None)
+                           pod.status.restarts, row.share if row else None, row.expected if row else None, left)
                 )  # fmt: skip
             in_step = observer is not None and observer.revision >= newest and observer.config == config
             rows.append(

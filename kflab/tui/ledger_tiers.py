@@ -115,7 +115,7 @@ def _state(line: CellLine, paint: Paint, candidate: Candidate, kind: str) -> Non
     grid = paint.grid
     token = _STATE_INKS[state_token(candidate.state)]
     flash = candidate.key in paint.flashing
-    x = line.put(grid.state, candidate.state, token, bold=flash)
+    x = line.put(grid.state, candidate.left or candidate.state, token, bold=flash)
     if candidate.restarts and kind != "lb":
         word = f"{'r' if paint.glyphs is not UNICODE else '↻'}{candidate.restarts}"
         end = (grid.address or grid.figure) - 1

@@ -302,7 +302,7 @@ class NodesView(CanvasView):
         good = pod.state in _GOOD and not pod.failing
         colour = LOST if pod.failing else ink(state_token(pod.state))
         canvas.text(x, y, of_state(glyphs, pod.state), colour)
-        state = pod.state + (f", restart {pod.restarts}" if pod.restarts and address else "")
+        state = pod.left or pod.state + (f", restart {pod.restarts}" if pod.restarts and address else "")
         rate = text.rate(pod.rate_rps)
         state_at = edge - 10 - max(10, len(state)) if address else edge - 36
         name_end = state_at - 1 - (address + 1 if address else 0)

@@ -163,13 +163,14 @@ class Circuit:
         if rows == 1:
             return
         share = text.share(pod.share) if pod.listed else ""
-        if x + 2 + len(pod.state) + len(pod.address) + len(share) + 2 > edge and pod.address:
+        word = pod.left or pod.state
+        if x + 2 + len(word) + len(pod.address) + len(share) + 2 > edge and pod.address:
             # The address is what the rules hold: the share of a pod in trouble goes first, of a good one its word.
             share = "" if not good else share
         share_at = edge - len(share)
         end = x + 1
-        if not good or x + 2 + len(pod.state) + 1 + len(pod.address) < share_at:
-            end = canvas.text(x + 2, y + 1, pod.state, tone if not good else DIM)
+        if not good or x + 2 + len(word) + 1 + len(pod.address) < share_at:
+            end = canvas.text(x + 2, y + 1, word, tone if not good else DIM)
         if end + 1 + len(pod.address) <= (share_at - 1 if share else edge + 1):
             end = canvas.text(end + 1, y + 1, pod.address, TEXT if not good else DIM)
         if where and end + 1 + len(where) < share_at:
