@@ -141,7 +141,7 @@ class IngressSync(Controller):
         for key, known in self.pods.items():
             if not known.observer.running or not self._concerned(known, change):
                 continue
-            if known.observer.name in self.core.stopped:
+            if self._deaf(known):
                 known.missed = (change.revision, reloads or (known.missed is not None and known.missed[1]))
                 continue
             arrival = self.core.now_ns + self.core.delay("ingress_watch_s", key)
@@ -152,11 +152,22 @@ class IngressSync(Controller):
             if known.last_arrival > known.planned:
                 self._plan(key, known, known.last_arrival)
 
-    def goes_on(self, key: Key) -> None:
-        """A stopped controller hears of changes again: of all that it missed, at once."""
+    def _deaf(self, known: IngressPod) -> bool:
+        """Whether a controller hears of no change: it is stopped, or its node is off the network."""
+        return known.observer.name in self.core.stopped or not self.core.reachable(known.observer.node)
+
+    def node_healed(self, node: str, since_ns: int) -> None:
+        """A node is on the network again: its controllers' watches come back."""
+        for key, known in self.pods.items():
+            if known.observer.node == node and known.observer.running and not self._deaf(known):
+                self.goes_on(key, self.core.reconnected_since(known.observer.name, since_ns))
+
+    def goes_on(self, key: Key, t_ns: int | None = None) -> None:
+        """A controller hears of changes again from `t_ns` (now) on: of all that it missed, at once."""
         known = self.pods[key]
         if known.missed is not None:
-            known.last_arrival = self.core.now_ns + self.core.delay("ingress_watch_s", key)
+            since = self.core.now_ns if t_ns is None else t_ns
+            known.last_arrival = since + self.core.delay("ingress_watch_s", key)
             known.inbox.append((known.last_arrival, *known.missed))
             known.missed = None
         if known.inbox:
@@ -182,7 +193,7 @@ class IngressSync(Controller):
         match event:
             case SyncIngress(pod, life):
                 known = self.pods.get(pod)
-                if known is not None and known.life == life and known.observer.name not in self.core.stopped:
+                if known is not None and known.life == life and not self._deaf(known):
                     self._run(pod, known)
             case NginxLearned(pod, life, revision, reloaded):
                 known = self.pods.get(pod)

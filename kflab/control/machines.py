@@ -15,6 +15,7 @@ from kflab.control.cloudnodes import CloudNodes
 from kflab.control.core import STATUS_WRITER, Controller, Core
 from kflab.control.facts import What
 from kflab.control.heap import Event
+from kflab.control.ingresssync import IngressSync
 from kflab.control.kubelet import Kubelet, PodSeen
 from kflab.control.lbsync import LbSync
 from kflab.control.machine import LINKS, Machine
@@ -44,10 +45,18 @@ class Machines(Controller):
     room = "machines"
 
     def __init__(
-        self, core: Core, kubelet: Kubelet, proxies: ProxySync, lb: LbSync, life: NodeLife, cloud: CloudNodes
+        self,
+        core: Core,
+        kubelet: Kubelet,
+        proxies: ProxySync,
+        lb: LbSync,
+        life: NodeLife,
+        cloud: CloudNodes,
+        ingresses: IngressSync,
     ) -> None:
         super().__init__(core)
-        self.kubelet, self.proxies, self.lb, self.life, self.cloud = kubelet, proxies, lb, life, cloud
+        self.kubelet, self.proxies, self.lb = kubelet, proxies, lb
+        self.life, self.cloud, self.ingresses = life, cloud, ingresses
         self._boots: dict[str, int] = {}
         """Node → when its machine will have started."""
 
@@ -217,6 +226,7 @@ class Machines(Controller):
         self._tell(node, What.LINK_HEALED, f"the links of node {node} are back")
         if machine.powered:
             self.proxies.reconnected(node, core.reconnected_since(f"kube-proxy/{node}", since))
+            self.ingresses.node_healed(node, since)
             core.release_node(node, since)
             if f"kubelet/{node}" not in core.stopped:
                 self.life.heard_again(node, restarted=False)

@@ -112,7 +112,7 @@ class ControlPlane(Writes, Components):
         self.node_life = NodeLife(core, zones)
         cloud = CloudNodes(core)
         self.leaders = Leaders(core)
-        self.machines = Machines(core, self.kubelet, self.proxies, self.lb, self.node_life, cloud)
+        self.machines = Machines(core, self.kubelet, self.proxies, self.lb, self.node_life, cloud, self.ingresses)
         self.shutdowns = Shutdowns(core, self.termination, self.machines)
         self.drains = Drains(core, self.disruption)
         core.install(

@@ -91,6 +91,16 @@ class Conntrack:
         self._nodes: dict[str, str] = {}
         """Pod's address → its node, of the first `_known` servers."""
         self._known = 0
+        self._emptied: dict[int, int] = {}
+        """Place → when its kernel stopped last, and its table was gone."""
+
+    def machine_off(self, node: str, t_ns: int) -> None:
+        """A node's kernel stopped: its table is gone."""
+        place = self._place(node)
+        if place >= 0:
+            self._emptied[place] = t_ns
+            for counts in (self._left, *self._ending.values()):
+                counts[place : place + 1] = 0
 
     # --- counts -----------------------------------------------------------------------------------------------
 
@@ -209,7 +219,9 @@ class Conntrack:
             silent = (answer == Answer.TIMEOUT) | (answer == Answer.TABLE_FULL)
             until = np.where(silent & accepted, end + closing[FIN_WAIT], until)
             until = np.where(silent & ~accepted, _last_syns(start, end) + closing[SYN_SENT], until)
-            return np.where((answer == Answer.NONE) | (end > now_ns), NEVER, until)
+            # A try whose caller went away before it knew ended with it.
+            until = np.where((answer == Answer.NONE) & (end > 0), end + closing[CLOSE], until)
+            return np.where(((answer == Answer.NONE) & (end <= 0)) | (end > now_ns), NEVER, until)
 
         node, ingress = rows.node.astype(np.int64), rows.ingress.astype(np.int64)
         through = ingress >= 0
@@ -234,7 +246,11 @@ class Conntrack:
                 until = np.where(udp, self._udp_ends(answer, start, end, now_ns), until)
             # One entry stands for all datagrams of a fixed source port, see `_flows`; elsewhere they make one as well.
             add(reached & ~fixed, caller, passed(answer, place_of[server]), until)
-        return np.concatenate(places), np.concatenate(ends), np.concatenate(indices)
+        where, until, which = np.concatenate(places), np.concatenate(ends), np.concatenate(indices)
+        for place, t_ns in self._emptied.items():
+            kept = (where != place) | (rows.start_ns[which] >= t_ns)
+            where, until, which = where[kept], until[kept], which[kept]
+        return where, until, which
 
     def _udp_ends(self, answer: Int64Array, start: Int64Array, end: Int64Array, now_ns: int) -> Int64Array:
         replied = (answer == Answer.OK) & (end <= now_ns)

@@ -322,6 +322,8 @@ class Lab:
             self.reopener.world.hear(fact)
             if fact.what in CUTS:
                 self.wiring.pod_changed(fact.subject, fact.t_ns)
+            if fact.what is What.MACHINE_OFF:
+                self.conntrack.machine_off(fact.subject.name, fact.t_ns)
             if fact.what in NODE_CUTS:
                 self.wiring.node_changed(fact.subject.name, fact.t_ns)
             if fact.what in (What.RULES_SYNCED, What.RULES_REMOVED, What.LB_TARGETS_CHANGED):

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from kflab.control.facts import Fact
 from kflab.dataplane.conntrack import NodeTable
+from kflab.errors import KflabError
 from kflab.kubectl import execute
 from kflab.kubectl.curl import CurlAnswer, CurlRequest
 from kflab.kubectl.logs import AccessRecord
@@ -50,10 +51,16 @@ class Terminal:
     def forwards(self) -> Forwards:
         return self._forwards
 
+    def _reach(self, node: str) -> None:
+        if not self._lab.plane.core.reachable(node):
+            raise KflabError(f"ssh: connect to host {node} port 22: Connection timed out")
+
     def rules_text(self, node: str) -> str:
+        self._reach(node)
         return self._lab.rules_text(node)
 
     def conntrack(self, node: str, protocol: str) -> NodeTable:
+        self._reach(node)
         return self._lab.conntrack.table(node, protocol)
 
     def access_log(self, pod: Key) -> Sequence[AccessRecord]:

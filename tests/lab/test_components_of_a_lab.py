@@ -69,3 +69,30 @@ def test_a_slow_component_by_command_and_saved():
     assert lab.plane.core.slow == {"etcd": 2 * S}
     tree = lab.journal.as_tree(5 * S)
     assert {"slow": {"component": "etcd", "by": "2s"}}.items() <= tree["actions"][0].items()
+
+
+def test_nginx_on_a_node_without_network_hears_of_nothing_until_it_is_healed():
+    lab = overview()
+    name = controller_of(lab)
+    node = Key("Node", "", lab.plane.observers[name].node)
+    stale = lab.plane.observers[name].revision
+    assert lab.do(Act("partition", node)).ok
+    assert lab.do(Kill(product(lab), "delete")).ok
+    lab.advance(30 * S)
+    assert lab.plane.observers[name].revision == stale
+    assert lab.do(Act("heal", node)).ok
+    lab.advance(100 * S)
+    assert lab.plane.observers[name].revision > stale
+
+
+def test_a_dead_nodes_kernel_cannot_be_asked_and_has_forgotten_its_connections():
+    lab = overview()
+    node = next(p.spec.node_name for p in lab.store.of_kind("Pod", "default") if p.meta.name.startswith("product"))
+    assert lab.conntrack.count(node) > 100
+    assert lab.do(Act("powerOff", Key("Node", "", node))).ok
+    assert lab.conntrack.count(node) == 0
+    for line in (["iptables-save", "--node", node], ["conntrack", "-L", "--node", node]):
+        assert "Connection timed out" in lab.run_words(line).text
+    assert lab.do(Act("powerOn", Key("Node", "", node))).ok
+    lab.advance(120 * S)
+    assert "-A KUBE-SERVICES" in lab.run_words(["iptables-save", "--node", node]).text
