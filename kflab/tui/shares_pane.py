@@ -39,7 +39,12 @@ class SharesPane(LinePane):
         return rows
 
     def _group(self, group: ShareGroup, width: int) -> list[Row]:
-        head = Row().put(1, text.fit(text.safe(group.title), width - 2, self.glyphs.ellipsis), "strong", bold=True)
+        head = Row().put(
+            1,
+            text.fit(text.safe(group.title).replace("→", self.glyphs.arrow), width - 2, self.glyphs.ellipsis),
+            "strong",
+            bold=True,
+        )
         rows = [head]
         name_width = max(12, min(26, width // 4))
         axis = name_width + 4

@@ -103,7 +103,9 @@ def draw(row: TraceRow, layout: TraceLayout, glyphs: Glyphs, full_ns: int, chose
         line.put(0, glyphs.selected, "strong")
     line.right(layout.time_edge, text.instant(row.t_ns), "dim")
     room = (layout.client or layout.way) - layout.request - 2
-    line.put(layout.request, _cut_middle(request_text(row), room, glyphs.ellipsis), "strong" if chosen else "text")
+    cut = _cut_call if row.label else _cut_middle
+    words = cut(request_text(row), room, glyphs.ellipsis).replace("→", glyphs.arrow)
+    line.put(layout.request, words, "strong" if chosen else "text")
     if layout.client:
         line.put(layout.client, text.fit(row.source, 21, glyphs.ellipsis), "dim")
     _put_way(line, row, layout, glyphs)
@@ -132,6 +134,16 @@ def _cut_middle(value: str, width: int, ellipsis: str) -> str:
         return value
     front = max(1, (width - 1) // 2)
     return value[:front] + ellipsis + value[len(value) - max(0, width - 1 - front) :]
+
+
+def _cut_call(value: str, width: int, ellipsis: str) -> str:
+    """Shorten who calls whom: first the port goes, then the end of the caller's name, then that of the callee's."""
+    if cell_len(value) <= width:
+        return value
+    caller, _, callee = value.partition(" → ")
+    callee = callee.rpartition(":")[0]
+    caller = text.fit(caller, max(3, width - 3 - cell_len(callee)), ellipsis)
+    return text.fit(f"{caller} → {callee}", width, ellipsis)
 
 
 def bar(row: TraceRow, layout: TraceLayout, glyphs: Glyphs, full_ns: int) -> list[tuple[str, str]]:

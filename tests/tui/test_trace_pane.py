@@ -71,6 +71,8 @@ def test_a_call_between_pods_says_who_calls_whom_and_can_be_asked_for() -> None:
     call, users = row(GOOD, label="web → cart:80", method="GET", path="/"), row(GOOD)
     assert "web → cart:80" in words(replace(call, ingress=""))
     assert "GET" not in words(call)
+    long = replace(call, ingress="", label="frontend → cartservice:7070")
+    assert "fr… → cartse…" in words(long, 60)
     assert TraceFilter("calls").takes(call)
     assert not TraceFilter("calls").takes(users)
     assert TraceFilter.parse("cart", TraceFilter()).takes(call)
