@@ -154,6 +154,8 @@ class Kubelet(Controller):
         worker.containers.update({status.name: status for status in containers})
         worker.pod_ips = pod.status.pod_ips
         self.status.write_soon(worker)
+        if pod.spec.restart_policy == "Never" and any(status.exit_code is not None for status in containers):
+            return  # it has failed (kuberuntime_manager.go, computePodActions)
         self.core.push(self.core.delay("sandbox_s", pod.key), SandboxReady(pod.spec.node_name, pod.key, pod.meta.uid))
 
     def new_worker(self, pod: Pod, seen_ns: int) -> PodWorker:
@@ -398,5 +400,6 @@ class Kubelet(Controller):
         """A pod is completely stopped; a namesake that waited for that can start."""
         worker = self.status.workers.pop(key, None)
         uid = self._waiting.pop(key, "")
-        if worker is not None and uid:
-            self.core.push(0, PodSeen(worker.node, key, uid))
+        pod = self.core.store.get(key)
+        if worker is not None and uid and isinstance(pod, Pod):
+            self.core.push(0, PodSeen(pod.spec.node_name, key, uid))

@@ -125,12 +125,25 @@ class Termination(Controller):
                 self.core.pinned_ips.pop(change.key, None)
             return
         if new is None:
-            self._push_kill(old, 0)
+            machine = self.core.machines.get(old.spec.node_name)
+            if machine is not None and not machine.powered:
+                self._abandon(change.key, old)
+            else:
+                self._push_kill(old, 0)
         elif new.meta.deletion_ns is not None and (
             old.meta.deletion_ns is None or (new.meta.grace_s or 0) < (old.meta.grace_s or 0)
         ):
             assert isinstance(new, Pod)
             self._push_kill(new, new.meta.grace_s or 0)
+
+    def _abandon(self, key: Key, pod: Pod) -> None:
+        """The object of a pod that went down with its node was removed: the next boot finds nothing of it."""
+        worker = self.status.workers[key]
+        self.core.set_ground(key, None)
+        if not worker.spec.host_network:
+            self.core.addresses.release_pod_ips(pod.spec.node_name, worker.pod_ips)
+        self.kubelet.worker_gone(key)
+        self.core.forget_draws(key)
 
     def _push_kill(self, pod: Pod, grace_s: int) -> None:
         wait = self.core.delay("kubelet_watch_s", pod.key)

@@ -4,13 +4,23 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from control_clusters import LABELS, S, cluster, deployment, endpoints, first, pods, service, times
+from control_clusters import LABELS, S, cluster, container, deployment, endpoints, first, pods, service, times
 
 from kflab.control.delays import Delays
 from kflab.control.facts import What
 from kflab.control.tolerations import NOT_READY, UNREACHABLE
 from kflab.errors import KflabError
-from kflab.manifest.objects import Key, Node, Pod, Toleration
+from kflab.manifest.objects import (
+    Key,
+    LabelSelector,
+    Meta,
+    Node,
+    Pod,
+    PodSpec,
+    PodTemplate,
+    StatefulSet,
+    Toleration,
+)
 
 T0 = 20 * S
 
@@ -377,3 +387,33 @@ def test_a_copy_in_the_middle_of_it_goes_the_same_way():
         each.run_until(T0 + 400 * S)
     assert [f.t_ns for f in plane.facts] == [f.t_ns for f in twin.facts]
     assert LABELS.items() <= victim(plane).meta.labels.items()
+
+
+def test_a_stateful_set_waits_for_the_pod_of_a_dead_node():
+    labels = {"app": "db"}
+    template = PodTemplate(labels, {}, PodSpec((container(),)))
+    db = StatefulSet(Meta("db", "default"), replicas=3, selector=LabelSelector(labels), template=template)
+    plane = started(7, 3, db)
+    pod = next(pod for pod in pods(plane) if pod.spec.node_name == "node-2")
+    plane.machines.power_off("node-2")
+    plane.run_until(T0 + 500 * S)
+    stuck = plane.store.get(pod.key)
+    assert stuck.terminating
+    assert stuck.meta.uid == pod.meta.uid  # its name is taken: no second db-… can be
+    assert len(pods(plane)) == 3
+    plane.node_life.set_out_of_service("node-2", True)
+    plane.run_until(T0 + 600 * S)
+    new = plane.store.get(pod.key)
+    assert new.meta.uid != pod.meta.uid
+    assert new.spec.node_name != "node-2"
+    assert new.status.ready
+
+
+def test_a_pod_that_is_never_restarted_has_failed_after_a_reboot():
+    once = Pod(Meta("once", "default"), spec=PodSpec((container(),), node_name="node-2", restart_policy="Never"))
+    plane = started(7, 3, once)
+    plane.machines.power_off("node-2")
+    plane.machines.power_on("node-2")
+    plane.run_until(T0 + 120 * S)
+    pod = plane.store.get(once.key)
+    assert (pod.status.phase, pod.status.ready, pod.status.restarts) == ("Failed", False, 0)
