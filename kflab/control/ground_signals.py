@@ -34,6 +34,10 @@ class GroundSignals(Mutable):
         port = probe_port(spec, probe) if spec is not None else None
         return port is not None and ("TCP", port) in ground.listening
 
+    def probe_waits(self, pod: Key, port: int, word: int, t_ns: int) -> int:
+        """Nobody calls: nobody waits."""
+        return 0
+
     def _container(self, key: Key, name: str) -> Container | None:
         pod = self._core.store.get(key)
         if not isinstance(pod, Pod):

@@ -9,13 +9,14 @@ Source: k8s.io/kubernetes pkg/kubelet/prober/worker.go, prober_manager.go (lifec
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from kflab.control.core import Controller, Core
+from kflab.control.core import Controller, Core, address_of
 from kflab.control.delays import SECOND_NS
 from kflab.control.facts import What
 from kflab.control.heap import Event, KubeletEvent
 from kflab.control.listening import probe_port, running_containers
 from kflab.control.podstart import PodStart
 from kflab.control.status import PodWorker, StatusManager
+from kflab.manifest.app_annotations import probes_queue
 from kflab.manifest.objects import Container, Key, Probe
 
 STARTUP, READINESS, LIVENESS = "startup", "readiness", "liveness"
@@ -192,7 +193,12 @@ class Probes(Controller):
             if any(kind in self.core.failing.get(owner, ((), 0))[0] for owner in owners(self.core, key)):
                 return False
         assert self.core.signals is not None
-        return self.core.signals.answer_to_probe(key, container.name, probe, self.core.now_ns)
+        good = self.core.signals.answer_to_probe(key, container.name, probe, self.core.now_ns)
+        if good and asks and port is not None and probes_queue(worker.annotations):
+            word = self.core.bits("probe-worker", address_of(key))
+            waits = self.core.signals.probe_waits(key, port, word, self.core.now_ns)
+            return None if waits > probe.timeout_s * SECOND_NS else True
+        return good
 
     def _ended(self, event: ProbeEnd) -> None:
         worker, name = self.status.worker(event.key, event.uid), (event.container, event.kind)
@@ -218,7 +224,10 @@ class Probes(Controller):
         worker.probe_runs[(name, kind)] = run
         if not good:
             self._tell(worker, container, kind, probe, late)
-        if not self._decide(worker, container, kind, probe, run):
+        # Queues change without anybody's knowing: every tick of a probe that waits in one matters.
+        if not self._decide(worker, container, kind, probe, run) and not self._again(
+            worker, kind, run[1] < probe.failure
+        ):
             return
         period = max(1, probe.period_s) * SECOND_NS
         missed = (self.core.now_ns - worker.seen_ns) // period > (sent_ns - worker.seen_ns) // period
@@ -226,6 +235,10 @@ class Probes(Controller):
             self._push(worker, name, kind, self.core.now_ns)
         else:
             self._next_tick(worker, container, kind, probe)
+
+    @staticmethod
+    def _again(worker: PodWorker, kind: str, alive: bool) -> bool:
+        return probes_queue(worker.annotations) and (kind == READINESS or (kind == LIVENESS and alive))
 
     def _tell(self, worker: PodWorker, container: Container, kind: str, probe: Probe, late: bool) -> None:
         """A failed probe, in the words of its Event (pkg/kubelet/prober/prober.go, pkg/probe/http, pkg/probe/tcp)."""

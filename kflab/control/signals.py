@@ -15,6 +15,10 @@ class Signals(Protocol):
         """Whether the probe would succeed at `t_ns` (its port listens and the container is up)."""
         ...
 
+    def probe_waits(self, pod: Key, port: int, word: int, t_ns: int) -> int:
+        """How long a request to a pod's port would wait for its worker at `t_ns`, ns; `word`: 64 bits to draw it by."""
+        ...
+
     def answer_to_health_check(self, node: str, service: Key, how: str, t_ns: int) -> bool:
         """Whether a load balancer's health check of `service` on `node` passes at `t_ns`.
 

@@ -413,6 +413,12 @@ class Engine:
             raise KflabError("this engine keeps no digest: it was made with hashing=False")
         return self.finished.digest()
 
+    def wait_ns(self, server: int, word: int) -> int:
+        """How long a request that came now would wait for its worker, drawn by the low 16 bits of a word."""
+        memory = self.memory
+        worker = (word & 0xFFFF) * int(memory.n_workers[server]) >> 16
+        return max(0, int(memory.busy_until[int(memory.first_worker[server]) + worker]) - self.now_ns)
+
     def connections(self, chooser: int) -> tuple[tuple[int, int], ...]:
         """Return (candidate, connections it was given) under the version in force, in the fan's order."""
         return self.choosers.connections(chooser)

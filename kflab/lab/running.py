@@ -130,6 +130,7 @@ class Lab:
         self.engine = Engine(self.draws, timing, [], [], n_places=len(self.store.keys("Node")), slab_ns=slab_ns)
         self.controllers = Controllers(self.store)
         self.wiring = Wiring(self.plane, self.book, self.engine, self.controllers, self.draws, self.lb_address)
+        signals.waits = self.wiring.wait_ns
         self.calls = CallGraph(self.store, spec)
         called = self.calls.called()
         self._entries = Entries(self.store, spec, self.controllers, self.client_pod, called)

@@ -1,5 +1,6 @@
 """How traffic's side answers the control plane: the lab's implementation of `control.signals.Signals`."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kflab.cluster.store import Store
@@ -20,6 +21,8 @@ class LabSignals:
         self._book = book
         self.plane: ControlPlane | None = None
         """Set once it exists; it needs the signals to be built."""
+        self.waits: Callable[[Key, int, int, int], int] | None = None
+        """Asks the engine; None before t = 0."""
 
     def answer_to_probe(self, pod: Key, container: str, probe: Probe, t_ns: int) -> bool:
         """A probe succeeds while its container is up and its port listens.
@@ -38,6 +41,10 @@ class LabSignals:
             spec = obj.spec.containers if isinstance(obj, Pod) else ()
             port = next((p.port for c in spec for p in c.ports if p.name == probe.port), 0)
         return ("TCP", port) in runtime.listening
+
+    def probe_waits(self, pod: Key, port: int, word: int, t_ns: int) -> int:
+        """What the queue of one of the pod's workers holds."""
+        return self.waits(pod, port, word, t_ns) if self.waits is not None else 0
 
     def answer_to_health_check(self, node: str, service: Key, how: str, t_ns: int) -> bool:
         """What a check of a node finds, by what its kube-proxy has synced and whether that runs.

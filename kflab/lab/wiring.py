@@ -191,6 +191,16 @@ class Wiring:
             return Behaviour.HANGS
         return Behaviour.LISTENS if (protocol, port) in runtime.listening else Behaviour.REFUSES
 
+    def wait_ns(self, pod: Key, port: int, word: int, t_ns: int) -> int:
+        """How long a request to a pod's port would wait for its worker at `t_ns`, ns.
+
+        The engine is brought up to `t_ns` first: the answer does not depend on how far it was ahead or behind.
+        """
+        self._engine_until(t_ns)
+        servers = self._servers_of_pod.get(pod, ())
+        index = next((index for index in servers if self.servers[index][1] == port), None)
+        return 0 if index is None else self._engine.wait_ns(index, word)
+
     def _runtime_by_ip(self, ip: str) -> PodRuntime | None:
         return next((run for run in self._plane.runtime.values() if run.sandbox and ip in run.ips), None)
 

@@ -31,6 +31,9 @@ BACKLOG = "kflab.dev/backlog"
 MISSING = "kflab.dev/missing-images"
 """Images that no registry has, separated by commas: their pulls fail."""
 
+PROBE_QUEUE = "kflab.dev/probe-queue"
+""""true": the workers that serve requests answer the pod's http and grpc probes too, in their turn."""
+
 NEVER = "never"
 """Value of exit-after: the application ignores SIGTERM."""
 
@@ -51,6 +54,11 @@ def ignores_sigterm(annotations: Mapping[str, str]) -> bool:
     return annotations.get(DELAYS["app_exit_s"], "").strip() == NEVER
 
 
+def probes_queue(annotations: Mapping[str, str]) -> bool:
+    """Whether a pod's probes wait in the queue of its application."""
+    return annotations.get(PROBE_QUEUE, "").strip() == "true"
+
+
 def missing_images(annotations: Mapping[str, str]) -> frozenset[str]:
     """Images that no registry has."""
     return frozenset(image.strip() for image in annotations.get(MISSING, "").split(",") if image.strip())
@@ -67,11 +75,14 @@ def backlog(annotations: Mapping[str, str]) -> int:
 def problems(annotations: Mapping[str, str]) -> dict[str, str]:
     """Annotation → what is wrong with it, of those that this module reads."""
     found = {}
-    for name in (*DELAYS.values(), BACKLOG):
+    for name in (*DELAYS.values(), BACKLOG, PROBE_QUEUE):
         if name not in annotations:
             continue
         try:
-            if name == BACKLOG:
+            if name == PROBE_QUEUE:
+                if annotations[name].strip() not in ("true", "false"):
+                    raise KflabError(f"{name}: {annotations[name]!r} must be true or false")
+            elif name == BACKLOG:
                 backlog(annotations)
             elif annotations[name].strip() != NEVER or name != DELAYS["app_exit_s"]:
                 _duration_ns(name, annotations[name])
