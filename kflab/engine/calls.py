@@ -50,6 +50,14 @@ def outer_number(number: Number) -> Number:
     return number >> TRY_BITS
 
 
+def calling_rows(memory: Memory) -> Int64Array:
+    """List the columns of requests in flight whose servers are making calls for them."""
+    m, used = memory.flights.m, memory.flights.used
+    stages = m[Col.STAGE, :used]
+    rows: Int64Array = np.flatnonzero(((stages == Stage.WAIT) | (stages == Stage.CALL)) & (m[Col.DUE, :used] != NEVER))
+    return rows
+
+
 def waiting_rows(memory: Memory) -> Int64Array:
     """List the columns of requests in flight that wait for an answer to a call."""
     m, used = memory.flights.m, memory.flights.used

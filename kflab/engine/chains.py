@@ -9,6 +9,7 @@ the one that events in order of time come to.
 A start that does not come in this slab is `NEVER`; so is all that would follow from it.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -17,13 +18,12 @@ from numpy.typing import NDArray
 from kflab.engine import cuts
 from kflab.engine.bins import Count
 from kflab.engine.calls import FAILED, TRY_BITS, WAITING, waiting_rows
-from kflab.engine.eventwise import take_tries
 from kflab.engine.memory import NEVER, Col, Stage
 from kflab.engine.queues import order_by_arrival, serve
 from kflab.engine.types import Answer, Behaviour, Int64Array
 
 if TYPE_CHECKING:
-    from kflab.engine.steps import Rows, Steps
+    from kflab.engine.steps import Queued, Rows, Steps
 
 BoolArray = NDArray[np.bool_]
 
@@ -31,10 +31,11 @@ SLAB_NS = 100_000_000
 """Longest slab solved in bulk: longer ones take more rounds and are no cheaper (measured, M)."""
 
 FROM_PER_S = 6_000
-"""Calls per simulated second from which the bulk is tried."""
+"""Requests and calls per simulated second from which the bulk is tried."""
 
 WORTH = 40
-"""Calls per round from which it stays: a round costs some 1.4 ms, a call in `eventwise` some 35 µs (measured)."""
+"""How many of them per round from which it stays: a round costs some 1.4 ms, a call in `eventwise` some 35 µs
+(measured)."""
 
 AGAIN_NS = 5_000_000_000
 """How long it is not tried again after it was not worth it."""
@@ -98,10 +99,22 @@ class Chains:
         accepted: Rows in flight that their servers accepted in this slab, `Col.DUE` their arrival.
         active: Rows in flight that are due in this slab.
         end_ns: End of the slab.
+        others: Sets of accepted requests that are not in flight and make no calls (see `express`).
     """
 
-    def __init__(self, steps: "Steps", accepted: "Rows", active: "Rows", end_ns: int) -> None:
-        self.steps, self.end_ns = steps, end_ns
+    def __init__(
+        self, steps: "Steps", accepted: "Rows", active: "Rows", end_ns: int, others: "Sequence[Queued]" = ()
+    ) -> None:
+        self.steps, self.end_ns, self.others = steps, end_ns, others
+        none = np.zeros(0, dtype=np.int64)
+        self.fixed_ids = np.concatenate([none, *(other.queue_ids for other in others)])
+        self.fixed_arrivals = np.concatenate([none, *(other.arrivals for other in others)])
+        self.fixed_services = np.concatenate([none, *(other.services for other in others)])
+        self.fixed_numbers = np.concatenate([none, *(other.numbers for other in others)])
+        self.fixed_streams = np.repeat(
+            [other.stream for other in others] or none, [len(o.starts) for o in others] or none
+        )
+        self.fixed_done = np.zeros_like(self.fixed_ids)
         self.table: Int64Array = np.zeros((_N, 256), dtype=np.int64)
         self.n = 0
         paths, m = steps.paths, steps.memory.flights.m
@@ -135,6 +148,8 @@ class Chains:
         self.pending: list[Int64Array] = []
         """Calls whose ending moved, and nobody has heard yet."""
         self.busy = steps.memory.busy_until
+        self.hot = np.zeros(0, dtype=bool)
+        """[workers] -> whether any call has to do with it."""
         self.rounds = 0
 
     # The table --------------------------------------------------------------------------------------------------------
@@ -187,16 +202,6 @@ class Chains:
         numbers: Int64Array = np.where(outside, own << TRY_BITS | np.minimum(tries, (1 << TRY_BITS) - 1), own)
         return numbers
 
-    def known(self) -> bool:
-        """Whether every call under way is still where its request's list has it (the manifests may have changed)."""
-        t, paths = self.table, self.steps.paths
-        calls = np.flatnonzero(t[_C.OUTER, : self.n] >= 0)
-        outer = t[_C.OUTER, calls]
-        lists = t[_C.CALLS, outer]
-        same = (lists >= 0) & (paths.call_streams[lists, t[_C.TURN, calls]] == t[_C.STREAM, calls])
-        same &= t[_C.MADE, outer] <= paths.call_counts[lists]
-        return bool(same.all() and (t[_C.CALLS, self.ready] >= 0).all())
-
     # One round --------------------------------------------------------------------------------------------------------
 
     def solve(self) -> None:
@@ -208,6 +213,7 @@ class Chains:
             self.rounds += 1
             moved = self._serve()
             if not len(moved):
+                self._serve_others()
                 return
             t = self.table
             calling = t[_C.CALLS, moved] >= 0
@@ -218,24 +224,41 @@ class Chains:
             self._hear()
 
     def _serve(self) -> Int64Array:
-        """Serve every arrival; return the places whose ending may have moved."""
-        t, busy = self.table, self.steps.memory.busy_until.copy()
+        """Serve the workers that any call has to do with; return the places whose ending may have moved."""
+        t, self.busy = self.table, self.steps.memory.busy_until.copy()
         visits = np.flatnonzero(t[_C.ARRIVAL, : self.n] < self.end_ns)
-        if not len(visits):
-            return visits
-        workers, arrivals = t[_C.QUEUE_ID, visits], t[_C.ARRIVAL, visits]
-
-        def keys(some: Int64Array) -> tuple[Int64Array, Int64Array]:
-            return t[_C.STREAM, visits[some]], t[_C.NUMBER, visits[some]]
-
-        order = order_by_arrival(workers, arrivals, keys)
-        done = np.empty_like(arrivals)
-        done[order] = serve(workers[order], arrivals[order], t[_C.SERVICE, visits[order]], busy)
+        inner = (t[_C.CALLS, visits] >= 0) | (self.steps.paths.parent[t[_C.STREAM, visits]] >= 0)
+        self.hot = np.zeros(len(self.busy), dtype=bool)
+        self.hot[t[_C.QUEUE_ID, visits[inner]]] = True
+        visits = visits[self.hot[t[_C.QUEUE_ID, visits]]]
+        done = self._queue(visits, np.flatnonzero(self.hot[self.fixed_ids]))
         moved: Int64Array = visits[(done != t[_C.DONE, visits]) | (t[_C.MOVED, visits] != 0)]
         t[_C.DONE, visits] = done
         t[_C.MOVED, visits] = 0
-        self.busy = busy
         return moved
+
+    def _serve_others(self) -> None:
+        """Serve the workers that no call has to do with: once is enough."""
+        t = self.table
+        visits = np.flatnonzero(t[_C.ARRIVAL, : self.n] < self.end_ns)
+        visits = visits[~self.hot[t[_C.QUEUE_ID, visits]]]
+        t[_C.DONE, visits] = self._queue(visits, np.flatnonzero(~self.hot[self.fixed_ids]))
+
+    def _queue(self, visits: Int64Array, fixed: Int64Array) -> Int64Array:
+        """Serve places of the table and of the requests not in flight; return when those of the table are done."""
+        t, n = self.table, len(visits)
+        if not n and not len(fixed):
+            return visits
+        workers = np.concatenate([t[_C.QUEUE_ID, visits], self.fixed_ids[fixed]])
+        arrivals = np.concatenate([t[_C.ARRIVAL, visits], self.fixed_arrivals[fixed]])
+        services = np.concatenate([t[_C.SERVICE, visits], self.fixed_services[fixed]])
+        streams = np.concatenate([t[_C.STREAM, visits], self.fixed_streams[fixed]])
+        numbers = np.concatenate([t[_C.NUMBER, visits], self.fixed_numbers[fixed]])
+        order = order_by_arrival(workers, arrivals, lambda some: (streams[some], numbers[some]))
+        done = np.empty_like(arrivals)
+        done[order] = serve(workers[order], arrivals[order], services[order], self.busy)
+        self.fixed_done[fixed] = done[n:]
+        return done[:n]
 
     def _go_on(self, outer: Int64Array, turns: Int64Array, times: Int64Array) -> None:
         """Servers are ready for their next call, or to answer after the last one; a time from the end on is NEVER."""
@@ -478,17 +501,28 @@ class Chains:
         asked = slots >= 0
         steps.count_picks(t[_C.CHOOSER, places[asked]], starts[asked], slots[asked])
         steps.bins.add(Count.STREAM_SENT, t[_C.STREAM, places], starts)
-        steps.calls_started += len(places)
         return rows
 
 
-def take_chains(steps: "Steps", active: "Rows", end_ns: int) -> "Rows":
-    """Take every try before `end_ns` in rounds, and every call; as `eventwise.take_tries` does, in bulk."""
+def take_chains(
+    steps: "Steps", active: "Rows", end_ns: int, others: "Sequence[Queued]" = ()
+) -> "tuple[Rows, list[Int64Array]]":
+    """Take every try before `end_ns` in rounds, and every call.
+
+    Args:
+        steps: The engine's steps.
+        active: Rows in flight that are due.
+        end_ns: End of the slab.
+        others: Accepted requests that are not in flight, of streams that make no calls.
+
+    Returns:
+        The rows that may have finished, and for each of `others` when its requests are done.
+    """
     accepted = steps.accept(active, end_ns)
-    chains = Chains(steps, accepted, active, end_ns)
-    if not chains.known():
-        steps.memory.flights.m[Col.STAGE, accepted] = Stage.SERVER
-        return take_tries(steps, active, end_ns)
+    chains = Chains(steps, accepted, active, end_ns, others)
     chains.solve()
     steps.call_rounds += chains.rounds
-    return np.concatenate([active, chains.write()])
+    steps.ordered_rows += chains.n + len(chains.fixed_ids)
+    ends = np.cumsum([len(other.starts) for other in others])
+    rows = np.concatenate([active, chains.write()])
+    return rows, np.split(chains.fixed_done, ends[:-1]) if len(others) else []

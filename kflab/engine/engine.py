@@ -17,6 +17,7 @@ from kflab.draws import Draws
 from kflab.engine import chains
 from kflab.engine.arrivals import Arrivals
 from kflab.engine.bins import BIN_NS, Bins, Count
+from kflab.engine.calls import calling_rows
 from kflab.engine.choosers import Choosers
 from kflab.engine.crashes import end_requests_across, end_requests_at, hang_at, leave
 from kflab.engine.cuts import with_place
@@ -101,7 +102,7 @@ class Engine:
         self._n_changes = 0
         self._many_calls = False
         """Whether calls between pods came thick enough in the last slab to be taken in bulk."""
-        self._bulk_from_ns = 0
+        self._bulk_from_ns = self._calls_changed_ns = 0
         self._told: deque[tuple[int, int, int]] = deque(maxlen=TOLD)
         self._underway: list[Underway] = []
         self.watch: Callable[[int], int] | None = None
@@ -156,6 +157,8 @@ class Engine:
     def replace_stream(self, stream: Stream) -> None:
         """Change a stream from now on: new entries, upstreams, route, rate…; steps still to come go the new way."""
         self._take(stream)
+        if stream.calls != self._streams[stream.index].calls:
+            self._calls_changed_ns = self.now_ns
         self._streams[stream.index] = stream
         self.arrivals.set_rate(stream.index, stream.rate_rps, self.now_ns)
 
@@ -279,7 +282,8 @@ class Engine:
     def _slab_length(self) -> int:
         per_ns = self.arrivals.rows_per_ns()
         if self._many_calls and self.steps.paths.calls:
-            return min(self.slab_ns, chains.SLAB_NS, max(1, int(MAX_SLAB_ROWS / max(per_ns, 1e-9)) // 8))
+            to_next_bin = BIN_NS - self.now_ns % BIN_NS
+            return min(self.slab_ns, to_next_bin, chains.SLAB_NS, max(1, int(MAX_SLAB_ROWS / max(per_ns, 1e-9)) // 8))
         if per_ns * self.slab_ns > MIN_ROWS:
             # Whole bins keep the bulk path's counting simple; slab lengths never matter to results.
             to_next_bin = BIN_NS - self.now_ns % BIN_NS
@@ -291,19 +295,22 @@ class Engine:
         memory, steps = self.memory, self.steps
         self.choosers.begin(self.now_ns, end_ns)
         ordered, calling = self._needs_order(), bool(steps.paths.calls)
-        started, rounds = steps.calls_started, steps.call_rounds
-        tries = take_tries if ordered else chains.take_chains if calling else None
+        before, rounds = steps.ordered_rows, steps.call_rounds
         routed: list[Express] = []
+        tries = partial(take_tries, steps) if ordered else None
+        if calling and not ordered:
+            tries = partial(chains.take_chains, steps, others=routed)
         for batch in self.arrivals.take(end_ns):
             self.bins.add(Count.STREAM_SENT, np.full(len(batch.starts), batch.stream), batch.starts)
-            express = None if ordered or calling else route(steps, batch, self.now_ns, end_ns)
-            if ordered or calling:
+            in_flight = ordered or bool(steps.paths.calling[batch.stream])
+            express = None if in_flight else route(steps, batch, self.now_ns, end_ns)
+            if in_flight:
                 steps.start(batch)
             elif express is not None:
                 routed.append(express)
-        done, served = steps.run(end_ns, None if tries is None else partial(tries, steps), routed)
+        done, served = steps.run(end_ns, tries, routed)
         if calling:
-            self._weigh_calls(steps.calls_started - started, steps.call_rounds - rounds, end_ns)
+            self._weigh_calls(steps.ordered_rows - before, steps.call_rounds - rounds, end_ns)
         for express, served_ns in zip(routed, served, strict=True):
             settle(express, served_ns)
             self._underway.append(Underway(express))
@@ -333,16 +340,19 @@ class Engine:
         """
         if not self._many_calls or self.memory.hangs:
             return False
+        m, calling = self.memory.flights.m, calling_rows(self.memory)
+        if (m[Col.START, calling] < self._calls_changed_ns).any():
+            return False  # what is called for them has changed while they wait
         at_random = self.choosers.pick[self.steps.paths.call_choosers] == Pick.RANDOM
         return bool(at_random.all()) and min(self.timing.same_node_ns, self.timing.cross_node_ns) > 0
 
-    def _weigh_calls(self, calls: int, rounds: int, end_ns: int) -> None:
-        """Decide how the next slab's calls are taken: the same comes of it, in less time."""
+    def _weigh_calls(self, rows: int, rounds: int, end_ns: int) -> None:
+        """Decide how the next slab's requests and calls are taken: the same comes of it, in less time."""
         if rounds:
-            self._many_calls = calls >= rounds * chains.WORTH
+            self._many_calls = rows >= rounds * chains.WORTH
             self._bulk_from_ns = 0 if self._many_calls else end_ns + chains.AGAIN_NS
         elif end_ns >= self._bulk_from_ns:
-            self._many_calls = calls * 1_000_000_000 >= chains.FROM_PER_S * (end_ns - self.now_ns)
+            self._many_calls = rows * 1_000_000_000 >= chains.FROM_PER_S * (end_ns - self.now_ns)
 
     def _needs_order(self) -> bool:
         """Whether tries must be taken one event after the other (see `eventwise`)."""

@@ -21,7 +21,7 @@ from kflab.engine.cuts import lost_between_two
 from kflab.engine.memory import Col, Stage
 from kflab.engine.pools import Connection
 from kflab.engine.steps import STATUS_OF, Rows, Steps
-from kflab.engine.types import Answer, Behaviour, Pick
+from kflab.engine.types import Answer, Behaviour, Int64Array, Pick
 
 _RANK = {Stage.RELEASE: 0, Stage.TRY: 1, Stage.SERVER: 2, Stage.CALL: 3, Stage.ANSWER: 4}
 """At one instant connections become idle before tries start."""
@@ -295,11 +295,11 @@ class Eventwise:
             self.bad.append((flight[Col.SERVER0 + last], flight[Col.TRY_END0 + last]))
 
 
-def take_tries(steps: Steps, active: Rows, end_ns: int) -> Rows:
+def take_tries(steps: Steps, active: Rows, end_ns: int) -> tuple[Rows, list[Int64Array]]:
     """Take every try, arrival and release before `end_ns`, in order of time, and every call.
 
     Returns:
-        `active` and the rows of the calls that started.
+        `active` and the rows of the calls that started; and nothing, as `chains.take_chains` does for others.
     """
     flights, calls = steps.memory.flights, bool(steps.paths.calls)
     m = flights.m
@@ -310,7 +310,7 @@ def take_tries(steps: Steps, active: Rows, end_ns: int) -> Rows:
         ours |= (stages == Stage.CALL) | inner
     rows = active[ours & (m[Col.DUE, active] < end_ns)]
     if not len(rows):
-        return active
+        return active, []
     known = np.concatenate([rows, waiting_rows(steps.memory)]) if calls else rows
     slab = Eventwise(steps, known, end_ns)
     slab.run()
@@ -321,9 +321,9 @@ def take_tries(steps: Steps, active: Rows, end_ns: int) -> Rows:
     steps.choosers.count(np.array(slab.picked_slots, dtype=np.int64))
     bad = np.array(slab.bad, dtype=np.int64).reshape(-1, 2)
     steps.bins.add(Count.SERVER_BAD, bad[:, 0], bad[:, 1])
+    steps.ordered_rows += columns.shape[1]
     if slab.chains is None:
-        return active
+        return active, []
     sent = np.array(slab.chains.sent_streams, dtype=np.int64)
-    steps.calls_started += len(sent)
     steps.bins.add(Count.STREAM_SENT, sent, np.array(slab.chains.sent_times, dtype=np.int64))
-    return np.concatenate([active, known[len(rows) :], fresh])
+    return np.concatenate([active, known[len(rows) :], fresh]), []

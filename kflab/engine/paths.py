@@ -102,6 +102,10 @@ class Paths:
         choosers = {chooser for s in streams if s.parent >= 0 for _, chooser in s.entries}
         self.call_choosers: Int64Array = np.array(sorted(choosers), dtype=np.int64)
         """Every chooser of a stream of calls."""
+        self.calling = np.zeros(len(streams), dtype=bool)
+        """[streams] -> whether some server makes calls for its requests, or it is a stream of calls itself."""
+        self.calling[[stream for stream, _ in self.calls]] = True
+        self.calling |= self.parent >= 0
         lists = list(self.calls.values())
         self.call_lists = PairMap((stream, group, i) for i, (stream, group) in enumerate(self.calls))
         """(stream, group of the server) -> which list of calls; -1 none."""

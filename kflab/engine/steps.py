@@ -87,8 +87,8 @@ class Steps:
         self.cut: cuts.Cut | None = None
         """[places + 1] -> whether a node's packets go nowhere; None where all nodes are well (see `cuts`)."""
         self.end_ns = 0
-        self.calls_started = 0
-        """Calls between pods so far."""
+        self.ordered_rows = 0
+        """Requests and calls that `eventwise` or `chains` took in their slabs so far."""
         self.call_rounds = 0
         """Rounds that `chains` took so far."""
 
@@ -503,7 +503,7 @@ class Steps:
     def run(
         self,
         end_ns: int,
-        tries: "Callable[[Rows, int], Rows] | None" = None,
+        tries: "Callable[[Rows, int], tuple[Rows, list[Int64Array]]] | None" = None,
         others: Sequence[Queued] = (),
     ) -> tuple[Rows, list[Int64Array]]:
         """Take every step before `end_ns`.
@@ -511,8 +511,8 @@ class Steps:
         Args:
             end_ns: End of the slab.
             tries: Takes over from the first try on, given the rows in flight that are due, and returns those that may
-                have finished; None for `rounds`.
-            others: Accepted requests that are not in flight; only with `tries` None.
+                have finished, and when each of `others` is done; None for `rounds`.
+            others: Accepted requests that are not in flight.
 
         Returns:
             The rows that finished (the caller removes them), and when each of `others` is done.
@@ -529,7 +529,7 @@ class Steps:
         if tries is None:
             done = self.rounds(active, end_ns, others)
         else:
-            active = tries(active, end_ns)
+            active, done = tries(active, end_ns)
         return self.ready(active, Stage.ANSWER, end_ns), done
 
     def rounds(self, active: Rows, end_ns: int, others: Sequence[Queued] = ()) -> list[Int64Array]:
