@@ -74,6 +74,7 @@ inner_changes = st.lists(
         ),
         st.builds(lambda t, fan: Change(t, "learn", TO_CART, fan=fan), when, fans(CARTS)),
         st.builds(lambda t, fan: Change(t, "learn", TO_STOCK, fan=fan), when, fans(STOCKS)),
+        st.builds(lambda t, place, off: Change(t, "cut", place, drain=off), when, st.integers(0, 2), st.booleans()),
     ),
     max_size=6,
 )  # fmt: skip
@@ -127,6 +128,10 @@ def test_same_rows_as_the_reference(
                 engine.behave(change.subject, change.behaviour, change.t_ns, drain=change.drain)
                 slow.advance(change.t_ns)
                 slow.behave(change.subject, change.behaviour, drain=change.drain)
+            elif change.what == "cut":
+                engine.cut(change.subject, change.drain, change.t_ns)
+                slow.advance(change.t_ns)
+                slow.cut(change.subject, change.drain)
             elif change.what == "rate":
                 engine.set_rate(change.subject, change.rate, change.t_ns)
                 slow.advance(change.t_ns)
