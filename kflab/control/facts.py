@@ -44,6 +44,8 @@ class What(StrEnum):
     """The object is gone."""
     POD_EVICTED = "pod-evicted"
     """The eviction API let a pod go; its delete follows at the same instant."""
+    NODE_PRESSURE = "node-pressure"
+    """A node's memory ran out."""
     BUDGET_CHANGED = "budget-changed"
     """A PodDisruptionBudget allows another number of disruptions."""
     SIGTERM_SENT = "sigterm-sent"

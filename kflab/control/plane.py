@@ -40,6 +40,7 @@ from kflab.control.nodelife import NodeLife
 from kflab.control.observers import Observer
 from kflab.control.podgc import PodGc
 from kflab.control.podstart import PodStart
+from kflab.control.pressure import Pressure
 from kflab.control.probes import Probes
 from kflab.control.proxyrollout import ProxyRollout
 from kflab.control.proxysync import ProxySync
@@ -97,6 +98,7 @@ class ControlPlane(Writes, Components):
         self.probes = Probes(core, self.status, self.start_of_pods)
         self.kubelet = Kubelet(core, self.status, self.probes, self.start_of_pods)
         self.termination = Termination(core, self.kubelet)
+        self.pressure = Pressure(core, self.termination)
         self.apps = Apps(core, self.kubelet, self.termination, self.probes)
         self.replica_sets = ReplicaSetController(core)
         self.deployments = DeploymentController(core)
@@ -125,6 +127,7 @@ class ControlPlane(Writes, Components):
                 self.start_of_pods,
                 self.probes,
                 self.apps,
+                self.pressure,
                 self.replica_sets,
                 self.deployments,
                 StatefulSetController(core),

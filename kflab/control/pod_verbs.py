@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from kflab.control.apps import HUNG, LOOPING, UNWELL
 from kflab.control.delays import SECOND_NS
 from kflab.control.facts import Fact
+from kflab.control.pressure import PRESSURE
 from kflab.control.probes import LIVENESS, READINESS, STARTUP
 from kflab.control.verb import Options, Verb
 from kflab.errors import KflabError
@@ -52,6 +53,10 @@ def _fail_readiness(plane: "ControlPlane", key: Key, options: Options) -> Sequen
 
 def _recover(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
     return plane.said_by(lambda: plane.apps.recover(key))
+
+
+def _node_pressure(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
+    return plane.said_by(lambda: plane.pressure.begin(key.name, int(options.get("pods", 1))))
 
 
 def _registry_down(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
@@ -154,6 +159,16 @@ POD_VERBS = (
         _recover,
         letter="r",
         when=UNWELL,
+    ),
+    Verb(
+        "nodePressure",
+        "node",
+        "memory runs out",
+        "its kubelet evicts a pod, no budget is asked",
+        "{name} ran out of memory",
+        _node_pressure,
+        options={"pods": "whole"},
+        unless=PRESSURE,
     ),
     Verb(
         "registryDown",

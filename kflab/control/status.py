@@ -57,8 +57,9 @@ class PodWorker(Mutable):
     """Container → (number of the termination, number of the start) that it got SIGTERM for."""
     writing: bool = False
     """A status write is on its way."""
-    shut_down: bool = False
-    """It ends with its node's shutdown: Failed when it has, its object stays."""
+    shut_down: str = ""
+    """Reason of its end by the kubelet's own will: its node shuts down (Terminated) or lacks memory (Evicted). It is
+    Failed when it has ended, and its object stays; "": none of it."""
 
     def restart_policy(self, name: str) -> str:
         """Whether a container is started again: as the pod says, sidecars always."""
@@ -162,7 +163,7 @@ class StatusManager(Controller):
             ready_since_ns=worker.ready_since_ns,
             scheduled_ns=pod.status.scheduled_ns,
             start_ns=worker.seen_ns,
-            reason="Terminated" if worker.shut_down and worker.phase() == "Failed" else "",
+            reason=worker.shut_down if worker.phase() == "Failed" else "",
             containers=tuple(worker.containers[container.name] for container in worker.spec.containers),
             inits=tuple(
                 worker.inits.get(container.name) or worker.containers[container.name]

@@ -179,9 +179,9 @@ class Termination(Controller):
             case RemovePod(_, key, uid):
                 self._remove(key, uid)
 
-    def shut_down(self, worker: PodWorker, grace_s: int) -> None:
-        """End a pod because its node shuts down."""
-        worker.shut_down = True
+    def shut_down(self, worker: PodWorker, grace_s: int, reason: str = "Terminated") -> None:
+        """End a pod because its node shuts down, or for another reason of the kubelet's own."""
+        worker.shut_down = reason
         self._kill_pod(worker, grace_s)
 
     # --- stopping -------------------------------------------------------------------------------------------

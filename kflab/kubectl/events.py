@@ -67,6 +67,8 @@ def _tell(fact: Fact, store: Store) -> tuple[Key, str, str, str, str] | None:
             return about, "Normal", "BackOff", fact.detail, "kubelet"
         case What.PROBE_FAILED:
             return about, "Warning", "Unhealthy", fact.detail, "kubelet"
+        case What.POD_EVICTED if fact.detail:
+            return about, "Warning", "Evicted", fact.detail, "kubelet"
         case What.PROBE_GAVE_UP:
             return about, "Normal", "Killing", fact.detail, "kubelet"
         case What.BACK_OFF:
