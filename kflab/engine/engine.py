@@ -363,7 +363,7 @@ class Engine:
         if not self.choosers.n_round_robin:
             return False
         servers, failing = self.choosers.turn_servers()
-        return failing or bool(self.memory.behaviour[servers].any())
+        return failing or self.steps.cut is not None or bool(self.memory.behaviour[servers].any())
 
     # What came of it ------------------------------------------------------------------------------------------------
 

@@ -100,6 +100,18 @@ def test_the_option_of_the_command_line(
         assert "→ front-2" not in out
 
 
+def test_a_traced_request_shows_the_calls_made_for_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = tmp_path / "app.yaml"
+    manifest.write_text(MANIFEST)
+    assert main(["trace", "http://front.default/", "-f", str(manifest)]) == 0
+    out, _ = capsys.readouterr()
+    assert "· 500 ·" in out.splitlines()[0]
+    assert "✖ calls front-2:80 at" in out
+    assert "refused in 0.0 ms" in out
+    assert "KUBE-SERVICES" in out
+    assert "the DNS lookup before a call" in out
+
+
 def test_a_file_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["replay", "overview", "--plain", "--calls", "nowhere.yaml"]) == 2
     assert (
