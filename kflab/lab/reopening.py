@@ -66,6 +66,7 @@ _FATES = {
     What.CONTAINER_EXITED: "crashed",
     What.POD_DELETED: "was deleted",
     What.SIGTERM_SENT: "got SIGTERM",
+    What.SIGKILL_SENT: "was killed at the end of its grace period",
     What.ADDRESS_GONE: "was removed",
     What.POD_LOST: "went down with its node",
     What.PROCESS_HUNG: "hung",

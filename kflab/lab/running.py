@@ -29,6 +29,7 @@ from kflab.errors import KflabError
 from kflab.kubectl.ages import instant
 from kflab.kubectl.complete import completions
 from kflab.lab import applying, pruning
+from kflab.lab.assuming import app_assumptions
 from kflab.lab.autopsy import Autopsy
 from kflab.lab.balancing import simplifications
 from kflab.lab.call_losses import CallLosses
@@ -218,6 +219,7 @@ class Lab:
         if self.book.config.mode == "ipvs":
             yield ("IPVS's rr scheduler takes turns; traffic here draws with the same equal shares", ":mode iptables")
         yield from simplifications(self.store, self.plane.balancers)
+        yield from app_assumptions(self.store, self.workload_of)
         guessed: dict[Key, str] = {}
         for key, runtime in self.plane.runtime.items():
             pod = self.store.get(key)

@@ -1,0 +1,52 @@
+"""What the lab takes for granted of applications, because manifests do not say it: told where the user sees it."""
+
+from collections.abc import Callable, Iterator
+
+from kflab.cluster.store import Store
+from kflab.control.listening import running_containers
+from kflab.manifest.app_annotations import DELAYS
+from kflab.manifest.objects import Container, Key, Pod
+
+_MOST = 3
+"""How many workloads one line names."""
+
+
+def app_assumptions(store: Store, workload_of: Callable[[Pod], Key | None]) -> Iterator[tuple[str, str]]:
+    """(what is assumed, how to say otherwise), one line per assumption, with the workloads it is about."""
+    found: dict[str, dict[str, None]] = {}
+    for obj in store.of_kind("Pod"):
+        if isinstance(obj, Pod) and obj.meta.namespace != "kube-system":
+            owner = workload_of(obj) or obj.key
+            for what in _assumed(obj):
+                found.setdefault(what, {})[f"{owner.kind} {owner.namespace}/{owner.name}"] = None
+    for what, how in _LINES.items():
+        names = list(found.get(what, ()))
+        if names:
+            more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
+            yield f"{', '.join(names[:_MOST])}{more}: {what}", how
+
+
+_EXEC = "exec probes succeed while the container runs"
+_INIT = "init containers end well"
+_HOOK = "a preStop hook that is no sleep takes 0.5 to 2 s"
+
+_LINES = {
+    _EXEC: "the verb failReadiness, or an httpGet probe",
+    _INIT: f"annotate the pod with {DELAYS['init_container_s']}: 5s for how long one takes",
+    _HOOK: f"annotate the pod with {DELAYS['pre_stop_exec_s']}: 5s",
+}
+
+
+def _assumed(pod: Pod) -> Iterator[str]:
+    containers = running_containers(pod.spec)
+    if any(_has_exec_probe(container) for container in containers):
+        yield _EXEC
+    if len(containers) < len(pod.spec.containers) + len(pod.spec.init_containers):
+        yield _INIT
+    if DELAYS["pre_stop_exec_s"] not in pod.meta.annotations and any(c.pre_stop_hook for c in containers):
+        yield _HOOK
+
+
+def _has_exec_probe(container: Container) -> bool:
+    probes = (container.readiness, container.liveness, container.startup)
+    return any(probe is not None and probe.action == "exec" for probe in probes)

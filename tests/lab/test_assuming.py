@@ -1,0 +1,42 @@
+"""What is taken for granted of applications is said, with how to say otherwise."""
+
+from kflab.cluster.store import Store
+from kflab.lab.assuming import app_assumptions
+from kflab.manifest.objects import Container, Key, Meta, Pod, PodSpec, Probe
+
+
+def said(*pods: Pod) -> list[tuple[str, str]]:
+    store = Store()
+    for pod in pods:
+        store.put(pod, 0, "user")
+    return list(app_assumptions(store, lambda pod: pod.meta.owner))
+
+
+def pod(name: str, *containers: Container, inits: tuple[Container, ...] = (), **meta: object) -> Pod:
+    return Pod(Meta(name, "default", **meta), spec=PodSpec(containers, inits))  # type: ignore[arg-type]
+
+
+def test_each_assumption_names_its_workloads_once() -> None:
+    owner = Key("Deployment", "default", "shop")
+    probed = Container("web", readiness=Probe("exec"))
+    found = dict(said(pod("shop-1", probed, owner=owner), pod("shop-2", probed, owner=owner), pod("alone", probed)))
+    text = "Deployment default/shop, Pod default/alone: exec probes succeed while the container runs"
+    assert list(found) == [text] or list(found) == [
+        "Pod default/alone, Deployment default/shop: exec probes succeed while the container runs"
+    ]
+
+
+def test_init_containers_and_hooks_but_not_sidecars_and_sleeps() -> None:
+    sidecar = Container("proxy", restart_policy="Always")
+    assert said(pod("a", Container("web", pre_stop_sleep_s=5), inits=(sidecar,))) == []
+    found = said(pod("b", Container("web", pre_stop_hook=True), inits=(Container("migrate"), sidecar)))
+    assert [text for text, _ in found] == [
+        "Pod default/b: init containers end well",
+        "Pod default/b: a preStop hook that is no sleep takes 0.5 to 2 s",
+    ]
+    assert [how for _, how in found][1] == "annotate the pod with kflab.dev/pre-stop: 5s"
+
+
+def test_what_is_written_is_not_assumed() -> None:
+    hook = Container("web", pre_stop_hook=True, readiness=Probe("httpGet", 80))
+    assert said(pod("c", hook, annotations={"kflab.dev/pre-stop": "3s"})) == []
