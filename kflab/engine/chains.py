@@ -10,7 +10,7 @@ A start that does not come in this slab is `NEVER`; so is all that would follow 
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from kflab.engine import cuts
 from kflab.engine.bins import Count
 from kflab.engine.calls import FAILED, TRY_BITS, WAITING, waiting_rows
+from kflab.engine.chain_table import N_COLS, Of
 from kflab.engine.memory import NEVER, Col, Stage
 from kflab.engine.queues import order_by_arrival, serve
 from kflab.engine.types import Answer, Behaviour, Int64Array
@@ -44,53 +45,6 @@ _HALF = np.uint64(32)
 _WORKER_BITS = np.uint64(0xFFFF)
 
 
-class _C:
-    """Rows of the table of requests that a slab's chains are about."""
-
-    ROW: Final = 0
-    """Column in the matrix of requests in flight; -1 for a call that starts in this slab."""
-    STREAM: Final = 1
-    NUMBER: Final = 2
-    OUTER: Final = 3
-    """Place in the table of the request that it is called for; -1 none that waits for it."""
-    TURN: Final = 4
-    """Which of that request's calls it is."""
-    MADE: Final = 5
-    """How many calls had been made for it before this slab."""
-    CALLS: Final = 6
-    """Which list of calls its server goes through; -1 none."""
-    START: Final = 7
-    NODE: Final = 8
-    CALLER: Final = 9
-    SERVER: Final = 10
-    HOP: Final = 11
-    ARRIVAL: Final = 12
-    """When it joins its worker's queue; NEVER if not in this slab."""
-    QUEUE_ID: Final = 13
-    WORKER: Final = 14
-    SERVICE: Final = 15
-    DONE: Final = 16
-    """When its server has done its own work (or had, before this slab)."""
-    ANSWERED: Final = 17
-    """When its server's answer sets out."""
-    STATUS: Final = 18
-    FINISH: Final = 19
-    """When its caller knows."""
-    ANSWER: Final = 20
-    """Answer of a call that fails; 0 else."""
-    DUE: Final = 21
-    """When a call arrives that arrives after this slab."""
-    CHOOSER: Final = 22
-    SLOT: Final = 23
-    """What its chooser picked; -1 where it was not asked."""
-    MOVED: Final = 24
-    """1: where or when it arrives has moved since its queue was served."""
-    WORD0: Final = 25
-
-
-_N = _C.WORD0 + 4
-
-
 class Chains:
     """One slab's chains.
 
@@ -115,7 +69,7 @@ class Chains:
             [other.stream for other in others] or none, [len(o.starts) for o in others] or none
         )
         self.fixed_done = np.zeros_like(self.fixed_ids)
-        self.table: Int64Array = np.zeros((_N, 256), dtype=np.int64)
+        self.table: Int64Array = np.zeros((N_COLS, 256), dtype=np.int64)
         self.n = 0
         paths, m = steps.paths, steps.memory.flights.m
         self.inner: Int64Array = np.zeros((256, max(1, paths.call_streams.shape[1])), dtype=np.int64)
@@ -132,19 +86,19 @@ class Chains:
         places = self._add(len(rows))
         kinds = np.repeat(np.arange(4), [len(group) for group in groups])
         t = self.table
-        t[_C.ROW, places], t[_C.STREAM, places], t[_C.NUMBER, places] = rows, m[Col.STREAM, rows], m[Col.NUMBER, rows]
-        t[_C.MADE, places] = np.where(kinds == 0, 0, m[Col.CALL, rows])
+        t[Of.ROW, places], t[Of.STREAM, places], t[Of.NUMBER, places] = rows, m[Col.STREAM, rows], m[Col.NUMBER, rows]
+        t[Of.MADE, places] = np.where(kinds == 0, 0, m[Col.CALL, rows])
         last = np.maximum(m[Col.TRIES, rows] - 1, 0)
-        t[_C.SERVER, places] = m[Col.SERVER0 + last, rows]
-        t[_C.HOP, places] = m[Col.BACK, rows]
-        t[_C.DONE, places] = np.where(kinds == 1, m[Col.DUE, rows], NEVER)
-        t[_C.FINISH, places] = np.where(kinds == 3, m[Col.DUE, rows], NEVER)
-        t[_C.STATUS, places] = np.where(kinds == 3, m[Col.STATUS, rows], 200)
+        t[Of.SERVER, places] = m[Col.SERVER0 + last, rows]
+        t[Of.HOP, places] = m[Col.BACK, rows]
+        t[Of.DONE, places] = np.where(kinds == 1, m[Col.DUE, rows], NEVER)
+        t[Of.FINISH, places] = np.where(kinds == 3, m[Col.DUE, rows], NEVER)
+        t[Of.STATUS, places] = np.where(kinds == 3, m[Col.STATUS, rows], 200)
         mine = places[kinds != 3]
-        t[_C.CALLS, mine] = self._lists(mine)
+        t[Of.CALLS, mine] = self._lists(mine)
         self._join(places[kinds == 2], places)
         self._visit(places[kinds == 0], m[Col.DUE, accepted])
-        self.ready, self.heard = places[kinds == 1], places[(kinds == 3) & (t[_C.OUTER, places] >= 0)]
+        self.ready, self.heard = places[kinds == 1], places[(kinds == 3) & (t[Of.OUTER, places] >= 0)]
         self.pending: list[Int64Array] = []
         """Calls whose ending moved, and nobody has heard yet."""
         self.busy = steps.memory.busy_until
@@ -162,17 +116,17 @@ class Chains:
         first, self.n = self.n, self.n + count
         block = self.table[:, first : self.n]
         block[:] = 0
-        block[[_C.ROW, _C.OUTER, _C.CALLS, _C.SERVER, _C.CHOOSER]] = -1
-        block[[_C.ARRIVAL, _C.DONE, _C.ANSWERED, _C.FINISH, _C.START, _C.DUE]] = NEVER
+        block[[Of.ROW, Of.OUTER, Of.CALLS, Of.SERVER, Of.CHOOSER]] = -1
+        block[[Of.ARRIVAL, Of.DONE, Of.ANSWERED, Of.FINISH, Of.START, Of.DUE]] = NEVER
         self.inner[first : self.n] = -1
         return np.arange(first, self.n)
 
     def _lists(self, places: Int64Array) -> Int64Array:
         """Which list of calls the servers of requests go through; -1 none."""
         t, memory = self.table, self.steps.memory
-        servers = t[_C.SERVER, places]
+        servers = t[Of.SERVER, places]
         groups = np.where(servers >= 0, memory.group[servers], -1)
-        lists: Int64Array = self.steps.paths.call_lists.get(t[_C.STREAM, places], groups)
+        lists: Int64Array = self.steps.paths.call_lists.get(t[Of.STREAM, places], groups)
         return lists
 
     def _join(self, waiting: Int64Array, calls: Int64Array) -> None:
@@ -180,25 +134,25 @@ class Chains:
         if not len(waiting):
             return
         t, paths = self.table, self.steps.paths
-        calls = calls[paths.parent[t[_C.STREAM, calls]] >= 0]
+        calls = calls[paths.parent[t[Of.STREAM, calls]] >= 0]
         width = len(paths.parent)
-        keys = self._numbers(waiting) * width + t[_C.STREAM, waiting]
+        keys = self._numbers(waiting) * width + t[Of.STREAM, waiting]
         order = np.argsort(keys)
-        wanted = t[_C.NUMBER, calls] * width + paths.parent[t[_C.STREAM, calls]]
+        wanted = t[Of.NUMBER, calls] * width + paths.parent[t[Of.STREAM, calls]]
         found = np.minimum(np.searchsorted(keys[order], wanted), len(keys) - 1)
         outer = waiting[order[found]]
         calls, outer = calls[keys[order[found]] == wanted], outer[keys[order[found]] == wanted]
-        t[_C.OUTER, calls] = outer
-        t[_C.TURN, calls] = np.minimum(t[_C.MADE, outer], self.inner.shape[1]) - 1
-        self.inner[outer, t[_C.TURN, calls]] = calls
+        t[Of.OUTER, calls] = outer
+        t[Of.TURN, calls] = np.minimum(t[Of.MADE, outer], self.inner.shape[1]) - 1
+        self.inner[outer, t[Of.TURN, calls]] = calls
 
     def _numbers(self, places: Int64Array) -> Int64Array:
         """Numbers of the calls that requests make now (see `calls.call_number`)."""
         t, m = self.table, self.steps.memory.flights.m
-        rows = t[_C.ROW, places]
+        rows = t[Of.ROW, places]
         tries = m[Col.TRIES, rows] - 1 + m[Col.LOST, rows]
-        outside = self.steps.paths.parent[t[_C.STREAM, places]] < 0
-        own = t[_C.NUMBER, places]
+        outside = self.steps.paths.parent[t[Of.STREAM, places]] < 0
+        own = t[Of.NUMBER, places]
         numbers: Int64Array = np.where(outside, own << TRY_BITS | np.minimum(tries, (1 << TRY_BITS) - 1), own)
         return numbers
 
@@ -206,7 +160,7 @@ class Chains:
 
     def solve(self) -> None:
         """Repeat until nothing moves."""
-        self._go_on(self.ready, self.table[_C.MADE, self.ready], self.table[_C.DONE, self.ready])
+        self._go_on(self.ready, self.table[Of.MADE, self.ready], self.table[Of.DONE, self.ready])
         self.pending.append(self.heard)
         self._hear()
         while True:
@@ -216,44 +170,44 @@ class Chains:
                 self._serve_others()
                 return
             t = self.table
-            calling = t[_C.CALLS, moved] >= 0
+            calling = t[Of.CALLS, moved] >= 0
             served, callers = moved[~calling], moved[calling]
-            t[_C.ANSWERED, served] = t[_C.DONE, served]
+            t[Of.ANSWERED, served] = t[Of.DONE, served]
             self._answered(moved)
-            self._go_on(callers, np.zeros(len(callers), dtype=np.int64), t[_C.DONE, callers])
+            self._go_on(callers, np.zeros(len(callers), dtype=np.int64), t[Of.DONE, callers])
             self._hear()
 
     def _serve(self) -> Int64Array:
         """Serve the workers that any call has to do with; return the places whose ending may have moved."""
         t, self.busy = self.table, self.steps.memory.busy_until.copy()
-        visits = np.flatnonzero(t[_C.ARRIVAL, : self.n] < self.end_ns)
-        inner = (t[_C.CALLS, visits] >= 0) | (self.steps.paths.parent[t[_C.STREAM, visits]] >= 0)
+        visits = np.flatnonzero(t[Of.ARRIVAL, : self.n] < self.end_ns)
+        inner = (t[Of.CALLS, visits] >= 0) | (self.steps.paths.parent[t[Of.STREAM, visits]] >= 0)
         self.hot = np.zeros(len(self.busy), dtype=bool)
-        self.hot[t[_C.QUEUE_ID, visits[inner]]] = True
-        visits = visits[self.hot[t[_C.QUEUE_ID, visits]]]
+        self.hot[t[Of.QUEUE_ID, visits[inner]]] = True
+        visits = visits[self.hot[t[Of.QUEUE_ID, visits]]]
         done = self._queue(visits, np.flatnonzero(self.hot[self.fixed_ids]))
-        moved: Int64Array = visits[(done != t[_C.DONE, visits]) | (t[_C.MOVED, visits] != 0)]
-        t[_C.DONE, visits] = done
-        t[_C.MOVED, visits] = 0
+        moved: Int64Array = visits[(done != t[Of.DONE, visits]) | (t[Of.MOVED, visits] != 0)]
+        t[Of.DONE, visits] = done
+        t[Of.MOVED, visits] = 0
         return moved
 
     def _serve_others(self) -> None:
         """Serve the workers that no call has to do with: once is enough."""
         t = self.table
-        visits = np.flatnonzero(t[_C.ARRIVAL, : self.n] < self.end_ns)
-        visits = visits[~self.hot[t[_C.QUEUE_ID, visits]]]
-        t[_C.DONE, visits] = self._queue(visits, np.flatnonzero(~self.hot[self.fixed_ids]))
+        visits = np.flatnonzero(t[Of.ARRIVAL, : self.n] < self.end_ns)
+        visits = visits[~self.hot[t[Of.QUEUE_ID, visits]]]
+        t[Of.DONE, visits] = self._queue(visits, np.flatnonzero(~self.hot[self.fixed_ids]))
 
     def _queue(self, visits: Int64Array, fixed: Int64Array) -> Int64Array:
         """Serve places of the table and of the requests not in flight; return when those of the table are done."""
         t, n = self.table, len(visits)
         if not n and not len(fixed):
             return visits
-        workers = np.concatenate([t[_C.QUEUE_ID, visits], self.fixed_ids[fixed]])
-        arrivals = np.concatenate([t[_C.ARRIVAL, visits], self.fixed_arrivals[fixed]])
-        services = np.concatenate([t[_C.SERVICE, visits], self.fixed_services[fixed]])
-        streams = np.concatenate([t[_C.STREAM, visits], self.fixed_streams[fixed]])
-        numbers = np.concatenate([t[_C.NUMBER, visits], self.fixed_numbers[fixed]])
+        workers = np.concatenate([t[Of.QUEUE_ID, visits], self.fixed_ids[fixed]])
+        arrivals = np.concatenate([t[Of.ARRIVAL, visits], self.fixed_arrivals[fixed]])
+        services = np.concatenate([t[Of.SERVICE, visits], self.fixed_services[fixed]])
+        streams = np.concatenate([t[Of.STREAM, visits], self.fixed_streams[fixed]])
+        numbers = np.concatenate([t[Of.NUMBER, visits], self.fixed_numbers[fixed]])
         order = order_by_arrival(workers, arrivals, lambda some: (streams[some], numbers[some]))
         done = np.empty_like(arrivals)
         done[order] = serve(workers[order], arrivals[order], services[order], self.busy)
@@ -266,10 +220,10 @@ class Chains:
             return
         t, paths = self.table, self.steps.paths
         times = np.where(times < self.end_ns, times, NEVER)
-        more = turns < paths.call_counts[t[_C.CALLS, outer]]
+        more = turns < paths.call_counts[t[Of.CALLS, outer]]
         if not more.all():
             over = outer[~more]
-            t[_C.ANSWERED, over], t[_C.STATUS, over] = times[~more], 200
+            t[Of.ANSWERED, over], t[Of.STATUS, over] = times[~more], 200
             self._answered(over)
             outer, turns, times = outer[more], turns[more], times[more]
         places = self.inner[outer, turns]
@@ -278,7 +232,7 @@ class Chains:
             places[fresh] = self._make(outer[fresh], turns[fresh])
         known = places >= 0
         places, times = places[known], times[known]
-        moved = self.table[_C.START, places] != times
+        moved = self.table[Of.START, places] != times
         self._send(places[moved], times[moved])
 
     def _make(self, outer: Int64Array, turns: Int64Array) -> Int64Array:
@@ -286,23 +240,23 @@ class Chains:
         places = self._add(len(outer))
         t, paths, steps = self.table, self.steps.paths, self.steps
         self.inner[outer, turns] = places
-        t[_C.OUTER, places], t[_C.TURN, places] = outer, turns
-        t[_C.STREAM, places] = paths.call_streams[t[_C.CALLS, outer], turns]
-        numbers, old = t[_C.NUMBER, outer], t[_C.ROW, outer] >= 0
+        t[Of.OUTER, places], t[Of.TURN, places] = outer, turns
+        t[Of.STREAM, places] = paths.call_streams[t[Of.CALLS, outer], turns]
+        numbers, old = t[Of.NUMBER, outer], t[Of.ROW, outer] >= 0
         numbers[old] = self._numbers(outer[old])
-        t[_C.NUMBER, places] = numbers
+        t[Of.NUMBER, places] = numbers
         self._place(places)
-        words = steps.draws.rows(paths.address[t[_C.STREAM, places]], t[_C.NUMBER, places])
-        t[_C.WORD0 : _C.WORD0 + 4, places] = words.T.view(np.int64)
+        words = steps.draws.rows(paths.address[t[Of.STREAM, places]], t[Of.NUMBER, places])
+        t[Of.WORD0 : Of.WORD0 + 4, places] = words.T.view(np.int64)
         return places
 
     def _place(self, places: Int64Array) -> None:
         """Say from where calls are made: from the server of the request they are made for."""
         t, paths = self.table, self.steps.paths
-        callers = t[_C.SERVER, t[_C.OUTER, places]]
+        callers = t[Of.SERVER, t[Of.OUTER, places]]
         nodes = self.steps.memory.place[callers]
-        t[_C.CALLER, places], t[_C.NODE, places] = callers, nodes
-        t[_C.CHOOSER, places] = paths.entries.get(t[_C.STREAM, places], nodes)
+        t[Of.CALLER, places], t[Of.NODE, places] = callers, nodes
+        t[Of.CHOOSER, places] = paths.entries.get(t[Of.STREAM, places], nodes)
 
     def _send(self, places: Int64Array, times: Int64Array) -> None:
         """Start calls at these times, or not at all: pick, travel, arrive or fail."""
@@ -311,14 +265,14 @@ class Chains:
         t, steps, paths = self.table, self.steps, self.steps.paths
         memory, timing = steps.memory, steps.timing
         self._place(places)
-        t[_C.START, places] = times
+        t[Of.START, places] = times
         going = times < NEVER
         self._leave(places[~going])
         places, times = places[going], times[going]
-        patience = paths.connect_patience[t[_C.STREAM, places]]
-        nodes, choosers = t[_C.NODE, places], t[_C.CHOOSER, places]
+        patience = paths.connect_patience[t[Of.STREAM, places]]
+        nodes, choosers = t[Of.NODE, places], t[Of.CHOOSER, places]
         versions = np.where(choosers < 0, 0, steps.choosers.versions_at(np.maximum(choosers, 0), times))
-        slots = steps.choosers.slots_by_draw(versions, t[_C.WORD0 + 1, places].view(np.uint64) >> _HALF)
+        slots = steps.choosers.slots_by_draw(versions, t[Of.WORD0 + 1, places].view(np.uint64) >> _HALF)
         servers, answers = steps.choosers.flat[slots], steps.choosers.answer[versions]
         if steps.full is not None:
             shut = steps.full[nodes]
@@ -341,23 +295,23 @@ class Chains:
         patient = (answers == Answer.TIMEOUT) | (answers == Answer.TABLE_FULL)
         ends = np.where(patient, times + patience, np.where(away, times, arrivals + hops))
         listens = met & ~failed
-        t[_C.SLOT, places], t[_C.HOP, places] = slots, np.where(away, 0, hops)
-        was = t[_C.SERVER, places]
-        t[_C.SERVER, places] = servers
+        t[Of.SLOT, places], t[Of.HOP, places] = slots, np.where(away, 0, hops)
+        was = t[Of.SERVER, places]
+        t[Of.SERVER, places] = servers
         self._forget(places[listens], was[listens])
         self._leave(places[~listens])
         self._visit(places[listens], arrivals[listens])
-        t[_C.DUE, places[late]] = arrivals[late]
+        t[Of.DUE, places[late]] = arrivals[late]
         lost = places[failed]
-        t[_C.ANSWER, lost], t[_C.STATUS, lost], t[_C.FINISH, lost] = answers[failed], -answers[failed], ends[failed]
+        t[Of.ANSWER, lost], t[Of.STATUS, lost], t[Of.FINISH, lost] = answers[failed], -answers[failed], ends[failed]
 
     def _leave(self, places: Int64Array) -> None:
         """Take calls out of their queues: they do not start, arrive or get accepted in this slab."""
         t = self.table
-        for column in (_C.ARRIVAL, _C.FINISH, _C.DUE, _C.ANSWERED, _C.DONE):
+        for column in (Of.ARRIVAL, Of.FINISH, Of.DUE, Of.ANSWERED, Of.DONE):
             t[column, places] = NEVER
-        t[_C.ANSWER, places], t[_C.STATUS, places] = 0, 200
-        calling = places[t[_C.CALLS, places] >= 0]
+        t[Of.ANSWER, places], t[Of.STATUS, places] = 0, 200
+        calling = places[t[Of.CALLS, places] >= 0]
         self._withdraw(calling)
         self.pending.append(places)
 
@@ -369,40 +323,40 @@ class Chains:
         calls = self.inner[outer]
         calls = calls[calls >= 0]
         self.inner[outer] = -1
-        t[_C.CALLS, outer] = -1
-        t[_C.OUTER, calls], t[_C.START, calls] = -1, NEVER
+        t[Of.CALLS, outer] = -1
+        t[Of.OUTER, calls], t[Of.START, calls] = -1, NEVER
         self._leave(calls)
 
     def _forget(self, places: Int64Array, was: Int64Array) -> None:
         """Calls are accepted: if by another server than before, what that one would have called is not called."""
         t = self.table
-        fresh = (t[_C.ARRIVAL, places] == NEVER) | (t[_C.SERVER, places] != was)
+        fresh = (t[Of.ARRIVAL, places] == NEVER) | (t[Of.SERVER, places] != was)
         self._leave(places[fresh])
-        t[_C.CALLS, places[fresh]] = self._lists(places[fresh])
+        t[Of.CALLS, places[fresh]] = self._lists(places[fresh])
 
     def _visit(self, places: Int64Array, arrivals: Int64Array) -> None:
         """Join the queue of a worker."""
         t, steps, memory = self.table, self.steps, self.steps.memory
-        servers, rows = t[_C.SERVER, places], t[_C.ROW, places]
-        backend, service = t[_C.WORD0 + 2, places], t[_C.WORD0 + 3, places]
+        servers, rows = t[Of.SERVER, places], t[Of.ROW, places]
+        backend, service = t[Of.WORD0 + 2, places], t[Of.WORD0 + 3, places]
         old = rows >= 0
         backend[old] = memory.flights.m[Col.BACKEND_WORD, rows[old]]
         service[old] = memory.flights.m[Col.SERVICE_WORD, rows[old]]
         own = (backend.view(np.uint64) & _WORKER_BITS) * memory.n_workers[servers].astype(np.uint64) >> np.uint64(16)
-        t[_C.WORKER, places] = own.astype(np.int64)
-        t[_C.QUEUE_ID, places] = memory.first_worker[servers] + t[_C.WORKER, places]
-        t[_C.SERVICE, places] = steps.service_ns(servers, service.view(np.uint64))
-        t[_C.ARRIVAL, places] = arrivals
-        t[_C.MOVED, places] = 1
+        t[Of.WORKER, places] = own.astype(np.int64)
+        t[Of.QUEUE_ID, places] = memory.first_worker[servers] + t[Of.WORKER, places]
+        t[Of.SERVICE, places] = steps.service_ns(servers, service.view(np.uint64))
+        t[Of.ARRIVAL, places] = arrivals
+        t[Of.MOVED, places] = 1
 
     # Who hears --------------------------------------------------------------------------------------------------------
 
     def _answered(self, places: Int64Array) -> None:
         """Servers' answers set out, or not any more: those of calls are for somebody to hear."""
         t = self.table
-        calls = places[self.steps.paths.parent[t[_C.STREAM, places]] >= 0]
-        answered = t[_C.ANSWERED, calls]
-        t[_C.FINISH, calls] = answered + np.where(answered < NEVER, t[_C.HOP, calls], 0)
+        calls = places[self.steps.paths.parent[t[Of.STREAM, places]] >= 0]
+        answered = t[Of.ANSWERED, calls]
+        t[Of.FINISH, calls] = answered + np.where(answered < NEVER, t[Of.HOP, calls], 0)
         self.pending.append(calls)
 
     def _hear(self) -> None:
@@ -411,12 +365,12 @@ class Chains:
             calls = np.unique(np.concatenate(self.pending))
             self.pending.clear()
             t, paths = self.table, self.steps.paths
-            calls = calls[t[_C.OUTER, calls] >= 0]
+            calls = calls[t[Of.OUTER, calls] >= 0]
             if not len(calls):
                 continue
-            outer, turns, finish = t[_C.OUTER, calls], t[_C.TURN, calls], t[_C.FINISH, calls]
-            lists = t[_C.CALLS, outer]
-            broken = paths.call_fatal[lists, turns] & (t[_C.STATUS, calls] != 200) & (finish < self.end_ns)
+            outer, turns, finish = t[Of.OUTER, calls], t[Of.TURN, calls], t[Of.FINISH, calls]
+            lists = t[Of.CALLS, outer]
+            broken = paths.call_fatal[lists, turns] & (t[Of.STATUS, calls] != 200) & (finish < self.end_ns)
             on = turns + 1 < paths.call_counts[lists]
             self._go_on(outer[on], turns[on] + 1, np.where(broken, NEVER, finish)[on])
             self._conclude(np.unique(outer))
@@ -424,18 +378,18 @@ class Chains:
     def _conclude(self, outer: Int64Array) -> None:
         """Work out when requests are answered, and how, from the ends of their calls."""
         t, paths = self.table, self.steps.paths
-        lists, calls = t[_C.CALLS, outer], self.inner[outer]
+        lists, calls = t[Of.CALLS, outer], self.inner[outer]
         outer, lists, calls = outer[lists >= 0], lists[lists >= 0], calls[lists >= 0]
-        finish = np.where(calls >= 0, t[_C.FINISH, calls], NEVER)
+        finish = np.where(calls >= 0, t[Of.FINISH, calls], NEVER)
         heard = finish < self.end_ns
-        broken = heard & (t[_C.STATUS, calls] != 200) & paths.call_fatal[lists]
+        broken = heard & (t[Of.STATUS, calls] != 200) & paths.call_fatal[lists]
         fails = broken.any(axis=1)
         which = np.where(fails, np.argmax(broken, axis=1), paths.call_counts[lists] - 1)
         rows = np.arange(len(outer))
         answered = np.where(heard[rows, which], finish[rows, which], NEVER)
         status = np.where(fails, FAILED, 200)
-        moved = (answered != t[_C.ANSWERED, outer]) | (status != t[_C.STATUS, outer])
-        t[_C.ANSWERED, outer], t[_C.STATUS, outer] = answered, status
+        moved = (answered != t[Of.ANSWERED, outer]) | (status != t[Of.STATUS, outer])
+        t[Of.ANSWERED, outer], t[Of.STATUS, outer] = answered, status
         self._answered(outer[moved])
 
     # What came of it --------------------------------------------------------------------------------------------------
@@ -443,17 +397,17 @@ class Chains:
     def write(self) -> "Rows":
         """Put what happened in flight; return the rows that may have finished beside those that were due."""
         t, steps, memory = self.table, self.steps, self.steps.memory
-        fresh = self._enter(np.flatnonzero((t[_C.ROW, : self.n] < 0) & (t[_C.START, : self.n] < NEVER)))
+        fresh = self._enter(np.flatnonzero((t[Of.ROW, : self.n] < 0) & (t[Of.START, : self.n] < NEVER)))
         m = memory.flights.m
         memory.busy_until = self.busy
-        visits = np.flatnonzero(t[_C.ARRIVAL, : self.n] < self.end_ns)
-        rows = t[_C.ROW, visits]
+        visits = np.flatnonzero(t[Of.ARRIVAL, : self.n] < self.end_ns)
+        rows = t[Of.ROW, visits]
         last = m[Col.TRIES, rows] - 1
-        m[Col.WORKER0 + last, rows] = t[_C.WORKER, visits]
-        done, services = t[_C.DONE, visits], t[_C.SERVICE, visits]
+        m[Col.WORKER0 + last, rows] = t[Of.WORKER, visits]
+        done, services = t[Of.DONE, visits], t[Of.SERVICE, visits]
         m[Col.SERVED, rows], m[Col.SERVICE, rows] = done, services
-        m[Col.QUEUE, rows] = done - services - t[_C.ARRIVAL, visits]
-        plain = t[_C.CALLS, visits] < 0
+        m[Col.QUEUE, rows] = done - services - t[Of.ARRIVAL, visits]
+        plain = t[Of.CALLS, visits] < 0
         steps.answer(rows[plain], last[plain], done[plain], np.full(int(plain.sum()), 200))
         self._write_callers(visits)
         return np.concatenate([self.waiting, fresh])
@@ -461,21 +415,21 @@ class Chains:
     def _write_callers(self, visits: Int64Array) -> None:
         """Requests whose servers call: answered, calling, or still at their own work."""
         t, m = self.table, self.steps.memory.flights.m
-        callers = np.flatnonzero((t[_C.CALLS, : self.n] >= 0) & (t[_C.ROW, : self.n] >= 0))
-        over = callers[t[_C.ANSWERED, callers] < NEVER]
-        rows = t[_C.ROW, over]
-        m[Col.CALLING, rows] = t[_C.ANSWERED, over] - m[Col.SERVED, rows]
-        self.steps.answer(rows, m[Col.TRIES, rows] - 1, t[_C.ANSWERED, over], t[_C.STATUS, over])
-        open_ = callers[t[_C.ANSWERED, callers] == NEVER]
+        callers = np.flatnonzero((t[Of.CALLS, : self.n] >= 0) & (t[Of.ROW, : self.n] >= 0))
+        over = callers[t[Of.ANSWERED, callers] < NEVER]
+        rows = t[Of.ROW, over]
+        m[Col.CALLING, rows] = t[Of.ANSWERED, over] - m[Col.SERVED, rows]
+        self.steps.answer(rows, m[Col.TRIES, rows] - 1, t[Of.ANSWERED, over], t[Of.STATUS, over])
+        open_ = callers[t[Of.ANSWERED, callers] == NEVER]
         calls = self.inner[open_]
-        started = (calls >= 0) & (t[_C.START, calls] < NEVER) & (t[_C.ROW, calls] >= 0)
+        started = (calls >= 0) & (t[Of.START, calls] < NEVER) & (t[Of.ROW, calls] >= 0)
         made = np.where(started, np.arange(calls.shape[1]) + 1, 0).max(axis=1, initial=0)
-        made = np.maximum(made, t[_C.MADE, open_])
-        rows = t[_C.ROW, open_]
-        at_work = np.isin(open_, visits) & (t[_C.DONE, open_] >= self.end_ns)
+        made = np.maximum(made, t[Of.MADE, open_])
+        rows = t[Of.ROW, open_]
+        at_work = np.isin(open_, visits) & (t[Of.DONE, open_] >= self.end_ns)
         m[Col.CALL, rows] = made
         m[Col.STAGE, rows] = np.where(at_work, Stage.CALL, Stage.WAIT)
-        m[Col.DUE, rows] = np.where(at_work, t[_C.DONE, open_], WAITING)
+        m[Col.DUE, rows] = np.where(at_work, t[Of.DONE, open_], WAITING)
 
     def _enter(self, places: Int64Array) -> "Rows":
         """Put the calls that started in flight, and count them."""
@@ -483,24 +437,24 @@ class Chains:
         flights = steps.memory.flights
         rows = flights.add(len(places))
         m = flights.m
-        t[_C.ROW, places] = rows
-        starts, slots = t[_C.START, places], t[_C.SLOT, places]
+        t[Of.ROW, places] = rows
+        starts, slots = t[Of.START, places], t[Of.SLOT, places]
         for column, of in (
-            (Col.STREAM, _C.STREAM), (Col.NUMBER, _C.NUMBER), (Col.START, _C.START), (Col.NODE, _C.NODE),
-            (Col.SERVER0, _C.SERVER), (Col.TRY_START0, _C.START), (Col.BACK, _C.HOP), (Col.HOP, _C.HOP),
-            (Col.CALLER, _C.CALLER), (Col.STATUS, _C.STATUS), (Col.ANSWER0, _C.ANSWER),
+            (Col.STREAM, Of.STREAM), (Col.NUMBER, Of.NUMBER), (Col.START, Of.START), (Col.NODE, Of.NODE),
+            (Col.SERVER0, Of.SERVER), (Col.TRY_START0, Of.START), (Col.BACK, Of.HOP), (Col.HOP, Of.HOP),
+            (Col.CALLER, Of.CALLER), (Col.STATUS, Of.STATUS), (Col.ANSWER0, Of.ANSWER),
         ):  # fmt: skip
             m[column, rows] = t[of, places]
         m[Col.TRIES, rows] = 1
-        m[Col.ARRIVAL_WORD : Col.SERVICE_WORD + 1, rows] = t[_C.WORD0 : _C.WORD0 + 4, places]
-        failed = t[_C.ANSWER, places] != 0
-        m[Col.TRY_END0, rows] = np.where(failed, t[_C.FINISH, places], 0)
+        m[Col.ARRIVAL_WORD : Col.SERVICE_WORD + 1, rows] = t[Of.WORD0 : Of.WORD0 + 4, places]
+        failed = t[Of.ANSWER, places] != 0
+        m[Col.TRY_END0, rows] = np.where(failed, t[Of.FINISH, places], 0)
         m[Col.STAGE, rows] = np.where(failed, Stage.ANSWER, Stage.SERVER)
-        m[Col.DUE, rows] = np.where(failed, t[_C.FINISH, places], t[_C.DUE, places])
-        m[Col.STATUS, rows] = np.where(failed, t[_C.STATUS, places], 0)
+        m[Col.DUE, rows] = np.where(failed, t[Of.FINISH, places], t[Of.DUE, places])
+        m[Col.STATUS, rows] = np.where(failed, t[Of.STATUS, places], 0)
         asked = slots >= 0
-        steps.count_picks(t[_C.CHOOSER, places[asked]], starts[asked], slots[asked])
-        steps.bins.add(Count.STREAM_SENT, t[_C.STREAM, places], starts)
+        steps.count_picks(t[Of.CHOOSER, places[asked]], starts[asked], slots[asked])
+        steps.bins.add(Count.STREAM_SENT, t[Of.STREAM, places], starts)
         return rows
 
 
