@@ -55,6 +55,8 @@ def title(bill: Bill, connect_timeout_ns: int) -> str:
             behind = seconds_word(bill.until_ns - bill.from_ns)
             return f"{who} {were} {behind} behind when {pod} {fate}{wait}"
         case Cause.IN_FLIGHT:
+            if bill.spread is not None and any(what is What.SIGKILL_SENT for _, what in bill.spread.marks):
+                return f"in hand at {pod} when its grace period was over: SIGKILL"
             return f"in hand at {pod} when it {fate_words(bill.spread, bill.from_ns)}"
         case Cause.DEAF:
             return f"{who} lead to {bill.address or pod}, on which nothing has listened yet"
