@@ -282,9 +282,10 @@ class Apps(Controller):
         Raises:
             KflabError: When no such container runs.
         """
-        _, run = self.running(pod, container)
+        ground, run = self.running(pod, container)
         why = f" ({reason})" if reason else ""
         self.kubelet.containers_exited(pod, (run.name,), exit_code, why, reason)
+        self.termination.gone_if_done(pod, ground.uid)
 
     def loop(self, key: Key, after_ns: int, exit_code: int, for_ns: int | None) -> None:
         """Let containers exit `after_ns` after each start, those that run now after as long from now.
@@ -346,3 +347,4 @@ class Apps(Controller):
             return
         if ground.container(name).up and ground.container(name).starts == starts:
             self.kubelet.containers_exited(key, (name,), loop.exit_code, "")
+            self.termination.gone_if_done(key, uid)

@@ -61,6 +61,8 @@ class Components(Mutable):
             )
         before = len(self.core.facts)
         self.kubelet.containers_exited(pod_key, (name,), exit_code, "")
+        if ground is not None:
+            self.termination.gone_if_done(pod_key, ground.uid)
         return tuple(self.core.facts[before:])
 
     def stop(self, component: str) -> tuple[Fact, ...]:

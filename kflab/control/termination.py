@@ -303,6 +303,10 @@ class Termination(Controller):
 
     def _exited(self, key: Key, uid: str, name: str, exit_code: int, why: str) -> None:
         self.kubelet.containers_exited(key, (name,), exit_code, why)
+        self.gone_if_done(key, uid)
+
+    def gone_if_done(self, key: Key, uid: str) -> None:
+        """A container of a pod has ended: if the pod is to go and it was the last, the sandbox follows."""
         worker = self.status.worker(key, uid)
         ground = self.core.runtime.get(key)
         if worker is not None and worker.kill and ground is not None and not ground.up:

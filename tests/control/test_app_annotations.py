@@ -79,3 +79,19 @@ def test_durations_are_read_exactly_and_bad_ones_said_with_their_place():
     with pytest.raises(KflabError, match="'never' is not a duration"):
         loaded.raise_errors()
     assert [f.place.line for f in loaded.findings if f.place and "duration" in f.message] == [6]
+
+
+@pytest.mark.parametrize("how", ["crash", "exit", "loop"])
+def test_a_terminating_pod_that_exits_by_itself_is_removed_at_once(how):
+    plane, pod = annotated(exit_after="never", grace_s=60)
+    if how == "loop":
+        plane.apps.loop(pod, 5 * S, 1, None)
+    plane.delete_pod(pod)
+    plane.run_until(2 * S)
+    if how == "crash":
+        plane.crash(pod)
+    elif how == "exit":
+        plane.apps.exit(pod, 1)
+    plane.run_until(8 * S)
+    assert plane.store.get(pod) is None
+    assert pod not in plane.runtime
