@@ -17,6 +17,7 @@ from kflab.control.facts import Fact
 from kflab.control.observers import NO_RULES
 from kflab.dataplane.packets import Verdict
 from kflab.engine.types import Answer, Behaviour, Finished, Int64Array, Pick
+from kflab.lab.grouping import grouped
 from kflab.lab.losses import Losses, find_losses
 from kflab.lab.records import Record, record, status_text
 from kflab.lab.spread import Spread, Spreading
@@ -153,14 +154,10 @@ class Autopsy:
             lost.server, silence, later, state, lost.chooser, version, lost.node, lost.answer, lost.failed, lost.status,
             lost.kept, lost.stream,
         )  # fmt: skip
-        table = np.stack([np.asarray(column, dtype=np.int64) for column in columns], axis=1)
-        kinds, first, inverse = np.unique(table, axis=0, return_index=True, return_inverse=True)
-        order = np.argsort(inverse.reshape(-1), kind="stable")
-        bounds = np.searchsorted(inverse.reshape(-1)[order], np.arange(len(kinds) + 1))
-        # In order of the first request of each kind, so that slabs do not decide which bill comes first.
-        for kind in np.argsort(first, kind="stable").tolist():
-            mine = order[bounds[kind] : bounds[kind + 1]]
-            self._charge(self._bill(kinds[kind].tolist(), int(lost.pick_ns[mine[0]])), lost, mine, rows)
+        # Kinds come in order of their first request, so slabs do not decide which bill is first.
+        for mine in grouped(columns):
+            kind = [int(column[mine[0]]) for column in columns]
+            self._charge(self._bill(kind, int(lost.pick_ns[mine[0]])), lost, mine, rows)
         self._fold()
 
     def _versions(self, lost: Losses) -> Int64Array:

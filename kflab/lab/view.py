@@ -11,6 +11,7 @@ from kflab.engine.bins import Count
 from kflab.engine.types import Answer, Finished, Pick
 from kflab.lab.bands import WINDOW_BINS, Bands, Counts, frame, spread
 from kflab.lab.countdowns import countdown
+from kflab.lab.grouping import grouped
 from kflab.lab.knowledge import POD_ENDS
 from kflab.lab.snapshot import (
     BIN_NS,
@@ -85,13 +86,13 @@ class View:
         for j in range(1, lost.shape[1]):
             again[:, j] = (lost[:, :j] & (servers[:, :j] == servers[:, j : j + 1])).any(axis=1)
         _tally(self._saved, servers[lost & ~again & good[:, None]])
-        callers = np.stack([rows.stream[which], rows.node[which], rows.ingress[which]], axis=1)
-        kinds, inverse = np.unique(callers, axis=0, return_inverse=True)
-        tries = np.bincount(inverse.reshape(-1), weights=lost.sum(axis=1), minlength=len(kinds))
-        for (stream, node, ingress), count in zip(kinds.tolist(), tries.tolist(), strict=True):
+        tries = lost.sum(axis=1)
+        callers = (rows.stream[which], rows.node[which], rows.ingress[which])
+        for mine in grouped(callers):
+            stream, node, ingress = (int(column[mine[0]]) for column in callers)
             caller = self._caller(stream, node, ingress)
             if caller:
-                lab.lost_by_observer[caller] = lab.lost_by_observer.get(caller, 0) + int(count)
+                lab.lost_by_observer[caller] = lab.lost_by_observer.get(caller, 0) + int(tries[mine].sum())
 
     def _count_answers(self, rows: Finished) -> None:
         answered = rows.try_server[rows.try_answer == Answer.OK]
