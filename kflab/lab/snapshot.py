@@ -10,6 +10,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from kflab.lab.autopsy_values import AutopsyReport
 from kflab.manifest.objects import Key
 
 BIN_NS = 100_000_000
@@ -333,4 +334,6 @@ class Snapshot:
     """The scenario's duration is over."""
     narration: str = ""
     """Line of the scenario's last action that has one."""
+    autopsy: AutopsyReport = field(default_factory=AutopsyReport)
+    """Bills of what was lost, and who knew when of every change."""
     extra: dict[str, str] = field(default_factory=dict)

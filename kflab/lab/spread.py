@@ -14,7 +14,7 @@ from kflab.control.facts import Fact, What
 from kflab.control.observers import Observer
 from kflab.manifest.objects import EndpointSlice, Key, Pod
 
-KEPT_SPREADS = 400
+KEPT_SPREADS = 200
 """Changes of pods that are remembered."""
 
 NAMED_OBSERVERS = 12

@@ -404,5 +404,5 @@ class View:
             nodes=self._nodes(counts, bands), traces=self.traces(), traces_seen=lab.sampler.seen, shares=self.shares(),
             components=self._components(), story=story,
             uncalled=lab.uncalled, pods_total=len(lab.store.keys("Pod")), rules_revision=lab.store.rules_revision(),
-            load_factor=lab.load_factor, ended=lab.ended, narration=narration,
+            load_factor=lab.load_factor, ended=lab.ended, narration=narration, autopsy=lab.gantt.report(),
         )  # fmt: skip

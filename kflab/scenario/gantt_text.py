@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kflab.lab.gantt import AutopsyReport, BillRow, GanttEvent, GanttGroup, GanttRow
+from kflab.lab.autopsy_values import AutopsyReport, BillRow, GanttEvent, GanttGroup, GanttRow
 
 WHOLE_EVENTS = 3
 """Events of a change that are printed with all their rows; of the others, one line each."""

@@ -43,6 +43,11 @@ ABOUT = {
         " in the middle. A heavy bar stands at the rules that the open request took, with the number of the hop; the"
         " one that decided the hop under the cursor is brought into view, and d goes on to the next."
     ),
+    "Who knew when": (
+        "Every change with the pods that ended or began after it, newest first. A bar is the time in which an observer"
+        " did not know; its solid part is its own gap, after the one it learns from. Requests lost are counted in the"
+        " gap that was open when their server was picked. enter unfolds an event, and opens a request of a bill."
+    ),
     "Shares": (
         "Connections of each candidate against what the rules give. The thick part of a line is where 99 % of"
         " luck falls; a dot outside it, or unequal rules, is structural."

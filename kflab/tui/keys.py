@@ -37,6 +37,13 @@ LAB_BINDINGS = [
     _key("v", "view", "view", "view", "Topology as ledger, as schematic, as nodes"),
     _key("i", "rules", "rules", "rules", "The rules of the node concerned, as its mode's tool prints them"),
     _key("s", "shares", "shares", "shares", "Share of each candidate against what is expected: luck or structural"),
+    _key(
+        "g",
+        "gantt",
+        "who knew when",
+        "gantt",
+        "Who knew of each change when, and requests lost in each gap",
+    ),
     _key("y", "copy", "copy", "copy", "Copy the selection: a name, an address, the open request, a rule"),
     _key("n", "neighbour(1)", "next request", "next-request", "The next traced request of the same way"),
     _key("p", "neighbour(-1)", "previous request", "previous-request", "The traced request of the same way before"),
@@ -110,7 +117,7 @@ def key_offers(size: str, request: bool, lower: str, paused: bool, editing: bool
     Args:
         size: Size class of the plan.
         request: A request is open.
-        lower: "rules" or "shares" when open.
+        lower: "rules", "shares" or "gantt" when open.
         paused: The clock is held.
         editing: The focus is in something one types into.
     """

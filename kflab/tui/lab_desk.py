@@ -32,6 +32,7 @@ from kflab.manifest.objects import Key
 from kflab.tui.facts_view import FactsView
 from kflab.tui.filter_line import FilterLine
 from kflab.tui.frame import Body, PaneFrame
+from kflab.tui.gantt_pane import GanttPane
 from kflab.tui.held_figures import HeldFigures
 from kflab.tui.hints import Hints
 from kflab.tui.history import History
@@ -117,6 +118,7 @@ class LabDesk(Screen[None]):
         self.manifest = ManifestPane(lab)
         self.traces = TracePane(lab)
         self.shares = SharesPane(lab)
+        self.gantt = GanttPane(lab)
         self.rules = RulesPane(lab)
         self.facts = FactsView(lab)
         frames = (
@@ -127,6 +129,7 @@ class LabDesk(Screen[None]):
             PaneFrame("manifest", self.manifest),
             PaneFrame("trace", self.traces),
             PaneFrame("shares", self.shares),
+            PaneFrame("gantt", self.gantt),
             PaneFrame("rules", self.rules),
             PaneFrame("facts", self.facts, titled=False),
         )
@@ -136,6 +139,7 @@ class LabDesk(Screen[None]):
         self._stale: set[str] = set()
         self._shown_at: dict[str, float] = {}
         self._before_request: Widget | None = None
+        self._lower_before = ""
         self._interrupts = 0
         self._stepped_back = -1
 
@@ -313,7 +317,7 @@ class LabDesk(Screen[None]):
             area = self.wish.view
         if size == "tabs":
             self.want(tab="topology" if area in VIEWS else area)
-        elif size == "split" and area in ("rules", "shares"):
+        elif (size == "split" and area in ("rules", "shares", "gantt")) or (size == "wide" and area == "gantt"):
             self.want(lower=area)
         elif size == "split" and area in ("manifest", "trace"):
             self.want(lower="", request=False if area == "manifest" else self.wish.request)
@@ -379,6 +383,7 @@ class LabDesk(Screen[None]):
             return
         if self.trace is None:
             self._before_request = self.focused
+            self._lower_before = self.wish.tab if self.wish.tab == "gantt" else self.wish.lower
         self.trace, self.trace_id = message, message.trace_id
         self.hop = next((hop.number for hop in message.trace.hops if hop.number), 0)
         self.relay(message)
@@ -391,7 +396,10 @@ class LabDesk(Screen[None]):
         self.trace, self.trace_id, self.hop = None, None, 0
         self.relay(message)
         tab = "trace" if self.wish.tab == "request" else self.wish.tab
-        self.want(request=False, tab=tab)
+        from_bill = self._lower_before == "gantt" and not self.wish.lower
+        if from_bill:
+            tab = "gantt" if self.body.plan.size == "tabs" else tab
+        self.want(request=False, tab=tab, lower="gantt" if from_bill else self.wish.lower)
         before = self._before_request
         if before is not None and before.is_attached:
             self.call_after_refresh(self.set_focus, before)

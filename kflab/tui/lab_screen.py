@@ -124,9 +124,12 @@ class LabScreen(LabDesk):
     def action_shares(self) -> None:
         self._toggle("shares")
 
+    def action_gantt(self) -> None:
+        self._toggle("gantt")
+
     def _toggle(self, pane: str) -> None:
         size = self.body.plan.size
-        if (size == "split" and self.wish.lower == pane) or (size == "tabs" and self.wish.tab == pane):
+        if (size in ("split", "wide") and self.wish.lower == pane) or (size == "tabs" and self.wish.tab == pane):
             self.action_back()
         else:
             self.show_pane(pane)

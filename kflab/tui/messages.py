@@ -83,7 +83,7 @@ class CommandIssued(LabMessage):
 
 
 class ViewAsked(LabMessage):
-    """A pane wants another shown: "manifest", "trace", "request", "rules", "shares", "topology"."""
+    """A pane wants another shown: "manifest", "trace", "request", "rules", "shares", "gantt", "topology"."""
 
     def __init__(self, pane: str) -> None:
         super().__init__()

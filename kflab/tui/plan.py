@@ -44,9 +44,9 @@ class Wish:
     request: bool = False
     """A request is open."""
     lower: str = ""
-    """"rules" or "shares" over the lower panes; "" the usual ones."""
+    """"rules", "shares" or "gantt" over the lower panes; "" the usual ones."""
     tab: str = "topology"
-    """Of `TABS`, or "rules" or "shares": where only one pane fits."""
+    """Of `TABS`, or "rules", "shares" or "gantt": where only one pane fits."""
     topology_rows: int = 24
     """How many rows the topology would like, its axis included."""
     editing: bool = False
@@ -110,14 +110,16 @@ def plan(width: int, height: int, wish: Wish) -> Plan:
 
 
 def _wide(width: int, body: int, wish: Wish) -> dict[str, Region]:
-    """Ledger, request and trace at the left; nodes, shares, manifest and rules at the right."""
+    """Ledger, request and trace (or the Gantt) at the left; nodes, shares, manifest and rules at the right."""
     left = min(WIDE_LEFT, width - 56)
     right = left + 2
     right_width = width - right
     top = max(18, min(wish.topology_rows + 1, body - 2 * LOWER_ROWS))
     middle = max(13, min(20, (body - top) // 2))
     areas = {wish.view: Region(0, 0, left, top)}
-    if wish.request:
+    if wish.lower == "gantt":
+        areas["gantt"] = Region(0, top, left, body - top)
+    elif wish.request:
         areas["request"] = Region(0, top, left, middle)
         areas["trace"] = Region(0, top + middle, left, body - top - middle)
     else:

@@ -8,8 +8,9 @@ from small_labs import S, direct, kept_rows, pods
 
 from kflab.lab import autopsy
 from kflab.lab.autopsy import Cause
+from kflab.lab.autopsy_values import AutopsyReport
 from kflab.lab.commands import Kill, Scale, Stop
-from kflab.lab.gantt import AutopsyReport, as_tree
+from kflab.lab.gantt import as_tree
 from kflab.lab.running import Lab
 from kflab.manifest.objects import Key
 from kflab.scenario.format import load

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from kflab.lab.gantt import GanttEvent, GanttRow
+from kflab.lab.autopsy_values import GanttEvent, GanttRow
 from kflab.scenario.format import Scenario, load
 from kflab.scenario.gantt_text import ASCII_BARS, UNICODE_BARS, BarGlyphs, bar
 from kflab.scenario.plain import play
