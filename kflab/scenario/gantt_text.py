@@ -87,11 +87,16 @@ def clock(t_ns: int) -> str:
     return f"{t_ns / 1e9:.3f}"
 
 
+def milliseconds(ns: int) -> str:
+    """A latency in ms: two digits after the point below a millisecond, one above."""
+    return f"{ns / 1e6:,.1f}" if ns >= 1_000_000 else f"{ns / 1e6:.2f}"
+
+
 def _bill(bill: BillRow, glyphs: BarGlyphs) -> Iterator[str]:
     yield f"  {bill.lost:>7,}  {bill.title.replace('×', glyphs.times)}"
     until = f"{clock(bill.until_ns)} s" if bill.until_ns is not None else f"open, last at {clock(bill.last_ns)} s"
     outcome = bill.outcome.replace("×", glyphs.times)
-    yield f"           {clock(bill.from_ns)} to {until}: {outcome}; longest {bill.longest_ns / 1e6:,.1f} ms"
+    yield f"           {clock(bill.from_ns)} to {until}: {outcome}; longest {milliseconds(bill.longest_ns)} ms"
 
 
 def _lost(n: int) -> str:

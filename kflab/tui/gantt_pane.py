@@ -7,7 +7,7 @@ from textual.binding import Binding
 from kflab.lab.autopsy_values import AutopsyReport, BillRow, GanttEvent, GanttGroup, GanttRow
 from kflab.lab.handle import LabHandle
 from kflab.lab.snapshot import Snapshot
-from kflab.scenario.gantt_text import ASCII_BARS, UNICODE_BARS, bar
+from kflab.scenario.gantt_text import ASCII_BARS, UNICODE_BARS, bar, milliseconds
 from kflab.tui import text
 from kflab.tui.glyphs import ASCII
 from kflab.tui.line_pane import LinePane
@@ -122,7 +122,7 @@ class GanttPane(LinePane):
         rows.append(line)
         outcome = bill.outcome.replace("×", self.glyphs.times)
         more = "" if bill.trace is None else f" {self.glyphs.dot} enter opens one"
-        longest = f"; longest {bill.longest_ns / 1e6:,.1f} ms"
+        longest = f"; longest {milliseconds(bill.longest_ns)} ms"
         for extra in (longest + more, longest, ""):
             if len(outcome) + len(extra) <= width - 9:
                 outcome += extra
