@@ -13,6 +13,9 @@ from kflab.dataplane.packets import Packet
 _FIRST_PORT: Final = 1024
 """Lowest port netfilter maps an unprivileged source port to (nf_nat_core.c, nf_nat_l4proto_unique_tuple)."""
 
+MASQUERADE_PORTS: Final = 65536 - _FIRST_PORT
+"""How many such ports there are."""
+
 _MASK: Final = (1 << 64) - 1
 
 
@@ -93,4 +96,4 @@ def masquerade_port(packet: Packet, draw: int) -> int:
     mixed = (draw << 16 ^ packet.sport) & _MASK
     mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 & _MASK
     mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB & _MASK
-    return _FIRST_PORT + ((mixed >> 32) * (65536 - _FIRST_PORT) >> 32)
+    return _FIRST_PORT + ((mixed >> 32) * MASQUERADE_PORTS >> 32)

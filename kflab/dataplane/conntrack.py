@@ -189,6 +189,12 @@ class NodeTable:
     """nf_conntrack_max."""
     enforced: bool = True
     """Whether first packets are dropped at the maximum: not where it is only the minimum that kube-proxy sets."""
+    ports: tuple[tuple[str, int], ...] = ()
+    """(ip:port, source ports taken) of destinations towards which MASQUERADE may run out of them."""
+    no_room: int = 0
+    """First packets dropped because the table was full."""
+    no_port: int = 0
+    """First packets dropped because MASQUERADE found no source port."""
 
 
 # --- what a request leaves behind -------------------------------------------------------------------------------

@@ -41,6 +41,10 @@ class MemoryView(Protocol):
         """The node whose full conntrack table dropped a connection's first packet: the client's (0), or a try's."""
         ...
 
+    def found_no_port(self, try_number: int) -> bool:
+        """Whether the node that masquerades a connection, the client's (0) or a try's, had no source port for it."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class BlankMemory:
@@ -69,3 +73,7 @@ class BlankMemory:
     def dropped_on(self, try_number: int) -> str:
         """Never."""
         return ""
+
+    def found_no_port(self, try_number: int) -> bool:
+        """Never."""
+        return False

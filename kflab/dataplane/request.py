@@ -290,6 +290,8 @@ class _Walker:
                 why = f"{last.why}; {whose}: no Service rule takes it, the CNI's route delivers it"
                 self.hops[-1] = replace(last, why=why, mover=steps.ROUTE)
             return packet
+        if step.after is not None and self._found_no_port(try_number):
+            step = steps.no_port(node, step)
         number = self._add(step.hop, try_number)
         if step.after is None:
             self.status = step.ending
@@ -300,6 +302,10 @@ class _Walker:
     def _dropped_on(self, try_number: int) -> str:
         """The node whose full conntrack table dropped the connection being opened; "" for none."""
         return self.memory.dropped_on(try_number if len(self.connections) > 1 else 0)
+
+    def _found_no_port(self, try_number: int) -> bool:
+        """Whether the connection being opened was dropped because no source port was free for it."""
+        return self.memory.found_no_port(try_number if len(self.connections) > 1 else 0)
 
     def _arrive(self, packet: Packet) -> None:
         """At the address after the first rules: an ingress controller, or the pod that answers."""

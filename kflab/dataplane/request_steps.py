@@ -1,6 +1,6 @@
 """The steps of a request, one function each: what happens to the packet, and the hop that tells it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Final
 
@@ -450,6 +450,23 @@ def node_lost(node: str, packet: Packet, outage: str, t_ns: int) -> Hop:
         touches=(Key("Node", "", node),),
         t_ns=t_ns,
     )
+
+
+def no_port(node: str, step: Step) -> Step:
+    """The kernel drops a first packet after its rules: MASQUERADE finds no source port that makes it unique.
+
+    The entry cannot be confirmed then (net/netfilter/nf_nat_core.c, get_unique_tuple: "we will end up with a final
+    duplicate in __nf_conntrack_confirm and drop the packet").
+
+    Args:
+        node: The node that masquerades.
+        step: What its rules did.
+    """
+    assert step.after is not None
+    way, _, _ = step.hop.why.partition("; then MASQUERADE")
+    lack = f"{node} had no free source port left towards {step.after.destination} as {step.after.src}"
+    why = f"{way}; then MASQUERADE: {lack}; packet dropped (insert_failed), the caller times out"
+    return Step(replace(step.hop, after=None, why=why, outcome="dropped"), None, "timeout")
 
 
 def conntrack_hop(node: str, sent: Packet, kept: Packet, target: Key | None, t_ns: int) -> Hop:

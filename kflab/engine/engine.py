@@ -106,7 +106,8 @@ class Engine:
         self._told: deque[tuple[int, int, int]] = deque(maxlen=TOLD)
         self._underway: list[Underway] = []
         self.watch: Callable[[int], int] | None = None
-        """Called between two slabs when `next_watch_ns` has come; may set `steps.full`; returns when it is due next."""
+        """Called between two slabs when `next_watch_ns` has come; may set `steps.full` and `steps.ports`; returns when
+        it is due next."""
         self.next_watch_ns = 0
         for server in servers:
             self.add_server(server)
@@ -356,14 +357,16 @@ class Engine:
 
     def _needs_order(self) -> bool:
         """Whether tries must be taken one event after the other (see `eventwise`)."""
-        if self.steps.paths.any_keepalive or (self.steps.paths.calls and not self._calls_in_bulk()):
+        in_bulk = self.steps.ports is None and self._calls_in_bulk()
+        if self.steps.paths.any_keepalive or (self.steps.paths.calls and not in_bulk):
             return True
         if self.memory.hangs and self.steps.paths.least_patience < self.slab_ns:
             return True  # a slab's tries at a hanging server are put in order of time when all of them are known
         if not self.choosers.n_round_robin:
             return False
         servers, failing = self.choosers.turn_servers()
-        return failing or self.steps.cut is not None or bool(self.memory.behaviour[servers].any())
+        lossy = self.steps.cut is not None or self.steps.ports is not None
+        return failing or lossy or bool(self.memory.behaviour[servers].any())
 
     # What came of it ------------------------------------------------------------------------------------------------
 

@@ -172,6 +172,10 @@ class Eventwise:
         behaviour = memory.behaviour[server]
         if lost_between_two(steps.cut, self._caller(flight), int(memory.place[server])):
             behaviour = np.int64(Behaviour.SILENT)
+        if steps.ports is not None and not kept and self._no_port(flight, server):
+            end = flight[Col.TRY_START0 + last] + int(steps.paths.connect_patience[flight[Col.STREAM]])
+            self._fail(flight, Answer.NO_PORT, end, True)
+            return
         if steps.full is not None and not kept and self._no_room(flight, server):
             end = flight[Col.TRY_START0 + last] + int(steps.paths.connect_patience[flight[Col.STREAM]])
             self._fail(flight, Answer.TABLE_FULL, end, True)
@@ -191,6 +195,20 @@ class Eventwise:
             self._fail_kept(flight, t + flight[Col.HOP])
         else:
             self._fail(flight, Answer.RESET, t + flight[Col.HOP], False)
+
+    def _no_port(self, flight: list[int], server: int) -> bool:
+        """Whether the caller's node finds no source port for the last try."""
+        steps, stream, ingress = self.steps, flight[Col.STREAM], flight[Col.INGRESS]
+        assert steps.ports is not None
+        if ingress >= 0:
+            chooser, caller = steps.paths.upstream_of.get((stream, ingress), -1), int(steps.memory.place[ingress])
+            word = flight[Col.BACKEND_WORD]
+        else:
+            caller = flight[Col.NODE]
+            chooser, word = steps.paths.entries.get_one(stream, caller), flight[Col.ENTRY_WORD]
+        asked = (np.array([value], dtype=np.int64) for value in (chooser, caller, server, flight[Col.DUE], word))
+        choosers, callers, servers, times, words = asked
+        return bool(steps.ports.none_left(choosers, callers, servers, times, words.view(np.uint64))[0])
 
     def _no_room(self, flight: list[int], server: int) -> bool:
         """Whether the server's node, another than the caller's, has no room in its conntrack table."""

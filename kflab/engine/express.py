@@ -144,6 +144,7 @@ def _may_go(steps: Steps, stream: int, start_ns: int, end_ns: int, count: int) -
         and not paths.keepalive[stream]
         and steps.full is None
         and steps.cut is None
+        and steps.ports is None
         and not paths.no_route[stream]
         and paths.lb[stream] >= 0
         and choosers.flat[choosers.offset[choosers.current[paths.lb[stream]]]] >= 0

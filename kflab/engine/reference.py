@@ -14,6 +14,7 @@ from kflab.draws import Draws, duration_table
 from kflab.engine.addresses import ephemeral_ports, flow_hashes, flow_salt
 from kflab.engine.arrivals import FRACTION_BITS, Rate, unit_gaps
 from kflab.engine.pools import Connection, Pools
+from kflab.engine.snat import PortTable, ahead, attempts
 from kflab.engine.types import Answer, Behaviour, Call, Choice, Fan, Pick, Server, Stream, Timing
 
 _BLOCK = 64
@@ -108,6 +109,11 @@ class Reference:
         self.hanging: dict[int, Hanging] = {}
         self.off: set[int] = set()
         """Places that nothing passes to or from."""
+        self.ports: dict[tuple[int, int], PortTable] = {}
+        """(place, server) → source ports of masqueraded connections."""
+        self.masqueraded: set[tuple[int, int]] = set()
+        """(chooser, server)."""
+        self.evicts = False
         self.live: dict[tuple[int, int], Request] = {}
         self.rows: list[Row] = []
         self.now_ns = 0
@@ -229,7 +235,7 @@ class Reference:
     @staticmethod
     def _code(answer: int) -> int:
         """What an HTTP proxy answers for a try that ended so."""
-        return {Answer.TIMEOUT: 504, Answer.NO_UPSTREAM: 503}.get(answer, 502)
+        return {Answer.TIMEOUT: 504, Answer.NO_PORT: 504, Answer.NO_UPSTREAM: 503}.get(answer, 502)
 
     def _finish(self, request: Request, status: int, t_ns: int) -> None:
         request.status = status
@@ -255,7 +261,32 @@ class Reference:
             request.tries.append(Try(server, Answer.NONE, request.start_ns, 0))
             self._push(t_ns + hop, request, "server")
 
+    def _no_port(self, request: Request, server: int, t_ns: int) -> bool:
+        """Whether the search for a source port fails, port by port as nf_nat_l4proto_unique_tuple goes."""
+        stream, trying = request.stream, bool(request.tries) and request.is_l7
+        caller = self.servers[request.ingress].place if trying else request.node
+        ways = dict(stream.upstreams) if trying else dict(stream.entries)
+        chooser = ways.get(request.ingress if trying else caller, -1)
+        table = self.ports.get((caller, server))
+        if table is None or (chooser, server) not in self.masqueraded:
+            return False
+        word = np.array([request.words[Choice.BACKEND if trying else Choice.ENTRY]], dtype=np.uint64)
+        ports, luck = attempts(word)[0].tolist(), ahead(word)[0].tolist()
+        window, done = 128, 0
+        while window >= 8:
+            for k in range(window):
+                port = ports[done + k]
+                if table.until[port] <= t_ns:
+                    return False
+                if self.evicts and window - k <= 32 and table.closed[port] and luck[done + k]:
+                    return False
+            window, done = window // 2, done + window
+        return True
+
     def _ingress(self, request: Request, t_ns: int) -> None:
+        if self._no_port(request, request.ingress, t_ns):
+            self._finish(request, -Answer.NO_PORT, request.start_ns + self._patience(request.stream))
+            return
         behaviour = self._meets(request.ingress, request.node)
         if behaviour == Behaviour.REFUSES:
             self._finish(request, -Answer.REFUSED, t_ns + request.back_ns)
@@ -322,7 +353,9 @@ class Reference:
         this = request.tries[-1]
         behaviour = self._meets(this.server, self._caller(request))
         kept = bool(request.kept >> len(request.tries) - 1 & 1)
-        if behaviour == Behaviour.LISTENS:
+        if not kept and self._no_port(request, this.server, t_ns):
+            self._fail(request, Answer.NO_PORT, this.start_ns + self._patience(request.stream), True)
+        elif behaviour == Behaviour.LISTENS:
             self._serve(request, this, t_ns)
         elif behaviour == Behaviour.HANGS:
             self._wait(request, this, t_ns, kept)

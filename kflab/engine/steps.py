@@ -28,6 +28,7 @@ from kflab.engine.hanging import admit
 from kflab.engine.memory import NEVER, Col, Memory, Stage
 from kflab.engine.paths import Paths
 from kflab.engine.queues import order_by_arrival, serve
+from kflab.engine.snat import PortsInUse, drop_on_the_way_to_ingresses, drop_on_the_way_to_servers
 from kflab.engine.types import Answer, Behaviour, Int64Array, Pick, Timing, UInt64Array
 
 _HALF = np.uint64(32)
@@ -38,7 +39,7 @@ _TOP_16 = np.uint64(48)
 STATUS_OF = np.zeros(16, dtype=np.int64)
 STATUS_OF[[Answer.REFUSED, Answer.REJECTED, Answer.RESET, Answer.NONE]] = 502
 STATUS_OF[Answer.TIMEOUT] = 504
-STATUS_OF[Answer.TABLE_FULL] = 504
+STATUS_OF[[Answer.TABLE_FULL, Answer.NO_PORT]] = 504
 STATUS_OF[Answer.NO_UPSTREAM] = 503
 """[Answer] -> what nginx tells its client when the last try ended so (lifecycle.md 1.8), and what an ALB tells it (AWS
 docs, Troubleshoot your Application Load Balancers: 502 for a target that resets or refuses, 503 without targets, 504
@@ -86,6 +87,8 @@ class Steps:
         """Of the slab that runs: rows whose SYN arrived at a hanging server."""
         self.cut: cuts.Cut | None = None
         """[places + 1] -> whether a node's packets go nowhere; None where all nodes are well (see `cuts`)."""
+        self.ports: PortsInUse | None = None
+        """Source ports of masqueraded connections; None while no node can run out of them."""
         self.end_ns = 0
         self.ordered_rows = 0
         """Requests and calls that `eventwise` or `chains` took in their slabs so far."""
@@ -265,6 +268,8 @@ class Steps:
 
     def at_ingress(self, rows: Rows) -> None:
         """The ingress server accepts, or its node answers for it."""
+        if self.ports is not None:
+            rows = drop_on_the_way_to_ingresses(self, self.ports, rows)
         if self.full is not None:
             m = self.memory.flights.m
             shut = self.no_room_at(m[Col.INGRESS, rows], m[Col.NODE, rows])
@@ -389,6 +394,8 @@ class Steps:
 
     def at_server(self, rows: Rows) -> Rows:
         """A try's SYN arrives. Returns the rows whose connection was accepted."""
+        if self.ports is not None:
+            rows = drop_on_the_way_to_servers(self, self.ports, rows)
         m = self.memory.flights.m
         if self.full is not None:
             last = m[Col.TRIES, rows] - 1

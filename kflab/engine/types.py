@@ -45,6 +45,9 @@ class Answer:
     """NGINX has no endpoint for the route: 503 at once."""
     TABLE_FULL: Final = 7
     """A node's conntrack table had no room: the packet was dropped, the caller sees a timeout."""
+    NO_PORT: Final = 8
+    """The caller's node had no free source port left for MASQUERADE: the packet was dropped, the caller sees a
+    timeout."""
 
 
 class Behaviour:

@@ -162,6 +162,8 @@ class Conntrack:
     """"" means the environment's node."""
     count: bool = False
     """-C: only how many."""
+    statistics: bool = False
+    """-S: the kernel's counters."""
     protocol: str = ""
     """-p: TCP, UDP or SCTP."""
     src: str = ""

@@ -1,7 +1,8 @@
-"""`conntrack -L` and `-C`: a node's table, filtered and printed."""
+"""`conntrack -L`, `-C` and `-S`: a node's table, filtered and printed, its count, and what the kernel dropped."""
 
 from collections.abc import Sequence
 
+from kflab.dataplane.cni import MASQUERADE_PORTS as N_PORTS
 from kflab.dataplane.conntrack import Entry, NodeTable
 from kflab.kubectl.commands import Conntrack
 from kflab.kubectl.outcome import Outcome
@@ -21,6 +22,10 @@ def conntrack(command: Conntrack, table: NodeTable, now_ns: int) -> Outcome:
     about = [f"# {table.node}: {table.count} of {table.max} entries (nf_conntrack_max)"]
     if not table.enforced:
         about.append("# the maximum is not enforced: nobody says how many CPUs this node has")
+    for destination, used in table.ports:
+        about.append(f"# {used} of {N_PORTS} source ports in use towards {destination} (MASQUERADE)")
+    if command.statistics:
+        return Outcome(_statistics(table), _joined([f"# {table.node}: all CPUs in one line; what is 0 is not counted"]))
     if command.count:
         return Outcome(f"{table.count}\n", _joined(about))
     shown = [entry for entry in table.entries if _wanted(command, entry)]
@@ -30,6 +35,13 @@ def conntrack(command: Conntrack, table: NodeTable, now_ns: int) -> Outcome:
     flows = "flow entry has" if len(shown) == 1 else "flow entries have"
     about.insert(0, f"conntrack {VERSION} (conntrack-tools): {len(shown)} {flows} been shown.")
     return Outcome(_joined([entry.text(now_ns) for entry in shown]), _joined(about))
+
+
+def _statistics(table: NodeTable) -> str:
+    """The line of `conntrack -S` (conntrack-tools, src/conntrack.c, nfct_stats_attr_cb)."""
+    counted = {"insert_failed": table.no_port, "drop": table.no_room + table.no_port}
+    names = "found invalid insert insert_failed drop early_drop error search_restart clash_resolve chaintoolong"
+    return "cpu=0   \t" + " ".join(f"{name}={counted.get(name, 0)}" for name in names.split()) + " \n"
 
 
 def _joined(lines: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""`conntrack`'s command line (conntrack-tools, conntrack(8)): listing and counting."""
+"""`conntrack`'s command line (conntrack-tools, conntrack(8)): listing, counting, statistics."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,6 @@ _ELSEWHERE = {
     "F": "entries end by their timeouts, or when kube-proxy cleans up stale UDP ones",
     "E": "the table is read at one instant; list it again",
     "G": "list with filters instead",
-    "S": "-C counts; packets are not counted one by one",
 }
 
 
@@ -27,28 +26,32 @@ def parse_conntrack(words: Sequence[str]) -> Conntrack:
     """
     for word in words:
         if word[:1] == "-" and word[1:2] in _ELSEWHERE and word[1:2] != "-":
-            raise KflabError(f"of conntrack, -L and -C are here, not -{word[1]}: {_ELSEWHERE[word[1]]}")
+            raise KflabError(f"of conntrack, -L, -C and -S are here, not -{word[1]}: {_ELSEWHERE[word[1]]}")
     options = read(
         words,
         "proto protonum src dst orig-src orig-dst reply-src reply-dst sport dport orig-port-src orig-port-dst "
         "state status node",
-        "dump count src-nat dst-nat any-nat",
+        "dump count stats src-nat dst-nat any-nat",
         short={
-            "L": "dump", "C": "count", "p": "proto", "s": "src", "d": "dst", "r": "reply-src", "q": "reply-dst",
+            "L": "dump", "C": "count", "S": "stats", "p": "proto", "s": "src", "d": "dst", "r": "reply-src",
+            "q": "reply-dst",
             "u": "status", "n": "src-nat", "g": "dst-nat", "j": "any-nat",
         },
     )  # fmt: skip
     for word in options.words:
         if word != "conntrack":  # `-L conntrack` names the table
             raise KflabError(f"conntrack takes no {word!r}; another node's table: --node NODE")
-    if options.flag("dump") == options.flag("count"):
-        raise KflabError("conntrack: one of -L (list) and -C (count); e.g. `conntrack -L -p tcp --node NODE`")
+    if sum(options.flag(name) for name in ("dump", "count", "stats")) != 1:
+        raise KflabError(
+            "conntrack: one of -L (list), -C (count) and -S (statistics); e.g. `conntrack -L -p tcp --node NODE`"
+        )
     status = options.text("status").upper()
     if status and status not in _STATUSES:
         raise KflabError(f"conntrack: unknown status {status!r}; one of {', '.join(_STATUSES)}")
     return Conntrack(
         node=options.text("node"),
         count=options.flag("count"),
+        statistics=options.flag("stats"),
         protocol=_protocol(options),
         src=options.text("orig-src", options.text("src")),
         dst=options.text("orig-dst", options.text("dst")),

@@ -2,9 +2,9 @@
 
 Nothing is kept twice. An entry is named by opening its request, so that both say the same; a request that finished
 lives on in the counts until its entries time out. Not in the tables: what the lab does not send (kubelet's probes,
-DNS lookups, the control plane), and TIME_WAIT of connections that NGINX closed for want of room in its pool. Two
-masqueraded connections may have drawn the same source port; a kernel would draw again, and drop the packet where it
-finds none free (nf_nat_core.c, nf_nat_l4proto_unique_tuple).
+DNS lookups, the control plane), and TIME_WAIT of connections that NGINX closed for want of room in its pool. Each
+connection counts, also one from a source port whose last connection is still in TIME_WAIT (a kernel has one entry for
+both). Entries that gave up their port to a masqueraded connection (`source_ports`) leave the count, not the listing.
 """
 
 from collections.abc import Iterator
@@ -14,12 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kflab.dataplane.conntrack import (
-    CLOSE,
-    FIN_WAIT,
-    SECOND,
-    SYN_RETRIES_NS,
-    SYN_SENT,
-    TIME_WAIT,
     UDP_STREAM_AFTER_NS,
     ConntrackSettings,
     Course,
@@ -30,22 +24,22 @@ from kflab.dataplane.conntrack import (
     life_of,
     tracked_by,
 )
-from kflab.dataplane.packets import Packet, RequestTrace
+from kflab.dataplane.packets import Packet, RequestTrace, join_host_port
 from kflab.dataplane.request_back import reply
 from kflab.engine.memory import NEVER
 from kflab.engine.pools import Connection
 from kflab.engine.types import MAX_TRIES, Answer, Finished, Int64Array
+from kflab.lab.drop_counters import DropCounters
+from kflab.lab.expiring import Expiring
 from kflab.lab.records import Record, record
+from kflab.lab.source_ports import SourcePorts
+from kflab.lab.tracked_rows import Reading
 from kflab.manifest.objects import Key, KubeProxyConfiguration, Node, Service
 
 BoolArray = NDArray[np.bool_]
 
 if TYPE_CHECKING:
     from kflab.lab.running import Lab
-
-BIN_NS = 100_000_000
-"""Finished requests' entries leave the count at the first multiple of this after their timeout: counts are exact at
-every tenth of a second. (The kernel's own count holds expired entries until its collector comes by, gc_worker.)"""
 
 TICK_NS = 10_000_000
 """How often a table near its maximum is counted."""
@@ -68,6 +62,7 @@ _ANSWERS = {
     Answer.RESET: "reset",
     Answer.TIMEOUT: "timeout",
     Answer.TABLE_FULL: "timeout",
+    Answer.NO_PORT: "timeout",
     Answer.REJECTED: "rejected",
     Answer.NO_UPSTREAM: "no upstream",
 }
@@ -84,10 +79,13 @@ class Conntrack:
     def __init__(self, lab: "Lab", given: KubeProxyConfiguration | None) -> None:
         self._lab = lab
         self.settings = ConntrackSettings.from_object(given)
-        self._ending: dict[int, Int64Array] = {}
-        """Bin of the timeout → entries of finished requests per place."""
-        self._left: Int64Array = np.zeros(0, dtype=np.int64)
-        """[places] -> their sum."""
+        self._ended = Expiring()
+        """Entries of finished requests, per place."""
+        self.drops = DropCounters()
+        self.ports = SourcePorts(lab, self._reading, self._ended)
+        self.limited = self.limits_anyone()
+        if self.limited:
+            lab.engine.watch = self.watch
         self._nodes: dict[str, str] = {}
         """Pod's address → its node, of the first `_known` servers."""
         self._known = 0
@@ -99,40 +97,22 @@ class Conntrack:
         place = self._place(node)
         if place >= 0:
             self._emptied[place] = t_ns
-            for counts in (self._left, *self._ending.values()):
-                counts[place : place + 1] = 0
+            self._ended.clear(place)
+            self.ports.machine_off(place, t_ns)
 
     # --- counts -----------------------------------------------------------------------------------------------
 
     def add(self, rows: Finished, now_ns: int) -> None:
         """Count the entries that finished requests leave behind; drop what has timed out by now."""
-        self._expire(now_ns)
-        if not len(rows):
-            return
-        places, ends, _ = self._ends(rows, now_ns)
-        if not len(places):
-            return
-        n_places = len(self._lab.wiring.places)
-        bins = -(-ends // BIN_NS)
-        first = int(bins.min())
-        counts = np.bincount((bins - first) * n_places + places)
-        for k in range(-(-len(counts) // n_places)):
-            part = counts[k * n_places : (k + 1) * n_places]
-            if part.any():
-                known = self._ending.setdefault(first + k, np.zeros(n_places, dtype=np.int64))
-                if len(known) < len(part):
-                    known = self._ending[first + k] = np.append(known, np.zeros(len(part) - len(known), dtype=np.int64))
-                known[: len(part)] += part
-                self._left[: len(part)] += part
-
-    def _expire(self, now_ns: int) -> None:
-        """Take out what has timed out by now; make room for new places."""
-        for done in [end for end in self._ending if end * BIN_NS <= now_ns]:
-            gone = self._ending.pop(done)
-            self._left[: len(gone)] -= gone
-        missing = len(self._lab.wiring.places) - len(self._left)
-        if missing > 0:
-            self._left = np.append(self._left, np.zeros(missing, dtype=np.int64))
+        self._ended.expire(now_ns, len(self._lab.wiring.places))
+        if len(rows):
+            places, ends, _ = self._ends(rows, now_ns)
+            self._ended.add(places, ends)
+            self.drops.add(rows, self._lab.engine.memory.place)
+        self.ports.add(rows, now_ns)
+        if self.ports.followed and self._lab.engine.watch is None:
+            self._lab.engine.watch = self.watch
+            self._lab.engine.next_watch_ns = -(-now_ns // LOOK_NS) * LOOK_NS
 
     def count(self, node: str) -> int:
         """How many entries a node's table has now."""
@@ -154,8 +134,8 @@ class Conntrack:
         counts += np.bincount(
             np.array([place for place in others if place >= 0], dtype=np.int64), minlength=len(counts)
         )
-        self._expire(now_ns)
-        return counts[: len(self._left)] + self._left
+        self._ended.expire(now_ns, len(wiring.places))
+        return counts[: len(self._ended.left)] + self._ended.left
 
     # --- the limit --------------------------------------------------------------------------------------------
 
@@ -179,8 +159,16 @@ class Conntrack:
         Far from the limit nobody looks more often than every `LOOK_NS`: no tick between can be full, given how many
         requests there are and can come.
         """
+        self._lab.collect(now_ns)
+        due = [(now_ns // LOOK_NS + 1) * LOOK_NS]
+        if self.limited:
+            due.append(self._watch_room(now_ns))
+        if self.ports.followed:
+            due.append(self.ports.look(now_ns))
+        return min(due)
+
+    def _watch_room(self, now_ns: int) -> int:
         lab, engine = self._lab, self._lab.engine
-        lab.collect(now_ns)
         nodes = lab.wiring.places
         most = np.array([self.max_of(node) if self.limits(node) else NEVER for node in nodes], dtype=np.int64)
         counts = self._counts()
@@ -194,68 +182,24 @@ class Conntrack:
 
     def _ends(self, rows: Finished, now_ns: int) -> tuple[Int64Array, Int64Array, Int64Array]:
         """When the entries of requests time out: (place, end in ns or NEVER while open, row), one each per entry."""
-        places: list[Int64Array] = []
-        ends: list[Int64Array] = []
-        indices: list[Int64Array] = []
-        place_of, paths = self._lab.engine.memory.place, self._lab.engine.steps.paths
-        settings = self.settings
-        closing = {state: settings.tcp_s(state) * SECOND for state in (TIME_WAIT, CLOSE, FIN_WAIT, SYN_SENT)}
-
-        def add(some: BoolArray, near: Int64Array, far: Int64Array, until: Int64Array) -> None:
-            for where, mask in ((near, near >= 0), (far, (far >= 0) & (far != near))):
-                rows_here = np.flatnonzero(some & mask & (until > now_ns))
-                places.append(where[rows_here].astype(np.int64))
-                ends.append(until[rows_here])
-                indices.append(rows_here)
-
-        def passed(answer: Int64Array, far: Int64Array) -> Int64Array:
-            """A packet that a full table dropped left an entry on the caller's node at most."""
-            return np.where(answer == Answer.TABLE_FULL, -1, far)
-
-        def tcp(answer: Int64Array, start: Int64Array, end: Int64Array, accepted: BoolArray) -> Int64Array:
-            until = np.zeros(len(answer), dtype=np.int64)
-            until = np.where(answer == Answer.OK, end + closing[TIME_WAIT], until)
-            until = np.where(answer == Answer.RESET, end + closing[CLOSE], until)
-            silent = (answer == Answer.TIMEOUT) | (answer == Answer.TABLE_FULL)
-            until = np.where(silent & accepted, end + closing[FIN_WAIT], until)
-            until = np.where(silent & ~accepted, _last_syns(start, end) + closing[SYN_SENT], until)
-            # A try whose caller went away before it knew ended with it.
-            until = np.where((answer == Answer.NONE) & (end > 0), end + closing[CLOSE], until)
-            return np.where(((answer == Answer.NONE) & (end <= 0)) | (end > now_ns), NEVER, until)
-
-        node, ingress = rows.node.astype(np.int64), rows.ingress.astype(np.int64)
-        through = ingress >= 0
-        gate = np.where(through, place_of[ingress], -1) if len(place_of) else ingress
-        open_ = rows.finish_ns > now_ns
-        settled = np.where(rows.status > 0, Answer.OK, -rows.status.astype(np.int64))
-        client = np.where(open_, Answer.NONE, settled)
-        until = tcp(client, rows.start_ns, rows.finish_ns, rows.tries > 0)
-        add(through, node, passed(settled, gate), until)
-        caller = np.where(through, gate, node)
-        keeps = through & paths.keepalive[rows.stream]
-        udp, fixed = self._udp()[rows.stream], paths.flow_port[rows.stream] > 0
-        for k in range(MAX_TRIES):
-            server, answer = rows.try_server[:, k].astype(np.int64), rows.try_answer[:, k].astype(np.int64)
-            reached = server >= 0
-            if not reached.any():
-                continue
-            start, end = rows.try_start_ns[:, k], rows.try_end_ns[:, k]
-            until = tcp(answer, start, end, rows.try_worker[:, k] >= 0)
-            until = np.where(keeps & (answer == Answer.OK) & (end <= now_ns), 0, until)  # back in NGINX's pool
-            if udp.any():
-                until = np.where(udp, self._udp_ends(answer, start, end, now_ns), until)
-            # One entry stands for all datagrams of a fixed source port, see `_flows`; elsewhere they make one as well.
-            add(reached & ~fixed, caller, passed(answer, place_of[server]), until)
+        places, ends, indices = [rows.number[:0]], [rows.number[:0]], [rows.number[:0]]
+        for found in self._reading().connections(rows, now_ns):
+            for there, here in (
+                (found.near, found.near >= 0),
+                (found.far, (found.far >= 0) & (found.far != found.near)),
+            ):
+                live = np.flatnonzero(here & (found.until > now_ns))
+                places.append(there[live])
+                ends.append(found.until[live])
+                indices.append(found.rows[live])
         where, until, which = np.concatenate(places), np.concatenate(ends), np.concatenate(indices)
         for place, t_ns in self._emptied.items():
             kept = (where != place) | (rows.start_ns[which] >= t_ns)
             where, until, which = where[kept], until[kept], which[kept]
         return where, until, which
 
-    def _udp_ends(self, answer: Int64Array, start: Int64Array, end: Int64Array, now_ns: int) -> Int64Array:
-        replied = (answer == Answer.OK) & (end <= now_ns)
-        stream = replied & (end - start > UDP_STREAM_AFTER_NS)
-        return np.where(replied, end, start) + np.where(stream, self.settings.udp_stream_ns, self.settings.udp_ns)
+    def _reading(self) -> Reading:
+        return Reading(self._lab.engine, self.settings, self._udp())
 
     def _udp(self) -> BoolArray:
         """[streams] -> whether it is UDP."""
@@ -280,7 +224,13 @@ class Conntrack:
         others = (entry for entry in (*self._kept(), *self._flows(), *self._sent()) if entry.tracked.node == node)
         found = (*self._of_requests(node, protocol), *others)
         wanted = (entry for entry in found if protocol in ("", entry.tracked.original.protocol))
-        return NodeTable(node, tuple(wanted), self.count(node), self.max_of(node), self.limits(node))
+        place = self._place(node)
+        ports = ((self._lab.wiring.servers[server], used) for server, used in self.ports.used(place))
+        return NodeTable(
+            node, tuple(wanted), self.count(node), self.max_of(node), self.limits(node),
+            tuple((join_host_port(ip, port), used) for (ip, port, _, _), used in ports),
+            self.drops.no_room(place), self.drops.no_port(place),
+        )  # fmt: skip
 
     def _of_requests(self, node: str, protocol: str) -> Iterator[Entry]:
         """Entries of requests in flight, then of finished ones, newest first."""
@@ -399,11 +349,6 @@ class Conntrack:
                 life = life_of(_course_of_sent(trace, tracked.try_number), "TCP", self.settings, self._lab.t_ns)
                 if life is not None:
                     yield Entry(tracked, life)
-
-
-def _last_syns(start: Int64Array, until: Int64Array) -> Int64Array:
-    waits = np.array(SYN_RETRIES_NS, dtype=np.int64)
-    return start + waits[np.maximum(np.searchsorted(waits, until - start, side="right") - 1, 0)]
 
 
 def _course(one: Record, try_number: int) -> Course:

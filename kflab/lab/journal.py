@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kflab.control.verbs import VERBS
 from kflab.errors import KflabError
 from kflab.lab.commands import Act, Apply, Command, Kill, Result, Scale, SetLoad, SetMode, Start, Stop
-from kflab.lab.spec import Action, LabSpec
+from kflab.lab.spec import KERNEL, Action, LabSpec
 from kflab.manifest.write import tree_to_yaml
 
 if TYPE_CHECKING:
@@ -81,6 +81,8 @@ class Journal:
             "profile": spec.profile,
             "loadBalancer": spec.load_balancer,
             "calls": _calls(spec) if spec.calls != "guess" else "",
+            "conntrack": {"max": spec.conntrack_max} if spec.conntrack_max else {},
+            "kernel": "{}.{}".format(*spec.kernel) if spec.kernel != KERNEL else "",
         }
         tree["cluster"] = {key: value for key, value in cluster.items() if value}
         tree["timing"] = dict(spec.timing)
@@ -120,6 +122,10 @@ def _client(client: Any) -> dict[str, Any]:
         tree["method"] = client.method
     if client.from_pod:
         tree["from"] = client.from_pod
+    if client.client_port:
+        tree["clientPort"] = client.client_port
+    if client.one_way:
+        tree["oneWay"] = True
     if client.first_client_port is not None:
         tree["firstRequest"] = {"clientPort": client.first_client_port, "upstreamPort": client.first_upstream_port}
     return tree

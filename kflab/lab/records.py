@@ -32,6 +32,7 @@ _STATUS_WORDS = {
     Answer.RESET: "reset",
     Answer.TIMEOUT: "timeout",
     Answer.TABLE_FULL: "timeout",
+    Answer.NO_PORT: "timeout",
     Answer.REJECTED: "refused",
     Answer.NO_UPSTREAM: "503",
 }

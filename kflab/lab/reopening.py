@@ -57,6 +57,7 @@ ANSWER_WORDS = {
     Answer.REJECTED: "rejected",
     Answer.NO_UPSTREAM: "no upstream",
     Answer.TABLE_FULL: "timeout",
+    Answer.NO_PORT: "timeout",
 }
 
 UNDER_WAY = ""
@@ -92,6 +93,8 @@ class _Memory:
     """ip:port of the conntrack entry that a UDP request followed."""
     dropped: tuple[str, ...] = ()
     """Node whose full table dropped the client's connection (0) or a try's; "" for none."""
+    without_port: tuple[bool, ...] = ()
+    """Whether the client's connection (0) or a try's got no source port."""
 
     def round_robin(self, ingress: Key, upstream: str, try_number: int) -> int:
         """Index of the upstream that the record names."""
@@ -117,6 +120,10 @@ class _Memory:
     def dropped_on(self, try_number: int) -> str:
         """Where the record says a full table dropped a connection."""
         return self.dropped[try_number] if try_number < len(self.dropped) else ""
+
+    def found_no_port(self, try_number: int) -> bool:
+        """Whether the record says a connection got no source port."""
+        return try_number < len(self.without_port) and self.without_port[try_number]
 
 
 class LabWorld:
@@ -463,7 +470,7 @@ class Reopener:
         chooser = wired.upstreams.get(ingress) if ingress else None
         if chooser is None:
             flow = self._address(one.servers[0]) if wired.stream.flow_port and dict(one.extra).get("kept") else ""
-            return _Memory(lab, (), (), flow, self.dropped(one))
+            return _Memory(lab, (), (), flow, self.dropped(one), self.without_port(one))
         positions: list[int] = []
         kept_bits, kept_ports = dict(one.extra).get("kept", 0), dict(one.extra).get("kept_ports", 0)
         kept: list[KeptConnection | None] = []
@@ -474,7 +481,14 @@ class Reopener:
             positions.append(next((i for i, up in enumerate(ups) if up.text == address), 0))
             port = kept_ports >> 16 * k & 0xFFFF
             kept.append(KeptConnection(address, port) if kept_bits >> k & 1 else None)
-        return _Memory(lab, tuple(positions), tuple(kept), dropped=self.dropped(one))
+        without_port = self.without_port(one)
+        return _Memory(lab, tuple(positions), tuple(kept), dropped=self.dropped(one), without_port=without_port)
+
+    @staticmethod
+    def without_port(one: Record) -> tuple[bool, ...]:
+        """Whether the client's connection (0) or one of NGINX's tries got no source port where it is masqueraded."""
+        tries = tuple(answer == Answer.NO_PORT for answer in one.answers)
+        return tries if one.ingress < 0 else (one.status == -Answer.NO_PORT, *tries)
 
     def dropped(self, one: Record) -> tuple[str, ...]:
         """Node whose full table dropped the client's connection (0) or one of NGINX's tries; "" for none."""
@@ -639,7 +653,7 @@ class Reopener:
         return lines
 
     def _upstream_try(self, one: Record, k: int, chooser: Chooser | None) -> UpstreamTry:
-        silent = one.answers[k] in (Answer.TIMEOUT, Answer.TABLE_FULL)
+        silent = one.answers[k] in (Answer.TIMEOUT, Answer.TABLE_FULL, Answer.NO_PORT)
         status = status_text(one.status) if one.answers[k] == Answer.OK else "504" if silent else "502"
         address = self._address(one.servers[k]) if one.servers[k] >= 0 else "-"
         if chooser is not None and chooser.picker == Pick.RANDOM and chooser.service is not None:
@@ -670,7 +684,7 @@ def parts_of(one: Record) -> tuple[tuple[str, int], ...]:
     for answer, start, end in zip(one.answers, one.try_starts_ns, one.try_ends_ns, strict=True):
         if answer in (Answer.REJECTED, Answer.REFUSED):
             lost[Answer.REFUSED] += end - start
-        elif answer == Answer.TABLE_FULL:
+        elif answer in (Answer.TABLE_FULL, Answer.NO_PORT):
             lost[Answer.TIMEOUT] += end - start
         elif answer in lost:
             lost[answer] += end - start

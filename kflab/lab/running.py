@@ -24,6 +24,7 @@ from kflab.dataplane.proxy_config import ProxyConfig
 from kflab.draws import Draws
 from kflab.engine.bins import Count
 from kflab.engine.engine import Engine
+from kflab.engine.snat import EVICTS_FROM
 from kflab.engine.types import Finished, Timing
 from kflab.errors import KflabError
 from kflab.kubectl.ages import instant
@@ -175,8 +176,6 @@ class Lab:
         self.conntrack = Conntrack(self, self.proxy)
         self.terminal = Terminal(self)
         self._obeying = Obeying(self)
-        if self.conntrack.limits_anyone():
-            self.engine.watch = self.conntrack.watch
 
     def _timing(self) -> Timing:
         """The data path's delays with the scenario's overrides."""
@@ -220,6 +219,14 @@ class Lab:
             yield ("IPVS's rr scheduler takes turns; traffic here draws with the same equal shares", ":mode iptables")
         yield from simplifications(self.store, self.plane.balancers)
         yield from app_assumptions(self.store, self.workload_of)
+        if self.wiring.shared_destinations:
+            release = "{}.{}".format(*self.spec.kernel)
+            may = "may be taken from" if self.spec.kernel >= EVICTS_FROM else "stays with"
+            yield (
+                f"nodes run Linux {release}: when MASQUERADE looks for a free source port, one {may} a connection in "
+                "TIME_WAIT",
+                "cluster: {kernel: '6.6'}" if self.spec.kernel < EVICTS_FROM else "cluster: {kernel: '6.1'}",
+            )
         guessed: dict[Key, str] = {}
         for key, runtime in self.plane.runtime.items():
             pod = self.store.get(key)

@@ -8,6 +8,9 @@ from kflab.lab.commands import Command
 from kflab.lab.handle import Tab
 from kflab.manifest.objects import Key
 
+KERNEL = (6, 1)
+"""Linux release of nodes of which nobody says more."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClientSpec:
@@ -93,6 +96,8 @@ class LabSpec:
     """Only this URL from outside, when `clients` is empty."""
     conntrack_max: int = 0
     """nf_conntrack_max of every node; 0: as kube-proxy sets it."""
+    kernel: tuple[int, int] = KERNEL
+    """Linux release of the nodes: from 6.5 on MASQUERADE may take the port of a connection in TIME_WAIT."""
     nodes: int = 0
     """Make this many Nodes; 0: those given, else three."""
     namespace: str = "default"

@@ -141,6 +141,12 @@ class Wiring:
         """Chooser → endpoints at its kube-proxy's last cleanup of UDP entries."""
         self._sticky: dict[tuple[str, str, Key, int], list[tuple[int, int]]] = {}
         """ClientIP affinity: (node, caller's address, Service, port) → (since, server), ascending."""
+        self.masqueraded: set[tuple[int, int]] = set()
+        """(chooser, server): connections that a node's rules masquerade on their way there."""
+        self._sources: dict[tuple[int, int], set[tuple[str, str]]] = {}
+        """(place, server) → whose connections that node masquerades: (caller, address dialled)."""
+        self.shared_destinations: dict[tuple[int, int], int] = {}
+        """(place, server) → since when a node masquerades several callers' connections to it, ns (`source_ports`)."""
 
     # --- index spaces ---------------------------------------------------------------------------------------
 
@@ -573,10 +579,22 @@ class Wiring:
             return Fan(answer=_EMPTY_ANSWERS[out.verdict])
         scale = lcm(*(endpoint.chance.denominator for endpoint in out.endpoints))
         servers = tuple(self.server(e.address, e.port, packet.protocol, e.target) for e in out.endpoints)
+        hidden = [server for server, endpoint in zip(servers, out.endpoints, strict=True) if endpoint.masquerade]
+        self._note_masquerade(chooser, packet, hidden, t_ns)
         if out.affinity_s and chooser.service is not None:
             caller = CALLING_PODS if chooser.entry.kind == "call" else packet.src
             return Fan((self._stick(chooser, caller, chooser.service, servers, t_ns),), (1,))
         return Fan(servers, tuple(int(e.chance * scale) for e in out.endpoints))
+
+    def _note_masquerade(self, chooser: Chooser, packet: Packet, servers: Sequence[int], t_ns: int) -> None:
+        """Remember whose connections a node masquerades, and to which servers."""
+        for server in servers:
+            self.masqueraded.add((chooser.index, server))
+            destination = (self.place(chooser.place), server)
+            callers = self._sources.setdefault(destination, set())
+            callers.add((packet.src, packet.destination))
+            if len(callers) > 1:
+                self.shared_destinations.setdefault(destination, t_ns)
 
     def _stick(self, chooser: Chooser, caller: str, service: Key, servers: tuple[int, ...], t_ns: int) -> int:
         """The endpoint that ClientIP affinity keeps a caller on: its own while the rules list it, else a new one.

@@ -168,7 +168,18 @@ def _build(origin: Origin, fields: Mapping[str, _Field]) -> Scenario:
 
     allowed = {
         "manifests": ("documents", "additions", "patches"),
-        "cluster": ("pins", "delays", "nodes", "namespace", "cold", "profile", "loadBalancer", "conntrack", "calls"),
+        "cluster": (
+            "pins",
+            "delays",
+            "nodes",
+            "namespace",
+            "cold",
+            "profile",
+            "loadBalancer",
+            "conntrack",
+            "calls",
+            "kernel",
+        ),
         "traffic": ("rate", "url"),
     }
     for key, field in fields.items():
@@ -199,6 +210,7 @@ def _build(origin: Origin, fields: Mapping[str, _Field]) -> Scenario:
         rate_rps=_number(get("traffic.rate", 100.0), "rate", place("traffic.rate"), 0, MOST_RPS),
         url=str(get("traffic.url", "")),
         conntrack_max=_conntrack_max(get("cluster.conntrack", {}), place("cluster.conntrack")),
+        kernel=_kernel(get("cluster.kernel", "6.1"), place("cluster.kernel")),
         nodes=_whole(get("cluster.nodes", 0), "nodes", place("cluster.nodes"), 0, MOST_NODES),
         namespace=_namespace(get("cluster.namespace", "default"), place("cluster.namespace")),
         cold=_truth(get("cluster.cold", False), "cold", place("cluster.cold")),
@@ -224,6 +236,13 @@ def _conntrack_max(value: Any, place: Place) -> int:
         if key != "max":
             raise KflabError(f"unknown field {key!r} of conntrack; expected max", place)
     return _whole(given["max"], "conntrack.max", place, 1, MOST_RPS) if given else 0
+
+
+def _kernel(value: Any, place: Place) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,3})\.(\d{1,3})", value) if isinstance(value, str) else None
+    if match is None:
+        raise KflabError(f"kernel {value!r}: expected a Linux release in quotes, such as '6.1'", place)
+    return int(match[1]), int(match[2])
 
 
 def _mapping(value: Any, what: str, place: Place) -> dict[Any, Any]:

@@ -1,0 +1,131 @@
+"""Rows of requests read as connections: from where to where each went, and when its conntrack entries time out."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kflab.dataplane.conntrack import (
+    CLOSE,
+    FIN_WAIT,
+    SECOND,
+    SYN_RETRIES_NS,
+    SYN_SENT,
+    TIME_WAIT,
+    UDP_STREAM_AFTER_NS,
+    ConntrackSettings,
+)
+from kflab.engine.engine import Engine
+from kflab.engine.memory import NEVER
+from kflab.engine.types import MAX_TRIES, Answer, Finished, Int64Array
+
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """One connection of each of some requests: the client's to an ingress, or one try's. Arrays of one length."""
+
+    try_number: int
+    """0: the client's to an ingress server; else the try's number, from 1."""
+    rows: Int64Array
+    """Which requests."""
+    near: Int64Array
+    """Place where its caller's packets meet Service rules; -1 none."""
+    far: Int64Array
+    """Place of its server; -1 where no packet came there."""
+    servers: Int64Array
+    starts: Int64Array
+    """When it was opened, ns."""
+    until: Int64Array
+    """When its entries time out, ns: `NEVER` while it is open, 0 where it left none."""
+    closed: BoolArray
+    """Whether they are in TIME_WAIT or CLOSE."""
+
+
+class Reading:
+    """Reads rows under one kube-proxy's settings.
+
+    Args:
+        engine: For where servers are, and which streams keep connections.
+        settings: Timeouts.
+        udp: [streams] -> whether it is UDP.
+    """
+
+    def __init__(self, engine: Engine, settings: ConntrackSettings, udp: BoolArray) -> None:
+        self._engine, self._settings, self._udp = engine, settings, udp
+        self._closing = {state: settings.tcp_s(state) * SECOND for state in (TIME_WAIT, CLOSE, FIN_WAIT, SYN_SENT)}
+
+    def connections(self, rows: Finished, now_ns: int) -> Iterator[Connections]:
+        """Every connection of the requests, grouped by its place in them.
+
+        Connections on which nothing is tracked (no rule let the packet pass) are left out where that shows in the row,
+        else their `until` is 0.
+        """
+        place_of, paths = self._engine.memory.place, self._engine.steps.paths
+        node, ingress = rows.node.astype(np.int64), rows.ingress.astype(np.int64)
+        through = ingress >= 0
+        gate = np.where(through, place_of[ingress], -1) if len(place_of) else ingress
+        open_ = rows.finish_ns > now_ns
+        settled = np.where(rows.status > 0, Answer.OK, -rows.status.astype(np.int64))
+        client = np.where(open_ & (settled != Answer.NO_PORT), Answer.NONE, settled)
+        until = self._tcp(client, rows.start_ns, rows.finish_ns, rows.tries > 0, now_ns)
+        some = np.flatnonzero(through)
+        if len(some):
+            parts = (node, _passed(settled, gate), ingress, rows.start_ns, until, _closed(client) & ~open_)
+            yield Connections(0, some, *(part[some] for part in parts))  # type: ignore[arg-type]
+        caller = np.where(through, gate, node)
+        keeps = through & paths.keepalive[rows.stream]
+        udp, fixed = self._udp[rows.stream], paths.flow_port[rows.stream] > 0
+        for k in range(MAX_TRIES):
+            server, answer = rows.try_server[:, k].astype(np.int64), rows.try_answer[:, k].astype(np.int64)
+            # One entry stands for all datagrams of a fixed source port (`udpflows`).
+            some = np.flatnonzero((server >= 0) & ~fixed)
+            if not (server >= 0).any():
+                continue
+            start, end = rows.try_start_ns[:, k], rows.try_end_ns[:, k]
+            until = self._tcp(answer, start, end, rows.try_worker[:, k] >= 0, now_ns)
+            until = np.where(keeps & (answer == Answer.OK) & (end <= now_ns), 0, until)  # back in NGINX's pool
+            if udp.any():
+                until = np.where(udp, self._udp_until(answer, start, end, now_ns), until)
+            over = _closed(answer) & (end <= now_ns) & ~udp
+            far = _passed(answer, place_of[server])
+            yield Connections(k + 1, some, *(x[some] for x in (caller, far, server, start, until, over)))  # type: ignore[arg-type]
+
+    def _tcp(
+        self, answer: Int64Array, start: Int64Array, end: Int64Array, accepted: BoolArray, now_ns: int
+    ) -> Int64Array:
+        closing = self._closing
+        until = np.zeros(len(answer), dtype=np.int64)
+        until = np.where(answer == Answer.OK, end + closing[TIME_WAIT], until)
+        until = np.where(answer == Answer.RESET, end + closing[CLOSE], until)
+        silent = (answer == Answer.TIMEOUT) | (answer == Answer.TABLE_FULL)
+        until = np.where(silent & accepted, end + closing[FIN_WAIT], until)
+        until = np.where(silent & ~accepted, _last_syns(start, end) + closing[SYN_SENT], until)
+        # A try whose caller went away before it knew ended with it.
+        until = np.where((answer == Answer.NONE) & (end > 0), end + closing[CLOSE], until)
+        open_ = (((answer == Answer.NONE) & (end <= 0)) | (end > now_ns)) & (answer != Answer.NO_PORT)
+        return np.where(open_, NEVER, until)
+
+    def _udp_until(self, answer: Int64Array, start: Int64Array, end: Int64Array, now_ns: int) -> Int64Array:
+        settings = self._settings
+        replied = (answer == Answer.OK) & (end <= now_ns)
+        stream = replied & (end - start > UDP_STREAM_AFTER_NS)
+        until = np.where(replied, end, start) + np.where(stream, settings.udp_stream_ns, settings.udp_ns)
+        return np.where(answer == Answer.NO_PORT, 0, until)
+
+
+def _passed(answer: Int64Array, far: Int64Array) -> Int64Array:
+    """A packet that a full table dropped left an entry on the caller's node at most."""
+    return np.where(answer == Answer.TABLE_FULL, -1, far)
+
+
+def _closed(answer: Int64Array) -> BoolArray:
+    closed: BoolArray = (answer == Answer.OK) | (answer == Answer.RESET)
+    return closed
+
+
+def _last_syns(start: Int64Array, until: Int64Array) -> Int64Array:
+    waits = np.array(SYN_RETRIES_NS, dtype=np.int64)
+    return start + waits[np.maximum(np.searchsorted(waits, until - start, side="right") - 1, 0)]
