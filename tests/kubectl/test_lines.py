@@ -70,7 +70,7 @@ def test_shapes() -> None:
     [
         ("gte pods", "did you mean get?"),
         ("get", "required resource not specified"),
-        ("conntrack", "one of -L (list) and -C (count)"),
+        ("conntrack", "one of -L (list), -C (count) and -S (statistics)"),
         ("conntrack -L -p icmp", "protocol 'icmp' is not tracked here; tcp, udp or sctp"),
         ("conntrack -L --dport 70000", "port 70000 is not in 0–65535"),
         ("conntrack -D -p udp", "not -D: entries end by their timeouts"),
