@@ -51,7 +51,7 @@ cordon NODE      uncordon NODE      drain NODE [--ignore-daemonsets] [--force] [
 port-forward pod/NAME 8080:8080         then: curl localhost:8080/path
 curl URL                        from the client; from a pod: --from NS/POD, or exec POD -- curl URL
 iptables-save                   [--node NODE] [-t nat]; in other modes: nft list ruleset, ipvsadm -Sn, ipset save
-conntrack -L                    [--node NODE] [-p tcp] [-s IP] [-d IP] [--dport N] [-n]; conntrack -C counts, -S: dropped packets
+conntrack -L                    [--node NODE] [-p tcp] [-s IP] [-d IP] [--dport N] [-n]; -C counts, -S: drops
 … | grep [-Eivc] PATTERN | head -5 | wc -l
 """
 
