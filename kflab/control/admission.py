@@ -13,6 +13,7 @@ from kflab.errors import KflabError
 from kflab.manifest.objects import (
     DaemonSet,
     Deployment,
+    Ingress,
     Key,
     KubeObject,
     LabelSelector,
@@ -98,6 +99,8 @@ def carry_over(old: KubeObject, new: KubeObject) -> KubeObject:
         return replace(merged, status=old.status)
     if isinstance(merged, Service) and isinstance(old, Service):
         return _carry_service(old, merged)
+    if isinstance(merged, Ingress) and isinstance(old, Ingress):
+        return replace(merged, load_balancer=old.load_balancer)
     return merged
 
 

@@ -173,6 +173,10 @@ class Delays:
     """Slice write until a MetalLB speaker has announced or withdrawn the address (M: as kube-proxy's watch)."""
     lb_target_s: Range = (1.0, 5.0)
     """Slice write until a cloud has registered or deregistered a pod as target (lifecycle 1.9: "seconds")."""
+    lb_draining_s: Range = (5.0, 15.0)
+    """Deregistered at AWS until no new request comes to a target any more. AWS says they stop at once; people see them
+    come for some seconds: sleeps of 5 s before SIGTERM lose requests, 25 to 40 s do not (I:
+    kubernetes-sigs/aws-load-balancer-controller #1064, #1719, #2106; #2366 measured two minutes at an NLB)."""
     lb_interval_s: float | None = None
     """Health check interval, externalTrafficPolicy Cluster."""
     lb_timeout_s: float | None = None

@@ -185,13 +185,13 @@ def _aws_settings(service: Service, profile: LbProfile) -> LbProfile:
     docs/service_controller.md.
     """
     given = service.meta.annotations
-    attributes = _pairs(given.get(f"{_AWS}attributes", ""))
+    attributes = pairs(given.get(f"{_AWS}attributes", ""))
     cross = attributes.get("load_balancing.cross_zone.enabled") or given.get(
         f"{_AWS}cross-zone-load-balancing-enabled", ""
     )
     if cross:
         profile = replace(profile, zonal=cross != "true")
-    kept = _pairs(given.get(f"{_AWS}target-group-attributes", "")).get("preserve_client_ip.enabled", "")
+    kept = pairs(given.get(f"{_AWS}target-group-attributes", "")).get("preserve_client_ip.enabled", "")
     if kept and profile.picks == lb.FLOW_HASH:
         profile = replace(profile, keeps_client=kept == "true", told="" if kept == "true" else lb.AWS_NLB_IP.told)
     cluster, local = _timed(profile.cluster_check, given), _timed(profile.local_check, given)
@@ -214,7 +214,7 @@ def _timed(check: lb.Check, given: Mapping[str, str]) -> lb.Check:
     )
 
 
-def _pairs(text: str) -> dict[str, str]:
+def pairs(text: str) -> dict[str, str]:
     """ "a=b,c=d" as AWS writes attribute lists."""
     parts = (part.partition("=") for part in text.split(","))
     return {key.strip(): value.strip().lower() for key, _, value in parts if key.strip()}

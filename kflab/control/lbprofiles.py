@@ -16,6 +16,7 @@ POD: Final = "pod"
 
 FLOW_HASH: Final = "flow hash"
 ROUND_ROBIN: Final = "round robin"
+LEAST_OUTSTANDING: Final = "least outstanding requests"
 RANDOM: Final = "random"
 ONE_NODE: Final = "one node"
 
@@ -68,6 +69,13 @@ class LbProfile:
     """status.loadBalancer.ingress[].ipMode: with Proxy kube-proxy makes no rule for the address (KEP-1860)."""
     fails_open: bool = False
     """Whether all targets get traffic when none is healthy."""
+    http: bool = False
+    """Whether it speaks HTTP: it routes by host and path, and answers 502, 503 or 504 for its target."""
+    drains: bool = False
+    """Whether a controller registers its targets with a cloud: a new one is `initial` until checks have passed, one
+    that leaves is `draining`, and new flows still come to it for a while (`Delays.lb_draining_s`)."""
+    ready_nodes: bool = False
+    """Whether only nodes that are Ready are targets; else all that are there, and health checks decide (KEP-3458)."""
     zonal: bool = False
     """Cross-zone is off: each zone has an address of its own, which reaches targets of that zone only."""
     told: str = ""
@@ -83,8 +91,8 @@ class LbProfile:
 
     @property
     def copies(self) -> bool:
-        """Whether it ends the client's connection and opens one of its own (Classic LB, Envoy)."""
-        return self.picks in (ROUND_ROBIN, RANDOM)
+        """Whether it ends the client's connection and opens one of its own (Classic LB, ALB, Envoy)."""
+        return self.picks in (ROUND_ROBIN, LEAST_OUTSTANDING, RANDOM)
 
     @property
     def follows_api(self) -> bool:
@@ -98,11 +106,12 @@ _HIDDEN: Final = "the client's address reaches nobody without PROXY protocol"
 AWS_NLB: Final = LbProfile(
     "aws-nlb", "AWS NLB, instance targets", "NLB", "aws", "AWS Load Balancer Controller",
     NODE_PORT, True, FLOW_HASH, _LBC_CLUSTER, Check(HEALTH_NODE_PORT, 10, 6, 2, 2),
-    publishes="hostname", fails_open=True, zonal=True,
+    publishes="hostname", fails_open=True, zonal=True, drains=True, ready_nodes=True,
 )  # fmt: skip
 """By the AWS Load Balancer Controller.
 
-Sources: kubernetes-sigs/aws-load-balancer-controller pkg/service/model_build_target_group.go (checks); AWS docs,
+Sources: kubernetes-sigs/aws-load-balancer-controller pkg/service/model_build_target_group.go (checks),
+pkg/backend/endpoint_resolver.go ResolveNodePortEndpoints (nodes that are Ready); AWS docs,
 Network Load Balancers (flow hash; cross-zone off by default; a zone without a healthy target leaves DNS; none healthy
 at all: it fails open; client IP preservation is on for instance targets).
 """
@@ -110,10 +119,38 @@ at all: it fails open; client IP preservation is on for instance targets).
 AWS_NLB_IP: Final = LbProfile(
     "aws-nlb-ip", "AWS NLB, IP targets", "NLB IP", "aws", "AWS Load Balancer Controller",
     POD, False, FLOW_HASH, _LBC_CLUSTER, _LBC_CLUSTER,
-    publishes="hostname", fails_open=True, zonal=True, told=_HIDDEN,
+    publishes="hostname", fails_open=True, zonal=True, told=_HIDDEN, drains=True,
 )  # fmt: skip
 """Targets are ready pods. Client IP preservation is off by default for IP targets over TCP (AWS docs, NLB target
 groups)."""
+
+_ALB_CHECK: Final = Check(CONNECT, 15, 5, 2, 2)
+"""HTTP GET on the traffic port. Applications here answer 200 where they listen: paths and codes are not looked at."""
+
+AWS_ALB: Final = LbProfile(
+    "aws-alb", "AWS ALB, instance targets", "ALB", "aws", "AWS Load Balancer Controller",
+    NODE_PORT, False, ROUND_ROBIN, _ALB_CHECK, _ALB_CHECK,
+    publishes="hostname", fails_open=True, http=True, drains=True, ready_nodes=True,
+    told="X-Forwarded-For tells the client's",
+)  # fmt: skip
+"""A target group of an Ingress with target-type instance. Its check asks the NodePort under Local policy too.
+
+Sources: kubernetes-sigs/aws-load-balancer-controller pkg/ingress/model_builder.go (defaultHealthCheckIntervalSeconds
+15, timeout 5, healthy and unhealthy threshold 2) and model_build_target_group.go (health check port: traffic-port);
+AWS docs, Application Load Balancers: target groups (round robin; cross-zone is on), health checks (a new target is
+healthy after one check; with unhealthy targets alone it fails open), HTTP headers (X-Forwarded-For), troubleshooting
+(connect 10 s; codes). It opens a connection for each request here; a real ALB keeps connections to its targets.
+"""
+
+AWS_ALB_IP: Final = LbProfile(
+    "aws-alb-ip", "AWS ALB, IP targets", "ALB IP", "aws", "AWS Load Balancer Controller",
+    POD, False, ROUND_ROBIN, _ALB_CHECK, _ALB_CHECK,
+    publishes="hostname", fails_open=True, http=True, drains=True, told=AWS_ALB.told,
+)  # fmt: skip
+"""The same with target-type ip: targets are pods."""
+
+ALB_CONNECT_S: Final = 10.0
+"""How long an ALB waits for a target to accept (AWS docs, Troubleshoot your Application Load Balancers, HTTP 504)."""
 
 AWS_NLB_CLOUD_PROVIDER: Final = LbProfile(
     "aws-nlb-ccm", "AWS NLB, instance targets", "NLB", "aws", "cloud controller",

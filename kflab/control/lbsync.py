@@ -15,14 +15,11 @@ from kflab.control.facts import What
 from kflab.control.heap import Event
 from kflab.control.lbchoice import METALLB_KINDS, choose
 from kflab.control.lbprofiles import LbProfile
+from kflab.control.lbtargets import endpoints_of, of_node, takes_node, wanted
 from kflab.control.loadbalancers import ListedPod, LoadBalancer, Target
 from kflab.control.observers import Observer
 from kflab.control.surroundings import look_around
-from kflab.manifest.objects import Endpoint, EndpointSlice, Key, Node, Pod, Service
-
-PRIMARY = "minikube.k8s.io/primary"
-
-EXCLUDE = "node.kubernetes.io/exclude-from-external-load-balancers"
+from kflab.manifest.objects import EndpointSlice, Key, Node, Pod, Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +27,7 @@ class HealthCheck(Event):
     """A check of one target that may change something."""
 
     room: ClassVar[str] = "lbsync"
-    service: Key
+    balancer: Key
     target: str
     asked_ns: int
     """When it was sent; the answer, or its timeout, comes now."""
@@ -38,10 +35,20 @@ class HealthCheck(Event):
 
 @dataclass(frozen=True, slots=True)
 class TargetsRead(Event):
-    """A cloud registers and deregisters pods as the slices say."""
+    """A cloud registers and deregisters targets as the slices, or the Nodes, say."""
 
     room: ClassVar[str] = "lbsync"
-    service: Key
+    balancer: Key
+
+
+@dataclass(frozen=True, slots=True)
+class TargetDrained(Event):
+    """No new flow comes to a deregistered target any more."""
+
+    room: ClassVar[str] = "lbsync"
+    balancer: Key
+    target: str
+    joined: int
 
 
 class LbSync(Controller):
@@ -53,6 +60,9 @@ class LbSync(Controller):
     def __init__(self, core: Core) -> None:
         super().__init__(core)
         self.balancers: dict[Key, LoadBalancer] = {}
+        """By Service; target groups of Application Load Balancers by TargetGroupBinding."""
+        self._of_service: dict[Key, dict[Key, None]] = {}
+        """Service → the balancers that lead to it."""
         self._changes: list[tuple[int, Key]] = []
         """(revision, Service) of rule changes that concern a balanced Service."""
 
@@ -66,17 +76,17 @@ class LbSync(Controller):
             case Node() as node:
                 for balancer in self.balancers.values():
                     self._register_node(balancer, node, gone=change.new is None)
-            case EndpointSlice() as piece if piece.service in self.balancers and not self.core.quiet:
+            case EndpointSlice() as piece if self._of_service.get(piece.service) and not self.core.quiet:
                 self._changes.append((change.revision, piece.service))
-                self._slices_changed(self.balancers[piece.service])
+                for key in self._of_service[piece.service]:
+                    self._slices_changed(self.balancers[key])
             case other if other is not None and other.kind in METALLB_KINDS:
                 look_around(self.core)
 
     def _service(self, change: Change, service: Service) -> None:
         wants = change.new is not None and service.type == "LoadBalancer" and bool(service.load_balancer)
         if not wants:
-            self.balancers.pop(service.key, None)
-            self.core.observers.pop(observer_name(service.key), None)
+            self.drop(service.key)
             return
         if not self.core.quiet:
             self._changes.append((change.revision, service.key))
@@ -88,14 +98,45 @@ class LbSync(Controller):
         elif balancer.profile.destination != profile.destination:
             self._make(service, profile, local)  # other targets
             self._say(self.balancers[service.key], f"load balancer of {service.meta.name} is now {profile.title}")
-        elif (balancer.local, balancer.profile) != (local, profile):
-            changed = balancer.profile != profile
-            balancer.local, balancer.profile = local, profile
-            balancer.interval_ns, balancer.healthy_count, balancer.unhealthy_count = self._timing(profile, local)
-            self._look_all(balancer)
-            if changed and not self.core.quiet:
-                self._learn(balancer)
-                self._say(balancer, f"load balancer of {service.meta.name} has new settings")
+        else:
+            self._settings(balancer, profile, local)
+
+    def _settings(self, balancer: LoadBalancer, profile: LbProfile, local: bool) -> None:
+        if (balancer.local, balancer.profile) == (local, profile):
+            return
+        changed = balancer.profile != profile
+        balancer.local, balancer.profile = local, profile
+        balancer.interval_ns, balancer.healthy_count, balancer.unhealthy_count = self._timing(profile, local)
+        self._look_all(balancer)
+        if changed and not self.core.quiet:
+            self._learn(balancer)
+            self._say(balancer, f"load balancer of {balancer.service.name} has new settings")
+
+    def have_group(self, key: Key, service: Key, port: int, profile: LbProfile, hostname: str, ip: str) -> None:
+        """Let a target group of an Application Load Balancer be so.
+
+        Args:
+            key: Its TargetGroupBinding.
+            service: Whose targets they are.
+            port: Number of the Service's port.
+            profile: How it behaves.
+            hostname: What the load balancer publishes.
+            ip: The A record behind it.
+        """
+        known = self.balancers.get(key)
+        if known is not None:
+            self._settings(known, profile, False)
+            return
+        self._have(
+            LoadBalancer(key, service, profile, hostname, (ip,), False, *self._timing(profile, False), port=port)
+        )
+
+    def drop(self, key: Key) -> None:
+        """A load balancer or target group is gone."""
+        gone = self.balancers.pop(key, None)
+        if gone is not None:
+            self.core.observers.pop(observer_name(key), None)
+            self._of_service[gone.service].pop(key)
 
     def _timing(self, profile: LbProfile, local: bool) -> tuple[int, int, int]:
         """Interval in ns and counts: the profile's, unless the delays name them."""
@@ -115,83 +156,83 @@ class LbSync(Controller):
         pinned = self.core.pins.lb_ips.get(name, "")
         if pinned or not ips:
             ips = (self.core.addresses.allocate_lb_ip(name),)
-        balancer = LoadBalancer(service.key, profile, hostname, ips, local, *self._timing(profile, local))
-        self.balancers[service.key] = balancer
-        observer = Observer(observer_name(service.key), "lb")
+        self._have(LoadBalancer(service.key, service.key, profile, hostname, ips, local, *self._timing(profile, local)))
+
+    def _have(self, balancer: LoadBalancer) -> None:
+        self.balancers[balancer.key] = balancer
+        self._of_service.setdefault(balancer.service, {})[balancer.key] = None
+        observer = Observer(observer_name(balancer.key), "lb")
         self.core.observers[observer.name] = observer
-        for node in self.core.store.of_kind("Node"):
-            assert isinstance(node, Node)
-            self._register_node(balancer, node, gone=False)
+        self._register(balancer)
         if not self.core.quiet:
-            self._register_pods(balancer)
             self._learn(balancer)
 
+    # --- registration -----------------------------------------------------------------------------------------
+
+    def _register(self, balancer: LoadBalancer) -> None:
+        """Let the targets be who they should be."""
+        found = wanted(self.core, balancer)
+        for target in list(balancer.targets.values()):
+            if target.name not in found:
+                self._leave(balancer, target)
+        for name, target in found.items():
+            known = balancer.targets.get(name)
+            if known is None or known.draining:
+                self._add(balancer, target)
+
     def _register_node(self, balancer: LoadBalancer, node: Node, *, gone: bool) -> None:
-        name = node.meta.name
         if balancer.profile.destination == lbprofiles.POD:
             return
-        if balancer.profile.check(balancer.local).how == lbprofiles.ROUTE:
-            # The tunnel's route goes through the first node, which minikube labels primary, and only there.
-            away = node.meta.labels.get(PRIMARY, "true") != "true" or bool(balancer.targets.keys() - {name})
-        else:
-            away = EXCLUDE in node.meta.labels
-        if gone or away:
-            if balancer.targets.pop(name, None) is not None and not self.core.quiet:
+        known = balancer.targets.get(node.meta.name)
+        takes = not gone and takes_node(balancer, node)
+        if takes == (known is not None and not known.draining):
+            return
+        if balancer.profile.drains and not self.core.quiet:
+            self._read_soon(balancer)
+        elif takes:
+            self._add(balancer, of_node(node))
+        elif known is not None:
+            self._leave(balancer, known)
+            if not self.core.quiet:
                 self._learn(balancer)
-        elif name not in balancer.targets:
-            self._add(balancer, Target(name, name, 0))
 
     def _add(self, balancer: LoadBalancer, target: Target) -> None:
-        obj = f"{balancer.service.namespace}/{balancer.service.name}/{target.name}"
+        obj = f"{balancer.key.namespace}/{balancer.key.name}/{target.name}"
         target.phase_ns = self.core.draws.control_between("lb-phase", obj, 0, 0, balancer.interval_ns)
+        balancer.joined += 1
+        target.joined = balancer.joined
+        target.initial = balancer.profile.drains and not self.core.quiet
         balancer.targets[target.name] = target
         if not self.core.quiet:
             self._schedule(balancer, target)
 
-    # --- pods as targets --------------------------------------------------------------------------------------
-
-    def _endpoints(self, service: Key) -> list[tuple[EndpointSlice, Endpoint]]:
-        found = (self.core.store.get(key) for key in self.core.index.slices_of(service))
-        return [(piece, entry) for piece in found if isinstance(piece, EndpointSlice) for entry in piece.endpoints]
-
-    def _register_pods(self, balancer: LoadBalancer) -> None:
-        """Let the targets be the ready endpoints.
-
-        Source: aws-load-balancer-controller pkg/backend/endpoint_resolver.go, ResolvePodEndpoints.
-        """
-        service = self.core.store.get(balancer.service)
-        if balancer.profile.destination != lbprofiles.POD or not isinstance(service, Service):
-            return
-        wanted: dict[str, Target] = {}
-        for piece, entry in self._endpoints(balancer.service):
-            if entry.ready is False or not entry.addresses or piece.address_type != "IPv4":
-                continue
-            pod = entry.target
-            name = f"{pod.namespace}/{pod.name}" if pod is not None else entry.addresses[0]
-            numbers = {(port.name, port.protocol): port.port for port in piece.ports}
-            pairs = ((port.port, numbers.get((port.name, port.protocol), 0)) for port in service.ports)
-            ports = tuple((port, number) for port, number in pairs if number)
-            wanted.setdefault(name, Target(name, entry.node_name, 0, pod=pod, ip=entry.addresses[0], ports=ports))
-        gone = [name for name in balancer.targets if name not in wanted]
-        for name in gone:
-            del balancer.targets[name]
-        for name, target in wanted.items():
-            if name not in balancer.targets:
-                self._add(balancer, target)
+    def _leave(self, balancer: LoadBalancer, target: Target) -> None:
+        """Deregister a target. What it works on goes on; a cloud's new flows may come for a while."""
+        if self.core.quiet or not balancer.profile.drains:
+            del balancer.targets[target.name]
+        elif not target.draining:
+            target.draining = True
+            obj = f"{balancer.key.namespace}/{balancer.key.name}/{target.name}"
+            wait = self.core.delay("lb_draining_s", obj)
+            self.core.push(wait, TargetDrained(balancer.key, target.name, target.joined))
 
     def _slices_changed(self, balancer: LoadBalancer) -> None:
         if balancer.profile.follows_api:
             self._look_all(balancer)
-        elif balancer.profile.destination == lbprofiles.POD and not balancer.refresh_due:
+        elif balancer.profile.destination == lbprofiles.POD:
+            self._read_soon(balancer)
+
+    def _read_soon(self, balancer: LoadBalancer) -> None:
+        if not balancer.refresh_due:
             balancer.refresh_due = True
-            self.core.push(self.core.delay("lb_target_s", balancer.service), TargetsRead(balancer.service))
+            self.core.push(self.core.delay("lb_target_s", balancer.key), TargetsRead(balancer.key))
 
     # --- checks ---------------------------------------------------------------------------------------------
 
     def finish_settling(self) -> None:
         """By t = 0 every target has been checked often enough: believe what checks say."""
         for balancer in self.balancers.values():
-            self._register_pods(balancer)
+            self._register(balancer)
             for target in balancer.targets.values():
                 target.healthy = self._answer(balancer, target)
             self._learn(balancer)
@@ -219,7 +260,7 @@ class LbSync(Controller):
         Source: metallb/metallb speaker/layer2_controller.go and bgp_controller.go, ShouldAnnounce.
         """
         serving = (
-            entry for _, entry in self._endpoints(balancer.service)
+            entry for _, entry in endpoints_of(self.core, balancer.service)
             if (entry.ready is not False if entry.serving is None else entry.serving)
         )  # fmt: skip
         return any(not balancer.local or entry.node_name == node for entry in serving)
@@ -232,23 +273,23 @@ class LbSync(Controller):
 
     def _schedule(self, balancer: LoadBalancer, target: Target, since_ns: int | None = None) -> None:
         """Plan the first check after `since_ns` (now); from a node that is off the network no answer comes."""
-        if target.due:
+        if target.due or target.draining:
             return
         target.due = True
         since = self.core.now_ns if since_ns is None else since_ns
         if balancer.profile.follows_api and self._node_answers(balancer, target):
-            wait = self.core.delay("lb_watch_s", balancer.service)
-            self.core.push(wait, HealthCheck(balancer.service, target.name, self.core.now_ns))
+            wait = self.core.delay("lb_watch_s", balancer.key)
+            self.core.push(wait, HealthCheck(balancer.key, target.name, self.core.now_ns))
             return
         behind = (since - target.phase_ns) // balancer.interval_ns
         t_ns = target.phase_ns + (behind + 1) * balancer.interval_ns
         silent = not balancer.profile.follows_api and not self.core.reachable(target.node)
         wait = self._timeout(balancer) if silent else 0
-        self.core.push_at(t_ns + wait, HealthCheck(balancer.service, target.name, t_ns))
+        self.core.push_at(t_ns + wait, HealthCheck(balancer.key, target.name, t_ns))
 
     def _look(self, balancer: LoadBalancer, target: Target) -> None:
         """Schedule a check if it would now find something else than believed."""
-        if not target.due and self._answer(balancer, target) != target.healthy:
+        if not target.due and (target.initial or self._answer(balancer, target) != target.healthy):
             self._schedule(balancer, target)
 
     def _look_all(self, balancer: LoadBalancer) -> None:
@@ -257,53 +298,86 @@ class LbSync(Controller):
                 self._look(balancer, target)
 
     def handle(self, event: Event) -> None:
-        """Check, count, and go on as long as the answers disagree with the state; or read the slices."""
-        if isinstance(event, TargetsRead):
-            known = self.balancers.get(event.service)
-            if known is not None:
-                known.refresh_due = False
-                self._register_pods(known)
-                self._learn(known)
-                many = len(known.targets)
-                text = f"load balancer of {event.service.name} has {many} pod{'s' if many != 1 else ''} registered"
-                self._say(known, text)
+        """A check, a reading of targets, or the end of a target."""
+        assert isinstance(event, HealthCheck | TargetsRead | TargetDrained)
+        balancer = self.balancers.get(event.balancer)
+        if balancer is None:
             return
-        assert isinstance(event, HealthCheck)
-        balancer = self.balancers.get(event.service)
-        target = balancer.targets.get(event.target) if balancer is not None else None
-        if balancer is None or target is None:
-            return
+        match event:
+            case TargetsRead():
+                self._read(balancer)
+            case TargetDrained(_, name, joined):
+                self._drained(balancer, name, joined)
+            case HealthCheck(_, name, asked_ns):
+                target = balancer.targets.get(name)
+                if target is not None:
+                    self._check(balancer, target, asked_ns)
+
+    def _read(self, balancer: LoadBalancer) -> None:
+        balancer.refresh_due = False
+        self._register(balancer)
+        self._learn(balancer)
+        many = sum(not target.draining for target in balancer.targets.values())
+        what = "pod" if balancer.profile.destination == lbprofiles.POD else "node"
+        text = f"load balancer of {balancer.service.name} has {many} {what}{'s' if many != 1 else ''} registered"
+        self._say(balancer, text)
+
+    def _drained(self, balancer: LoadBalancer, name: str, joined: int) -> None:
+        target = balancer.targets.get(name)
+        if target is None or target.joined != joined:
+            return  # it was registered again
+        del balancer.targets[name]
+        self._learn(balancer)
+        self._say(balancer, f"load balancer of {balancer.service.name} sends no more requests to {name}, deregistered")
+
+    def _check(self, balancer: LoadBalancer, target: Target, asked_ns: int) -> None:
+        """Check, count, and go on as long as the answers disagree with the state."""
         target.due = False
-        if self._answer(balancer, target) == target.healthy:
+        if target.draining:
+            return
+        answer = self._answer(balancer, target)
+        if answer == target.healthy and not (target.initial and not answer):
             target.disagreeing = 0
             return
         target.disagreeing += 1
+        if target.initial and not answer:
+            if target.disagreeing >= balancer.unhealthy_count:
+                target.initial, target.disagreeing = False, 0  # it is unhealthy from now on
+                self._learn(balancer)
+            else:
+                self._schedule(balancer, target, asked_ns)
+            return
         needed = balancer.unhealthy_count if target.healthy else balancer.healthy_count
+        if target.initial and balancer.profile.http:
+            needed = 1
         if balancer.profile.follows_api and self._node_answers(balancer, target):
             needed = 1  # its speaker read it from the API: nothing is counted
         if target.disagreeing < needed:
-            self._schedule(balancer, target, event.asked_ns)
+            self._schedule(balancer, target, asked_ns)
             return
-        target.healthy, target.disagreeing = not target.healthy, 0
+        target.healthy, target.initial, target.disagreeing = not target.healthy, False, 0
         self._learn(balancer)
         word = "healthy" if target.healthy else "unhealthy"
-        text = f"load balancer of {event.service.name} found {event.target} {word} after {needed} checks"
+        checks = f"{needed} check{'s' if needed != 1 else ''}"
+        text = f"load balancer of {balancer.service.name} found {target.name} {word} after {checks}"
         if balancer.profile.follows_api:
             did = "announces" if target.healthy else "no longer announces"
-            text = f"{event.target} {did} the address of {event.service.name}"
+            text = f"{target.name} {did} the address of {balancer.service.name}"
         self._say(balancer, text)
 
     def _say(self, balancer: LoadBalancer, text: str) -> None:
-        name = observer_name(balancer.service)
+        name = observer_name(balancer.key)
         self.core.fact(What.LB_TARGETS_CHANGED, Key("Observer", "", name), name, text, self.core.store.revision)
 
     def _learn(self, balancer: LoadBalancer) -> None:
         now = self.core.now_ns
         balancer.versions.append((now, balancer.healthy()))
         if balancer.profile.destination == lbprofiles.POD:
-            listed = (ListedPod(t.name, t.node, t.pod, t.ip, t.ports, t.healthy) for t in balancer.targets.values())
+            listed = (
+                ListedPod(t.name, t.node, t.pod, t.ip, t.ports, t.healthy, t.state) for t in balancer.targets.values()
+            )
             balancer.pods.append((now, tuple(listed)))
-        self.core.observers[observer_name(balancer.service)].learn(now, self.core.store.revision)
+        self.core.observers[observer_name(balancer.key)].learn(now, self.core.store.revision)
 
     def forget_before(self, t_ns: int) -> None:
         """Drop what was over before `t_ns`: replaced target lists, and changes that every kube-proxy has passed."""
@@ -325,9 +399,10 @@ class LbSync(Controller):
         low = bisect_right(self._changes, old_revision, key=lambda entry: entry[0])
         high = bisect_right(self._changes, new_revision, key=lambda entry: entry[0])
         for service in dict.fromkeys(entry[1] for entry in self._changes[low:high]):
-            balancer = self.balancers.get(service)
-            if balancer is not None and node in balancer.targets:
-                self._look(balancer, balancer.targets[node])
+            for key in self._of_service.get(service, ()):
+                balancer = self.balancers[key]
+                if node in balancer.targets:
+                    self._look(balancer, balancer.targets[node])
 
     def proxy_changed(self, node: str) -> None:
         """A node's kube-proxy stopped or started: it serves healthCheckNodePort and :10256 itself."""
@@ -349,15 +424,15 @@ class LbSync(Controller):
         pod = self.core.store.get(key)
         if isinstance(pod, Pod):
             for service in self.core.index.services_selecting(key.namespace, pod.meta.labels):
-                balancer = self.balancers.get(service)
-                if balancer is not None and self._connects(balancer):
-                    self._look_all(balancer)
+                for found in self._of_service.get(service, ()):
+                    if self._connects(self.balancers[found]):
+                        self._look_all(self.balancers[found])
 
     @staticmethod
     def _connects(balancer: LoadBalancer) -> bool:
         return balancer.profile.check(balancer.local).how == lbprofiles.CONNECT
 
 
-def observer_name(service: Key) -> str:
+def observer_name(balancer: Key) -> str:
     """Name of a load balancer's observer."""
-    return f"lb/{service.namespace}/{service.name}"
+    return f"lb/{balancer.namespace}/{balancer.name}"

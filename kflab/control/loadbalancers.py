@@ -22,11 +22,22 @@ class Target(Mutable):
     """Checks in a row that said the opposite of `healthy`."""
     due: bool = False
     """A check that matters is scheduled."""
+    initial: bool = False
+    """Registered, and no check has passed yet."""
+    draining: bool = False
+    """Deregistered; new flows may still come."""
+    joined: int = 0
+    """Number of its registration, the same name may come back."""
     pod: Key | None = None
     ip: str = ""
     """The pod's address."""
     ports: tuple[tuple[int, int], ...] = ()
     """(port of the Service, port of the pod)."""
+
+    @property
+    def state(self) -> str:
+        """What AWS calls it while checks do not decide: draining or initial; "" for the others."""
+        return "draining" if self.draining else "initial" if self.initial else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +50,16 @@ class ListedPod:
     ip: str
     ports: tuple[tuple[int, int], ...]
     healthy: bool
+    state: str = ""
+    """initial or draining, where it is one."""
 
 
 @dataclass(slots=True)
 class LoadBalancer(Mutable):
-    """One Service's load balancer."""
+    """One Service's load balancer, or one target group of an Application Load Balancer."""
 
+    key: Key
+    """The Service; the TargetGroupBinding of a target group."""
     service: Key
     profile: LbProfile
     hostname: str
@@ -62,7 +77,11 @@ class LoadBalancer(Mutable):
     pods: list[tuple[int, tuple[ListedPod, ...]]] = field(default_factory=list)
     """With IP targets: (since, registered pods), ascending; pods come and go, unlike nodes."""
     refresh_due: bool = False
-    """Pods are about to be registered or deregistered."""
+    """Targets are about to be registered or deregistered."""
+    port: int = 0
+    """Of a target group: the Service's port; 0: all of them."""
+    joined: int = 0
+    """Registrations so far."""
 
     def healthy(self) -> tuple[str, ...]:
         """Targets that pass their checks now, in order of registration."""

@@ -6,6 +6,7 @@ Every function returns typed objects, a sentence that says what was assumed, and
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from kflab.control.alb import is_alb
 from kflab.control.ingressclass import (
     NGINX_CONTROLLER,
     ControllerIdentity,
@@ -40,9 +41,6 @@ ALWAYS = ("default", "kube-system", "kube-public", "kube-node-lease")
 """Namespaces that every cluster has."""
 
 ZONES = ("zone-a", "zone-b", "zone-c")
-
-ALB_CONTROLLER = "ingress.k8s.aws/alb"
-"""spec.controller of an IngressClass of the AWS Load Balancer Controller."""
 
 INGRESS_NAMESPACE = "ingress-nginx"
 
@@ -187,7 +185,8 @@ def ingress_controllers(objects: Sequence[KubeObject]) -> Made:
     taken = {(obj.meta.namespace, obj.meta.name) for obj in objects if isinstance(obj, Deployment)}
     identities = list(controllers_in(objects))
     while True:
-        left = unserved((*objects, *made.objects), identities)
+        classes = [obj for obj in objects if isinstance(obj, IngressClass)]
+        left = [each for each in unserved((*objects, *made.objects), identities) if not is_alb(each, classes)]
         if not left:
             return made
         made += _controller_for(left[0], objects, identities, taken)
@@ -218,8 +217,6 @@ def _controller_for(
         controller = f"{controller}-{n}"
     why = f"nobody serves Ingress {ingress.meta.namespace}/{ingress.meta.name}"
     why += f" (class {class_name})" if class_name else " (no class)"
-    if class_name == "alb" or controller == ALB_CONTROLLER:
-        why += ", whose AWS Application Load Balancer is not modelled"
     made = ingress_controller(name, controller, class_name or "nginx", without_class=not class_name or n == 1, why=why)
     if class_name and not annotated and known is None:
         made += Made((IngressClass(Meta(class_name), controller=controller),))

@@ -12,6 +12,7 @@ from kflab.cluster.ipam import Pins
 from kflab.cluster.outside import Outside, assumptions
 from kflab.cluster.store import Store
 from kflab.collector import held_off
+from kflab.control.albsync import Alb, AlbSync
 from kflab.control.apps import Apps
 from kflab.control.cloudnodes import CloudNodes
 from kflab.control.components import DNS, Components
@@ -105,6 +106,7 @@ class ControlPlane(Writes, Components):
         self.disruption = DisruptionController(core)
         self.slices = EndpointSliceController(core)
         self.lb = LbSync(core)
+        self.alb = AlbSync(core, self.lb)
         self.proxies = ProxySync(core, self.lb)
         self.proxies.configure(proxy_config)
         self.ingresses = IngressSync(core)
@@ -137,6 +139,7 @@ class ControlPlane(Writes, Components):
                 self.slices,
                 Mirroring(core),
                 self.lb,
+                self.alb,
                 self.proxies,
                 ProxyRollout(core, self.proxies),
                 self.ingresses,
@@ -183,8 +186,13 @@ class ControlPlane(Writes, Components):
 
     @property
     def balancers(self) -> dict[Key, LoadBalancer]:
-        """Cloud load balancers by Service."""
+        """Cloud load balancers by Service; target groups of Application Load Balancers by TargetGroupBinding."""
         return self.lb.balancers
+
+    @property
+    def albs(self) -> dict[Key, Alb]:
+        """AWS Application Load Balancers by Key("LoadBalancer", "", name)."""
+        return self.alb.albs
 
     @property
     def assumptions(self) -> Sequence[tuple[str, str]]:
@@ -246,6 +254,7 @@ class ControlPlane(Writes, Components):
         self.proxies.finish_settling()
         self.coredns.finish_settling()
         self.ingresses.finish_settling()
+        self.alb.finish_settling()
         self.lb.finish_settling()
         for text, override in assumptions(Outside(self.store)):
             self.core.assume(text, override)
@@ -320,6 +329,7 @@ class ControlPlane(Writes, Components):
         for observer in self.core.observers.values():
             observer.forget_before(t_ns)
         self.lb.forget_before(t_ns)
+        self.alb.forget_before(t_ns)
 
     def copy(self, signals: Signals | None = None) -> "ControlPlane":
         """An independent copy at this instant, sharing what is immutable.

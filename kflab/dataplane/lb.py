@@ -119,6 +119,8 @@ class LbTarget:
     pod: Key | None = None
     ports: tuple[tuple[int, int], ...] = ()
     """Of a pod: (port of the Service, port of the pod)."""
+    state: str = ""
+    """initial (no check has passed yet) or draining (deregistered), where it is one."""
 
     def port_of(self, port: int) -> int:
         """The pod's port behind a port of the Service; 0 where it has none."""
@@ -128,6 +130,10 @@ class LbTarget:
 def in_service(targets: Sequence[LbTarget], profile: LbProfile = DEFAULT, address: str = "") -> tuple[LbTarget, ...]:
     """Targets that get traffic: the healthy ones; all where none is healthy and the load balancer fails open.
 
+    Failing open is for targets that were found unhealthy: with initial and draining ones alone nobody gets traffic
+    (aws-load-balancer-controller docs, Pod readiness gate: "service outage"; AWS's China blog on readiness gates
+    measured two minutes of it). That such an ALB answers 503, as without targets, is taken from AWS's list of codes.
+
     Args:
         targets: Registered.
         profile: Whose they are.
@@ -136,7 +142,7 @@ def in_service(targets: Sequence[LbTarget], profile: LbProfile = DEFAULT, addres
     healthy = tuple(target for target in targets if target.healthy)
     if profile.picks == ONE_NODE:
         return (min(healthy, key=lambda target: _election(target, address)),) if healthy else ()
-    return healthy or (tuple(targets) if profile.fails_open else ())
+    return healthy or (tuple(target for target in targets if not target.state) if profile.fails_open else ())
 
 
 def _election(target: LbTarget, address: str) -> bytes:
@@ -253,7 +259,7 @@ def target_alternatives(
             parts.get(target, Fraction(0)),
             target.pod or target.node,
             chosen=target is chosen,
-            note=target.note if not target.healthy else "",
+            note=target.note,
         )
         for target in targets
     )

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from kflab.dataplane import request_steps as steps
 from kflab.dataplane.addresses import address_number
+from kflab.dataplane.alb import route as route_at_alb
 from kflab.dataplane.dns import resolve
 from kflab.dataplane.memory_view import BlankMemory, MemoryView
 from kflab.dataplane.nginx import Route, route
@@ -29,7 +30,7 @@ from kflab.dataplane.request_record import (
 from kflab.dataplane.request_seen import with_seen
 from kflab.dataplane.request_words import fate_words, seconds, short_pod
 from kflab.dataplane.rule_match import split_destination
-from kflab.dataplane.world import LISTENS, REFUSES, ConfigInForce, World
+from kflab.dataplane.world import LISTENS, REFUSES, AlbInForce, ConfigInForce, LbInForce, World
 from kflab.errors import KflabError
 from kflab.manifest.objects import Key
 
@@ -43,6 +44,11 @@ _NOT_RETRIED: Final = frozenset({"POST", "LOCK", "PATCH"})
 
 _NOT_PROXIED: Final = frozenset({8443, 10254})
 """Ports of a controller pod that are not NGINX's: admission webhook, metrics and health (ingress-nginx deploy.yaml)."""
+
+_FRONT_ANSWERS: Final = {"refused": "502", "reset": "502", "timeout": "504"}
+"""What an HTTP load balancer answers for its target (AWS docs, Troubleshoot your Application Load Balancers)."""
+
+_ENDINGS: Final = {"refused": "refused", "reset": "closed the connection", "timeout": "did not answer in time"}
 
 _WORDS: Final = {REFUSED: "refused", REJECTED: "refused", RESET: "reset", TIMEOUT: "timeout"}
 
@@ -120,6 +126,8 @@ class _Walker:
         """No Service rule of the caller's node took its packet."""
         self.near = request.node
         """The node that the packet is sent on from; "" outside."""
+        self.fronted = False
+        """A load balancer that speaks HTTP waits for the answer."""
 
     def trace(self) -> RequestTrace:
         """Walk, and put everything together."""
@@ -170,7 +178,10 @@ class _Walker:
         if request.node:
             packet = self._node_rules(request.node, packet, self.choices.entry, self._entry_ns(), passing=True)
         balanced_to = ""
-        if packet is not None and self.world.lb_at(packet.dst, t) is not None:
+        front = self.world.alb_at(packet.dst, t) if packet is not None else None
+        if packet is not None and front is not None:
+            packet, balanced_to = self._at_front(front, self._leave(packet))
+        elif packet is not None and self.world.lb_at(packet.dst, t) is not None:
             packet, balanced_to = self._balance(self._leave(packet))
         if packet is not None and (balanced_to or self._enters_a_node(packet)) and not self._at_a_pod(packet):
             node = balanced_to or self.world.node_of(packet.dst)
@@ -178,8 +189,10 @@ class _Walker:
             packet = self._node_rules(node, packet, self.choices.entry, self._entry_ns(), passing=there is not None)
         if packet is not None:
             self._arrive(packet)
-        elif self.status != "no such host":
+        elif self.status != "no such host" and (self.fronted or not self.status.isdigit()):
             self.tries = 1
+        if self.fronted:
+            self._front_answers()
 
     def _leave(self, packet: Packet) -> Packet:
         """Out of the cluster: a pod's source becomes its node's address."""
@@ -230,15 +243,46 @@ class _Walker:
         last = self.hops[-1]
         return last.mover == steps.BALANCER and any(key.kind in ("Pod", "Endpoint") for key in last.touches)
 
+    def _lb_ns(self) -> int:
+        record = self.record
+        return record.lb_ns if record is not None and record.lb_ns is not None else self.request.t_start_ns
+
     def _balance(self, packet: Packet) -> tuple[Packet | None, str]:
         """Through the load balancer: the packet after it, and the node it comes to."""
-        record = self.record
-        t = record.lb_ns if record is not None and record.lb_ns is not None else self.request.t_start_ns
-        balancer = self.world.lb_at(packet.dst, t)
+        balancer = self.world.lb_at(packet.dst, self._lb_ns())
         if balancer is None:
             self.status = "timeout"
             return None, ""
-        step = steps.balance(balancer, packet, self.choices.flow_hash, self.choices.entry, t)
+        return self._through(balancer, packet)
+
+    def _at_front(self, front: AlbInForce, packet: Packet) -> tuple[Packet | None, str]:
+        """Through an Application Load Balancer: by its rules to a target group, or it answers itself."""
+        t, target = self._lb_ns(), self.target
+        front = self.world.alb_at(packet.dst, t) or front
+        found = route_at_alb(front.model, packet.dport, target.scheme, target.host, target.path)
+        group = front.groups.get(found.group) if found.group is not None else None
+        if group is not None:
+            self.fronted = True
+            return self._through(group, packet, found.why)
+        self._add(steps.front_answers(front, packet, found, t))
+        self.status = "refused" if found.kind == "refused" else str(found.status)
+        self.connections[-1].acceptor = steps.BALANCER
+        return None, ""
+
+    def _front_answers(self) -> None:
+        """An HTTP load balancer tells the client how its target failed; it does not try another."""
+        code = _FRONT_ANSWERS.get(self.status, "")
+        if not code:
+            return
+        shown = self.record.status if self.record is not None and self.record.status else code
+        why = f"the load balancer answers {shown} itself: its target {_ENDINGS[self.status]}; it tries no other"
+        self._add(Hop(0, steps.BALANCER, why=why, outcome=shown))
+        self.status = code
+
+    def _through(self, balancer: LbInForce, packet: Packet, rule: str = "") -> tuple[Packet | None, str]:
+        """To a target of a load balancer; `rule` says why of this target group."""
+        record, t = self.record, self._lb_ns()
+        step = steps.balance(balancer, packet, self.choices.flow_hash, self.choices.entry, t, rule)
         number = self._add(step.hop)
         if step.after is None:
             self.status = step.ending

@@ -3,7 +3,8 @@
 A node rewrites the source where kube-proxy marks the packet (k/k pkg/proxy/iptables/proxier.go and its siblings:
 KUBE-MARK-MASQ and KUBE-POSTROUTING, mark-for-masquerade, KUBE-LOOP-BACK); MASQUERADE then takes the address of the
 interface the packet leaves by. NGINX opens connections of its own and names its caller in X-Forwarded-For
-(ingress-nginx rootfs/etc/nginx/template/nginx.tmpl: $remote_addr, unless use-forwarded-headers is set).
+(ingress-nginx rootfs/etc/nginx/template/nginx.tmpl: $remote_addr, unless use-forwarded-headers is set); so does an
+Application Load Balancer.
 """
 
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from dataclasses import replace
 
 from kflab.dataplane.addresses import family_of, is_loopback
 from kflab.dataplane.cni import gateway
+from kflab.dataplane.lb import INNER_ADDRESS
 from kflab.dataplane.packets import Hop, Packet
 from kflab.dataplane.request_record import Request
 from kflab.dataplane.request_words import short_pod
@@ -23,10 +25,16 @@ def with_seen(world: World, request: Request, hops: Sequence[Hop]) -> tuple[Hop,
     proxied = ""
     for hop in hops:
         if hop.number and hop.after is not None:
-            proxied = hop.before.src if hop.mover == "NGINX" and hop.before is not None else proxied
+            if hop.before is not None and (hop.mover == "NGINX" or _at_front(world, hop, hop.before)):
+                proxied = proxied or hop.before.src
             hop = replace(hop, seen=_seen(world, request, hop, hop.after, proxied))
         told.append(hop)
     return tuple(told)
+
+
+def _at_front(world: World, hop: Hop, before: Packet) -> bool:
+    """Whether a load balancer that speaks HTTP opened this connection (X-Forwarded-For: AWS docs, HTTP headers)."""
+    return hop.mover == "load balancer" and world.alb_at(before.dst, hop.t_ns) is not None
 
 
 def _seen(world: World, request: Request, hop: Hop, after: Packet, proxied: str) -> str:
@@ -56,7 +64,7 @@ def _seen(world: World, request: Request, hop: Hop, after: Packet, proxied: str)
 
 def _place(world: World, hop: Hop, after: Packet) -> str:
     """What the packet comes to where that is no pod."""
-    if world.lb_at(after.dst, hop.t_ns) is not None:
+    if world.lb_at(after.dst, hop.t_ns) is not None or world.alb_at(after.dst, hop.t_ns) is not None:
         return "the load balancer"
     node = world.node_of(after.dst)
     if node:
@@ -66,6 +74,8 @@ def _place(world: World, hop: Hop, after: Packet) -> str:
 
 def _whose(world: World, request: Request, hop: Hop, address: str) -> str:
     """Whose an address is, in words."""
+    if address == INNER_ADDRESS:
+        return "the load balancer"
     if is_loopback(address):
         return f"{hop.node}'s loopback" if hop.node else "a loopback address"
     pod = world.pod_at(address, hop.t_ns)
@@ -81,7 +91,9 @@ def _whose(world: World, request: Request, hop: Hop, address: str) -> str:
 
 
 def _why_rewritten(world: World, hop: Hop, before: Packet, after: Packet) -> str:
-    """Why kube-proxy had the source rewritten."""
+    """Why the source is another, as a load balancer or kube-proxy had it."""
+    if hop.mover == "load balancer":
+        return "it comes from the load balancer's own address"
     if hop.mover == "CNI route":
         return "the CNI masquerades what leaves the pod network"
     if before.src == after.dst:

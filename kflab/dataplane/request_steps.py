@@ -5,6 +5,7 @@ from fractions import Fraction
 from typing import Final
 
 from kflab.control.lbprofiles import LB_ADDRESS, NODE_PORT, ONE_NODE, POD
+from kflab.dataplane.alb import AlbRoute
 from kflab.dataplane.cni import masquerade_port, masquerade_source, masquerade_words
 from kflab.dataplane.dns import ClusterDns, Resolution
 from kflab.dataplane.lb import flow_hash as hash_of_flow
@@ -26,7 +27,7 @@ from kflab.dataplane.request_words import (
 )
 from kflab.dataplane.rule_match import split_destination
 from kflab.dataplane.walk import Walk
-from kflab.dataplane.world import ConfigInForce, LbInForce, RulesInForce, World, same_family
+from kflab.dataplane.world import AlbInForce, ConfigInForce, LbInForce, RulesInForce, World, same_family
 from kflab.manifest.objects import Key
 
 KERNEL: Final = "kernel DNAT"
@@ -61,8 +62,11 @@ def call(world: World, request: Request, packet: Packet, dns_words: str, t_ns: i
     if request.node and not request.pod:
         touches = (Key("Node", "", request.node),)
     balancer = world.lb_at(packet.dst, t_ns)
+    front = world.alb_at(packet.dst, t_ns)
     if balancer is not None:
         touches = (*touches, balancer.service.key)
+    elif front is not None:
+        touches = (*touches, *front.model.ingresses)
     return Hop(
         1,
         kind,
@@ -114,7 +118,18 @@ def ask_coredns(world: World, request: Request, found: Resolution, dns: ClusterD
     )
 
 
-def balance(balancer: LbInForce, packet: Packet, value: int | None, draw: int, t_ns: int) -> Step:
+def front_answers(front: AlbInForce, packet: Packet, found: AlbRoute, t_ns: int) -> Hop:
+    """An Application Load Balancer answers by itself: 404, 503, a redirect; or nothing listens on the port."""
+    where = f" to {found.location}" if found.location else ""
+    why = (
+        found.why if found.kind == "refused" else f"the load balancer itself answers {found.status}{where}: {found.why}"
+    )
+    outcome = "refused" if found.kind == "refused" else str(found.status)
+    ingresses = (found.rule.ingress,) if found.rule is not None else front.model.ingresses
+    return Hop(1, BALANCER, before=packet, mover=BALANCER, why=why, outcome=outcome, touches=ingresses, t_ns=t_ns)
+
+
+def balance(balancer: LbInForce, packet: Packet, value: int | None, draw: int, t_ns: int, rule: str = "") -> Step:
     """The load balancer picks a target; what it rewrites is its profile's.
 
     Args:
@@ -123,9 +138,11 @@ def balance(balancer: LbInForce, packet: Packet, value: int | None, draw: int, t
         value: u32 of the choice; None: the packet's flow hash.
         draw: u32 by which one of several pods on a node is taken (IP targets).
         t_ns: When.
+        rule: Why this target group, of a load balancer that has several.
     """
     profile, address = balancer.profile, packet.dst
-    port = next((item for item in balancer.service.ports if item.port == packet.dport), None)
+    listener = balancer.port or packet.dport
+    port = next((item for item in balancer.service.ports if item.port == listener), None)
     service = balancer.service.key
     if port is None or (profile.destination == NODE_PORT and not port.node_port):
         text, ending = f"the load balancer has no listener on port {packet.dport}", "refused"
@@ -139,8 +156,10 @@ def balance(balancer: LbInForce, packet: Packet, value: int | None, draw: int, t
     target = pick_target(balancer.targets, value, profile, address, draw)
     if target is None:
         why = balancing_words(balancer, address) if balancer.targets else "no target is registered"
-        hop = Hop(1, BALANCER, before=packet, mover=BALANCER, why=why, outcome="timeout", touches=(service,), t_ns=t_ns)
-        return Step(hop, None, "timeout")
+        ending = "503" if profile.http else "timeout"
+        why = f"the load balancer itself answers {ending}: {why}" if profile.http else why
+        hop = Hop(1, BALANCER, before=packet, mover=BALANCER, why=why, outcome=ending, touches=(service,), t_ns=t_ns)
+        return Step(hop, None, ending)
     source = source_at_target(profile, packet.src, address, packet.protocol)
     sport = packet.sport if source == packet.src else masquerade_port(packet, value)
     if profile.destination == LB_ADDRESS:
@@ -162,7 +181,9 @@ def balance(balancer: LbInForce, packet: Packet, value: int | None, draw: int, t
             alternatives=target_alternatives(balancer.targets, shown, target, profile, address),
             mover=BALANCER,
             writer=lb_writer(balancer),
-            why=balancing_words(balancer, address, source if source != packet.src else ""),
+            why="; ".join(
+                filter(None, (rule, balancing_words(balancer, address, source if source != packet.src else "")))
+            ),
             touches=(service, target.node, *((target.pod,) if target.pod else ())),
             t_ns=t_ns,
         ),

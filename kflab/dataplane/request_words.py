@@ -1,8 +1,10 @@
 """Words of a request's hops: short chain paths, times, who wrote a rule."""
 
+from collections import Counter
+
 from kflab.control.lbprofiles import LB_ADDRESS, ROUTE
 from kflab.dataplane import iptables_names as names
-from kflab.dataplane.lb import shares
+from kflab.dataplane.lb import in_service, shares
 from kflab.dataplane.packets import Verdict
 from kflab.dataplane.walk import Walk
 from kflab.dataplane.world import ConfigInForce, Fate, LbInForce, RulesInForce
@@ -58,8 +60,10 @@ def balancing_words(known: LbInForce, address: str, source: str = "") -> str:
     elif profile.follows_api:
         state = f"{n_healthy} of {len(targets)} nodes may announce {address}"
     elif not n_healthy:
-        how = "fails open, all get traffic" if profile.fails_open else "fails closed, nobody gets traffic"
-        state = f"no healthy target of {len(targets)}: {how}"
+        how = "fails open, all get traffic" if in_service(targets, profile, address) else "nobody gets traffic"
+        count = Counter(target.state for target in targets if target.state)
+        states = f" ({', '.join(f'{n} {name}' for name, n in sorted(count.items()))})" if count else ""
+        state = f"no healthy target of {len(targets)}{states}: {how}"
     words = [profile.picks, state]
     parts = shares(targets, profile, address)
     if len(set(parts.values())) > 1:

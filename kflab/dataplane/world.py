@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from kflab.control.alb import AlbModel
 from kflab.control.lbchoice import METALLB_KINDS, Surroundings, choose
 from kflab.control.lbprofiles import DEFAULT, POD, LbProfile
 from kflab.dataplane.addresses import IPV4, IPV6, canonical, family_of
@@ -66,6 +67,19 @@ class LbInForce:
     profile: LbProfile = DEFAULT
     address: str = ""
     """Where clients connect."""
+    port: int = 0
+    """Of a target group: the Service's port, whatever port clients connect to."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlbInForce:
+    """An AWS Application Load Balancer at some time."""
+
+    model: AlbModel
+    address: str
+    """Where clients connect."""
+    groups: Mapping[Key, LbInForce] = field(default_factory=dict)
+    """Its target groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +109,10 @@ class World(Protocol):
 
     def lb_at(self, address: str, t_ns: int) -> LbInForce | None:
         """The load balancer with this address; None where there is none."""
+        ...
+
+    def alb_at(self, address: str, t_ns: int) -> AlbInForce | None:
+        """The Application Load Balancer with this address; None where there is none."""
         ...
 
     def dns_at(self, t_ns: int) -> ClusterDns:
@@ -146,6 +164,8 @@ class StaticWorld:
     cni: CniProfile = BRIDGE
     host_pods: Mapping[str, tuple[Pod, ...]] = field(default_factory=dict)
     """By their node's address."""
+    albs: Mapping[str, AlbInForce] = field(default_factory=dict)
+    """By address."""
 
     @classmethod
     def of(
@@ -237,6 +257,10 @@ class StaticWorld:
     def lb_at(self, address: str, t_ns: int) -> LbInForce | None:
         """The same at any time."""
         return self.load_balancers.get(address)
+
+    def alb_at(self, address: str, t_ns: int) -> AlbInForce | None:
+        """The same at any time."""
+        return self.albs.get(address)
 
     def dns_at(self, t_ns: int) -> ClusterDns:
         """The same at any time."""

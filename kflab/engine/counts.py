@@ -243,6 +243,9 @@ class _Counting:
         stream, counts = self.stream, self.counts
         counts.sent = n
         nodes = {stream.place: n}
+        if stream.front_answer:
+            counts._add(counts.status, stream.front_answer, n)
+            return counts
         if stream.kind in ("l7", "l4"):
             nodes, answer = self._split("lb", stream.lb, n)
             if not nodes:

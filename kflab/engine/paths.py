@@ -67,6 +67,8 @@ class Paths:
         )
         self.http_front = np.array([stream.http_front for stream in streams], dtype=bool)
         """[streams] -> its load balancer speaks HTTP and answers for targets that do not."""
+        self.front_answer: Int64Array = np.array([stream.front_answer for stream in streams], dtype=np.int64)
+        self.any_front_answer = bool(self.front_answer.any())
         self.speaks_http = self.is_l7 | self.http_front
         # A front starts to wait when the client's request has reached it, and its answer has to travel back.
         round_trip: Int64Array = np.where(self.http_front, 2 * self.to_lb, 0).astype(np.int64)

@@ -202,6 +202,9 @@ class Reference:
 
     def _lb(self, request: Request, t_ns: int) -> None:
         stream = request.stream
+        if stream.front_answer:
+            self._finish(request, stream.front_answer, t_ns + self.timing.client_lb_ns)
+            return
         _, fan = self._fan(stream.lb, t_ns)
         if not fan.candidates:
             self._turned_away(request, fan.answer, t_ns + self.timing.client_lb_ns)

@@ -147,6 +147,11 @@ class Steps:
     def at_lb(self, rows: Rows) -> None:
         """The load balancer picks a node by flow hash or at random."""
         m, paths = self.memory.flights.m, self.paths
+        if paths.any_front_answer:
+            own = paths.front_answer[m[Col.STREAM, rows]]
+            answered = rows[own > 0]
+            self.end(answered, own[own > 0], m[Col.DUE, answered] + paths.to_lb[m[Col.STREAM, answered]])
+            rows = rows[own == 0]
         streams, times = m[Col.STREAM, rows], m[Col.DUE, rows]
         choosers = paths.lb[streams]
         words = self.memory.flights.words

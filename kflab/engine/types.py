@@ -175,6 +175,8 @@ class Stream:
     http_front: bool = False
     """l4: the load balancer is an HTTP proxy (AWS ALB): it connects to the target itself, waits for it, and answers
     the client 502, 503 or 504 where the target does not."""
+    front_answer: int = 0
+    """HTTP status with which the front answers every request itself (404 without a rule, …); 0: it forwards."""
     connect_timeout_ns: int = 0
     """How long a connect is waited for, by the client or by its HTTP front; 0: `Timing.connect_timeout_ns`."""
     read_timeout_ns: int = 0

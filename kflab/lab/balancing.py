@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping
 
 from kflab.cluster.store import Store
 from kflab.control import lbprofiles
+from kflab.control.albsync import Alb
 from kflab.control.loadbalancers import LoadBalancer
 from kflab.dataplane.lb import ZONE_LABEL, LbTarget
-from kflab.dataplane.world import LbInForce
+from kflab.dataplane.world import AlbInForce, LbInForce
 from kflab.manifest.objects import Key, Node, Service
 
 _WHY = {
@@ -17,6 +18,13 @@ _WHY = {
     lbprofiles.ROUTE: "no route leads there",
 }
 """Why a target gets nothing, by what its check asks."""
+
+
+STATES = {
+    "initial": "initial: no health check has passed yet",
+    "draining": "draining: deregistered, and the load balancer has not stopped yet",
+}
+"""What a cloud's states of a target mean."""
 
 
 def in_force(store: Store, balancer: LoadBalancer, address: str, t_ns: int) -> LbInForce | None:
@@ -38,14 +46,26 @@ def in_force(store: Store, balancer: LoadBalancer, address: str, t_ns: int) -> L
         for listed in balancer.pods_at(t_ns):
             key, zone, _ = _node(store, listed.node)
             pod = listed.pod or Key("Endpoint", "", listed.ip)
-            note = "" if listed.healthy else why
-            targets.append(LbTarget(key, listed.ip, listed.healthy, note, zone, pod, listed.ports))
+            note = STATES.get(listed.state, "" if listed.healthy else why)
+            targets.append(LbTarget(key, listed.ip, listed.healthy, note, zone, pod, listed.ports, listed.state))
     else:
         healthy = frozenset(balancer.healthy_at(t_ns))
         for name in balancer.registered():
             key, zone, ip = _node(store, name)
             targets.append(LbTarget(key, ip, name in healthy, "" if name in healthy else why, zone))
-    return LbInForce(service, tuple(targets), since, balancer.profile, address)
+    return LbInForce(service, tuple(targets), since, balancer.profile, address, balancer.port)
+
+
+def alb_in_force(store: Store, one: Alb, balancers: Mapping[Key, LoadBalancer], t_ns: int) -> AlbInForce:
+    """An Application Load Balancer as it was at `t_ns`, with its target groups."""
+    model = one.at(t_ns)
+    groups = {}
+    for group in model.groups:
+        balancer = balancers.get(group.key)
+        known = in_force(store, balancer, one.ip, t_ns) if balancer is not None else None
+        if known is not None:
+            groups[group.key] = known
+    return AlbInForce(model, one.ip, groups)
 
 
 def _node(store: Store, name: str) -> tuple[Key, str, str]:

@@ -11,8 +11,10 @@ from typing import cast
 from urllib.parse import urlsplit
 
 from kflab.cluster.store import Store
+from kflab.control.albsync import Alb
 from kflab.errors import KflabError
 from kflab.lab.controllers import Controller, Controllers
+from kflab.lab.fronts import NO_ALBS, Fronted, Fronts
 from kflab.lab.spec import ClientSpec, LabSpec
 from kflab.manifest.objects import Ingress, IngressPath, Key, Node, Pod, Service, ServicePort
 
@@ -51,6 +53,17 @@ class Entry:
     source: ClientSpec | None = None
     balanced: bool = True
     """l7 and l4: through a cloud load balancer; False: the client dials a node's NodePort itself."""
+    alb: Key | None = None
+    """l4: the Application Load Balancer that is dialled; its rules choose the Service."""
+    group: Key | None = None
+    """Its target group; None where it answers itself."""
+    listener: int = 0
+    """Its port that is dialled."""
+
+    @property
+    def balancer(self) -> Key:
+        """Whose targets decide: the Service's load balancer, or the target group."""
+        return self.group or self.service
 
     @property
     def label(self) -> str:
@@ -65,13 +78,15 @@ class Entry:
     @property
     def identity(self) -> tuple[str, Key, int, str, str]:
         """What tells one entry from another, whatever its address is called by now."""
-        named = (self.host, self.path) if self.kind == "l7" else ("", "")
+        named = (self.host, self.path) if self.kind == "l7" or self.alb else ("", "")
+        if self.alb is not None:  # its rules say anew which Service a path leads to
+            return (self.kind, self.alb, self.listener, *named)
         return (self.kind, self.service, self.port.port, *named)
 
     @property
     def url(self) -> str:
         """As a person would type it."""
-        number = self.port.port if self.balanced else self.port.node_port
+        number = self.listener or (self.port.port if self.balanced else self.port.node_port)
         plain = number == _SCHEME_PORTS.get(self.scheme) or (self.kind == "l7" and self.balanced)
         port = "" if plain else f":{number}"
         return f"{self.scheme}://{self.host}{port}{self.path}"
@@ -110,6 +125,7 @@ class Entries:
         controllers: Ingress controllers.
         client_pod: The pod that calls what nobody else calls; None without one.
         called: Services that pods call while they serve requests.
+        albs: Application Load Balancers.
     """
 
     def __init__(
@@ -119,6 +135,7 @@ class Entries:
         controllers: Controllers,
         client_pod: Key | None,
         called: Collection[Key] = (),
+        albs: Mapping[Key, Alb] = NO_ALBS,
     ) -> None:
         self._called = called
         self._store = store
@@ -126,6 +143,7 @@ class Entries:
         self._controllers = controllers.all()
         self._serving = controllers.serving
         self._client_pod = client_pod
+        self._fronts = Fronts(albs, store)
         self.entries: list[Entry] = []
         self.uncalled: tuple[Key, ...] = ()
         self.skipped: list[str] = []
@@ -146,7 +164,7 @@ class Entries:
         if self._spec.url:
             self._add(self.resolve(self._spec.url, "GET", self._spec.rate_rps, None))
             return self.entries
-        outside = [*self._of_ingresses(), *self._of_services()]
+        outside = [*self._of_ingresses(), *self._of_fronts(), *self._of_services()]
         for entry in outside:
             self._add(entry, self._spec.rate_rps / len(outside))
         self._of_uncalled()
@@ -186,6 +204,12 @@ class Entries:
         if pinned:
             namespace, _, name = pinned.partition("/")
             return self._to_service(Key("Service", namespace, name), port, base, client, url)
+        front = self._fronts.for_name(host)
+        if front is not None:
+            if port not in {number for _, number in front.model.listeners}:
+                has = ", ".join(f"{number} ({protocol})" for protocol, number in front.model.listeners)
+                raise KflabError(f"{url!r}: {front.key.name} has no listener on port {port}; it has {has}")
+            return self._at_front(self._fronts.at(front, port, scheme, host, path), base, client)
         ingress = self._ingress_for(host)
         if ingress is not None:
             controller = self._controller_of(ingress)
@@ -279,6 +303,21 @@ class Entries:
             ingress=ingress.key if ingress else None, balanced=service.type == "LoadBalancer", **base,  # type: ignore[arg-type]  # base holds Entry's own fields
         )  # fmt: skip
 
+    @staticmethod
+    def _at_front(found: Fronted, base: Mapping[str, object], client: ClientSpec | None) -> Entry:
+        return Entry(
+            0, "l4", service=found.service, port=found.port, source=client, ingress=found.ingress,
+            alb=found.alb, group=found.group, listener=found.listener, **base,  # type: ignore[arg-type]  # base holds Entry's own fields
+        )  # fmt: skip
+
+    def _of_fronts(self) -> list[Entry]:
+        return [
+            self._at_front(
+                found, {"method": "GET", "scheme": scheme, "host": host, "path": path, "rate_rps": 0.0}, None
+            )
+            for scheme, host, path, found in self._fronts.all()
+        ]
+
     def _ingress_for(self, host: str) -> Ingress | None:
         for obj in self._store.of_kind("Ingress"):
             ingress = cast(Ingress, obj)
@@ -297,6 +336,9 @@ class Entries:
         for obj in self._store.of_kind("Ingress"):
             ingress = cast(Ingress, obj)
             name = f"Ingress {ingress.meta.namespace}/{ingress.meta.name}"
+            if self._fronts.takes(ingress):
+                self._served.add(ingress.key)
+                continue
             controller = self._controller_of(ingress)
             service = controller_service(self._store, controller) if controller else None
             if controller is None:
@@ -337,6 +379,7 @@ class Entries:
 
     def _of_services(self) -> list[Entry]:
         of_controllers = {key for controller in self._controllers for key in controller.services}
+        fronted = self._fronts.services()
         found = []
         for obj in self._store.of_kind("Service"):
             service = cast(Service, obj)
@@ -346,6 +389,8 @@ class Entries:
                 balanced = service.type == "LoadBalancer"
                 if balanced and not service.load_balancer:
                     continue  # the cloud has not made it yet
+                if not balanced and service.key in fronted:
+                    continue  # its NodePort is there for the load balancer
                 host = next((entry.ip or entry.hostname for entry in service.load_balancer), service.meta.name)
                 if not balanced:
                     host = self._a_node()

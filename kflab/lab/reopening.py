@@ -27,6 +27,7 @@ from kflab.dataplane.world import (
     LISTENS,
     REFUSES,
     SILENT,
+    AlbInForce,
     ConfigInForce,
     Fate,
     LbInForce,
@@ -38,7 +39,7 @@ from kflab.engine.types import MAX_TRIES, Answer, Choice, Pick
 from kflab.errors import KflabError
 from kflab.kubectl.curl import CurlAnswer, CurlRequest
 from kflab.kubectl.logs import AccessRecord, UpstreamTry
-from kflab.lab.balancing import in_force
+from kflab.lab.balancing import alb_in_force, in_force
 from kflab.lab.gantt import BILL_IDS
 from kflab.lab.opened_calls import called_by_name, with_calls
 from kflab.lab.records import KEPT_TRACES, Record, status_text
@@ -216,6 +217,11 @@ class LabWorld:
             if self._lab.lb_address(key) == address:
                 return in_force(self._lab.store, balancer, address, t_ns)
         return None
+
+    def alb_at(self, address: str, t_ns: int) -> AlbInForce | None:
+        plane = self._lab.plane
+        one = next((one for one in plane.albs.values() if one.ip == address), None)
+        return alb_in_force(self._lab.store, one, plane.balancers, t_ns) if one is not None else None
 
     def dns_at(self, t_ns: int) -> ClusterDns:
         revision = self._lab.store.rules_revision()
@@ -409,7 +415,7 @@ class Reopener:
             url=_walkable(entry.url), method=entry.method, source=self.client(wired, one), source_port=client_port,
             stream=one.stream, number=one.number, t_start_ns=one.start_ns, pod=pod,
             node=lab.wiring.places[place] if place >= 0 else "", protocol=entry.port.protocol,
-            connect_to=None if entry.kind == "l7" and entry.balanced else self._dialled(wired, one),
+            connect_to=None if entry.alb or (entry.kind == "l7" and entry.balanced) else self._dialled(wired, one),
         )  # fmt: skip
         timing = lab.engine.timing
         outside = not entry.inside

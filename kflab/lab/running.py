@@ -135,7 +135,7 @@ class Lab:
         signals.waits = self.wiring.wait_ns
         self.calls = CallGraph(self.store, spec)
         called = self.calls.called()
-        self._entries = Entries(self.store, spec, self.controllers, self.client_pod, called)
+        self._entries = Entries(self.store, spec, self.controllers, self.client_pod, called, self.plane.albs)
         for entry in self._entries.find() if traffic else ():
             self.wiring.add(entry)
         if traffic:
@@ -346,6 +346,8 @@ class Lab:
             self._hash.update(f"{fact.t_ns} {fact.what} {fact.subject} {fact.by} {fact.revision}\n".encode())
             if fact.what is not What.LISTENERS_CHANGED:
                 self._lines.append((fact.t_ns, fact.by, fact.text))
+        if any(fact.what is What.APPLIED and fact.subject.kind == "LoadBalancer" for fact in facts):
+            self.wiring.fronts_changed(facts[-1].t_ns)
         if structural:
             self.wiring.topology_changed(facts[-1].t_ns)
         if any(
@@ -377,7 +379,8 @@ class Lab:
             return
         known = {wired.entry.identity for wired in self.wiring.wired}
         outside = [wired.entry.rate_rps for wired in self.wiring.wired if not wired.entry.inside]
-        fresh = Entries(self.store, self.spec, self.controllers, self.client_pod, self.calls.called())
+        called = self.calls.called()
+        fresh = Entries(self.store, self.spec, self.controllers, self.client_pod, called, self.plane.albs)
         for entry in fresh.find():
             if entry.identity not in known:
                 rate = entry.rate_rps if entry.kind == "pod" or not outside else outside[0]
@@ -490,7 +493,12 @@ class Lab:
                 if entry.hostname and address:
                     names[entry.hostname] = (address,)
         nodes = tuple(ip for node in self.store.of_kind("Node") for ip in cast(Node, node).internal_ips[:1])
+        for one in self.plane.albs.values():
+            names[one.hostname] = (one.ip,)
         for wired in self.wiring.wired:
+            if wired.entry.alb is not None:
+                names[wired.entry.host] = (self.wiring.front_address(wired.entry),)
+                continue
             if wired.entry.kind == "l7" and not wired.entry.balanced and nodes:
                 if any(letter.isalpha() for letter in wired.entry.host):
                     names[wired.entry.host] = nodes

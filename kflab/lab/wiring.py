@@ -6,19 +6,23 @@ new version whenever an observer it depends on has learned something that change
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import lcm
 from typing import cast
 
 from kflab.cluster.outside import Outside
 from kflab.cluster.store import Store
-from kflab.control.lbprofiles import LB_ADDRESS, POD, LbProfile
+from kflab.control.lbprofiles import ALB_CONNECT_S, LB_ADDRESS, POD, LbProfile
+from kflab.control.lbsync import observer_name
+from kflab.control.loadbalancers import LoadBalancer
 from kflab.control.observers import NO_RULES
 from kflab.control.plane import ControlPlane
 from kflab.control.runtime import PodRuntime
+from kflab.dataplane.alb import route
 from kflab.dataplane.endpoints import ProxyEndpoint
 from kflab.dataplane.lb import in_service, node_weights, source_at_target
-from kflab.dataplane.nginx import IngressConfig, route
+from kflab.dataplane.nginx import IngressConfig
+from kflab.dataplane.nginx import route as nginx_route
 from kflab.dataplane.packets import Packet, Verdict, join_host_port
 from kflab.dataplane.walk import FanOut
 from kflab.dataplane.world import LbInForce
@@ -29,6 +33,7 @@ from kflab.lab.balancing import in_force
 from kflab.lab.call_wiring import CallWiring
 from kflab.lab.controllers import Controller, Controllers
 from kflab.lab.entries import Entry
+from kflab.lab.fronts import Fronts
 from kflab.lab.ingress_views import config_at
 from kflab.lab.rulebook import RuleBook
 from kflab.manifest import app_annotations
@@ -75,6 +80,12 @@ class Chooser:
     """(from_ns, candidates) ascending, for the autopsy; what was replaced long ago is forgotten."""
 
 
+def _front_band(entry: Entry) -> str:
+    """Id of the band of what clients of an entry dial."""
+    key = entry.balancer
+    return f"{'lb' if entry.balanced else 'nodes'}/{key.namespace}/{key.name}"
+
+
 @dataclass(slots=True)
 class Wired:
     """One stream and everything it may pass."""
@@ -118,6 +129,7 @@ class Wiring:
         lb_address: Callable[[Key], str],
     ) -> None:
         self._controllers = controllers
+        self._fronts = Fronts(plane.albs, plane.store)
         self._draws = draws
         self._plane = plane
         self._lb_address = lb_address
@@ -273,9 +285,7 @@ class Wiring:
         wired = Wired(entry, stream, wished_rps=entry.rate_rps, name=f"{entry.identity} {same}")
         self.wired.append(wired)
         if entry.kind != "pod":
-            kind = "lb" if entry.balanced else "nodes"
-            wired.lb = self._chooser("lb", f"{kind}/{entry.service.namespace}/{entry.service.name}", "",
-                                     (f"lb/{entry.service.namespace}/{entry.service.name}",), entry)  # fmt: skip
+            wired.lb = self._chooser("lb", _front_band(entry), "", (observer_name(entry.balancer),), entry)
         self.complete(wired, self._engine.now_ns)
         return wired
 
@@ -296,6 +306,9 @@ class Wiring:
 
     def dialled(self, entry: Entry) -> str:
         """ip:port that the client connects to; ":port" where it picks a node itself."""
+        if entry.alb is not None:
+            one = self._plane.albs.get(entry.alb)
+            return join_host_port(one.ip, entry.listener) if one is not None else ""
         service = self._store.get(entry.service)
         if not isinstance(service, Service):
             return ""
@@ -318,6 +331,8 @@ class Wiring:
             nodes = list(self.inner.nodes_of(entry.caller))
         elif entry.kind == "pod":
             nodes = [self.places[wired.stream.place]] if wired.stream.place >= 0 else []
+        elif entry.alb is not None and entry.group is None:
+            nodes = []  # the load balancer answers itself
         else:
             nodes = [key.name for key in self._store.keys("Node")]
         for node in nodes:
@@ -344,7 +359,7 @@ class Wiring:
         """By whose knowledge an endpoint is chosen behind a node: the node's kube-proxy; of IP targets the balancer."""
         profile = self.profile_of(entry)
         if profile is not None and profile.destination == POD:
-            return f"lb/{entry.service.namespace}/{entry.service.name}"
+            return observer_name(entry.balancer)
         return f"kube-proxy/{node}"
 
     def _controller_pods(self, entry: Entry) -> list[Key]:
@@ -371,12 +386,64 @@ class Wiring:
             flow_port=old.flow_port, one_way=old.one_way, calls=wired.calls, parent=old.parent, address=old.address,
             no_route=entry.kind == "l7" and self._is_404(wired, t_ns),
         )  # fmt: skip
+        wired.stream = self._fronted(wired.stream, entry, t_ns)
         known = self._engine.streams
         if wired.stream.index == len(known):
             self._engine.add_stream(wired.stream)
         elif known[wired.stream.index] != wired.stream:
             self._engine_until(t_ns)
             self._engine.replace_stream(wired.stream)
+
+    def _fronted(self, stream: Stream, entry: Entry, t_ns: int) -> Stream:
+        """A stream as an Application Load Balancer treats it."""
+        one = self._plane.albs.get(entry.alb) if entry.alb is not None else None
+        if one is None:
+            return stream
+        model = one.at(t_ns)
+        found = route(model, entry.listener, entry.scheme, entry.host, entry.path)
+        return replace(
+            stream,
+            http_front=True,
+            front_answer=found.status if found.kind == "answer" else 0,
+            connect_timeout_ns=round(ALB_CONNECT_S * 1e9),
+            read_timeout_ns=round(model.idle_s * 1e9),
+        )
+
+    def fronts_changed(self, t_ns: int) -> None:
+        """Rules of Application Load Balancers changed at `t_ns`: requests are led anew."""
+        for wired in self.wired:
+            entry = wired.entry
+            one = self._plane.albs.get(entry.alb) if entry.alb is not None else None
+            if one is not None:
+                found = self._fronts.at(one, entry.listener, entry.scheme, entry.host, entry.path)
+                new = replace(entry, service=found.service, port=found.port, group=found.group, ingress=found.ingress)
+                if new != entry:
+                    self._lead(wired, new, t_ns)
+            if entry.alb is not None:
+                self.complete(wired, t_ns)
+
+    def _lead(self, wired: Wired, entry: Entry, t_ns: int) -> None:
+        """Let a stream go to another target group."""
+        wired.entry = entry
+        for chooser in filter(None, (wired.lb, *wired.entries.values())):
+            chooser.entry = entry
+            if chooser.kind == "lb":
+                chooser.band, observers = _front_band(entry), (observer_name(entry.balancer),)
+            else:
+                chooser.band = f"service/{entry.service.namespace}/{entry.service.name}:{entry.port.port}"
+                chooser.service, chooser.service_port = entry.service, entry.port.port
+                observers = (self._entry_observer(entry, chooser.place),)
+            self._watch(chooser, observers)
+            self.refresh(chooser, max(t_ns, self._engine.now_ns))
+
+    def _watch(self, chooser: Chooser, observers: tuple[str, ...]) -> None:
+        """Let other observers' knowledge decide at a chooser."""
+        if chooser.observers != observers:
+            for name in chooser.observers:
+                self._by_observer[name].remove(chooser.index)
+            for name in observers:
+                self._by_observer.setdefault(name, []).append(chooser.index)
+            chooser.observers = observers
 
     def _ingress_servers(self, wired: Wired, pod: Key) -> list[int]:
         """Servers of an ingress pod that this stream's connections reach (its targetPort)."""
@@ -422,11 +489,7 @@ class Wiring:
             if wired.lb is None or balancer not in wired.lb.observers:
                 continue
             for node, chooser in wired.entries.items():
-                observers = (self._entry_observer(wired.entry, node),)
-                if chooser.observers != observers:
-                    self._by_observer[chooser.observers[0]].remove(chooser.index)
-                    self._by_observer.setdefault(observers[0], []).append(chooser.index)
-                    chooser.observers = observers
+                self._watch(chooser, (self._entry_observer(wired.entry, node),))
 
     def _clean_flows(self, chooser: Chooser, t_ns: int) -> None:
         """What kube-proxy does at the end of a sync that changed endpoints: delete stale UDP entries.
@@ -470,15 +533,25 @@ class Wiring:
 
     def profile_of(self, entry: Entry) -> LbProfile | None:
         """Whose load balancer an entry's traffic passes; None without one."""
-        balancer = self._plane.balancers.get(entry.service) if entry.balanced else None
+        balancer = self._balancer(entry)
         return balancer.profile if balancer is not None else None
+
+    def _balancer(self, entry: Entry) -> LoadBalancer | None:
+        if not entry.balanced or (entry.alb is not None and entry.group is None):
+            return None
+        return self._plane.balancers.get(entry.balancer)
+
+    def front_address(self, entry: Entry) -> str:
+        """Where clients of an entry's load balancer connect."""
+        one = self._plane.albs.get(entry.alb) if entry.alb is not None else None
+        return one.ip if one is not None else self._lb_address(entry.service)
 
     def balancer_at(self, entry: Entry, t_ns: int) -> LbInForce | None:
         """The load balancer that an entry's traffic passes; None without one."""
-        balancer = self._plane.balancers.get(entry.service) if entry.balanced else None
+        balancer = self._balancer(entry)
         if balancer is None:
             return None
-        return in_force(self._store, balancer, self._lb_address(entry.service), t_ns)
+        return in_force(self._store, balancer, self.front_address(entry), t_ns)
 
     def _compile_lb(self, chooser: Chooser, t_ns: int) -> Fan:
         if not chooser.entry.balanced:
@@ -495,7 +568,7 @@ class Wiring:
         chooser.picker = Pick.RANDOM if known.profile.copies else Pick.FLOW_HASH
         weights = node_weights(known.targets, known.profile, known.address)
         if not weights:
-            return Fan(answer=Answer.TIMEOUT)
+            return Fan(answer=Answer.NO_UPSTREAM if known.profile.http else Answer.TIMEOUT)
         return Fan(tuple(self.place(node.name) for node in weights), tuple(weights.values()))
 
     def _compile_entry(self, chooser: Chooser, t_ns: int) -> Fan:
@@ -532,7 +605,7 @@ class Wiring:
         profile = self.profile_of(entry)
         if profile is None:
             return Packet(entry.client, 0, address, self.node_port(entry), entry.port.protocol)
-        front = self._lb_address(entry.service)
+        front = self.front_address(entry)
         source = source_at_target(profile, entry.client, front, entry.port.protocol)
         if profile.destination == LB_ADDRESS:
             return Packet(source, 0, front, entry.port.port, entry.port.protocol)
@@ -556,7 +629,7 @@ class Wiring:
         if config is None or not isinstance(pod, Pod):
             return Fan(answer=Answer.NO_UPSTREAM)
         entry = chooser.entry
-        found = route(config, entry.scheme, entry.host, entry.path)
+        found = nginx_route(config, entry.scheme, entry.host, entry.path)
         chooser.service, chooser.service_port = found.service, found.port or 0
         if found.service is not None:
             chooser.band = f"service/{found.service.namespace}/{found.service.name}:{found.port}"
@@ -660,7 +733,7 @@ class Wiring:
         if isinstance(pod, Pod):
             config = self.ingress_config(chooser.observers[0], t_ns)
             entry = chooser.entry
-            ups = route(config, entry.scheme, entry.host, entry.path).upstreams if config else ()
+            ups = nginx_route(config, entry.scheme, entry.host, entry.path).upstreams if config else ()
             if not ups:
                 return None
             packet = Packet(pod.ip, 0, ups[0].address, ups[0].port)
@@ -677,7 +750,7 @@ class Wiring:
         for chooser in wired.upstreams.values():
             config = self.ingress_config(chooser.observers[0], t_ns)
             if config is not None:
-                found = route(config, wired.entry.scheme, wired.entry.host, wired.entry.path)
+                found = nginx_route(config, wired.entry.scheme, wired.entry.host, wired.entry.path)
                 return found.kind == "answer" and found.status == 404
         return True
 

@@ -95,6 +95,7 @@ def make_streams(keepalive: bool, idempotent: bool, tries: int, places: int) -> 
         Stream(5, "l7", 30.0, no_route=True, **l7),
         Stream(6, "l4", 100.0, lb=LB, entries=((0, INSIDE), (1, INSIDE)), http_front=True,
                connect_timeout_ns=70 * MS, read_timeout_ns=150 * MS),
+        Stream(7, "l4", 30.0, lb=LB, http_front=True, front_answer=404),
     ]  # fmt: skip
 
 

@@ -431,13 +431,17 @@ def test_ip_targets_follow_the_slices_in_seconds() -> None:
     lab = lab_of("aws-nlb-ip")
     pods = healthy(lab)
     lab.do(Scale(Key("Deployment", "default", "web"), 1))
-    lab.advance(10 * S)
+    lab.advance(6 * S)  # deregistered within 5 s, and still sent new flows for 5 to 15 s
+    states = [target.state for target in lab.plane.balancers[WEB].targets.values()]
+    assert sorted(states) == ["", "draining"]
+    assert set(healthy(lab)) == set(pods)
+    lab.advance(21 * S)
     assert len(lab.plane.balancers[WEB].registered()) == 1
     assert set(healthy(lab)) < set(pods)
     lab.do(Scale(Key("Deployment", "default", "web"), 2))
-    lab.advance(15 * S)
+    lab.advance(27 * S)
     assert len(healthy(lab)) == 1  # registered, and not yet found healthy: three checks of 10 s
-    lab.advance(60 * S)
+    lab.advance(70 * S)
     assert len(healthy(lab)) == 2
 
 
