@@ -80,9 +80,15 @@ def _node(store: Store, name: str) -> tuple[Key, str, str]:
 def simplifications(store: Store, balancers: Mapping[Key, LoadBalancer]) -> Iterator[tuple[str, str]]:
     """What the lab leaves out of load balancers that are there: (what, how to have it otherwise)."""
     for key, balancer in balancers.items():
-        profile, name = balancer.profile, f"{key.namespace}/{key.name}"
+        profile, name = balancer.profile, f"{key.namespace}/{balancer.service.name}"
         if profile.picks == lbprofiles.ROUND_ROBIN:
             yield f"{profile.title} of {name} takes turns; traffic here draws with the same shares", "no other way"
+        if profile.picks == lbprofiles.LEAST_OUTSTANDING:
+            text = "sends to the target with the fewest outstanding requests; here it draws with equal shares"
+            yield f"{profile.title}, {name}: it {text}", "no other way"
+        if profile.http:
+            text = "keeps connections to its targets; here it opens one for each request"
+            yield f"{profile.title}, {name}: it {text}", "no other way"
         if profile.name == lbprofiles.METALLB_BGP.name:
             text = "when a node joins or leaves, the router's new hash breaks connections that are open; every request"
             yield f"{profile.title}, {name}: {text} from outside opens its own here", "no other way"

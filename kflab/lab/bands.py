@@ -202,6 +202,9 @@ class Bands:
         bands = []
         for band, items in self._grouped(wired, lambda item: item.lb.band if item.lb else "").items():
             entry, lb = items[0].entry, cast(Chooser, items[0].lb)
+            if entry.alb is not None and entry.group is None:
+                bands.append(self._answers_itself(band, items, counts))
+                continue
             nodes = [key.name for key in self._lab.store.keys("Node")]
             service = self._lab.store.get(entry.service)
             node_port = self._lab.wiring.node_port(entry)
@@ -244,6 +247,18 @@ class Bands:
                 )
             )  # fmt: skip
         return bands
+
+    def _answers_itself(self, band: str, items: list[Wired], counts: Counts) -> Band:
+        """An Application Load Balancer that has no target group for these requests."""
+        entry, ids = items[0].entry, [item.entry.index for item in items]
+        front, status = self._lab.wiring.dialled(entry), items[0].stream.front_answer
+        text = f"{front} · {entry.host}{entry.path} → ALB answers {status} itself"
+        sent = counts.total(counts.sent, ids)
+        return Band(
+            band, "lb", "load balancer", text, f"{front} · {status}", key=entry.ingress,
+            rate_rps=counts.rate(counts.sent, ids), series=Series(sent, counts.total(counts.sent, ())),
+            parent="client/outside",
+        )  # fmt: skip
 
     @staticmethod
     def _entered(choosers: list[int], counts: Counts) -> Series:

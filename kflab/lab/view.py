@@ -112,7 +112,8 @@ class View:
             if chooser is not None:
                 return chooser.observers[0 if chooser.picker == Pick.ROUND_ROBIN else 1]
         place = node if node >= 0 else wired.stream.place
-        return f"kube-proxy/{wiring.places[place]}" if place >= 0 else ""
+        chosen = wired.entries.get(wiring.places[place]) if place >= 0 else None
+        return chosen.observers[0] if chosen is not None else ""
 
     def lost_in(self, service: Key) -> tuple[int, str, str]:
         """(tries lost, footer, word) of a Service since the last change."""
@@ -209,7 +210,7 @@ class View:
             status, n = max(total.by_status.items(), key=lambda item: (item[1], item[0]))
             what = f"answered {status}" if status.isdigit() else status
             text = f"{n:,} {what}"
-            if status == "502":
+            if status == "502" and any(wired.entry.kind == "l7" for wired in lab.wiring.wired):
                 text += " after 3 tries"
             rest = total.failed - n
             if rest:
@@ -338,6 +339,8 @@ class View:
                         return f"{chooser.place}'s rules still send it every try"
                     if chooser.picker == Pick.ROUND_ROBIN:
                         return f"NGINX still takes it in turn, 1 try in {n}"
+                    if chooser.observers[0].startswith("lb/"):
+                        return "the load balancer still sends to it"
                     return f"{chooser.place}'s rules still send it 1 try in {n}"
         return ""
 
