@@ -161,7 +161,7 @@ class LbSync(Controller):
     def _have(self, balancer: LoadBalancer) -> None:
         self.balancers[balancer.key] = balancer
         self._of_service.setdefault(balancer.service, {})[balancer.key] = None
-        observer = Observer(observer_name(balancer.key), "lb")
+        observer = Observer(observer_name(balancer.key), "lb", service=balancer.service.name)
         self.core.observers[observer.name] = observer
         self._register(balancer)
         if not self.core.quiet:
@@ -377,7 +377,10 @@ class LbSync(Controller):
                 ListedPod(t.name, t.node, t.pod, t.ip, t.ports, t.healthy, t.state) for t in balancer.targets.values()
             )
             balancer.pods.append((now, tuple(listed)))
-        self.core.observers[observer_name(balancer.key)].learn(now, self.core.store.revision)
+        observer = self.core.observers[observer_name(balancer.key)]
+        # As long as one that is deregistered gets new flows, what was written has not arrived.
+        late = any(target.draining for target in balancer.targets.values())
+        observer.learn(now, observer.revision if late else self.core.store.revision)
 
     def forget_before(self, t_ns: int) -> None:
         """Drop what was over before `t_ns`: replaced target lists, and changes that every kube-proxy has passed."""

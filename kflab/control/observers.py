@@ -18,12 +18,15 @@ class Observer(Mutable):
     """
 
     name: str
-    """Unique: "kube-proxy/node-a", "ingress/NAMESPACE/POD", "coredns", "lb/NAMESPACE/SERVICE"."""
+    """Unique: "kube-proxy/node-a", "ingress/NAMESPACE/POD", "coredns", "lb/NAMESPACE/SERVICE" or the name of a target
+    group behind "lb/NAMESPACE/"."""
     kind: str
     """kube-proxy, ingress, coredns or lb."""
     node: str = ""
     """Where it runs; "" outside the cluster."""
     running: bool = True
+    service: str = ""
+    """lb: name of the Service whose targets it knows."""
     versions: list[tuple[int, int]] = field(default_factory=list)
     configs: list[tuple[int, int]] = field(default_factory=list)
     """kube-proxy: (effective_from_ns, number of the configuration its rules follow), ascending; () is 0 throughout."""

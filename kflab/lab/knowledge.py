@@ -300,7 +300,7 @@ class Knowing:
             label, key, component = f"{name} upstreams", Key("Pod", namespace, name), observer.name
         elif observer.name.startswith("lb/") and observer.name in calling:
             # With IP targets the load balancer itself decides which pod is called.
-            _, namespace, name = observer.name.split("/", 2)
+            namespace, name = observer.name.split("/", 2)[1], observer.service
             label, key, component = f"{name} IP targets", Key("Service", namespace, name), observer.name
         else:
             return None
