@@ -58,6 +58,8 @@ class Cause:
     NODE_LOST = "node-lost"
     """A node on the way was off the network: no power, or cut off."""
     TABLE_FULL = "conntrack-full"
+    NO_PORT = "no-source-port"
+    """A node found no free source port for MASQUERADE."""
     NO_ROUTE = "no-route"
     """NGINX has no rule for host and path: 404."""
     UNKNOWN = "not-explained"
@@ -180,6 +182,8 @@ class Autopsy:
         place = wiring.places[node] if node >= 0 else ""
         if answer == Answer.TABLE_FULL:
             return self._open((Cause.TABLE_FULL, place), Cause.TABLE_FULL, chooser, -1, place, pick_ns)
+        if answer == Answer.NO_PORT:
+            return self._open((Cause.NO_PORT, place, server), Cause.NO_PORT, chooser, server, place, pick_ns)
         if answer == Answer.TIMEOUT and silence < 0:
             out = self._node_out(place, server, stream, pick_ns)
             if out:

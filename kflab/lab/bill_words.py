@@ -81,6 +81,8 @@ def title(bill: Bill, connect_timeout_ns: int) -> str:
             return f"{bill.node} was off the network: no packet reached or left it"
         case Cause.TABLE_FULL:
             return f"the conntrack table of {bill.node or 'a node'} was full: packets dropped"
+        case Cause.NO_PORT:
+            return f"{bill.node or 'a node'} had no free source port left for MASQUERADE: packets dropped"
         case Cause.NO_ROUTE:
             return "NGINX has no rule for this host and path: 404"
         case _:
