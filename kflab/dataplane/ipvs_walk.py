@@ -19,6 +19,7 @@ from kflab.dataplane.ipvs import IpvsSource
 from kflab.dataplane.ipvs_port import VirtualServer
 from kflab.dataplane.ipvs_rules import MatchSet, NotFromBridge, OnlyProto, SrcNotLocal, ToVirtualServer
 from kflab.dataplane.ipvs_schedulers import RealServer, pick, shares
+from kflab.dataplane.memory_view import Turn
 from kflab.dataplane.packets import Alternative, Packet, Verdict
 from kflab.dataplane.rule_match import Flow, hits
 from kflab.dataplane.rules import Match, RecentSet, Rule, Unknown
@@ -54,8 +55,11 @@ class _Way(NamedTuple):
 class _Reader:
     """Reads a node's rules for one packet."""
 
-    def __init__(self, source: IpvsSource, packet: Packet, recent: Recent | None, draw: int | None) -> None:
-        self.source, self.packet, self.recent, self.draw = source, packet, recent, draw
+    def __init__(
+        self, source: IpvsSource, packet: Packet, recent: Recent | None, draw: int | None, turn: Turn | None = None
+    ) -> None:
+        self.source, self.packet, self.recent, self.draw, self.turn = source, packet, recent, draw, turn
+        self.turn_words = ""
         self.virtual = source.virtual_server(packet)
         self.path: list[Taken] = []
 
@@ -146,6 +150,11 @@ class _Reader:
                     return ((server, _ONE),), True
         if self.draw is None:
             return shares(virtual.scheduler, virtual.servers, self.packet), False
+        usable = shares(virtual.scheduler, virtual.servers, self.packet)
+        for server, chance in usable:
+            if self.turn is not None and server.text == self.turn.destination:
+                self.turn_words = f"{virtual.scheduler}: turn {self.turn.place} of {len(usable)}"
+                return ((server, chance),), False
         picked = pick(virtual.scheduler, virtual.servers, self.packet, self.draw)
         return ((picked,) if picked else ()), False
 
@@ -168,7 +177,13 @@ class _Reader:
 
 
 def ipvs_walk(
-    source: IpvsSource, packet: Packet, draw: int, *, recent: Recent | None = None, explain: bool = True
+    source: IpvsSource,
+    packet: Packet,
+    draw: int,
+    *,
+    recent: Recent | None = None,
+    explain: bool = True,
+    turn: Turn | None = None,
 ) -> Walk:
     """Take one packet through the rules.
 
@@ -178,8 +193,9 @@ def ipvs_walk(
         draw: Unsigned 32-bit word; stands for the scheduler's state where that is memory (see `ipvs_schedulers`).
         recent: Memory of persistence, asked by `VirtualServer.remembered`; None: nobody was seen before.
         explain: Whether to work out the alternatives.
+        turn: Whom the scheduler took, where that is on record; the draw otherwise tells it.
     """
-    reader = _Reader(source, packet, recent, draw)
+    reader = _Reader(source, packet, recent, draw, turn)
     way = next(reader.go())
     target = None
     alternatives: tuple[Alternative, ...] = ()
@@ -210,6 +226,7 @@ def ipvs_walk(
         target=target,
         sticky=way.sticky,
         family=source.family,
+        turn=reader.turn_words if way.verdict is Verdict.DNAT else "",
     )
 
 

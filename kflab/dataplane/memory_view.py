@@ -18,6 +18,16 @@ class KeptConnection:
     opened_ns: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The destination that a virtual server took for a connection."""
+
+    destination: str
+    """ip:port."""
+    place: int
+    """Its place among those with weight, from 1, in the order in which the kernel lists them."""
+
+
 class MemoryView(Protocol):
     """Implemented on the engine's memory or on a finished request's record; a test fakes it."""
 
@@ -35,6 +45,10 @@ class MemoryView(Protocol):
 
     def tracked(self, node: str, packet: Packet) -> str:
         """ip:port that a node's conntrack entry sends the packet to, past all rules; "" for a first packet."""
+        ...
+
+    def turn(self, try_number: int) -> Turn | None:
+        """Whom IPVS took for the client's connection (0) or for a try; None where no turn is on record."""
         ...
 
     def dropped_on(self, try_number: int) -> str:
@@ -69,6 +83,10 @@ class BlankMemory:
     def tracked(self, node: str, packet: Packet) -> str:
         """Never."""
         return ""
+
+    def turn(self, try_number: int) -> Turn | None:
+        """None is known: the draw tells it."""
+        return None
 
     def dropped_on(self, try_number: int) -> str:
         """Never."""

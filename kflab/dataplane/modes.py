@@ -11,6 +11,7 @@ from kflab.dataplane.iptables import RuleSet
 from kflab.dataplane.ipvs import IpvsRuleSet
 from kflab.dataplane.ipvs_schedulers import DEFAULT
 from kflab.dataplane.ipvs_walk import ipvs_fan, ipvs_walk
+from kflab.dataplane.memory_view import Turn
 from kflab.dataplane.nftables import NftRuleSet
 from kflab.dataplane.nftables_walk import nft_fan, nft_walk
 from kflab.dataplane.node_facts import NodeFacts
@@ -78,12 +79,20 @@ def cidrs_in_use(cidrs: tuple[str, ...], services: ServiceTable) -> tuple[str, .
     return own if held else ()
 
 
-def walk_in(rules: ModeRules, packet: Packet, draw: int, *, recent: Recent | None = None, explain: bool = True) -> Walk:
+def walk_in(
+    rules: ModeRules,
+    packet: Packet,
+    draw: int,
+    *,
+    recent: Recent | None = None,
+    explain: bool = True,
+    turn: Turn | None = None,
+) -> Walk:
     """Take one packet through a node's rules, whatever their mode (see `walk.walk`)."""
     if isinstance(rules, NftRuleSet):
         return nft_walk(rules, packet, draw, recent=recent, explain=explain)
     if isinstance(rules, IpvsRuleSet):
-        return ipvs_walk(rules, packet, draw, recent=recent, explain=explain)
+        return ipvs_walk(rules, packet, draw, recent=recent, explain=explain, turn=turn)
     return walk(rules, packet, draw, recent=recent, explain=explain)
 
 

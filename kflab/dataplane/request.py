@@ -320,7 +320,8 @@ class _Walker:
             return after
         earlier = (hop for hop in reversed(self.hops) if hop.node == node and hop.mover == steps.KERNEL)
         before = next((hop for hop in earlier if hop.try_number == try_number - 1), None)
-        step = steps.node_rules(self.world, self.memory, node, packet, draw, t, before)
+        connection = try_number if len(self.connections) > 1 else 0
+        step = steps.node_rules(self.world, self.memory, node, packet, draw, t, before, connection)
         if passing and step.untouched:
             self.untouched = True
             last = self.hops[-1]

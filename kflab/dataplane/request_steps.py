@@ -195,11 +195,20 @@ def balance(balancer: LbInForce, packet: Packet, value: int | None, draw: int, t
 def _chooser(taken: Walk) -> str:
     if taken.sticky:
         return "session affinity"
+    if taken.turn and len(taken.alternatives) > 1:
+        return "round robin"
     return "random" if len(taken.alternatives) > 1 else "only choice"
 
 
 def node_rules(
-    world: World, memory: MemoryView, node: str, packet: Packet, draw: int, t_ns: int, before: Hop | None = None
+    world: World,
+    memory: MemoryView,
+    node: str,
+    packet: Packet,
+    draw: int,
+    t_ns: int,
+    before: Hop | None = None,
+    connection: int = 0,
 ) -> Step:
     """A node's kernel applies the rules kube-proxy wrote there.
 
@@ -211,6 +220,7 @@ def node_rules(
         draw: u32.
         t_ns: When: the rules of that time decide.
         before: The hop of the try before through this node's rules, to say what is the same.
+        connection: The client's (0), or the number of NGINX's try.
     """
     known = world.ruleset_at(node, t_ns)
     where = f"{node}, kernel" if node else "kernel"
@@ -225,13 +235,15 @@ def node_rules(
     def seen(chain: str, client: str, seconds: int) -> bool:
         return memory.seen(node, chain, client, seconds, t_ns)
 
-    taken = walk_in(known.of(packet.dst), packet, draw, recent=seen)
+    taken = walk_in(known.of(packet.dst), packet, draw, recent=seen, turn=memory.turn(connection))
     if taken.verdict is not Verdict.DNAT:
         return _not_delivered(known, node, packet, taken, t_ns)
     after, masked = _masquerade(world, node, taken, draw)
     path = chain_path(taken)
     same = before is not None and before.writer == rules_writer(node, known)
-    why = "DNAT · same rules, a new draw" if same else f"DNAT · {path}, rules {known.revision}"
+    anew = "the next turn" if taken.turn else "a new draw"
+    why = f"DNAT · same rules, {anew}" if same else f"DNAT · {path}, rules {known.revision}"
+    why += f" · {taken.turn}" if taken.turn and len(taken.alternatives) > 1 else ""
     touches = [node_key]
     touches.extend(dict.fromkeys(on_node.port.service for on_node in known.of(packet.dst).deciding(packet)))
     if taken.target:

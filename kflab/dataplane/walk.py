@@ -67,6 +67,8 @@ class Walk:
     sticky: bool = False
     """Whether session affinity decided instead of the draw."""
     family: str = IPV4
+    turn: str = ""
+    """In words, where a virtual server took turns: "rr: turn 4 of 6"."""
 
     @property
     def rules(self) -> tuple[str, ...]:

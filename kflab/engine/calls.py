@@ -116,7 +116,7 @@ class Chains:
         self.sent_times.append(t_ns)
         server, answer = -1, Answer.TABLE_FULL
         if steps.full is None or not steps.full[place]:
-            server, answer = slab.pick(paths.entry_of.get((stream, place), -1), t_ns, flight[Col.ENTRY_WORD])
+            server, answer = slab.pick(flight, paths.entry_of.get((stream, place), -1), t_ns)
         if server >= 0:
             hop = steps.timing.same_node_ns if steps.memory.place[server] == place else steps.timing.cross_node_ns
             flight[Col.SERVER0] = server

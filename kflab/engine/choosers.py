@@ -81,6 +81,9 @@ class Choosers:
         """[choosers] -> version in force at the start of the slab."""
         self.pick: Int64Array = np.zeros(16, dtype=np.int64)
         """[choosers] -> Pick."""
+        self.scheduler: Int64Array = np.full(16, -1, dtype=np.int64)
+        """[choosers] -> virtual server that picks; -1 for a chooser that picks otherwise."""
+        self.n_scheduled = 0
         self.n_choosers = 0
         self.n_round_robin = 0
         self._versions: list[list[Version]] = []
@@ -103,14 +106,18 @@ class Choosers:
         while chooser >= len(self.current):
             self.current = np.concatenate((self.current, np.zeros_like(self.current)))
             self.pick = np.concatenate((self.pick, np.zeros_like(self.pick)))
+            self.scheduler = np.concatenate((self.scheduler, np.full_like(self.scheduler, -1)))
         while chooser >= len(self._versions):
             self._versions.append([Version(0, -1, Fan(answer=Answer.TIMEOUT))])
             self._learned.append(0)
         self.n_choosers = max(self.n_choosers, chooser + 1)
 
-    def set_pick(self, chooser: int, pick: int) -> None:
+    def set_pick(self, chooser: int, pick: int, scheduler: int = -1) -> None:
+        """Say how a chooser picks; `scheduler`: the virtual server of one that is SCHEDULED."""
         self.ensure(chooser)
         self.pick[chooser] = pick
+        self.scheduler[chooser] = scheduler
+        self.n_scheduled = int(np.count_nonzero(self.scheduler >= 0))
         self._turn_servers = None
         self.n_round_robin = int(np.count_nonzero(self.pick == Pick.ROUND_ROBIN))
 
@@ -218,6 +225,23 @@ class Choosers:
         ranks = np.arange(len(versions)) - np.repeat(first, counts)
         slots = self.offset[versions] + (self.turn[versions] + ranks) % self.size[versions]
         self.turn[ids] = (self.turn[ids] + counts) % self.size[ids]
+        return slots
+
+    def scheduler_of(self, choosers: Int64Array) -> Int64Array:
+        """Return the virtual server of each chooser; -1 for a chooser of -1 or one that picks otherwise."""
+        return np.where(choosers < 0, -1, self.scheduler[np.maximum(choosers, 0)])
+
+    def slots_of(self, versions: Int64Array, servers: Int64Array) -> Int64Array:
+        """Find the slot of a server in each version; slot 0 where it is none of its candidates."""
+        slots = np.zeros_like(versions)
+        order = np.argsort(versions, kind="stable")
+        ids, begins = np.unique(versions[order], return_index=True)
+        for version, rows in zip(ids.tolist(), np.split(order, begins[1:]), strict=True):
+            first, size = int(self.offset[version]), int(self.size[version])
+            run = self.flat[first : first + size]
+            ascending = np.argsort(run, kind="stable")
+            found = ascending[np.minimum(np.searchsorted(run, servers[rows], sorter=ascending), size - 1)]
+            slots[rows] = np.where(run[found] == servers[rows], first + found, 0)
         return slots
 
     def count(self, slots: Int64Array) -> None:

@@ -231,7 +231,7 @@ class _Counting:
         if not fan.candidates:
             return {}, fan.answer
         address = f"{self.stream.index} {chooser} {self.period} {what}"
-        if self.picks.get(chooser) == Pick.ROUND_ROBIN:
+        if self.picks.get(chooser) in (Pick.ROUND_ROBIN, Pick.SCHEDULED):
             run = sum(fan.weights) // gcd(*fan.weights)
             start = self.draws.control_between("counts-turn", address, 0, 0, run)
             parts = in_turn(n, fan.weights, start)

@@ -24,8 +24,11 @@ from kflab.engine.cuts import with_place
 from kflab.engine.eventwise import take_tries
 from kflab.engine.express import MIN_ROWS, Express, Underway, route, settle
 from kflab.engine.finished import FinishedRows, Window, as_columns
+from kflab.engine.lingering import remember_ended
 from kflab.engine.memory import NEVER, Col, Memory, Stage
 from kflab.engine.paths import Paths, check
+from kflab.engine.scheduled import Connected, schedulers_in_order
+from kflab.engine.schedulers import VirtualServer
 from kflab.engine.steps import Steps
 from kflab.engine.types import Behaviour, Fan, Finished, Pick, Server, Stream, Timing
 from kflab.errors import KflabError
@@ -181,10 +184,36 @@ class Engine:
         self._ensure_chooser(chooser)
         self.choosers.learn(chooser, from_ns, fan, self.now_ns)
 
-    def set_pick(self, chooser: int, pick: int) -> None:
-        """Say how a chooser picks, from now on. Load balancers: FLOW_HASH or RANDOM; ROUND_ROBIN is for upstreams."""
+    def set_pick(self, chooser: int, pick: int, scheduler: int = -1) -> None:
+        """Say how a chooser picks, from now on.
+
+        Args:
+            chooser: The chooser. Of load balancers FLOW_HASH, RANDOM or SCHEDULED; ROUND_ROBIN is for upstreams.
+            pick: A `Pick`.
+            scheduler: Of a SCHEDULED one: its virtual server, which must list the chooser's candidates.
+        """
         self._ensure_chooser(chooser)
-        self.choosers.set_pick(chooser, pick)
+        self.choosers.set_pick(chooser, pick, scheduler)
+
+    def add_virtual_server(self, poll_ns: int = 0, graceful: bool = True) -> int:
+        """Add a virtual server without destinations (see `schedulers.VirtualServer`); return its index."""
+        return self.memory.schedulers.add(VirtualServer(poll_ns, graceful))
+
+    def list_destinations(self, virtual: int, from_ns: int, scheduler: int, servers: tuple[int, ...]) -> None:
+        """Let a virtual server have these destinations with weight for every pick at or after `from_ns` (now or later).
+
+        Args:
+            virtual: The virtual server.
+            from_ns: When.
+            scheduler: A `Scheduler`.
+            servers: In the order in which those are added that it does not have.
+
+        Raises:
+            KflabError: If `from_ns` is in the past.
+        """
+        if from_ns < self.now_ns:
+            raise KflabError(f"virtual server {virtual} cannot learn at {from_ns} ns: it is already {self.now_ns} ns")
+        self.memory.schedulers.learn(virtual, from_ns, scheduler, servers)
 
     def behave(self, server: int, behaviour: int, t_ns: int, drain: bool = False) -> None:
         """Change what a server does with a SYN, from `t_ns` (now or later) on.
@@ -295,6 +324,7 @@ class Engine:
         self.compile_paths()
         memory, steps = self.memory, self.steps
         self.choosers.begin(self.now_ns, end_ns)
+        steps.in_order = schedulers_in_order(steps)
         ordered, calling = self._needs_order(), bool(steps.paths.calls)
         before, rounds = steps.ordered_rows, steps.call_rounds
         routed: list[Express] = []
@@ -329,8 +359,10 @@ class Engine:
             self.bins.add(Count.STREAM_FAILED, rows[Col.STREAM, ~good], rows[Col.DUE, ~good])
             calls = steps.paths.parent[rows[Col.STREAM]] >= 0
             self.finished.add(rows, end_ns, calls if calls.any() else None)
+            remember_ended(steps, rows)
         if memory.udp.cleanups:
             memory.udp.settle(end_ns)
+        memory.schedulers.settle(end_ns, Connected(steps))
         memory.flights.compact()
         self.choosers.end(end_ns)
 
@@ -357,6 +389,8 @@ class Engine:
 
     def _needs_order(self) -> bool:
         """Whether tries must be taken one event after the other (see `eventwise`)."""
+        if len(self.steps.in_order):
+            return True
         in_bulk = self.steps.ports is None and self._calls_in_bulk()
         if self.steps.paths.any_keepalive or (self.steps.paths.calls and not in_bulk):
             return True

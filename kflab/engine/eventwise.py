@@ -1,7 +1,8 @@
 """Tries one event after the other, in order of time: exact where one request's outcome changes another's pick.
 
-Two cases need it: streams with kept connections (which connection is idle depends on when earlier answers came), and
-round robin while some candidate does not answer (a failed try takes the next turn before requests that start later).
+Three cases need it: streams with kept connections (which connection is idle depends on when earlier answers came),
+round robin while some candidate does not answer (a failed try takes the next turn before requests that start later),
+and virtual servers whose turns depend on what happens within the slab (`scheduled`).
 Some 10 µs an event, against some 0.1 µs a row in `steps`, so the engine comes here only for slabs that need it. The
 outcome is the same as that of `steps` where both apply; a test holds them together.
 
@@ -10,6 +11,7 @@ means reset (nginx then does not count the try), silence and a process that hang
 only idempotent requests are tried again.
 """
 
+from functools import partial
 from heapq import heapify, heappop, heappush
 
 import numpy as np
@@ -20,10 +22,13 @@ from kflab.engine.calls import Chains, waiting_rows
 from kflab.engine.cuts import lost_between_two
 from kflab.engine.memory import Col, Stage
 from kflab.engine.pools import Connection
+from kflab.engine.scheduled import Connected, packed_entry_turn, packed_try_turn
 from kflab.engine.steps import STATUS_OF, Rows, Steps
 from kflab.engine.types import Answer, Behaviour, Int64Array, Pick
 
-_RANK = {Stage.RELEASE: 0, Stage.TRY: 1, Stage.SERVER: 2, Stage.CALL: 3, Stage.ANSWER: 4}
+_RANK = {
+    Stage.NODE: 0, Stage.INGRESS: 0, Stage.RELEASE: 1, Stage.TRY: 2, Stage.SERVER: 3, Stage.CALL: 4, Stage.ANSWER: 5,
+}  # fmt: skip
 """At one instant connections become idle before tries start."""
 
 _MASK = (1 << 64) - 1
@@ -38,6 +43,7 @@ class Eventwise:
     def __init__(self, steps: Steps, rows: Rows, end_ns: int) -> None:
         self.steps, self.end_ns = steps, end_ns
         m = steps.memory.flights.m
+        self.rows = rows.tolist()
         self.flights: list[list[int]] = m[:, rows].T.tolist()
         self.heap: list[Event] = []
         self.chains = Chains(self) if steps.paths.calls else None
@@ -52,7 +58,7 @@ class Eventwise:
     def push(self, flight: list[int], place: int) -> None:
         """Put a request's next step on the heap, if it has one in this slab. Of answers only those to calls matter."""
         rank = _RANK.get(flight[Col.STAGE])
-        if rank == 4 and (self.chains is None or self.steps.paths.parent[flight[Col.STREAM]] < 0):
+        if rank == _RANK[Stage.ANSWER] and (self.chains is None or self.steps.paths.parent[flight[Col.STREAM]] < 0):
             return
         if rank is not None and flight[Col.DUE] < self.end_ns:
             heappush(self.heap, (flight[Col.DUE], rank, flight[Col.STREAM], flight[Col.NUMBER], place))
@@ -66,14 +72,25 @@ class Eventwise:
         while self.heap:
             _, rank, _, _, place = heappop(self.heap)
             flight = self.flights[place]
-            if rank < 3:
-                (self._release, self._try, self._arrive)[rank](flight)
-            elif self.chains is not None and rank == 3:
+            if rank == 0:
+                self._through(place)
+                flight = self.flights[place]
+            elif rank < 4:
+                (self._release, self._try, self._arrive)[rank - 1](flight)
+            elif self.chains is not None and rank == 4:
                 self.chains.step(flight, place)
             elif self.chains is not None:
                 self.chains.heard(flight)
                 continue
             self.push(flight, place)
+
+    def _through(self, place: int) -> None:
+        """Take one row through its node or its ingress server, as the steps do."""
+        steps, row = self.steps, np.array([self.rows[place]])
+        m = steps.memory.flights.m
+        m[:, row[0]] = self.flights[place]
+        (steps.at_node if m[Col.STAGE, row[0]] == Stage.NODE else steps.at_ingress)(row)
+        self.flights[place] = m[:, row[0]].tolist()
 
     def _try(self, flight: list[int]) -> None:
         steps, t, tries = self.steps, flight[Col.DUE], flight[Col.TRIES]
@@ -120,9 +137,13 @@ class Eventwise:
             return -1, -1, Answer.TABLE_FULL
         version = choosers.version_at(chooser, t)
         slot, size = int(choosers.offset[version]), int(choosers.size[version])
+        scheduler = int(choosers.scheduler[chooser])
         if in_turn:
             slot += int(choosers.turn[version])
             choosers.turn[version] = (choosers.turn[version] + 1) % size
+        elif scheduler >= 0 and choosers.flat[slot] >= 0:
+            slot, place = self._scheduled(scheduler, version, t)
+            flight[Col.TURNS] |= packed_try_turn(place, flight[Col.TRIES])
         else:
             slot += ((flight[Col.BACKEND_WORD] & _MASK) >> 32) * size >> 32
         self.picked_choosers.append(chooser)
@@ -137,16 +158,27 @@ class Eventwise:
             return -1, -1, Answer.TABLE_FULL
         return server, -1, int(choosers.answer[version])
 
-    def pick(self, chooser: int, t_ns: int, word: int) -> tuple[int, int]:
-        """Pick by the high half of a word; return (server or -1, the empty fan's answer)."""
-        choosers = self.steps.choosers
+    def pick(self, flight: list[int], chooser: int, t_ns: int) -> tuple[int, int]:
+        """Pick for a call, by the high half of its word or in turn; return (server or -1, the empty fan's answer)."""
+        choosers, word = self.steps.choosers, flight[Col.ENTRY_WORD]
         version = choosers.version_at(chooser, t_ns) if chooser >= 0 else 0
         slot = int(choosers.offset[version]) + (((word & _MASK) >> 32) * int(choosers.size[version]) >> 32)
         if chooser >= 0:
+            scheduler = int(choosers.scheduler[chooser])
+            if scheduler >= 0 and choosers.flat[slot] >= 0:
+                slot, place = self._scheduled(scheduler, version, t_ns)
+                flight[Col.TURNS] = packed_entry_turn(place)
             self.picked_choosers.append(chooser)
             self.picked_times.append(t_ns)
         self.picked_slots.append(slot)
         return int(choosers.flat[slot]), int(choosers.answer[version])
+
+    def _scheduled(self, scheduler: int, version: int, t_ns: int) -> tuple[int, int]:
+        """Slot and place (from 0) of the server that a virtual server gives to one connection."""
+        steps = self.steps
+        virtual, connected = steps.memory.schedulers.servers[scheduler], Connected(steps)
+        servers, places = virtual.take(np.array([t_ns]), partial(connected, scheduler))
+        return int(steps.choosers.slots_of(np.array([version]), servers)[0]), int(places[0])
 
     def _kept(self, flight: list[int], ingress: int, key: tuple[str, int], t: int) -> Connection | None:
         memory, timing = self.steps.memory, self.steps.timing
@@ -322,7 +354,7 @@ def take_tries(steps: Steps, active: Rows, end_ns: int) -> tuple[Rows, list[Int6
     flights, calls = steps.memory.flights, bool(steps.paths.calls)
     m = flights.m
     stages = m[Col.STAGE, active]
-    ours = (stages == Stage.TRY) | (stages == Stage.SERVER) | (stages == Stage.RELEASE)
+    ours = np.isin(stages, (Stage.NODE, Stage.INGRESS, Stage.RELEASE, Stage.TRY, Stage.SERVER))
     if calls:
         inner = (stages == Stage.ANSWER) & (steps.paths.parent[m[Col.STREAM, active]] >= 0)
         ours |= (stages == Stage.CALL) | inner

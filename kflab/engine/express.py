@@ -150,6 +150,7 @@ def _may_go(steps: Steps, stream: int, start_ns: int, end_ns: int, count: int) -
         and choosers.flat[choosers.offset[choosers.current[paths.lb[stream]]]] >= 0
         and not choosers.changing
         and not choosers.n_round_robin
+        and not choosers.n_scheduled
         and start_ns // BIN_NS == (end_ns - 1) // BIN_NS
     )
 

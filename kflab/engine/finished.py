@@ -186,5 +186,6 @@ def as_columns(rows: Int64Array) -> Finished:
             "kept_ports": rows[Col.KEPT_PORTS].copy(),
             "caller": rows[Col.CALLER].copy(),
             "calling_ns": rows[Col.CALLING].copy(),
+            "turns": rows[Col.TURNS].copy(),
         },
     )

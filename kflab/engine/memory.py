@@ -1,7 +1,7 @@
 """What traffic leaves behind: requests in flight, workers' backlogs, kept connections. One owner: the engine.
 
 Requests in flight are columns of one int64 matrix, one column of it per request, so that moving a set of requests is
-one numpy call. Round-robin positions are `Choosers.turn`.
+one numpy call. NGINX's round-robin positions are `Choosers.turn`, those of virtual servers are in `schedulers`.
 """
 
 from dataclasses import dataclass, field
@@ -11,6 +11,7 @@ import numpy as np
 
 from kflab.engine.hangs import Hang
 from kflab.engine.pools import Pools
+from kflab.engine.schedulers import Schedulers
 from kflab.engine.types import MAX_TRIES, Behaviour, Int64Array, Server, UInt64Array
 from kflab.engine.udpflows import UdpFlows
 
@@ -86,9 +87,12 @@ class Col:
     """Of a call: the server that makes it; 0 elsewhere."""
     CALLING: Final = 40
     """How long its server made calls for it."""
+    TURNS: Final = 41
+    """Place of the server that a virtual server took among those with weight, from 1; 0 where none took one: 16 bits of
+    the client's connection, then 15 of each try. A place that does not fit is left out."""
 
 
-N_COLS = Col.CALLING + 1
+N_COLS = Col.TURNS + 1
 
 _COMPACT_ABOVE = 1024
 
@@ -150,6 +154,7 @@ class Memory:
     flights: Flights = field(default_factory=Flights)
     pools: Pools = field(default_factory=Pools)
     udp: UdpFlows = field(default_factory=UdpFlows)
+    schedulers: Schedulers = field(default_factory=Schedulers)
     servers: list[Server] = field(default_factory=list)
     behaviour: Int64Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """[servers] -> Behaviour."""

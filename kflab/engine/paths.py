@@ -92,6 +92,10 @@ class Paths:
         )
         self.entries = PairMap((s.index, place, chooser) for s in streams for place, chooser in s.entries)
         self.upstreams = PairMap((s.index, server, chooser) for s in streams for server, chooser in s.upstreams)
+        asking = {chooser for s in streams for _, chooser in s.upstreams}
+        asking |= {chooser for s in streams if s.flow_port or s.parent >= 0 for _, chooser in s.entries}
+        self.asking_in_order = tuple(sorted(asking))
+        """Choosers that are asked again or not at all, as what happened before has it."""
         self.upstream_of = {(s.index, server): chooser for s in streams for server, chooser in s.upstreams}
         self.parent: Int64Array = np.array([stream.parent for stream in streams], dtype=np.int64)
         """[streams] -> the stream whose requests make these calls; -1 for all that are no calls."""

@@ -14,6 +14,7 @@ from kflab.draws import Draws, duration_table
 from kflab.engine.addresses import ephemeral_ports, flow_hashes, flow_salt
 from kflab.engine.arrivals import FRACTION_BITS, Rate, unit_gaps
 from kflab.engine.pools import Connection, Pools
+from kflab.engine.reference_turns import TurnTaker
 from kflab.engine.snat import PortTable, ahead, attempts
 from kflab.engine.types import Answer, Behaviour, Call, Choice, Fan, Pick, Server, Stream, Timing
 
@@ -105,6 +106,8 @@ class Reference:
         self.fans: dict[int, list[tuple[int, Fan]]] = {}
         self.turns: dict[tuple[int, int], int] = {}
         self.picks: dict[int, int] = {}
+        self.virtual: dict[int, TurnTaker] = {}
+        """Chooser → the virtual server that picks for it."""
         self.pools = Pools()
         self.hanging: dict[int, Hanging] = {}
         self.off: set[int] = set()
@@ -185,6 +188,11 @@ class Reference:
         run = self._run(fan)
         return run[u32 * len(run) >> 32]
 
+    def _choose(self, chooser: int, fan: Fan, u32: int, t_ns: int) -> int:
+        """By the virtual server that has the chooser, or drawn."""
+        taker = self.virtual.get(chooser)
+        return taker.take(t_ns) if taker is not None else self._draw(fan, u32)
+
     def _to_node(self, stream: Stream) -> int:
         if stream.kind in ("pod", "call"):
             return 0
@@ -253,7 +261,7 @@ class Reference:
         if not fan.candidates:
             self._turned_away(request, fan.answer, t_ns + self._to_node(stream))
             return
-        server = self._draw(fan, request.words[Choice.ENTRY] >> 32)
+        server = self._choose(dict(stream.entries)[request.node], fan, request.words[Choice.ENTRY] >> 32, t_ns)
         hop = self._hop(request.node, self.servers[server].place)
         request.back_ns = self._to_node(stream) + hop
         if request.is_l7:
@@ -336,7 +344,7 @@ class Reference:
             if request.stream.keepalive and self._reuse(request, ("server", server), t_ns):
                 return
         else:
-            server = self._draw(fan, request.words[Choice.BACKEND] >> 32)
+            server = self._choose(chooser, fan, request.words[Choice.BACKEND] >> 32, t_ns)
         self._send(request, server, -1, t_ns)
 
     def _reuse(self, request: Request, key: tuple[str, int], t_ns: int) -> bool:

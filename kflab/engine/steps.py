@@ -28,6 +28,7 @@ from kflab.engine.hanging import admit
 from kflab.engine.memory import NEVER, Col, Memory, Stage
 from kflab.engine.paths import Paths
 from kflab.engine.queues import order_by_arrival, serve
+from kflab.engine.scheduled import asked_by_flows, take_turns, waits
 from kflab.engine.snat import PortsInUse, drop_on_the_way_to_ingresses, drop_on_the_way_to_servers
 from kflab.engine.types import Answer, Behaviour, Int64Array, Pick, Timing, UInt64Array
 
@@ -89,6 +90,8 @@ class Steps:
         """[places + 1] -> whether a node's packets go nowhere; None where all nodes are well (see `cuts`)."""
         self.ports: PortsInUse | None = None
         """Source ports of masqueraded connections; None while no node can run out of them."""
+        self.in_order: Int64Array = np.zeros(0, dtype=np.int64)
+        """Virtual servers whose connections the event loop takes through their node (see `scheduled`)."""
         self.end_ns = 0
         self.ordered_rows = 0
         """Requests and calls that `eventwise` or `chains` took in their slabs so far."""
@@ -132,15 +135,17 @@ class Steps:
         self.choosers.count(slots)
 
     def pick_by(
-        self, choosers: Int64Array, times: Int64Array, bits: UInt64Array
+        self, choosers: Int64Array, times: Int64Array, bits: UInt64Array, rows: "Rows | None" = None, noted: bool = True
     ) -> tuple[Int64Array, Int64Array, Int64Array]:
-        """Pick by 32 bits each, and count; a chooser of -1 has no rule.
+        """Pick by 32 bits each, or as the virtual servers of `rows` take turns, and count; a chooser of -1 has no rule.
 
         Returns:
             (candidate or -1, the empty fan's Answer or NONE, version), each (n,).
         """
         versions = np.where(choosers < 0, 0, self.choosers.versions_at(np.maximum(choosers, 0), times))
         slots = self.choosers.slots_by_draw(versions, bits)
+        if rows is not None and self.choosers.n_scheduled:
+            slots = take_turns(self, rows, choosers, versions, times, slots, noted)
         self.count_picks(choosers, times, slots)
         return self.choosers.flat[slots], self.choosers.answer[versions], versions
 
@@ -159,7 +164,7 @@ class Steps:
         hashed = flow_hashes(paths.salt[streams], ports)
         by_hash = self.choosers.pick[np.maximum(choosers, 0)] == Pick.FLOW_HASH
         bits = np.where(by_hash, hashed, words(Col.ARRIVAL_WORD, rows) & _LOW_HALF)
-        nodes, answers, _ = self.pick_by(choosers, times, bits)
+        nodes, answers, _ = self.pick_by(choosers, times, bits, rows, noted=False)
         self.turned_away(rows[nodes < 0], answers[nodes < 0], paths.to_lb[streams[nodes < 0]])
         good = rows[nodes >= 0]
         m[Col.NODE, good] = nodes[nodes >= 0]
@@ -203,7 +208,7 @@ class Steps:
         if paths.any_flows:
             targets, answers = self._by_flows(rows, choosers, bits)
         else:
-            targets, answers, _ = self.pick_by(choosers, times, bits)
+            targets, answers, _ = self.pick_by(choosers, times, bits, rows)
         bad = targets < 0
         self.turned_away(rows[bad], answers[bad], paths.to_node[streams[bad]])
         good, targets, nodes, streams = rows[~bad], targets[~bad], nodes[~bad], streams[~bad]
@@ -227,6 +232,9 @@ class Steps:
         numbers = m[Col.NUMBER, rows]
         versions = np.where(choosers < 0, 0, self.choosers.versions_at(np.maximum(choosers, 0), times))
         slots = self.choosers.slots_by_draw(versions, bits)
+        if self.choosers.n_scheduled:
+            asked = asked_by_flows(self, rows, choosers)
+            slots[asked] = take_turns(self, rows[asked], choosers[asked], versions[asked], times[asked], slots[asked])
         targets = self.choosers.flat[slots]
         followed = np.zeros(len(rows), dtype=bool)
         listens = memory.behaviour == Behaviour.LISTENS
@@ -239,8 +247,8 @@ class Steps:
                 (stream, node), times[mine], numbers[mine], targets[mine], answering, self.timing
             )
         m[Col.KEPT, rows[followed]] = 1
-        asked = ~followed
-        self.count_picks(choosers[asked], times[asked], slots[asked])
+        new = ~followed
+        self.count_picks(choosers[new], times[new], slots[new])
         return targets, self.choosers.answer[versions]
 
     def _without_room(self, rows: Rows) -> Rows:
@@ -377,6 +385,7 @@ class Steps:
         m[Col.STAGE, rows] = np.where(more, Stage.TRY, Stage.ANSWER)
         m[Col.DUE, rows] = np.where(more | ~l7, ends, ends + m[Col.BACK, rows])
         last = ~more
+        m[Col.OUT, rows[more]] = NEVER  # it may have been about to be rid of it when its server died
         m[Col.STATUS, rows[last]] = np.where(self.paths.speaks_http[streams], STATUS_OF[codes], -codes)[last]
         m[Col.OUT, rows[last & l7]] = ends[last & l7]
 
@@ -394,6 +403,7 @@ class Steps:
         m[Col.KEPT_PORTS, rows] &= ~(0xFFFF << 16 * tries)
         for col in (Col.SERVED, Col.QUEUE, Col.SERVICE):
             m[col, rows] = 0
+        m[Col.OUT, rows] = NEVER
         m[Col.STAGE, rows] = Stage.TRY
         m[Col.DUE, rows] = ends
 
@@ -535,6 +545,8 @@ class Steps:
             return active, []
         for stage, step in ((Stage.LB, self.at_lb), (Stage.NODE, self.at_node), (Stage.INGRESS, self.at_ingress)):
             rows = self.ready(active, stage, end_ns)
+            if len(rows) and len(self.in_order) and stage != Stage.LB:
+                rows = rows[~waits(self, rows)]
             if len(rows):
                 step(rows)
         done: list[Int64Array] = []

@@ -71,6 +71,8 @@ class Pick:
     """A hash of the five-tuple (AWS NLB)."""
     ROUND_ROBIN: Final = 2
     """Next in turn, position kept in memory per (chooser) (NGINX balancer, per ingress pod)."""
+    SCHEDULED: Final = 3
+    """By a virtual server that choosers share and that remembers (IPVS's rr and wrr: see `schedulers`)."""
 
 
 class Choice:

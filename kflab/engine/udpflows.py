@@ -73,6 +73,19 @@ class UdpFlows:
             else:
                 del self.cleanups[place]
 
+    def has(self, place: Place, t_ns: int, answering: BoolArray, timing: Timing) -> bool:
+        """Say whether a datagram at `t_ns` would follow an entry (`answering` as in `follow`)."""
+        flow = self.flows.get(place)
+        if flow is None:
+            return False
+        cleaned = self._cleaned_ns(place, flow)
+        if cleaned is not None and cleaned <= t_ns:
+            return False
+        now = UdpFlow(
+            flow.server, flow.number, flow.created_ns, flow.last_ns, flow.replied or bool(answering[flow.server])
+        )
+        return t_ns - flow.last_ns < now.timeout_ns(timing)
+
     def follow(
         self,
         place: Place,

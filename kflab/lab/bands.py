@@ -360,7 +360,11 @@ class Bands:
                 answer, "no answer"
             )
         else:
-            how = "only choice" if n_listed == 1 else ("round robin" if robin else "random")
+            how = (
+                "only choice"
+                if n_listed == 1
+                else ("round robin" if robin or first.picker == Pick.SCHEDULED else "random")
+            )
         streams = list(dict.fromkeys(chooser.entry.index for chooser in reached))
         tries = counts.rate(counts.chosen, [chooser.index for chooser in reached])
         sent = counts.rate(counts.sent, streams)

@@ -78,7 +78,7 @@ def told(lab: "Lab", before: int) -> tuple[tuple[str, str], ...]:
     if not cleans:
         lines.append(("left behind", _LEFT_BEHIND[old]))
     if new == "ipvs":
-        lines.append(("shares", "IPVS's rr scheduler takes turns; traffic here draws with the same equal shares."))
+        lines.append(("shares", "IPVS's rr scheduler takes turns: each node's virtual servers have their own."))
     lines += [(found.reason.words, f"{found}.") for found in _changes(lab, before)]
     return tuple(lines)
 

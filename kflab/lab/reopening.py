@@ -16,7 +16,7 @@ from kflab.control.facts import NODE_CUTS, Fact, What
 from kflab.control.machine import Machine
 from kflab.dataplane.cni import BRIDGE, CniProfile
 from kflab.dataplane.dns import ClusterDns
-from kflab.dataplane.memory_view import BlankMemory, KeptConnection
+from kflab.dataplane.memory_view import BlankMemory, KeptConnection, Turn
 from kflab.dataplane.nginx import route
 from kflab.dataplane.node_facts import NodeFacts
 from kflab.dataplane.packets import Packet, RequestTrace, join_host_port
@@ -35,6 +35,7 @@ from kflab.dataplane.world import (
     node_facts,
 )
 from kflab.engine.addresses import ephemeral_ports, flow_hashes, flow_salt
+from kflab.engine.scheduled import entry_turn, try_turn
 from kflab.engine.types import MAX_TRIES, Answer, Choice, Pick
 from kflab.errors import KflabError
 from kflab.kubectl.curl import CurlAnswer, CurlRequest
@@ -96,6 +97,12 @@ class _Memory:
     """Node whose full table dropped the client's connection (0) or a try's; "" for none."""
     without_port: tuple[bool, ...] = ()
     """Whether the client's connection (0) or a try's got no source port."""
+    turns: tuple[Turn | None, ...] = ()
+    """Whom IPVS took for the client's connection (0) or a try's."""
+
+    def turn(self, try_number: int) -> Turn | None:
+        """The turn that is on record."""
+        return self.turns[try_number] if try_number < len(self.turns) else None
 
     def round_robin(self, ingress: Key, upstream: str, try_number: int) -> int:
         """Index of the upstream that the record names."""
@@ -476,7 +483,8 @@ class Reopener:
         chooser = wired.upstreams.get(ingress) if ingress else None
         if chooser is None:
             flow = self._address(one.servers[0]) if wired.stream.flow_port and dict(one.extra).get("kept") else ""
-            return _Memory(lab, (), (), flow, self.dropped(one), self.without_port(one))
+            told = self.dropped(one), self.without_port(one), self._turns(one)
+            return _Memory(lab, (), (), flow, *told)
         positions: list[int] = []
         kept_bits, kept_ports = dict(one.extra).get("kept", 0), dict(one.extra).get("kept_ports", 0)
         kept: list[KeptConnection | None] = []
@@ -487,14 +495,22 @@ class Reopener:
             positions.append(next((i for i, up in enumerate(ups) if up.text == address), 0))
             port = kept_ports >> 16 * k & 0xFFFF
             kept.append(KeptConnection(address, port) if kept_bits >> k & 1 else None)
-        without_port = self.without_port(one)
-        return _Memory(lab, tuple(positions), tuple(kept), dropped=self.dropped(one), without_port=without_port)
+        told = self.dropped(one), self.without_port(one), self._turns(one)
+        return _Memory(lab, tuple(positions), tuple(kept), "", *told)
 
     @staticmethod
     def without_port(one: Record) -> tuple[bool, ...]:
         """Whether the client's connection (0) or one of NGINX's tries got no source port where it is masqueraded."""
         tries = tuple(answer == Answer.NO_PORT for answer in one.answers)
         return tries if one.ingress < 0 else (one.status == -Answer.NO_PORT, *tries)
+
+    def _turns(self, one: Record) -> tuple[Turn | None, ...]:
+        """Whom IPVS took for the client's connection (0) and for each of NGINX's tries."""
+        turns = dict(one.extra).get("turns", 0)
+        reached = one.ingress if one.ingress >= 0 else next(iter(one.servers), -1)
+        places = [(reached, entry_turn(turns))]
+        places += [(server, try_turn(turns, k)) for k, server in enumerate(one.servers)]
+        return tuple(Turn(self._address(server), n) if n and server >= 0 else None for server, n in places)
 
     def dropped(self, one: Record) -> tuple[str, ...]:
         """Node whose full table dropped the client's connection (0) or one of NGINX's tries; "" for none."""
@@ -662,7 +678,7 @@ class Reopener:
         silent = one.answers[k] in (Answer.TIMEOUT, Answer.TABLE_FULL, Answer.NO_PORT)
         status = status_text(one.status) if one.answers[k] == Answer.OK else "504" if silent else "502"
         address = self._address(one.servers[k]) if one.servers[k] >= 0 else "-"
-        if chooser is not None and chooser.picker == Pick.RANDOM and chooser.service is not None:
+        if chooser is not None and chooser.picker != Pick.ROUND_ROBIN and chooser.service is not None:
             service = self._lab.store.get(chooser.service)
             if isinstance(service, Service):
                 address = join_host_port(service.cluster_ip, chooser.service_port)

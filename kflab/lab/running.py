@@ -216,7 +216,12 @@ class Lab:
                     text = f"ingress controller {name} behaves as ingress-nginx {NGINX_PROFILE}"
                     yield (f"{text}, though its image is {image}", "no other profile is modelled")
         if self.book.config.mode == "ipvs":
-            yield ("IPVS's rr scheduler takes turns; traffic here draws with the same equal shares", ":mode iptables")
+            scheduler = self.book.config.ipvs_scheduler or "rr"
+            if scheduler in ("lc", "wlc", "sed", "nq"):
+                yield (
+                    f"IPVS's {scheduler} scheduler asks for connections; traffic here draws with equal shares",
+                    "set ipvs.scheduler to rr",
+                )
         yield from simplifications(self.store, self.plane.balancers)
         yield from app_assumptions(self.store, self.workload_of)
         if self.wiring.shared_destinations:

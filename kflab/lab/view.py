@@ -264,7 +264,7 @@ class View:
                          int(low * n), int(high * n) + 1)
             )  # fmt: skip
         p_value = min(1.0, smallest * len(rows))
-        robin = choosers[0].picker == Pick.ROUND_ROBIN
+        robin = choosers[0].picker in (Pick.ROUND_ROBIN, Pick.SCHEDULED)
         if unequal:
             word, why = "structural", "the rules give unequal shares"
         elif p_value < STRUCTURAL_P:
@@ -290,7 +290,7 @@ class View:
         newest, config = lab.store.last_rule_change, len(lab.plane.proxies.configs) - 1
         deciders: dict[str, list[int]] = {}
         for chooser in lab.wiring.choosers:
-            if chooser.picker == Pick.RANDOM and chooser.kind != "lb":
+            if chooser.picker != Pick.ROUND_ROBIN and chooser.kind != "lb":
                 deciders.setdefault(chooser.place, []).append(chooser.index)
         rows = []
         for obj in lab.store.of_kind("Node"):

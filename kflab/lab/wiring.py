@@ -36,6 +36,7 @@ from kflab.lab.entries import Entry
 from kflab.lab.fronts import Fronts
 from kflab.lab.ingress_views import config_at
 from kflab.lab.rulebook import RuleBook
+from kflab.lab.turns import Turns
 from kflab.manifest import app_annotations
 from kflab.manifest.objects import Key, Node, Pod, Service
 
@@ -73,6 +74,9 @@ class Chooser:
     picker: int = Pick.RANDOM
     given_picker: int = Pick.RANDOM
     """What the engine was told last."""
+    virtual: int = -1
+    """IPVS: the virtual server whose turns it takes; -1 for none."""
+    given_virtual: int = -1
     service: Key | None = None
     """The Service whose endpoints are chosen."""
     service_port: int = 0
@@ -151,6 +155,7 @@ class Wiring:
         self._configs: dict[tuple[str, int], IngressConfig] = {}
         self._cleaned: dict[int, tuple[ProxyEndpoint, ...]] = {}
         """Chooser → endpoints at its kube-proxy's last cleanup of UDP entries."""
+        self._turns = Turns(engine, draws)
         self._sticky: dict[tuple[str, str, Key, int], list[tuple[int, int]]] = {}
         """ClientIP affinity: (node, caller's address, Service, port) → (since, server), ascending."""
         self.masqueraded: set[tuple[int, int]] = set()
@@ -522,10 +527,10 @@ class Wiring:
     def refresh(self, chooser: Chooser, t_ns: int) -> None:
         """Compile a chooser from what its observers know at `t_ns`."""
         compiled = getattr(self, f"_compile_{chooser.kind}")(chooser, t_ns)
-        if chooser.picker != chooser.given_picker:
+        if (chooser.picker, chooser.virtual) != (chooser.given_picker, chooser.given_virtual):
             self._engine_until(t_ns)
-            self._engine.set_pick(chooser.index, chooser.picker)
-            chooser.given_picker = chooser.picker
+            self._engine.set_pick(chooser.index, chooser.picker, chooser.virtual)
+            chooser.given_picker, chooser.given_virtual = chooser.picker, chooser.virtual
         if compiled != chooser.fan:
             chooser.fan, chooser.since_ns = compiled, t_ns
             chooser.past.append((t_ns, compiled))
@@ -572,6 +577,7 @@ class Wiring:
         return Fan(tuple(self.place(node.name) for node in weights), tuple(weights.values()))
 
     def _compile_entry(self, chooser: Chooser, t_ns: int) -> Fan:
+        chooser.picker, chooser.virtual = Pick.RANDOM, -1
         profile = self.profile_of(chooser.entry)
         if profile is not None and profile.destination == POD:
             return self._pods_on(chooser, self.balancer_at(chooser.entry, t_ns))
@@ -579,7 +585,18 @@ class Wiring:
         if revision is None:
             return Fan(answer=Answer.TIMEOUT)
         packet = self.first_packet(chooser)
-        return self._fan(chooser, self._node_fan(chooser.place, revision, packet, t_ns), packet, t_ns)
+        return self._by_rules(chooser, revision, packet, t_ns)
+
+    def _by_rules(self, chooser: Chooser, revision: int, packet: Packet, t_ns: int) -> Fan:
+        """What the rules of a chooser's node do with a first packet; in IPVS mode its virtual server takes turns."""
+        out = self._node_fan(chooser.place, revision, packet, t_ns)
+        fan = self._fan(chooser, out, packet, t_ns)
+        rules = self._book.rule_set(
+            chooser.place, revision, self._plane.observers[f"kube-proxy/{chooser.place}"].config_at(t_ns)
+        )
+        chooser.virtual = -1 if out.affinity_s else self._turns.of(chooser.place, rules, packet, fan.candidates, t_ns)
+        chooser.picker = Pick.SCHEDULED if chooser.virtual >= 0 else Pick.RANDOM
+        return fan
 
     def _node_fan(self, node: str, revision: int, packet: Packet, t_ns: int) -> FanOut:
         """What a node's rules, of its kube-proxy's configuration at `t_ns`, may do with a first packet."""
@@ -636,16 +653,15 @@ class Wiring:
         if not found.upstreams:
             return Fan(answer=Answer.NO_UPSTREAM)
         if not found.service_upstream:
-            chooser.picker = Pick.ROUND_ROBIN
+            chooser.picker, chooser.virtual = Pick.ROUND_ROBIN, -1
             candidates = tuple(self.server(u.address, u.port, "TCP", u.target) for u in found.upstreams)
             return Fan(candidates, (1,) * len(candidates))
-        chooser.picker = Pick.RANDOM
+        chooser.picker, chooser.virtual = Pick.RANDOM, -1
         upstream = found.upstreams[0]
         revision = self._revision(chooser.observers[1], t_ns)
         if revision is None:
             return Fan(answer=Answer.TIMEOUT)
-        packet = Packet(pod.ip, 0, upstream.address, upstream.port)
-        return self._fan(chooser, self._node_fan(chooser.place, revision, packet, t_ns), packet, t_ns)
+        return self._by_rules(chooser, revision, Packet(pod.ip, 0, upstream.address, upstream.port), t_ns)
 
     def _fan(self, chooser: Chooser, out: FanOut, packet: Packet, t_ns: int) -> Fan:
         if out.verdict is not Verdict.DNAT:

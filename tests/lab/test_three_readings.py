@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from kflab.dataplane.iptables import RuleSet, Scan
 from kflab.dataplane.ipvs import IpvsScan
 from kflab.dataplane.ipvs_walk import ipvs_fan
+from kflab.dataplane.memory_view import Turn
 from kflab.dataplane.modes import MODES, ModeRules, fan_in, rule_set_for, walk_in
 from kflab.dataplane.nftables import NftRuleSet, NftScan
 from kflab.dataplane.nftables_walk import nft_fan
@@ -30,6 +31,7 @@ from kflab.dataplane.walk import FanOut, fan
 from kflab.draws import Draws
 from kflab.engine.choosers import Choosers
 from kflab.engine.counts import chi_square_limit, count
+from kflab.engine.scheduled import entry_turn
 from kflab.engine.types import Answer, Behaviour, Choice, Fan, Finished
 from kflab.lab import entries
 from kflab.lab.handle import Tab
@@ -211,6 +213,24 @@ def entry_chooser(lab: Lab, wired: Wired, node: int) -> Chooser | None:
     return wired.entries.get(place)
 
 
+def assert_in_turn(lab: Lab, kept: list[Finished]) -> None:
+    """The connections of each virtual server, in order of time, go round its destinations."""
+    picks: dict[int, list[tuple[int, int, int, int]]] = {}
+    timing = lab.engine.timing
+    for rows in kept:
+        for i in range(len(rows)):
+            wired = lab.wiring.wired[int(rows.stream[i])]
+            chosen = entry_chooser(lab, wired, int(rows.node[i]))
+            if chosen is not None and chosen.virtual >= 0 and rows.try_server[i, 0] >= 0:
+                way = {"pod": 0, "l4": timing.client_lb_ns + timing.lb_node_ns}[wired.stream.kind]
+                key = (int(rows.start_ns[i]) + way, int(rows.stream[i]), int(rows.number[i]))
+                picks.setdefault(chosen.virtual, []).append((*key, int(rows.try_server[i, 0])))
+    for virtual, found in picks.items():
+        listed = lab.engine.memory.schedulers.servers[virtual].listed
+        # Requests still in flight are not among the rows: those that have started before the first of them are.
+        assert [row[-1] for row in sorted(found)[:50]] == [listed[n % len(listed)] for n in range(len(found[:50]))]
+
+
 @pytest.mark.parametrize("mode", MODES)
 @fixed(8)
 @given(manifests())
@@ -246,7 +266,11 @@ def test_every_row_of_a_lab_is_the_walk_of_its_packet(mode: str, text: str) -> N
             if walked < FLOWS:
                 walked += 1
                 word = lab.reopener.words(wired, int(rows.number[i]))[Choice.ENTRY] >> 32
-                one = walk_in(rules_of[chosen.index], lab.wiring.first_packet(chosen), word)
+                place = entry_turn(int(rows.extra["turns"][i]))
+                assert bool(place) == (mode == "ipvs" and server >= 0)
+                turn = Turn(names[server], place) if place else None
+                one = walk_in(rules_of[chosen.index], lab.wiring.first_packet(chosen), word, turn=turn)
+                assert one.turn == (f"rr: turn {place} of {len(expected[chosen.index])}" if place else "")
                 if server >= 0:
                     assert one.packet.destination == names[server]
                 else:
@@ -254,6 +278,8 @@ def test_every_row_of_a_lab_is_the_walk_of_its_packet(mode: str, text: str) -> N
                     assert int(rows.try_answer[i, 0]) == ANSWERS.get(one.verdict, Answer.TIMEOUT)
     for index, counter in counts.items():
         assert_likely(counter, expected[index], f"{mode}: chooser {index}")
+    if mode == "ipvs":
+        assert_in_turn(lab, kept)
     assert walked or not any(expected.values())
 
 

@@ -1,0 +1,74 @@
+"""IPVS's virtual servers, from a node's rules to the engine's memory of turns.
+
+One for each node and address: connections of all streams that come to the address through the node share its turns.
+rr and wrr take turns; lc, wlc, sed and nq ask for connections, which the lab does not count: they are drawn with equal
+shares, and so is the first choice that session affinity keeps.
+"""
+
+from dataclasses import dataclass
+
+from kflab.dataplane.ipvs import IpvsRuleSet
+from kflab.dataplane.modes import ModeRules
+from kflab.dataplane.packets import Packet
+from kflab.draws import Draws
+from kflab.engine.engine import Engine
+from kflab.engine.schedulers import POLL_NS, SCHEDULERS
+
+
+@dataclass(slots=True)
+class Known:
+    """What the engine knows of one virtual server."""
+
+    index: int
+    scheduler: int
+    servers: frozenset[int] = frozenset()
+    n_changes: int = 0
+
+
+class Turns:
+    """The virtual servers that traffic reaches.
+
+    Args:
+        engine: Has their memory.
+        draws: For what nobody can know: in which order kube-proxy adds destinations (Go ranges over a set of them:
+            k/k pkg/proxy/ipvs/proxier.go 1.33, syncEndpoint, UnsortedList), and since when it runs.
+    """
+
+    def __init__(self, engine: Engine, draws: Draws) -> None:
+        self._engine, self._draws = engine, draws
+        self._known: dict[tuple[str, str], Known] = {}
+
+    def of(self, node: str, rules: ModeRules, packet: Packet, servers: tuple[int, ...], t_ns: int) -> int:
+        """Find the virtual server that takes turns for a packet, and let it have its destinations from `t_ns` on.
+
+        Args:
+            node: Whose rules they are.
+            rules: In any mode.
+            packet: A first packet.
+            servers: The destinations with weight.
+            t_ns: When the rules came into force.
+
+        Returns:
+            Its index in the engine; -1 where nobody takes turns.
+        """
+        virtual = rules.virtual_server(packet) if isinstance(rules, IpvsRuleSet) else None
+        if virtual is None or virtual.scheduler not in SCHEDULERS:
+            return -1
+        key, scheduler = (node, virtual.name), SCHEDULERS[virtual.scheduler]
+        known = self._known.get(key)
+        if known is None:
+            poll_ns = self._draws.control_between("ipvs-graceful-termination", node, 0, 0, POLL_NS)
+            index = self._engine.add_virtual_server(poll_ns, graceful=packet.protocol == "TCP")
+            known = self._known[key] = Known(index, scheduler)
+        if (known.scheduler, known.servers) != (scheduler, frozenset(servers)):
+            order = self._shuffled(f"{node}/{virtual.name}", known.n_changes, servers)
+            self._engine.list_destinations(known.index, t_ns, scheduler, order)
+            known.scheduler, known.servers = scheduler, frozenset(servers)
+            known.n_changes += 1
+        return known.index
+
+    def _shuffled(self, name: str, n: int, servers: tuple[int, ...]) -> tuple[int, ...]:
+        left, order = sorted(servers), []
+        for k in range(len(left)):
+            order.append(left.pop(self._draws.control_between("ipvs-order", f"{name} {n}", k, 0, len(left))))
+        return tuple(order)
