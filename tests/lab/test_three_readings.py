@@ -100,7 +100,7 @@ class Table:
 
     def __init__(self, found: FanOut, packet: Packet) -> None:
         self.names: list[str] = []
-        lab = SimpleNamespace(server=self._server)
+        lab = SimpleNamespace(server=self._server, _note_masquerade=lambda *_: None)
         chooser = Chooser(0, "entry", "", "node-a", ("kube-proxy/node-a",), cast(entries.Entry, None))
         # Where affinity decides, a stream has one endpoint; what it is drawn from is the fan without it.
         made = Wiring._fan(cast(Wiring, lab), chooser, replace(found, affinity_s=0), packet, 0)
