@@ -371,7 +371,7 @@ class Engine:
 
         It cannot: let connections wait at a server that hangs, pick in turns, solve a slab where a hop takes no time.
         """
-        if not self._many_calls or self.memory.hangs:
+        if not self._many_calls or self.memory.hangs or self.memory.n_shared:
             return False
         m, calling = self.memory.flights.m, calling_rows(self.memory)
         if (m[Col.START, calling] < self._calls_changed_ns).any():
@@ -392,7 +392,7 @@ class Engine:
         if len(self.steps.in_order):
             return True
         in_bulk = self.steps.ports is None and self._calls_in_bulk()
-        if self.steps.paths.any_keepalive or (self.steps.paths.calls and not in_bulk):
+        if self.memory.n_shared or self.steps.paths.any_keepalive or (self.steps.paths.calls and not in_bulk):
             return True
         if self.memory.hangs and self.steps.paths.least_patience < self.slab_ns:
             return True  # a slab's tries at a hanging server are put in order of time when all of them are known
@@ -464,6 +464,8 @@ class Engine:
         """How long a request that came now would wait for its worker, drawn by the low 16 bits of a word."""
         memory = self.memory
         worker = (word & 0xFFFF) * int(memory.n_workers[server]) >> 16
+        if memory.servers[server].shared_queue:
+            worker = memory.free_first(server)
         return max(0, int(memory.busy_until[int(memory.first_worker[server]) + worker]) - self.now_ns)
 
     def connections(self, chooser: int) -> tuple[tuple[int, int], ...]:

@@ -268,9 +268,11 @@ class Eventwise:
         self._fail(flight, Answer.TIMEOUT, began + int(paths.read_patience[stream]), bool(paths.idempotent[stream]))
 
     def _drawn(self, flight: list[int], server: int, last: int) -> tuple[int, int]:
-        """Worker (that of the kept connection, else drawn) and service time of the last try."""
+        """Worker (that of the kept connection, else drawn; of one queue the first free) and service time of a try."""
         steps, worker = self.steps, flight[Col.WORKER0 + last]
-        if worker < 0:
+        if steps.memory.servers[server].shared_queue:
+            worker = steps.memory.free_first(server)
+        elif worker < 0:
             worker = (flight[Col.BACKEND_WORD] & 0xFFFF) * int(steps.memory.n_workers[server]) >> 16
         table = steps.tables[int(steps.server_table[server])]
         return worker, int(table[(flight[Col.SERVICE_WORD] & _MASK) >> 48])

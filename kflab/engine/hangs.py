@@ -99,8 +99,15 @@ def work_off(memory: "Memory", server: int, hang: Hang, t_ns: int) -> Int64Array
     done: Int64Array = np.where(entries[Entry.DONE] > 0, entries[Entry.DONE] + stood, entries[Entry.DONE])
     unread = np.flatnonzero(entries[Entry.DONE] == 0)
     if len(unread):
-        keys = (Entry.NUMBER, Entry.STREAM, Entry.ARRIVAL, Entry.WORKER)
+        keys = [Entry.NUMBER, Entry.STREAM, Entry.ARRIVAL]
+        keys += [] if memory.servers[server].shared_queue else [Entry.WORKER]
         order = unread[np.lexsort([entries[key, unread] for key in keys])]
+        if memory.servers[server].shared_queue:
+            for entry in order.tolist():
+                entries[Entry.WORKER, entry] = worker = int(np.argmin(busy))
+                busy[worker] += entries[Entry.SERVICE, entry]
+                done[entry] = busy[worker]
+            return done
         workers = entries[Entry.WORKER, order] + first
         done[order] = serve(workers, entries[Entry.ARRIVAL, order], entries[Entry.SERVICE, order], memory.busy_until)
     return done

@@ -168,6 +168,8 @@ class Memory:
     """[servers] -> index of its first worker in `busy_until`."""
     busy_until: Int64Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """[workers of all servers] -> when the last request accepted so far will be done."""
+    n_shared: int = 0
+    """How many servers' workers take from one queue."""
     hangs: dict[int, Hang] = field(default_factory=dict)
     """Server that hangs now → what it has."""
 
@@ -178,10 +180,16 @@ class Memory:
         self.behaviour = np.append(self.behaviour, int(Behaviour.LISTENS))
         self.place = np.append(self.place, server.place)
         self.group = np.append(self.group, server.group)
+        self.n_shared += server.shared_queue
         self.n_workers = np.append(self.n_workers, max(1, server.workers))
         self.first_worker = np.append(self.first_worker, len(self.busy_until))
         self.busy_until = np.append(self.busy_until, np.zeros(max(1, server.workers), dtype=np.int64))
         return index
+
+    def free_first(self, server: int) -> int:
+        """Which worker of a server is done with its work first; of equals the one with the lower number."""
+        first = int(self.first_worker[server])
+        return int(np.argmin(self.busy_until[first : first + int(self.n_workers[server])]))
 
     def clear_backlog(self, server: int, t_ns: int) -> None:
         """Forget the work queued at a server: its process is gone."""

@@ -391,8 +391,10 @@ class Reference:
 
     def _drawn(self, request: Request, this: Try) -> tuple[int, int]:
         """Worker and service time of a try."""
-        worker = this.worker
-        if worker < 0:
+        worker, busy = this.worker, self.busy[this.server]
+        if self.servers[this.server].shared_queue:
+            worker = busy.index(min(busy))
+        elif worker < 0:
             worker = (request.words[Choice.BACKEND] & 0xFFFF) * len(self.busy[this.server]) >> 16
         params = {name: (p50, p99) for name, p50, p99 in self.timing.service_tables}
         default = (self.timing.service_p50_ns, self.timing.service_p99_ns)
@@ -586,6 +588,8 @@ class Reference:
             if held.done_ns is not None:
                 held.done_ns += now - hanging.since_ns
         for held in unread:
+            if self.servers[server].shared_queue:
+                held.worker = busy.index(min(busy))
             held.done_ns = busy[held.worker] = busy[held.worker] + held.service_ns
         for held in live:
             request, done = held.request, held.done_ns

@@ -122,6 +122,9 @@ class Server:
     sysctl/net.rst); Go takes somaxconn, NGINX and Node.js 511. Only a server that hangs fills it."""
     group: int = -1
     """Which servers make the same calls (`Stream.calls`): those of one workload."""
+    shared_queue: bool = False
+    """All workers take from one FIFO: a request goes to the worker that is free first (a thread pool that reads one
+    queue). Exact, but such a lab is computed event by event, which is slower."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,10 +186,15 @@ class Wiring:
             node = runtime.node if runtime else ""
             ingress = pod is not None and self._controllers.is_pod(pod)
             group = self.inner.group(pod, node) if pod else -1
-            address, backlog = join_host_port(ip, port), self._backlog(pod)
+            obj = self._store.get(pod) if pod else None
+            said = obj.meta.annotations if isinstance(obj, Pod) else {}
             found = self._engine.add_server(
-                Server(address, self.place(node), is_ingress=ingress, group=group, backlog=backlog)
-            )
+                Server(
+                    join_host_port(ip, port), self.place(node), app_annotations.workers(said), is_ingress=ingress,
+                    group=group, backlog=app_annotations.backlog(said),
+                    shared_queue=app_annotations.shares_queue(said),
+                )
+            )  # fmt: skip
             assert found == len(self.servers), "the engine numbers servers as the lab does"
             self._server_of[key] = found
             self.servers.append(key)
@@ -197,11 +202,6 @@ class Wiring:
                 self._servers_of_pod.setdefault(pod, []).append(found)
             self._engine.behave(found, self.behaviour(ip, port, protocol, pod), self._engine.now_ns)
         return found
-
-    def _backlog(self, pod: Key | None) -> int:
-        """Length of a pod's accept queues, as an annotation on it gives it."""
-        obj = self._store.get(pod) if pod else None
-        return app_annotations.backlog(obj.meta.annotations if isinstance(obj, Pod) else {})
 
     def behaviour(self, ip: str, port: int, protocol: str, pod: Key | None) -> int:
         """What answers on an address now, in truth."""

@@ -34,10 +34,17 @@ MISSING = "kflab.dev/missing-images"
 PROBE_QUEUE = "kflab.dev/probe-queue"
 """"true": the workers that serve requests answer the pod's http and grpc probes too, in their turn."""
 
+WORKERS = "kflab.dev/workers"
+"""How many requests the application serves at a time: a whole number; 16 without it."""
+
+QUEUE = "kflab.dev/queue"
+""""shared": all its workers take from one queue; "each" (the default): a queue for each worker."""
+
 NEVER = "never"
 """Value of exit-after: the application ignores SIGTERM."""
 
 DEFAULT_BACKLOG = 4096
+DEFAULT_WORKERS = 16
 
 _UNITS = {"ms": 10**6, "s": 10**9, "m": 60 * 10**9}
 
@@ -72,10 +79,23 @@ def backlog(annotations: Mapping[str, str]) -> int:
     return int(text)
 
 
+def workers(annotations: Mapping[str, str]) -> int:
+    """How many requests the application serves at a time."""
+    text = annotations.get(WORKERS, str(DEFAULT_WORKERS)).strip()
+    if not re.fullmatch(r"[1-9][0-9]{0,3}", text):
+        raise KflabError(f"{WORKERS}: {text!r} must be a whole number from 1 to 9999")
+    return int(text)
+
+
+def shares_queue(annotations: Mapping[str, str]) -> bool:
+    """Whether all workers take from one queue."""
+    return annotations.get(QUEUE, "").strip() == "shared"
+
+
 def problems(annotations: Mapping[str, str]) -> dict[str, str]:
     """Annotation → what is wrong with it, of those that this module reads."""
     found = {}
-    for name in (*DELAYS.values(), BACKLOG, PROBE_QUEUE):
+    for name in (*DELAYS.values(), BACKLOG, PROBE_QUEUE, WORKERS, QUEUE):
         if name not in annotations:
             continue
         try:
@@ -84,6 +104,11 @@ def problems(annotations: Mapping[str, str]) -> dict[str, str]:
                     raise KflabError(f"{name}: {annotations[name]!r} must be true or false")
             elif name == BACKLOG:
                 backlog(annotations)
+            elif name == WORKERS:
+                workers(annotations)
+            elif name == QUEUE:
+                if annotations[name].strip() not in ("shared", "each"):
+                    raise KflabError(f"{name}: {annotations[name]!r} must be shared or each")
             elif annotations[name].strip() != NEVER or name != DELAYS["app_exit_s"]:
                 _duration_ns(name, annotations[name])
         except KflabError as error:

@@ -7,7 +7,7 @@ from control_clusters import MS, S, cluster, container, deployment, first, pods,
 
 from kflab.control.facts import What
 from kflab.errors import KflabError
-from kflab.manifest.app_annotations import backlog, own_delay_ns, problems
+from kflab.manifest.app_annotations import backlog, own_delay_ns, problems, shares_queue, workers
 from kflab.manifest.loader import load
 from kflab.manifest.sources import SourceText
 
@@ -95,3 +95,13 @@ def test_a_terminating_pod_that_exits_by_itself_is_removed_at_once(how):
     plane.run_until(8 * S)
     assert plane.store.get(pod) is None
     assert pod not in plane.runtime
+
+
+def test_workers_and_their_queue_are_said_by_annotations():
+    assert (workers({}), shares_queue({})) == (16, False)
+    assert workers({"kflab.dev/workers": "4"}) == 4
+    assert shares_queue({"kflab.dev/queue": "shared"})
+    assert problems({"kflab.dev/workers": "0", "kflab.dev/queue": "both"}) == {
+        "kflab.dev/workers": "'0' must be a whole number from 1 to 9999",
+        "kflab.dev/queue": "'both' must be shared or each",
+    }

@@ -99,11 +99,12 @@ def make_streams(keepalive: bool, idempotent: bool, tries: int, places: int) -> 
     ]  # fmt: skip
 
 
-def make_servers(workers: int) -> list[Server]:
+def make_servers(workers: int, shared: bool = False) -> list[Server]:
     ingress = [Server(f"i{n}", n, is_ingress=True) for n in range(N_INGRESS)]
     backlogs = (4096, 5, 0, 40)
     return ingress + [
-        Server(f"p{n}", n % 3, workers, ("default", "slow")[n % 2], backlog=backlogs[n]) for n in range(N_PODS)
+        Server(f"p{n}", n % 3, workers, ("default", "slow")[n % 2], backlog=backlogs[n], shared_queue=shared and n != 1)
+        for n in range(N_PODS)
     ]
 
 
@@ -157,6 +158,17 @@ def test_same_rows(
         compare(script, seed, in_turn, keepalive, idempotent, tries, workers, slab_ms)
 
 
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    script=changes(), seed=st.integers(0, 1000), in_turn=st.booleans(), keepalive=st.booleans(),
+    slab_ms=st.sampled_from((3, 37, 100)),
+)  # fmt: skip
+def test_same_rows_where_workers_share_a_queue(
+    script: list[Change], seed: int, in_turn: bool, keepalive: bool, slab_ms: int
+) -> None:
+    compare(script, seed, in_turn, keepalive, True, 2, 3, slab_ms, shared=True)
+
+
 def compare(
     script: list[Change],
     seed: int,
@@ -166,8 +178,9 @@ def compare(
     tries: int,
     workers: int,
     slab_ms: int,
+    shared: bool = False,
 ) -> None:
-    streams, servers = make_streams(keepalive, idempotent, tries, 2), make_servers(workers)
+    streams, servers = make_streams(keepalive, idempotent, tries, 2), make_servers(workers, shared)
     engine = Engine(Draws(seed), TIMING, streams, servers, 3, slab_ns=slab_ms * MS)
     slow = Reference(Draws(seed), TIMING, streams, servers)
     for model in (engine, slow):
