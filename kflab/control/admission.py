@@ -13,6 +13,7 @@ from kflab.errors import KflabError
 from kflab.manifest.objects import (
     DaemonSet,
     Deployment,
+    HorizontalPodAutoscaler,
     Ingress,
     Key,
     KubeObject,
@@ -96,6 +97,8 @@ def carry_over(old: KubeObject, new: KubeObject) -> KubeObject:
         assert isinstance(old, type(merged))
         return replace(merged, observed=old.observed)
     if isinstance(merged, PodDisruptionBudget) and isinstance(old, PodDisruptionBudget):
+        return replace(merged, status=old.status)
+    if isinstance(merged, HorizontalPodAutoscaler) and isinstance(old, HorizontalPodAutoscaler):
         return replace(merged, status=old.status)
     if isinstance(merged, Service) and isinstance(old, Service):
         return _carry_service(old, merged)

@@ -11,6 +11,7 @@ from kflab import KUBERNETES_RELEASE
 from kflab.cluster.store import Store
 from kflab.kubectl.ages import human_duration, rfc1123z
 from kflab.kubectl.commands import Describe
+from kflab.kubectl.describe_autoscaler import describe_autoscaler
 from kflab.kubectl.describe_pod import describe_deployment, describe_pod, describe_set
 from kflab.kubectl.endpoints import ready_text, slices_of
 from kflab.kubectl.env import Env
@@ -31,6 +32,7 @@ from kflab.manifest.objects import (
     Deployment,
     Endpoints,
     EndpointSlice,
+    HorizontalPodAutoscaler,
     Ingress,
     IngressBackend,
     IngressClass,
@@ -365,6 +367,7 @@ _WRITERS: Mapping[type[KubeObject], Callable[[Writer, Any, Store, int], None]] =
     Ingress: _ingress,
     IngressClass: _ingress_class,
     PodDisruptionBudget: _budget,
+    HorizontalPodAutoscaler: describe_autoscaler,
     Node: _node,
     ConfigMap: _config_map,
     Secret: _secret,

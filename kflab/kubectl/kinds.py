@@ -48,6 +48,9 @@ DEPLOYMENTS = Resource("Deployment", "deployments", ("deploy",), "apps")
 REPLICA_SETS = Resource("ReplicaSet", "replicasets", ("rs",), "apps")
 STATEFUL_SETS = Resource("StatefulSet", "statefulsets", ("sts",), "apps")
 DAEMON_SETS = Resource("DaemonSet", "daemonsets", ("ds",), "apps")
+HORIZONTAL_POD_AUTOSCALERS = Resource(
+    "HorizontalPodAutoscaler", "horizontalpodautoscalers", ("hpa",), "autoscaling", version="v2"
+)
 NODES = Resource("Node", "nodes", ("no",), namespaced=False)
 
 RESOURCES: tuple[Resource, ...] = (
@@ -67,10 +70,13 @@ RESOURCES: tuple[Resource, ...] = (
     Resource("IngressClass", "ingressclasses", (), "networking.k8s.io", namespaced=False),
     Resource("Ingress", "ingresses", ("ing",), "networking.k8s.io"),
     Resource("PodDisruptionBudget", "poddisruptionbudgets", ("pdb",), "policy"),
+    HORIZONTAL_POD_AUTOSCALERS,
 )
 """Kinds with their own columns, in the order of `kubectl api-resources`."""
 
-ALL: tuple[Resource, ...] = (PODS, SERVICES, DAEMON_SETS, DEPLOYMENTS, REPLICA_SETS, STATEFUL_SETS)
+ALL: tuple[Resource, ...] = (
+    PODS, SERVICES, DAEMON_SETS, DEPLOYMENTS, REPLICA_SETS, STATEFUL_SETS, HORIZONTAL_POD_AUTOSCALERS
+)  # fmt: skip
 """What `kubectl get all` prints (category "all"), in its order, as far as the lab runs them."""
 
 _BY_KIND = {resource.kind: resource for resource in RESOURCES}

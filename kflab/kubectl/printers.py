@@ -18,6 +18,7 @@ from kflab.manifest.objects import (
     Deployment,
     Endpoints,
     EndpointSlice,
+    HorizontalPodAutoscaler,
     Ingress,
     IngressClass,
     KubeObject,
@@ -32,6 +33,7 @@ from kflab.manifest.objects import (
     ServicePort,
     StatefulSet,
 )
+from kflab.manifest.quantities import milli_text
 
 Cells = tuple[tuple[str, ...], tuple[str, ...]]
 """Cells of a row: those always printed, and those `-o wide` adds."""
@@ -253,6 +255,32 @@ def _budget(obj: PodDisruptionBudget, now_ns: int, wide: bool) -> Cells:
     return (obj.meta.name, least, most, str(obj.status.disruptions_allowed), _age(obj, now_ns)), ()
 
 
+def _autoscaler(obj: HorizontalPodAutoscaler, now_ns: int, wide: bool) -> Cells:
+    del wide
+    target = f"{obj.target.kind}/{obj.target.name}"
+    cells = (
+        obj.meta.name,
+        target,
+        cpu_against_target(obj, "<unknown>"),
+        str(obj.min_replicas),
+        str(obj.max_replicas),
+        str(obj.status.current_replicas),
+        _age(obj, now_ns),
+    )
+    return cells, ()
+
+
+def cpu_against_target(obj: HorizontalPodAutoscaler, unknown: str) -> str:
+    """`cpu: 34%/50%` (pkg/printers/internalversion/printers.go, formatHPAMetrics)."""
+    status = obj.status
+    if obj.cpu is None:
+        return unknown
+    if obj.cpu.average_milli is not None:
+        used = unknown if status.average_milli is None else milli_text(status.average_milli)
+        return f"cpu: {used}/{milli_text(obj.cpu.average_milli)}"
+    return f"cpu: {unknown if status.utilization is None else f'{status.utilization}%'}/{obj.cpu.utilization}%"
+
+
 # --- the rest -------------------------------------------------------------------------------------------------
 
 
@@ -342,6 +370,7 @@ _HEADERS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "Ingress": (("NAME", "CLASS", "HOSTS", "ADDRESS", "PORTS", "AGE"), ()),
     "IngressClass": (("NAME", "CONTROLLER", "PARAMETERS", "AGE"), ()),
     "PodDisruptionBudget": (("NAME", "MIN AVAILABLE", "MAX UNAVAILABLE", "ALLOWED DISRUPTIONS", "AGE"), ()),
+    "HorizontalPodAutoscaler": (("NAME", "REFERENCE", "TARGETS", "MINPODS", "MAXPODS", "REPLICAS", "AGE"), ()),
     "Node": (
         ("NAME", "STATUS", "ROLES", "AGE", "VERSION"),
         ("INTERNAL-IP", "EXTERNAL-IP", "OS-IMAGE", "KERNEL-VERSION", "CONTAINER-RUNTIME"),
@@ -367,6 +396,7 @@ _PRINTERS: Mapping[type[KubeObject], Callable[[Any, int, bool], Cells]] = {
     Ingress: _ingress,
     IngressClass: _ingress_class,
     PodDisruptionBudget: _budget,
+    HorizontalPodAutoscaler: _autoscaler,
     Node: _node,
     Namespace: _namespace,
     Secret: _secret,

@@ -20,6 +20,7 @@ _STATUS: Final = {
     "DaemonSet": ("observed",),
     "Service": ("load_balancer",),
     "PodDisruptionBudget": ("status",),
+    "HorizontalPodAutoscaler": ("status",),
     "Ingress": ("load_balancer",),
     "Node": ("ready",),
 }

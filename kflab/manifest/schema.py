@@ -51,9 +51,13 @@ API_VERSIONS = {
     "Ingress": "networking.k8s.io/v1",
     "IngressClass": "networking.k8s.io/v1",
     "PodDisruptionBudget": "policy/v1",
+    "HorizontalPodAutoscaler": "autoscaling/v2",
     "KubeProxyConfiguration": "kubeproxy.config.k8s.io/v1alpha1",
 }
 """The version of each modelled kind that Kubernetes 1.33 serves (for kube-proxy's file: reads)."""
+
+ALSO_SERVED = {"HorizontalPodAutoscaler": ("autoscaling/v1",)}
+"""Other versions of a kind that are served too."""
 
 OLD_GROUPS = {
     "Deployment": ("apps", "extensions"),
@@ -64,6 +68,7 @@ OLD_GROUPS = {
     "Ingress": ("networking.k8s.io", "extensions"),
     "IngressClass": ("networking.k8s.io",),
     "PodDisruptionBudget": ("policy",),
+    "HorizontalPodAutoscaler": ("autoscaling",),
     "KubeProxyConfiguration": ("kubeproxy.config.k8s.io",),
 }
 """Groups whose other versions are the same kind, no longer served (deprecation guide, v1.16–v1.25)."""

@@ -192,6 +192,19 @@ PodDisruptionBudgetSpec minAvailable:n maxUnavailable:n selector:LabelSelector u
 PodDisruptionBudgetStatus observedGeneration:i disruptedPods:{s} disruptionsAllowed:i currentHealthy:i desiredHealthy:i
   expectedPods:i conditions:[Condition]/type
 
+HorizontalPodAutoscaler spec:HPASpec status:HPAStatus
+HPASpec scaleTargetRef:CrossVersionObjectReference minReplicas:i maxReplicas:i metrics:[MetricSpec]
+  behavior:HPABehavior targetCPUUtilizationPercentage:i
+CrossVersionObjectReference kind:s name:s apiVersion:s
+MetricSpec type:s resource:ResourceMetricSource containerResource:any pods:any object:any external:any
+ResourceMetricSource name:s target:MetricTarget targetAverageUtilization:i targetAverageValue:q
+MetricTarget type:s value:q averageValue:q averageUtilization:i
+HPABehavior scaleUp:HPAScalingRules scaleDown:HPAScalingRules
+HPAScalingRules stabilizationWindowSeconds:i selectPolicy:s policies:[HPAScalingPolicy] tolerance:q
+HPAScalingPolicy type:s value:i periodSeconds:i
+HPAStatus observedGeneration:i lastScaleTime:s currentReplicas:i desiredReplicas:i currentMetrics:any
+  conditions:[Condition]/type currentCPUUtilizationPercentage:i
+
 ConfigMap immutable:b data:{s} binaryData:{s}
 Secret immutable:b data:{s} stringData:{s} type:s
 

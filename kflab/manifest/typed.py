@@ -29,6 +29,7 @@ from kflab.manifest.objects import (
     Unmodelled,
 )
 from kflab.manifest.schema import group_of, modelled_kind
+from kflab.manifest.typed_autoscaler import autoscaler
 from kflab.manifest.typed_common import Given, Tree, text_map, when_ns
 from kflab.manifest.typed_network import endpoint_slice, endpoints, ingress, service
 from kflab.manifest.typed_pods import pod
@@ -275,6 +276,7 @@ _CONVERTERS: dict[str, Callable[[Tree, Any], KubeObject]] = {
     "Ingress": ingress,
     "IngressClass": _ingress_class,
     "PodDisruptionBudget": disruption_budget,
+    "HorizontalPodAutoscaler": autoscaler,
     "ConfigMap": _config_map,
     "Secret": _secret,
     "KubeProxyConfiguration": _kube_proxy,

@@ -5,10 +5,11 @@ from typing import Any
 from kflab.manifest.addresses import sloppy_cidr, sloppy_ip
 from kflab.manifest.findings import Path, Report, Severity, quoted
 from kflab.manifest.objects import CLUSTER_SCOPED
-from kflab.manifest.schema import API_VERSIONS, modelled_kind
+from kflab.manifest.schema import ALSO_SERVED, API_VERSIONS, modelled_kind
 from kflab.manifest.shape import check_shape, quotes_hint
 from kflab.manifest.typed import IPVS_SCHEDULERS, PROXY_MODES
 from kflab.manifest.typed_common import Tree
+from kflab.manifest.validate_autoscaler import check_autoscaler
 from kflab.manifest.validate_network import (
     check_endpoint_slice,
     check_endpoints,
@@ -94,6 +95,8 @@ def _check_version(kind: str, api_version: str, report: Report) -> None:
     served = API_VERSIONS.get(kind)
     if not api_version:
         report.refused(("apiVersion",), "Required value", f"apiVersion {served}" if served else "no apiVersion")
+    elif api_version in ALSO_SERVED.get(kind, ()):
+        return
     elif served and api_version != served and modelled_kind(kind, api_version):
         message = f'no matches for kind "{kind}" in version "{api_version}"'
         report.add(Severity.REFUSED, ("apiVersion",), message, f"it is read as {served}")
@@ -205,4 +208,5 @@ _CHECKS = {
     "Ingress": check_ingress,
     "IngressClass": check_ingress_class,
     "PodDisruptionBudget": check_budget,
+    "HorizontalPodAutoscaler": check_autoscaler,
 }

@@ -9,12 +9,14 @@ from kflab.manifest.objects import (
     ConfigMap,
     Container,
     ContainerStatus,
+    CpuTarget,
     DaemonSet,
     Deployment,
     Endpoint,
     EndpointPort,
     Endpoints,
     EndpointSlice,
+    HorizontalPodAutoscaler,
     Ingress,
     IngressBackend,
     IngressClass,
@@ -29,10 +31,12 @@ from kflab.manifest.objects import (
     PodTemplate,
     Probe,
     ReplicaSet,
+    ScalingRules,
     Secret,
     Service,
     StatefulSet,
 )
+from kflab.manifest.quantities import milli_text
 
 Tree = dict[str, Any]
 Start = datetime | None
@@ -366,6 +370,55 @@ def _budget(obj: PodDisruptionBudget, start: Start) -> Tree:
     }
 
 
+def _autoscaler(obj: HorizontalPodAutoscaler, start: Start) -> Tree:
+    status = obj.status
+    now: Tree = {}
+    if obj.cpu is not None and status.average_milli is not None:
+        value = milli_text(status.average_milli)
+        current = _some(averageUtilization=status.utilization, averageValue=value)
+        now = {"currentMetrics": [{"type": "Resource", "resource": {"name": "cpu", "current": current}}]}
+    return {
+        "spec": _some(
+            maxReplicas=obj.max_replicas,
+            minReplicas=obj.min_replicas,
+            metrics=IfAbsent([_cpu_metric(obj.cpu)]) if obj.cpu is not None else None,
+            behavior=_some(
+                scaleUp=_scaling(obj.up) if obj.up is not None else None,
+                scaleDown=_scaling(obj.down) if obj.down is not None else None,
+            ),
+            scaleTargetRef={"apiVersion": obj.target_version, "kind": obj.target.kind, "name": obj.target.name},
+        ),
+        "status": {
+            **_some(
+                currentReplicas=status.current_replicas,
+                desiredReplicas=status.desired_replicas,
+                lastScaleTime=written(status.last_scale_ns, start),
+                conditions=[
+                    _some(
+                        lastTransitionTime=written(c.since_ns, start),
+                        message=c.message, reason=c.reason, status=c.status, type=c.type,
+                    )
+                    for c in status.conditions
+                ],
+            ),
+            **now,
+        },
+    }  # fmt: skip
+
+
+def _cpu_metric(cpu: CpuTarget) -> Tree:
+    if cpu.average_milli is not None:
+        target: Tree = {"type": "AverageValue", "averageValue": milli_text(cpu.average_milli)}
+    else:
+        target = {"type": "Utilization", "averageUtilization": cpu.utilization}
+    return {"type": "Resource", "resource": {"name": "cpu", "target": target}}
+
+
+def _scaling(rules: ScalingRules) -> Tree:
+    policies = [{"type": p.type, "value": p.value, "periodSeconds": p.period_s} for p in rules.policies]
+    return _some(policies=policies, selectPolicy=rules.select, stabilizationWindowSeconds=rules.window_s)
+
+
 def _ingress_class(obj: IngressClass, start: Start) -> Tree:
     return {"spec": {"controller": obj.controller}}
 
@@ -406,6 +459,7 @@ WRITERS: Mapping[str, Callable[[Any, Start], Tree]] = {
     "Ingress": _ingress,
     "IngressClass": _ingress_class,
     "PodDisruptionBudget": _budget,
+    "HorizontalPodAutoscaler": _autoscaler,
     "Node": _node,
     "ConfigMap": _config_map,
     "Secret": _secret,
