@@ -13,8 +13,8 @@ from kflab.control.core import Controller, Core, address_of
 from kflab.control.garbage import collect
 from kflab.control.heap import Event
 from kflab.control.names import generated
+from kflab.control.nodefilters import fits, may_stay, named_node
 from kflab.control.pods import active, create_pod, mark_deleted, owned_pods
-from kflab.control.scheduler import fits, may_stay, named_node
 from kflab.manifest.objects import DaemonSet, Key, Meta, Node, Pod, PodSpec, Toleration
 
 BY = "daemonset-controller"

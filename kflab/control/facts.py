@@ -38,6 +38,8 @@ class What(StrEnum):
     POD_STATUS_WRITTEN = "pod-status-written"
     POD_CREATED = "pod-created"
     POD_SCHEDULED = "pod-scheduled"
+    POD_UNSCHEDULABLE = "pod-unschedulable"
+    """The scheduler found no node for a pod; `detail` is the message of its Event."""
     POD_DELETED = "pod-deleted"
     """deletionTimestamp was set."""
     POD_REMOVED = "pod-removed"

@@ -40,6 +40,9 @@ from kflab.manifest.objects import (
 ALWAYS = ("default", "kube-system", "kube-public", "kube-node-lease")
 """Namespaces that every cluster has."""
 
+NODE_SIZE = {"cpu": "8", "memory": "32Gi", "pods": "110"}
+"""status.allocatable of made nodes (M)."""
+
 ZONES = ("zone-a", "zone-b", "zone-c")
 
 INGRESS_NAMESPACE = "ingress-nginx"
@@ -93,11 +96,13 @@ def nodes(count: int = 3) -> Made:
                 Meta(name, labels=node_labels(name, ZONES[(i - 1) % len(ZONES)])),
                 pod_cidrs=(pod_cidr(i),),
                 internal_ips=(node_address(i),),
+                allocatable=dict(NODE_SIZE),
             )
         )
     names = "node-1" if count == 1 else f"node-1 to node-{count}"
     text = f"the manifests name no node: {count} were made, {names}, Ready, over zones {', '.join(ZONES[:count])}"
-    return Made(tuple(found), ((text, "give Node objects, or --nodes N"),))
+    text += f", each with room for {NODE_SIZE['cpu']} CPUs, {NODE_SIZE['memory']} and {NODE_SIZE['pods']} pods"
+    return Made(tuple(found), ((text, "give Node objects (status.allocatable tells their size), or --nodes N"),))
 
 
 def pod_cidr(i: int) -> str:

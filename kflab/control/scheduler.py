@@ -1,11 +1,12 @@
 """Scheduler: which node a pod gets.
 
-Simplified from k8s.io/kubernetes pkg/scheduler: filters are NodeUnschedulable, NodeName, TaintToleration, node
-selector and required node affinity, and 110 pods per node; the score is fewest pods of the same owner, then fewest
-pods, then the order of the nodes. Resources, preferences and pod affinity are not looked at.
+Simplified from k8s.io/kubernetes pkg/scheduler. A pod that asks for nothing goes by NodeUnschedulable, NodeName,
+TaintToleration, node selector, required node affinity and the number of pods a node takes; its score is fewest pods of
+the same owner, then fewest pods, then the order of the nodes: what the default spreading and LeastAllocated come to on
+equal nodes, found with a heap. For all others see placement.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
 from typing import Any, ClassVar
@@ -14,12 +15,12 @@ from kflab.cluster.store import Change
 from kflab.control.core import Controller, Core
 from kflab.control.facts import What
 from kflab.control.heap import Event
-from kflab.manifest.objects import Key, LabelSelector, Node, Pod, PodSpec, Requirement, Taint, Toleration
+from kflab.control.nodefilters import fits, misfit, named_node
+from kflab.control.nodespace import occupies
+from kflab.control.placement import Placement, Reasons, sentence
+from kflab.manifest.objects import Key, Node, Pod
 
 BY = "scheduler"
-
-MAX_PODS = 110
-"""kubelet maxPods (lifecycle 1.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +46,13 @@ class Scheduler(Controller):
         super().__init__(core)
         self.parked: dict[Key, None] = {}
         """Pods that fitted nowhere; tried again when a node changes or a pod goes."""
+        self._said: dict[Key, str] = {}
+        """What was last said about a pod that fits nowhere."""
+        self.placement = Placement(core.index)
         self._own: dict[tuple[Key, str], int] = {}
         self._heaps: dict[Signature, list[tuple[int, int, str]]] = {}
         """Fitting nodes of pods with the same wishes as (pods, order, node)."""
-        self._fitting: dict[Signature, set[str]] = {}
+        self._fitting: dict[Signature, dict[str, None]] = {}
         self._order: dict[str, int] = {}
         self._next_order = 0
 
@@ -56,6 +60,7 @@ class Scheduler(Controller):
         """New pods queue; a node's change or a pod's end lets parked ones try again."""
         old, new = change.old, change.new
         if change.key.kind == "Node":
+            self.placement.space.node_changed(change.key.name, new if isinstance(new, Node) else None)
             self._heaps.clear()
             self._fitting.clear()
             if new is not None and change.key.name not in self._order:
@@ -63,17 +68,34 @@ class Scheduler(Controller):
                 self._next_order += 1
             self._unpark()
             return
-        before = old.spec.node_name if isinstance(old, Pod) else ""
-        after = new.spec.node_name if isinstance(new, Pod) else ""
+        was, now = (obj if isinstance(obj, Pod) else None for obj in (old, new))
+        freed = self._take(was, now)
+        before = was.spec.node_name if was is not None else ""
+        after = now.spec.node_name if now is not None else ""
         if before != after:
-            self._count(old if isinstance(old, Pod) else None, before, -1)
-            self._count(new if isinstance(new, Pod) else None, after, 1)
+            self._count(was, before, -1)
+            self._count(now, after, 1)
             if not after:
                 self._freed(before)
+        elif freed:
+            self._unpark()
         if old is None and isinstance(new, Pod) and not after:
             self.core.push(self.core.delay("watch_s", new.key), SchedulePod(change.key))
         if new is None:
             self.parked.pop(change.key, None)
+            self._said.pop(change.key, None)
+
+    def _take(self, was: Pod | None, now: Pod | None) -> bool:
+        """Count a pod's requests where it is; whether it gave room back."""
+        before, after = occupies(was), occupies(now)
+        if before == after:
+            return False
+        space = self.placement.space
+        if was is not None and before:
+            space.take(was, before, -1)
+        if now is not None and after:
+            space.take(now, after, 1)
+        return bool(before)
 
     def _count(self, pod: Pod | None, node: str, step: int) -> None:
         if pod is None or not node or pod.meta.owner is None:
@@ -103,12 +125,11 @@ class Scheduler(Controller):
         pod = self.core.store.get(event.key)
         if not isinstance(pod, Pod) or pod.spec.node_name or pod.meta.deletion_ns is not None:
             return
-        node = self._choose(pod)
+        node, reasons = self._choose(pod)
         if node is None:
-            self.parked[event.key] = None
-            if pod.status.reason != "Unschedulable":
-                self.core.put(replace(pod, status=replace(pod.status, reason="Unschedulable")), BY)
+            self._park(pod, reasons)
             return
+        self._said.pop(event.key, None)
         now = self.core.now_ns
         bound = replace(
             pod,
@@ -120,12 +141,43 @@ class Scheduler(Controller):
             name = pod.meta.name
             self.core.fact(What.POD_SCHEDULED, pod.key, BY, f"scheduler put {name} on {node}", change.revision)
 
-    def _choose(self, pod: Pod) -> str | None:
+    def _park(self, pod: Pod, reasons: Reasons) -> None:
+        """A pod fits nowhere: say so, and wait."""
+        self.parked[pod.key] = None
+        every = self._misfits(pod)
+        if (named := named_node(pod.spec.affinity)) is not None:
+            elsewhere = ("node(s) didn't satisfy plugin(s) [NodeAffinity]",)
+            every = {name: every[name] if name == named else elsewhere for name in every}
+        told = sentence({**every, **reasons})
+        if pod.status.reason != "Unschedulable":
+            self.core.put(replace(pod, status=replace(pod.status, reason="Unschedulable")), BY)
+        if self._said.get(pod.key) != told:  # Events that say the same are one Event with a count
+            self._said[pod.key] = told
+            text = f"scheduler found no node for {pod.meta.name}: {told}"
+            self.core.fact(What.POD_UNSCHEDULABLE, pod.key, BY, text, detail=told)
+
+    def _misfits(self, pod: Pod) -> dict[str, Sequence[str]]:
+        """Every node → why it does not go with a pod by itself, () where it does."""
+        nodes = (node for node in self.core.store.of_kind("Node") if isinstance(node, Node))
+        return {node.meta.name: (why,) if (why := misfit(pod.spec, node)) else () for node in nodes}
+
+    def _choose(self, pod: Pod) -> tuple[str | None, Reasons]:
+        """The node for a pod; else why nodes that go with it by themselves were refused."""
         named = named_node(pod.spec.affinity)
         if named is not None:
             node = self.core.store.get(Key("Node", "", named))
-            good = isinstance(node, Node) and fits(pod.spec, node) and self.core.index.count_on(named) < MAX_PODS
-            return named if good else None
+            good = isinstance(node, Node) and fits(pod.spec, node)
+            return self.placement.choose(pod, [named] if good else [], {})
+        heap, fitting = self._candidates(pod)
+        if not self.placement.asks(pod):
+            found = self._pick(heap, pod.meta.owner)
+            return found, {} if found else dict.fromkeys(fitting, ("Too many pods",))
+        owner = pod.meta.owner
+        own = {name: self._own.get((owner, name), 0) for name in fitting} if owner is not None else {}
+        return self.placement.choose(pod, list(fitting), own)
+
+    def _candidates(self, pod: Pod) -> tuple[list[tuple[int, int, str]], dict[str, None]]:
+        """Nodes that go with a pod by themselves: a heap by number of pods, and all in order."""
         signature = (
             tuple(sorted(pod.spec.node_selector.items())), pod.spec.tolerations, repr(pod.spec.affinity),
         )  # fmt: skip
@@ -137,8 +189,8 @@ class Scheduler(Controller):
             names = [node.meta.name for node in nodes]
             heap = [(self.core.index.count_on(name), self._order[name], name) for name in names]
             heapify(heap)
-            self._heaps[signature], self._fitting[signature] = heap, set(names)
-        return self._pick(heap, pod.meta.owner)
+            self._heaps[signature], self._fitting[signature] = heap, dict.fromkeys(names)
+        return heap, self._fitting[signature]
 
     def _pick(self, heap: list[tuple[int, int, str]], owner: Key | None) -> str | None:
         """The best node, looking in order of pod counts until one has no pod of this owner."""
@@ -155,8 +207,8 @@ class Scheduler(Controller):
                 continue
             seen[node] = None
             aside.append((count, order, node))
-            if count >= MAX_PODS:
-                break
+            if count >= self.placement.space.max_pods(node):
+                continue
             own = self._own.get((owner, node), 0) if owner is not None else 0
             candidate = (own, count, order, node)
             if best is None or candidate < best:
@@ -166,104 +218,3 @@ class Scheduler(Controller):
         for entry in aside:
             heappush(heap, entry)
         return best[3] if best is not None else None
-
-
-def named_node(affinity: Mapping[str, Any] | None) -> str | None:
-    """The one node that a DaemonSet's pod asks for by metadata.name.
-
-    Source: k8s.io/kubernetes pkg/controller/daemon/util ReplaceDaemonSetPodNodeNameNodeAffinity.
-    """
-    terms = _node_terms(affinity)
-    if terms is None or len(terms) != 1:
-        return None
-    term = terms[0]
-    for item in term.get("matchFields") or ():
-        values = list(item.get("values") or ())
-        if item.get("key") == "metadata.name" and item.get("operator") == "In" and len(values) == 1:
-            return str(values[0])
-    return None
-
-
-def _node_terms(affinity: Mapping[str, Any] | None) -> list[Mapping[str, Any]] | None:
-    """Terms of the required node affinity; None where there is none."""
-    level: Any = affinity
-    for name in ("nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution"):
-        level = level.get(name) if isinstance(level, Mapping) else None
-    if not isinstance(level, Mapping):
-        return None
-    return [term for term in level.get("nodeSelectorTerms") or () if isinstance(term, Mapping)]
-
-
-def fits(spec: PodSpec, node: Node) -> bool:
-    """Whether the pod may run on the node, as far as filters are modelled."""
-    if node.ready != "True" or (node.unschedulable and not _tolerates_unschedulable(spec)):
-        return False
-    labels = node.meta.labels
-    if any(labels.get(name) != value for name, value in spec.node_selector.items()):
-        return False
-    if not all(
-        tolerated(taint, spec.tolerations) for taint in node.taints if taint.effect in ("NoSchedule", "NoExecute")
-    ):
-        return False
-    return _affinity_allows(spec.affinity, node)
-
-
-def may_stay(spec: PodSpec, node: Node) -> bool:
-    """Whether a daemon pod that runs on a node goes on there though no new one would be put there.
-
-    Source: k8s.io/kubernetes pkg/controller/daemon/daemon_controller.go, NodeShouldRunDaemonPod.
-    """
-    evicting = [taint for taint in node.taints if taint.effect == "NoExecute"]
-    return fits(spec, replace(node, ready="True", unschedulable=False, taints=())) and all(
-        tolerated(taint, spec.tolerations) for taint in evicting
-    )
-
-
-def _tolerates_unschedulable(spec: PodSpec) -> bool:
-    return tolerated(Taint("node.kubernetes.io/unschedulable", "NoSchedule"), spec.tolerations)
-
-
-def tolerated(taint: Taint, tolerations: tuple[Toleration, ...]) -> bool:
-    """k8s.io/api/core/v1 Toleration.ToleratesTaint for any of them."""
-    for toleration in tolerations:
-        if toleration.effect and toleration.effect != taint.effect:
-            continue
-        if toleration.key and toleration.key != taint.key:
-            continue
-        if toleration.operator == "Exists" or (toleration.key and toleration.value == taint.value):
-            return True
-    return False
-
-
-def _affinity_allows(affinity: Mapping[str, Any] | None, node: Node) -> bool:
-    """Required node affinity: any term, all of its expressions and fields."""
-    terms = _node_terms(affinity)
-    if terms is None:
-        return True
-    return any(
-        _matches(term.get("matchExpressions"), node.meta.labels)
-        and _matches(term.get("matchFields"), {"metadata.name": node.meta.name})
-        for term in terms
-    )
-
-
-def _matches(expressions: object, labels: Mapping[str, str]) -> bool:
-    if not isinstance(expressions, list | tuple):
-        return True
-    wanted: list[Requirement] = []
-    compare: list[Requirement] = []
-    for item in expressions:
-        if isinstance(item, Mapping):
-            operator = str(item.get("operator"))
-            requirement = Requirement(str(item.get("key")), operator, tuple(str(v) for v in item.get("values") or ()))
-            (compare if operator in ("Gt", "Lt") else wanted).append(requirement)
-    if not LabelSelector(match_expressions=tuple(wanted)).matches(labels):
-        return False
-    return all(_compares(requirement, labels.get(requirement.key, "")) for requirement in compare)
-
-
-def _compares(requirement: Requirement, value: str) -> bool:
-    bound = requirement.values[0] if requirement.values else ""
-    if not value.lstrip("-").isdigit() or not bound.lstrip("-").isdigit():
-        return False
-    return int(value) > int(bound) if requirement.operator == "Gt" else int(value) < int(bound)

@@ -11,8 +11,8 @@ from typing import ClassVar
 from kflab.cluster.store import Change
 from kflab.control.core import Controller, Core
 from kflab.control.heap import Event
+from kflab.control.nodefilters import tolerated
 from kflab.control.pods import mark_deleted
-from kflab.control.scheduler import tolerated
 from kflab.manifest.objects import Key, Node, Pod, Taint
 
 BY = "taint-eviction-controller"

@@ -55,6 +55,8 @@ def _tell(fact: Fact, store: Store) -> tuple[Key, str, str, str, str] | None:
             node = pod.spec.node_name if isinstance(pod, Pod) else ""
             text = f"Successfully assigned {about.namespace}/{about.name} to {node}"
             return about, "Normal", "Scheduled", text, "default-scheduler"
+        case What.POD_UNSCHEDULABLE:
+            return about, "Warning", "FailedScheduling", fact.detail, "default-scheduler"
         case What.CONTAINER_STARTED:
             return about, "Normal", "Started", f"Started container {container}".rstrip(), "kubelet"
         case What.SIGTERM_SENT:

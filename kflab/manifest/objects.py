@@ -155,6 +155,8 @@ class Node(KubeObject):
     provider_id: str = ""
     cores: int = 0
     """status.capacity.cpu, whole CPUs; 0 where it is not given."""
+    allocatable: Mapping[str, str] = field(default_factory=dict)
+    """status.allocatable, or capacity where only that is given; empty: pods find room without end."""
 
 
 # --- pods and workloads ---------------------------------------------------------------------------------------
@@ -205,6 +207,8 @@ class Container:
     restart_policy: str = ""
     """"Always" on an init container makes it a sidecar."""
     requests: Mapping[str, str] = field(default_factory=dict)
+    limits: tuple[tuple[str, str], ...] = field(default=(), metadata=UNHASHED)
+    """resources.limits: what a pod requests of a resource where `requests` does not say (SetDefaults_Pod)."""
     pull_policy: str = field(default="", metadata=UNHASHED)
     """imagePullPolicy as written; "": by the image's tag."""
 
@@ -234,6 +238,8 @@ class PodSpec:
     service_account: str = "default"
     affinity: Mapping[str, Any] | None = None
     readiness_gates: tuple[str, ...] = ()
+    overhead: tuple[tuple[str, str], ...] = field(default=(), metadata=UNHASHED)
+    """Resources of the sandbox itself, on top of the containers'."""
 
 
 @dataclass(frozen=True, slots=True)

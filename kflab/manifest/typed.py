@@ -32,7 +32,7 @@ from kflab.manifest.schema import group_of, modelled_kind
 from kflab.manifest.typed_autoscaler import autoscaler
 from kflab.manifest.typed_common import Given, Tree, text_map, when_ns
 from kflab.manifest.typed_network import endpoint_slice, endpoints, ingress, service
-from kflab.manifest.typed_pods import pod
+from kflab.manifest.typed_pods import pod, quantities
 from kflab.manifest.typed_workloads import daemon_set, deployment, disruption_budget, replica_set, stateful_set
 
 PROXY_MODES = ("iptables", "ipvs", "nftables")
@@ -160,6 +160,8 @@ def _node(tree: Tree, given: Given) -> Node:
         ),
         provider_id=spec.get("providerID") or "",
         cores=_cores((status.get("capacity") or {}).get("cpu")),
+        # SetDefaults_NodeStatus: capacity stands for allocatable where that is missing.
+        allocatable=quantities(status.get("allocatable") or status.get("capacity")),
     )
 
 

@@ -62,6 +62,7 @@ def pod_spec(spec: Tree) -> PodSpec:
         service_account=spec.get("serviceAccountName") or spec.get("serviceAccount") or "default",
         affinity=spec.get("affinity") or None,
         readiness_gates=tuple(g.get("conditionType") or "" for g in spec.get("readinessGates") or ()),
+        overhead=tuple(quantities(spec.get("overhead")).items()),
     )
 
 
@@ -106,12 +107,14 @@ def _container(tree: Tree, position: int, host_network: bool) -> Container:
         pre_stop_hook=sleep is None and bool((tree.get("lifecycle") or {}).get("preStop")),
         restart_policy=tree.get("restartPolicy") or "",
         pull_policy=tree.get("imagePullPolicy") or "",
-        requests={
-            name: str(quantity)
-            for name, quantity in ((tree.get("resources") or {}).get("requests") or {}).items()
-            if is_quantity(quantity)
-        },
+        requests=quantities((tree.get("resources") or {}).get("requests")),
+        limits=tuple(quantities((tree.get("resources") or {}).get("limits")).items()),
     )
+
+
+def quantities(tree: Any) -> dict[str, str]:
+    """A ResourceList's entries that are quantities."""
+    return {str(name): str(quantity) for name, quantity in (tree or {}).items() if is_quantity(quantity)}
 
 
 def is_quantity(value: Any) -> bool:

@@ -139,6 +139,7 @@ def _pod_spec(spec: PodSpec) -> Tree:
         hostNetwork=spec.host_network or None,
         initContainers=[_container(c) for c in spec.init_containers],
         nodeName=spec.node_name,
+        overhead=dict(spec.overhead),
         nodeSelector=_whole(spec.node_selector),
         readinessGates=[{"conditionType": gate} for gate in spec.readiness_gates],
         restartPolicy=spec.restart_policy,
@@ -160,7 +161,7 @@ def _pod_spec(spec: PodSpec) -> Tree:
 
 
 def _container(container: Container) -> Tree:
-    requests, sleep = dict(container.requests), container.pre_stop_sleep_s
+    requests, limits, sleep = dict(container.requests), dict(container.limits), container.pre_stop_sleep_s
     return _some(
         args=list(container.args),
         command=list(container.command),
@@ -174,7 +175,7 @@ def _container(container: Container) -> Tree:
             for p in container.ports
         ],
         readinessProbe=_probe(container.readiness),
-        resources={"requests": requests} if requests else None,
+        resources=_some(limits=limits, requests=requests) or None,
         restartPolicy=container.restart_policy,
         startupProbe=_probe(container.startup),
     )
@@ -435,7 +436,11 @@ def _node(obj: Node, start: Start) -> Tree:
             taints=[_some(effect=t.effect, key=t.key, value=t.value) for t in obj.taints],
             unschedulable=obj.unschedulable or None,
         ),
-        "status": {"addresses": addresses, "conditions": [{"status": obj.ready, "type": "Ready"}]},
+        "status": {
+            "addresses": addresses,
+            **({"allocatable": dict(obj.allocatable)} if obj.allocatable else {}),
+            "conditions": [{"status": obj.ready, "type": "Ready"}],
+        },
     }
 
 

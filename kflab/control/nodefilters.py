@@ -1,0 +1,124 @@
+"""Which nodes a pod may run on, as far as the two alone decide it.
+
+Source: k8s.io/kubernetes pkg/scheduler/framework/plugins (nodeunschedulable, tainttoleration, nodeaffinity), whose
+words the reasons are; k8s.io/component-helpers scheduling/corev1/nodeaffinity.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from kflab.manifest.objects import LabelSelector, Node, PodSpec, Requirement, Taint, Toleration
+
+
+def named_node(affinity: Mapping[str, Any] | None) -> str | None:
+    """The one node that a DaemonSet's pod asks for by metadata.name.
+
+    Source: k8s.io/kubernetes pkg/controller/daemon/util ReplaceDaemonSetPodNodeNameNodeAffinity.
+    """
+    terms = _node_terms(affinity)
+    if terms is None or len(terms) != 1:
+        return None
+    term = terms[0]
+    for item in term.get("matchFields") or ():
+        values = list(item.get("values") or ())
+        if item.get("key") == "metadata.name" and item.get("operator") == "In" and len(values) == 1:
+            return str(values[0])
+    return None
+
+
+def _node_terms(affinity: Mapping[str, Any] | None) -> list[Mapping[str, Any]] | None:
+    """Terms of the required node affinity; None where there is none."""
+    level: Any = affinity
+    for name in ("nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution"):
+        level = level.get(name) if isinstance(level, Mapping) else None
+    if not isinstance(level, Mapping):
+        return None
+    return [term for term in level.get("nodeSelectorTerms") or () if isinstance(term, Mapping)]
+
+
+def fits(spec: PodSpec, node: Node) -> bool:
+    """Whether the pod may run on the node, as far as node and pod alone decide it."""
+    return not misfit(spec, node)
+
+
+def misfit(spec: PodSpec, node: Node) -> str:
+    """Why node and pod do not go together, in the filter's words; "": they do.
+
+    A node that is not Ready refuses all pods by itself here; a cluster's has the taint not-ready or unreachable.
+    """
+    if node.unschedulable and not _tolerates_unschedulable(spec):
+        return "node(s) were unschedulable"
+    for taint in node.taints:
+        if taint.effect in ("NoSchedule", "NoExecute") and not tolerated(taint, spec.tolerations):
+            return f"node(s) had untolerated taint {{{taint.key}: {taint.value}}}"
+    if node.ready != "True":
+        state = "unreachable" if node.ready == "Unknown" else "not-ready"
+        return f"node(s) had untolerated taint {{node.kubernetes.io/{state}: }}"
+    labels = node.meta.labels
+    selected = all(labels.get(name) == value for name, value in spec.node_selector.items())
+    if not selected or not _affinity_allows(spec.affinity, node):
+        return "node(s) didn't match Pod's node affinity/selector"
+    return ""
+
+
+def may_stay(spec: PodSpec, node: Node) -> bool:
+    """Whether a daemon pod that runs on a node goes on there though no new one would be put there.
+
+    Source: k8s.io/kubernetes pkg/controller/daemon/daemon_controller.go, NodeShouldRunDaemonPod.
+    """
+    evicting = [taint for taint in node.taints if taint.effect == "NoExecute"]
+    return fits(spec, replace(node, ready="True", unschedulable=False, taints=())) and all(
+        tolerated(taint, spec.tolerations) for taint in evicting
+    )
+
+
+def _tolerates_unschedulable(spec: PodSpec) -> bool:
+    return tolerated(Taint("node.kubernetes.io/unschedulable", "NoSchedule"), spec.tolerations)
+
+
+def tolerated(taint: Taint, tolerations: tuple[Toleration, ...]) -> bool:
+    """k8s.io/api/core/v1 Toleration.ToleratesTaint for any of them."""
+    for toleration in tolerations:
+        if toleration.effect and toleration.effect != taint.effect:
+            continue
+        if toleration.key and toleration.key != taint.key:
+            continue
+        if toleration.operator == "Exists" or (toleration.key and toleration.value == taint.value):
+            return True
+    return False
+
+
+def _affinity_allows(affinity: Mapping[str, Any] | None, node: Node) -> bool:
+    """Required node affinity: any term, all of its expressions and fields."""
+    terms = _node_terms(affinity)
+    if terms is None:
+        return True
+    return any(
+        term_matches(term.get("matchExpressions"), node.meta.labels)
+        and term_matches(term.get("matchFields"), {"metadata.name": node.meta.name})
+        for term in terms
+    )
+
+
+def term_matches(expressions: object, labels: Mapping[str, str]) -> bool:
+    """Whether labels meet a node selector term's expressions."""
+    if not isinstance(expressions, list | tuple):
+        return True
+    wanted: list[Requirement] = []
+    compare: list[Requirement] = []
+    for item in expressions:
+        if isinstance(item, Mapping):
+            operator = str(item.get("operator"))
+            requirement = Requirement(str(item.get("key")), operator, tuple(str(v) for v in item.get("values") or ()))
+            (compare if operator in ("Gt", "Lt") else wanted).append(requirement)
+    if not LabelSelector(match_expressions=tuple(wanted)).matches(labels):
+        return False
+    return all(_compares(requirement, labels.get(requirement.key, "")) for requirement in compare)
+
+
+def _compares(requirement: Requirement, value: str) -> bool:
+    bound = requirement.values[0] if requirement.values else ""
+    if not value.lstrip("-").isdigit() or not bound.lstrip("-").isdigit():
+        return False
+    return int(value) > int(bound) if requirement.operator == "Gt" else int(value) < int(bound)

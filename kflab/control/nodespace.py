@@ -1,0 +1,96 @@
+"""How much of each node is taken: the scheduler's cache of node sizes and of what the pods there request.
+
+Source: k8s.io/kubernetes pkg/scheduler/framework/types.go (NodeInfo), framework/plugins/noderesources (fit.go,
+least_allocated.go, balanced_allocation.go). Pods that have ended take nothing (the scheduler's informer leaves
+Succeeded and Failed pods out), pods that are being deleted do until they are gone.
+"""
+
+from dataclasses import dataclass
+
+from kflab.cluster.checkpoint import Mutable
+from kflab.control.podresources import RESOURCES, Requests, amount, requests_of
+from kflab.manifest.objects import Node, Pod
+
+MAX_PODS = 110
+"""kubelet maxPods (lifecycle 1.1), for a node that does not tell its own."""
+
+MAX_SCORE = 100
+"""MaxNodeScore."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """status.allocatable of a node, in whole units; None: without end."""
+
+    pods: int = MAX_PODS
+    room: tuple[int | None, int | None] = (None, None)
+
+
+def size_of(node: Node) -> Size:
+    """What a node has for pods."""
+    given = node.allocatable
+    cpu, memory = (amount(name, given[name]) if name in given else None for name in RESOURCES)
+    return Size(amount("pods", given["pods"]) if "pods" in given else MAX_PODS, (cpu, memory))
+
+
+class NodeSpace(Mutable):
+    """Sizes of nodes, and the sums of requests on them."""
+
+    def __init__(self) -> None:
+        self.sizes: dict[str, Size] = {}
+        self.asked: dict[str, tuple[int, int]] = {}
+        self._counted: dict[str, tuple[int, int]] = {}
+        self.limited = False
+        """Whether any node says how much it has."""
+
+    def node_changed(self, name: str, node: Node | None) -> None:
+        """A node came, changed or went."""
+        if node is None:
+            self.sizes.pop(name, None)
+        else:
+            self.sizes[name] = size_of(node)
+        self.limited = any(size.room != (None, None) for size in self.sizes.values())
+
+    def take(self, pod: Pod, node: str, step: int) -> None:
+        """A pod was bound to a node (1), or left it (-1)."""
+        requests = requests_of(pod.spec)
+        self.asked[node] = _plus(self.asked.get(node, (0, 0)), requests.asked, step)
+        self._counted[node] = _plus(self._counted.get(node, (0, 0)), requests.counted, step)
+
+    def max_pods(self, node: str) -> int:
+        """How many pods a node takes."""
+        size = self.sizes.get(node)
+        return MAX_PODS if size is None else size.pods
+
+    def lacking(self, node: str, requests: Requests, extra: tuple[int, int] = (0, 0)) -> list[str]:
+        """Resources of which a node has not enough left for a pod; `extra` is held for others."""
+        taken = self.asked.get(node, (0, 0))
+        return [
+            name for name, want, used, held, room in
+            zip(RESOURCES, requests.asked, taken, extra, self.sizes[node].room, strict=True)
+            if room is not None and want > 0 and want > room - used - held
+        ]  # fmt: skip
+
+    def score(self, node: str, requests: Requests) -> int:
+        """LeastAllocated and BalancedAllocation of a pod on a node, 0 to 200, weight 1 each."""
+        room = self.sizes[node].room
+        free, shares = [], []
+        for i, whole in enumerate(room):
+            if whole:
+                counted = self._counted.get(node, (0, 0))[i] + requests.counted[i]
+                free.append(max(0, whole - counted) * MAX_SCORE // whole)
+                shares.append(min(1.0, (self.asked.get(node, (0, 0))[i] + requests.asked[i]) / whole))
+        least = sum(free) // len(free) if free else 0
+        if requests.asked == (0, 0):
+            return least  # BalancedAllocation passes over best-effort pods
+        uneven = abs((shares[0] - shares[1]) / 2) if len(shares) == 2 else 0.0
+        return least + int((1 - uneven) * MAX_SCORE)
+
+
+def _plus(one: tuple[int, int], other: tuple[int, int], step: int) -> tuple[int, int]:
+    return one[0] + step * other[0], one[1] + step * other[1]
+
+
+def occupies(pod: Pod | None) -> str:
+    """The node whose room a pod takes; "": none."""
+    return pod.spec.node_name if pod is not None and pod.status.phase not in ("Succeeded", "Failed") else ""
