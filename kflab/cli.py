@@ -116,6 +116,13 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument("-o", "--output", default="text", choices=("text", "json"))
     replay.add_argument("--cold", action="store_true", help="start from nothing instead of a settled cluster")
     replay.add_argument("--ascii", action="store_true", help="draw with ASCII only")
+    replay.add_argument(
+        "--compare",
+        default="",
+        metavar="SETTING=VALUE",
+        help="play it again with one setting changed, both side by side as plain lines: preStop=15, maxUnavailable=0, "
+        "minReadySeconds=10, mode=ipvs, profile=laptop, same …",
+    )
     _calls_option(replay)
     replay.set_defaults(run=_replay)
 
@@ -384,11 +391,21 @@ def _replay(args: argparse.Namespace) -> int:
 
         length = duration_ns(args.duration, None)
         scenario = replace(scenario, duration_ns=length, spec=replace(scenario.spec, duration_ns=length))
+    if args.compare:
+        return _compare(scenario, args)
     if args.plain or args.output == "json" or not _interactive():
         from kflab.scenario.plain import play
 
         return play(scenario, sys.stdout, speed=speed, as_json=args.output == "json", ascii_only=args.ascii)
     return _screen(scenario, speed or 1.0, None, args.ascii)
+
+
+def _compare(scenario: "Scenario", args: argparse.Namespace) -> int:
+    from kflab.scenario.again_plain import compare
+
+    if args.speed is not None:
+        raise KflabError("--speed paces the lines of one play; --compare plays both as fast as it can")
+    return compare(scenario, args.compare, sys.stdout, as_json=args.output == "json", ascii_only=args.ascii)
 
 
 def _sources(args: argparse.Namespace) -> list[str]:

@@ -50,9 +50,9 @@ class Journal:
         self._spec = spec
         self.actions: list[Action] = []
 
-    def add(self, t_ns: int, command: Command) -> None:
-        """Record a command that is about to be carried out."""
-        self.actions.append(Action(t_ns, command))
+    def add(self, t_ns: int, command: Command, pod_of: tuple[str, int] | None = None) -> None:
+        """Record a command that was carried out; `pod_of` as in `Action`."""
+        self.actions.append(Action(t_ns, command, pod_of=pod_of))
 
     def as_tree(self, duration_ns: int) -> dict[str, Any]:
         """The scenario as plain data, in the order the format is documented in."""

@@ -23,6 +23,7 @@ from kflab.lab.commands import (
     Start,
     Stop,
 )
+from kflab.lab.session import place_of
 from kflab.manifest.objects import Key, Pod
 
 if TYPE_CHECKING:
@@ -82,10 +83,10 @@ class Obeying:
         kubelet: str = "",
     ) -> None:
         """Do something, and only then record that it was done: what is refused leaves no trace."""
-        revision = self._lab.store.revision
+        revision, pod_of = self._lab.store.revision, place_of(self._lab, command)
         facts = work()
         self._lab.begin(kind, subject, what, kubelet, revision)
-        self._lab.journal.add(self._lab.t_ns, command)
+        self._lab.journal.add(self._lab.t_ns, command, pod_of)
         self._lab.hear(facts)
 
     def _act(self, command: Act) -> Result:

@@ -16,6 +16,7 @@ from kflab.control.facts import Fact, What
 from kflab.errors import KflabError
 from kflab.lab.handle import Tab
 from kflab.lab.running import Lab
+from kflab.lab.session import is_of
 from kflab.lab.spec import LabSpec
 from kflab.manifest.objects import DaemonSet, Deployment, Key, Pod, StatefulSet
 
@@ -61,16 +62,16 @@ def run_job(job: Job) -> Outcome:
         tabs = (*tabs, Tab("tune.yaml", job.patch, None, "patches"))
     lab = Lab(replace(job.spec, tabs=tabs, seed=job.seed, duration_ns=None))
     begin = min((action.t_ns for action in job.spec.actions), default=0)
-    pods = {key for key in lab.store.keys("Pod") if _is_of(job.workload, key)}
+    pods = {key for key in lab.store.keys("Pod") if is_of(job.workload, key)}
     most, last = len(pods), begin
     settled = False
     while lab.t_ns < job.duration_ns or (not settled and lab.t_ns < LONGEST * job.duration_ns):
         lab.advance(lab.t_ns + STEP_NS)
         lab.take_lines()
         for fact in lab.take_facts():
-            if _is_of(job.workload, fact.subject) and fact.t_ns >= begin:
+            if is_of(job.workload, fact.subject) and fact.t_ns >= begin:
                 most, last = _follow(fact, pods, most, last)
-        settled = lab.t_ns > begin and _settled(lab, job.workload)
+        settled = lab.t_ns > begin and has_settled(lab, job.workload)
     total = lab.totals
     replicas = _replicas(lab, job.workload)
     rollout_s = (last - begin) / 1e9 if settled else None
@@ -86,13 +87,6 @@ def _follow(fact: Fact, pods: set[Key], most: int, last: int) -> tuple[int, int]
     return max(most, len(pods)), fact.t_ns if moves else last
 
 
-def _is_of(workload: Key, pod: Key) -> bool:
-    """Whether a pod's name is one that the workload's controllers give: NAME-HASH-RANDOM, NAME-ORDINAL, NAME-RANDOM."""
-    if pod.kind != "Pod" or pod.namespace != workload.namespace or not pod.name.startswith(f"{workload.name}-"):
-        return False
-    return pod.name.removeprefix(f"{workload.name}-").count("-") == (1 if workload.kind == "Deployment" else 0)
-
-
 def _replicas(lab: Lab, workload: Key) -> int:
     obj = lab.store.get(workload)
     if isinstance(obj, Deployment | StatefulSet):
@@ -100,14 +94,14 @@ def _replicas(lab: Lab, workload: Key) -> int:
     return obj.observed.get("desiredNumberScheduled", 0) if isinstance(obj, DaemonSet) else 0
 
 
-def _settled(lab: Lab, workload: Key) -> bool:
+def has_settled(lab: Lab, workload: Key) -> bool:
     """Whether all its pods are ready, none is on its way out, and a Deployment's are all of the newest template."""
     obj, wanted = lab.store.get(workload), _replicas(lab, workload)
     if isinstance(obj, Deployment) and not all(
         obj.observed.get(name, 0) == wanted for name in ("updatedReplicas", "availableReplicas", "replicas")
     ):
         return False
-    pods = [pod for pod in lab.store.of_kind("Pod", workload.namespace) if _is_of(workload, pod.key)]
+    pods = [pod for pod in lab.store.of_kind("Pod", workload.namespace) if is_of(workload, pod.key)]
     return len(pods) == wanted and all(isinstance(p, Pod) and p.status.ready and not p.terminating for p in pods)
 
 
