@@ -95,7 +95,9 @@ def carry_over(old: KubeObject, new: KubeObject) -> KubeObject:
         return replace(merged, status=old.status, spec=replace(merged.spec, node_name=old.spec.node_name))
     if isinstance(merged, Deployment | ReplicaSet | StatefulSet | DaemonSet):
         assert isinstance(old, type(merged))
-        return replace(merged, observed=old.observed)
+        kept = {name: getattr(old, name) for name in ("current_revision", "update_revision", "revisions")
+                if hasattr(old, name)}  # fmt: skip
+        return replace(merged, observed=old.observed, **kept)
     if isinstance(merged, PodDisruptionBudget) and isinstance(old, PodDisruptionBudget):
         return replace(merged, status=old.status)
     if isinstance(merged, HorizontalPodAutoscaler) and isinstance(old, HorizontalPodAutoscaler):

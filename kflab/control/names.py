@@ -10,7 +10,7 @@ from dataclasses import fields, is_dataclass
 from hashlib import blake2b
 from typing import Any
 
-from kflab.manifest.objects import UNHASHED, Deployment, KubeObject, PodTemplate
+from kflab.manifest.objects import UNHASHED, DaemonSet, Deployment, KubeObject, PodTemplate, StatefulSet
 from kflab.manifest.write import to_tree
 
 ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
@@ -67,7 +67,7 @@ def template_hash(workload: KubeObject, template: PodTemplate) -> str:
 
 def canonical_template(workload: KubeObject, template: PodTemplate) -> str:
     """One text per template, whatever the order of its fields and whether defaults are written out."""
-    if isinstance(workload, Deployment) and workload.raw is not None:
+    if isinstance(workload, Deployment | StatefulSet | DaemonSet) and workload.raw is not None:
         # The tree with defaults filled in: an apply writes them out, and that must not roll the pods.
         return _canonical(to_tree(workload)["spec"]["template"]) + _canonical(template)
     return _canonical(template)

@@ -350,24 +350,54 @@ class ReplicaSet(KubeObject):
 
 
 @dataclass(frozen=True, slots=True)
+class Revision:
+    """One template that a StatefulSet or DaemonSet had: what a ControllerRevision object holds."""
+
+    name: str
+    """Value of its pods' label controller-revision-hash."""
+    number: int
+    """Counts up; a template that comes back gets the next number."""
+    template: PodTemplate
+    code: str
+    """Our hash of the template, by which it is known again."""
+
+
+@dataclass(frozen=True, slots=True)
 class StatefulSet(KubeObject):
-    """apps/v1 StatefulSet; its ordered behaviour comes later, its pods exist."""
+    """apps/v1 StatefulSet. Its ControllerRevisions are kept with it, not as objects of their own."""
 
     replicas: int = 1
     selector: LabelSelector = LabelSelector()
     template: PodTemplate = PodTemplate()
     service_name: str = ""
     pod_management: str = "OrderedReady"
+    update_type: str = "RollingUpdate"
+    """RollingUpdate or OnDelete."""
+    partition: int | None = None
+    """Ordinals below it keep their revision; None: spec.updateStrategy.rollingUpdate is not given."""
+    max_unavailable: int | str | None = None
+    """A count or a percentage as text; None: not given, one pod at a time."""
+    min_ready_s: int = 0
+    start_ordinal: int = 0
+    revision_history_limit: int = 10
     observed: Mapping[str, int] = field(default_factory=dict)
+    current_revision: str = ""
+    update_revision: str = ""
+    revisions: tuple[Revision, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class DaemonSet(KubeObject):
-    """apps/v1 DaemonSet; one pod per fitting node."""
+    """apps/v1 DaemonSet; one pod per fitting node. Its ControllerRevisions are kept with it."""
 
     selector: LabelSelector = LabelSelector()
     template: PodTemplate = PodTemplate()
+    update: RollingUpdate = RollingUpdate("RollingUpdate", 0, 1)
+    """Its type is RollingUpdate or OnDelete."""
+    min_ready_s: int = 0
+    revision_history_limit: int = 10
     observed: Mapping[str, int] = field(default_factory=dict)
+    revisions: tuple[Revision, ...] = ()
 
 
 # --- Services -------------------------------------------------------------------------------------------------

@@ -142,11 +142,14 @@ ReplicaSet spec:ReplicaSetSpec status:WorkloadStatus
 ReplicaSetSpec replicas:i minReadySeconds:i selector:LabelSelector template:PodTemplateSpec
 StatefulSet spec:StatefulSetSpec status:WorkloadStatus
 StatefulSetSpec replicas:i selector:LabelSelector template:PodTemplateSpec volumeClaimTemplates:[any] serviceName:s
-  podManagementPolicy:s updateStrategy:any revisionHistoryLimit:i minReadySeconds:i
-  persistentVolumeClaimRetentionPolicy:any ordinals:any
+  podManagementPolicy:s updateStrategy:StatefulSetStrategy revisionHistoryLimit:i minReadySeconds:i
+  persistentVolumeClaimRetentionPolicy:any ordinals:StatefulSetOrdinals
+StatefulSetStrategy type:s rollingUpdate:RollingUpdateStatefulSet
+RollingUpdateStatefulSet partition:i maxUnavailable:n
+StatefulSetOrdinals start:i
 DaemonSet spec:DaemonSetSpec status:WorkloadStatus
-DaemonSetSpec selector:LabelSelector template:PodTemplateSpec updateStrategy:any minReadySeconds:i
-  revisionHistoryLimit:i templateGeneration:i
+DaemonSetSpec selector:LabelSelector template:PodTemplateSpec updateStrategy:DeploymentStrategy
+  minReadySeconds:i revisionHistoryLimit:i templateGeneration:i
 
 Service spec:ServiceSpec status:ServiceStatus
 ServiceSpec ports:[ServicePort]/port selector:{s} clusterIP:s clusterIPs:[s] type:s externalIPs:[s] sessionAffinity:s

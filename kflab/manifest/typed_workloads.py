@@ -65,9 +65,15 @@ def replica_set(tree: Tree, given: Given) -> ReplicaSet:
 
 
 def stateful_set(tree: Tree, given: Given) -> StatefulSet:
-    """apps/v1 StatefulSet."""
-    spec = tree.get("spec") or {}
+    """apps/v1 StatefulSet.
+
+    An updateStrategy without type gets partition 0; type RollingUpdate alone gets none (SetDefaults_StatefulSet).
+    """
+    spec, status = tree.get("spec") or {}, tree.get("status") or {}
     selector, template = selector_and_template(spec, given.meta.name)
+    strategy = spec.get("updateStrategy") or {}
+    kind, rolling = strategy.get("type"), strategy.get("rollingUpdate")
+    most = (rolling or {}).get("maxUnavailable")
     return StatefulSet(
         given.meta,
         given.raw,
@@ -77,14 +83,40 @@ def stateful_set(tree: Tree, given: Given) -> StatefulSet:
         template=template,
         service_name=spec.get("serviceName") or "",
         pod_management=spec.get("podManagementPolicy") or "OrderedReady",
+        update_type="OnDelete" if kind == "OnDelete" else "RollingUpdate",
+        partition=None if kind and rolling is None else _count((rolling or {}).get("partition"), 0),
+        max_unavailable=most if is_share(most) else None,
+        min_ready_s=_count(spec.get("minReadySeconds"), 0),
+        start_ordinal=_count((spec.get("ordinals") or {}).get("start"), 0),
+        revision_history_limit=_count(spec.get("revisionHistoryLimit"), 10),
         observed=_observed(tree),
+        current_revision=str(status.get("currentRevision") or ""),
+        update_revision=str(status.get("updateRevision") or ""),
     )
 
 
 def daemon_set(tree: Tree, given: Given) -> DaemonSet:
-    """apps/v1 DaemonSet."""
-    selector, template = selector_and_template(tree.get("spec") or {}, given.meta.name)
-    return DaemonSet(given.meta, given.raw, given.place, selector=selector, template=template, observed=_observed(tree))
+    """apps/v1 DaemonSet: by default no surge, one pod unavailable."""
+    spec = tree.get("spec") or {}
+    selector, template = selector_and_template(spec, given.meta.name)
+    strategy = spec.get("updateStrategy") or {}
+    rolling = strategy.get("rollingUpdate") or {}
+    surge, unavailable = rolling.get("maxSurge"), rolling.get("maxUnavailable")
+    return DaemonSet(
+        given.meta,
+        given.raw,
+        given.place,
+        selector=selector,
+        template=template,
+        update=RollingUpdate(
+            "OnDelete" if strategy.get("type") == "OnDelete" else "RollingUpdate",
+            surge if is_share(surge) else 0,
+            unavailable if is_share(unavailable) else 1,
+        ),
+        min_ready_s=_count(spec.get("minReadySeconds"), 0),
+        revision_history_limit=_count(spec.get("revisionHistoryLimit"), 10),
+        observed=_observed(tree),
+    )
 
 
 def disruption_budget(tree: Tree, given: Given) -> PodDisruptionBudget:

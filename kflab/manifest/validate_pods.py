@@ -88,6 +88,8 @@ def check_workload(tree: Tree, report: Report) -> None:
         if share is not None and not is_share(share):
             words = _NO_SHARE if isinstance(share, str) else "must be greater than or equal to 0"
             report.refused((*path, "strategy", "rollingUpdate", field), invalid(share, words), "25%")
+    if report.key is not None and report.key.kind in _EMPTY_FOR:
+        _check_update_strategy(spec.get("updateStrategy") or {}, (*path, "updateStrategy"), report)
     template = spec.get("template") or {}
     pod_path: Path = (*path, "template", "spec")
     pod_spec = template.get("spec")
@@ -96,6 +98,35 @@ def check_workload(tree: Tree, report: Report) -> None:
         return
     check_pod_spec(pod_spec, pod_path, report, workload=True)
     _check_annotations(template, (*path, "template", "metadata"), report)
+
+
+def _check_update_strategy(strategy: Tree, path: Path, report: Report) -> None:
+    """updateStrategy of a StatefulSet or DaemonSet (k8s.io/kubernetes pkg/apis/apps/validation/validation.go)."""
+    kind, rolling = strategy.get("type"), strategy.get("rollingUpdate") or {}
+    if kind and kind not in ("OnDelete", "RollingUpdate"):
+        report.refused((*path, "type"), unsupported(kind, ("OnDelete", "RollingUpdate")), "RollingUpdate")
+    partition = rolling.get("partition")
+    if partition is not None and partition < 0:
+        words = "must be greater than or equal to 0"
+        report.refused((*path, "rollingUpdate", "partition"), invalid(partition, words), "partition 0")
+    for field in ("maxSurge", "maxUnavailable"):
+        share = rolling.get(field)
+        if share is not None and not is_share(share):
+            words = _NO_SHARE if isinstance(share, str) else "must be greater than or equal to 0"
+            report.refused((*path, "rollingUpdate", field), invalid(share, words), "it is ignored")
+    if report.key is None or report.key.kind != "DaemonSet":
+        if rolling.get("maxUnavailable") in (0, "0%"):
+            words = invalid(rolling["maxUnavailable"], "cannot be 0")
+            report.refused((*path, "rollingUpdate", "maxUnavailable"), words, "maxUnavailable 1")
+        return
+    surges, misses = (rolling.get(name, default) not in (0, "0%")
+                      for name, default in (("maxSurge", 0), ("maxUnavailable", 1)))  # fmt: skip
+    if surges and misses:
+        words = invalid(rolling["maxSurge"], "may not be set when maxUnavailable is non-zero")
+        report.refused((*path, "rollingUpdate", "maxSurge"), words, "both are kept")
+    elif not surges and not misses:
+        words = "Required value: cannot be 0 when maxSurge is 0"
+        report.refused((*path, "rollingUpdate", "maxUnavailable"), words, "maxUnavailable 1")
 
 
 def _check_annotations(tree: Tree, path: Path, report: Report) -> None:

@@ -236,11 +236,31 @@ def _replica_set(obj: ReplicaSet | StatefulSet | DaemonSet, start: Start) -> Tre
     spec: Tree = {"selector": _selector(obj.selector), "template": _template(obj.template)}
     if isinstance(obj, ReplicaSet | StatefulSet):
         spec["replicas"] = obj.replicas
+    if obj.min_ready_s:
+        spec["minReadySeconds"] = obj.min_ready_s
+    status = _status(obj.observed)
     if isinstance(obj, StatefulSet):
         spec |= {"podManagementPolicy": obj.pod_management, "serviceName": obj.service_name}
-    if isinstance(obj, ReplicaSet) and obj.min_ready_s:
-        spec["minReadySeconds"] = obj.min_ready_s
-    return {"spec": spec, "status": _status(obj.observed)}
+        spec |= {"revisionHistoryLimit": obj.revision_history_limit, "updateStrategy": _ordered_update(obj)}
+        if obj.start_ordinal:
+            spec["ordinals"] = {"start": obj.start_ordinal}
+        status |= _some(currentRevision=obj.current_revision, updateRevision=obj.update_revision)
+    elif isinstance(obj, DaemonSet):
+        update: Tree = {"type": obj.update.type}
+        if obj.update.type == "RollingUpdate":
+            limits = {"maxSurge": obj.update.max_surge, "maxUnavailable": obj.update.max_unavailable}
+            update["rollingUpdate"] = limits
+        spec |= {"revisionHistoryLimit": obj.revision_history_limit, "updateStrategy": update}
+    return {"spec": spec, "status": status}
+
+
+def _ordered_update(obj: StatefulSet) -> Tree:
+    update: Tree = {"type": obj.update_type}
+    if obj.update_type == "RollingUpdate" and (obj.partition is not None or obj.max_unavailable is not None):
+        update["rollingUpdate"] = {"partition": obj.partition or 0}
+        if obj.max_unavailable is not None:
+            update["rollingUpdate"]["maxUnavailable"] = obj.max_unavailable
+    return update
 
 
 def _service(obj: Service, start: Start) -> Tree:

@@ -4,8 +4,19 @@ import pytest
 
 from kflab.manifest.findings import Finding, Severity
 from kflab.manifest.loader import Loaded, load
-from kflab.manifest.objects import Deployment, Ingress, Key, Pod, Service, StatefulSet, Unmodelled
+from kflab.manifest.objects import (
+    DaemonSet,
+    Deployment,
+    Ingress,
+    Key,
+    Pod,
+    RollingUpdate,
+    Service,
+    StatefulSet,
+    Unmodelled,
+)
 from kflab.manifest.sources import SourceText
+from kflab.manifest.write import to_tree
 
 SERVICE = """apiVersion: v1
 kind: Service
@@ -403,6 +414,36 @@ def test_a_stateful_sets_claims_are_volumes() -> None:
     )
     assert complaints(text) == []
     assert isinstance(read(text).objects[0], StatefulSet)
+
+
+def test_update_strategies_of_sets_are_read_written_and_checked() -> None:
+    extra = """spec:
+  minReadySeconds: 5
+  ordinals: {start: 2}
+  updateStrategy: {rollingUpdate: {partition: 1, maxUnavailable: 30%}}
+"""
+    ordered = DEPLOYMENT.replace("Deployment", "StatefulSet").replace("spec:\n", extra, 1)
+    (db,) = read(ordered).objects
+    assert isinstance(db, StatefulSet)
+    assert (db.partition, db.max_unavailable, db.min_ready_s, db.start_ordinal) == (1, "30%", 5, 2)
+    written = to_tree(db)["spec"]
+    assert written["updateStrategy"]["rollingUpdate"] == {"partition": 1, "maxUnavailable": "30%"}
+    assert (written["ordinals"], written["minReadySeconds"]) == ({"start": 2}, 5)
+
+    daemons = (
+        DEPLOYMENT.replace("Deployment", "DaemonSet")
+        .replace("  replicas: 2\n", "")
+        .replace("spec:\n", "spec:\n  updateStrategy: %s\n", 1)
+    )
+    (agent,) = read(daemons % "{type: RollingUpdate, rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}").objects
+    assert isinstance(agent, DaemonSet)
+    assert agent.update == RollingUpdate("RollingUpdate", 1, 0)
+    for strategy, words in (
+        ("{type: Sometimes}", 'supported values: "OnDelete", "RollingUpdate"'),
+        ("{rollingUpdate: {maxSurge: 1}}", "may not be set when maxUnavailable is non-zero"),
+        ("{rollingUpdate: {maxUnavailable: 0}}", "cannot be 0 when maxSurge is 0"),
+    ):
+        assert words in one(daemons % strategy).message
 
 
 @pytest.mark.parametrize(
