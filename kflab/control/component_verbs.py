@@ -29,7 +29,7 @@ COMPONENT_VERBS = (
     Verb(
         "bounce",
         "component",
-        "restart at once",
+        "restart",
         "what it had in memory only is gone",
         "{name} was restarted",
         _bounce,

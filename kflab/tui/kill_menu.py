@@ -17,8 +17,11 @@ from kflab.tui.row import Row
 from kflab.tui.text import shorten
 from kflab.tui.tokens import look
 
-WIDTH = 66
+WIDTH = 74
 """Cells of the menu; at 40 columns it takes what there is."""
+
+SHORTEST = 20
+"""Fewer cells than these say nothing of what happens."""
 
 COMPONENTS = {
     "apiserver": ("API server", "a", "nobody learns, traffic goes on"),
@@ -50,8 +53,9 @@ def kill_choices(targets: tuple[Target, ...]) -> tuple[KillChoice, ...]:
     found: list[KillChoice] = []
     taken: set[str] = set()
     heading = ""
+    of_components = bool(targets) and targets[0].kind == "component"
     for target in targets:
-        lines = list(_lines(target))
+        lines = list(_lines(target, of_components))
         group = "control plane" if target.kind == "component" else f"{target.key.kind} {target.key.name}"
         if lines and found and group != heading:
             found.append(KillChoice("", group))
@@ -63,7 +67,8 @@ def kill_choices(targets: tuple[Target, ...]) -> tuple[KillChoice, ...]:
     return tuple(found)
 
 
-def _lines(target: Target) -> Iterator[KillChoice]:
+def _lines(target: Target, of_components: bool) -> Iterator[KillChoice]:
+    """One target's lines. Under an object, components are only stopped and started: the rest is in their own menu."""
     key = target.key
     if target.kind == "pod":
         yield KillChoice("c", "crash container", "exit 137, the kubelet restarts it", Kill(key, "crash"))
@@ -78,6 +83,8 @@ def _lines(target: Target) -> Iterator[KillChoice]:
             yield KillChoice(letter, f"start {shown}", "it catches up with what it missed", Start(key.name))
         else:
             yield KillChoice(letter, f"stop {shown}", while_stopped, Stop(key.name))
+    if target.kind == "component" and not of_components:
+        return
     for verb in verbs_for(target.kind):
         offered = verb.in_menu and verb.unless not in target.states and (not verb.when or verb.when in target.states)
         if offered:
@@ -127,8 +134,9 @@ class _Menu(Widget):
             return Row("sel").put(1, words, "dim", bold=True).strip(look(self.app), width)
         row = Row("sel").put(0, glyphs.selected if here else " ", "strong")
         row.put(2, choice.key, "strong", bold=True).put(4, choice.words, "lost" if here else "text", bold=here)
-        if width >= 28 + len(choice.what):
-            row.put(max(27, row.x + 1), shorten(choice.what, width - 28, glyphs.ellipsis), "dim")
+        column = max(30, row.x + 1)
+        if width >= column + SHORTEST:
+            row.put(column, shorten(choice.what, width - column - 1, glyphs.ellipsis), "dim")
         return row.strip(look(self.app), width)
 
 

@@ -202,6 +202,18 @@ async def _retried(stage: Stage) -> None:
     await stage.press("3", "f", "f", "up", "up", "enter")
 
 
+async def _gantt(stage: Stage) -> None:
+    """Who knew when, and the bills, once all have learned."""
+    await _moved(stage)
+    await stage.press("g")
+
+
+async def _menu(stage: Stage) -> None:
+    """What can be done to the selected pod, its workload, its node and the control plane."""
+    await _calm(stage)
+    await stage.press("k", "enter")
+
+
 async def _schematic(stage: Stage) -> None:
     """The same crash as a circuit."""
     await _noticed(stage)
@@ -222,6 +234,8 @@ SHOTS: tuple[Shot, ...] = (
     Shot("request-120x40", (120, 40), _retried, "one request, tried twice, hop by hop"),
     Shot("editor-error-120x40", (120, 40), _bad_port, "port 80800 in the editor, and why it is refused"),
     Shot("schematic-120x40", (120, 40), _schematic, "the crash, drawn as a circuit"),
+    Shot("gantt-120x40", (120, 40), _gantt, "who knew when of the crash, and a bill for every lost request"),
+    Shot("menu-120x40", (120, 40), _menu, "what can be done to a pod, its workload, its node and the control plane"),
     Shot("wide-200x60", (200, 60), _retried, "the crash and a retried request on a large terminal"),
     Shot("small-80x24", (80, 24), _noticed, "the crash at 80×24"),
     Shot("paper-120x40", (120, 40), _moved, "traffic has moved; the light theme", theme="paper"),
