@@ -4,7 +4,7 @@ Source: k8s.io/kubernetes pkg/scheduler/framework/plugins (nodeunschedulable, ta
 words the reasons are; k8s.io/component-helpers scheduling/corev1/nodeaffinity.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -55,11 +55,7 @@ def misfit(spec: PodSpec, node: Node) -> str:
     if node.ready != "True":
         state = "unreachable" if node.ready == "Unknown" else "not-ready"
         return f"node(s) had untolerated taint {{node.kubernetes.io/{state}: }}"
-    labels = node.meta.labels
-    selected = all(labels.get(name) == value for name, value in spec.node_selector.items())
-    if not selected or not _affinity_allows(spec.affinity, node):
-        return "node(s) didn't match Pod's node affinity/selector"
-    return ""
+    return "" if affinity_allows(spec, node) else "node(s) didn't match Pod's node affinity/selector"
 
 
 def may_stay(spec: PodSpec, node: Node) -> bool:
@@ -89,15 +85,40 @@ def tolerated(taint: Taint, tolerations: tuple[Toleration, ...]) -> bool:
     return False
 
 
-def _affinity_allows(affinity: Mapping[str, Any] | None, node: Node) -> bool:
-    """Required node affinity: any term, all of its expressions and fields."""
-    terms = _node_terms(affinity)
-    if terms is None:
-        return True
-    return any(
-        term_matches(term.get("matchExpressions"), node.meta.labels)
-        and term_matches(term.get("matchFields"), {"metadata.name": node.meta.name})
-        for term in terms
+def affinity_allows(spec: PodSpec, node: Node) -> bool:
+    """Node selector, and required node affinity: any term."""
+    labels = node.meta.labels
+    if any(labels.get(name) != value for name, value in spec.node_selector.items()):
+        return False
+    terms = _node_terms(spec.affinity)
+    return terms is None or any(_term_matches(term, node) for term in terms)
+
+
+def preferences(spec: PodSpec) -> Sequence[Mapping[str, Any]]:
+    """Preferred node affinity: entries of weight and preference."""
+    wishes: Mapping[str, Any] = (spec.affinity or {}).get("nodeAffinity") or {}
+    return tuple(wishes.get("preferredDuringSchedulingIgnoredDuringExecution") or ())
+
+
+def preferred(spec: PodSpec, node: Node) -> int:
+    """Sum of the weights of the preferences that a node meets (nodeaffinity/node_affinity.go, Score)."""
+    wishes = preferences(spec)
+    return sum(int(wish.get("weight") or 0) for wish in wishes if _term_matches(wish.get("preference") or {}, node))
+
+
+def soft_taints(spec: PodSpec, node: Node) -> int:
+    """PreferNoSchedule taints that a pod does not tolerate (tainttoleration/taint_toleration.go, Score)."""
+    soft = (taint for taint in node.taints if taint.effect == "PreferNoSchedule")
+    return sum(not tolerated(taint, spec.tolerations) for taint in soft)
+
+
+def _term_matches(term: Mapping[str, Any], node: Node) -> bool:
+    """All expressions and fields of a node selector term; an empty term matches nothing."""
+    expressions, fields = term.get("matchExpressions"), term.get("matchFields")
+    return (
+        bool(expressions or fields)
+        and term_matches(expressions, node.meta.labels)
+        and term_matches(fields, {"metadata.name": node.meta.name})
     )
 
 

@@ -40,16 +40,17 @@ class NodeSpace(Mutable):
         self.sizes: dict[str, Size] = {}
         self.asked: dict[str, tuple[int, int]] = {}
         self._counted: dict[str, tuple[int, int]] = {}
-        self.limited = False
-        """Whether any node says how much it has."""
+        self.limited: dict[str, None] = {}
+        """Nodes that say how much CPU or memory they have."""
 
     def node_changed(self, name: str, node: Node | None) -> None:
         """A node came, changed or went."""
-        if node is None:
-            self.sizes.pop(name, None)
-        else:
-            self.sizes[name] = size_of(node)
-        self.limited = any(size.room != (None, None) for size in self.sizes.values())
+        self.sizes.pop(name, None)
+        self.limited.pop(name, None)
+        if node is not None:
+            size = self.sizes[name] = size_of(node)
+            if size.room != (None, None):
+                self.limited[name] = None
 
     def take(self, pod: Pod, node: str, step: int) -> None:
         """A pod was bound to a node (1), or left it (-1)."""

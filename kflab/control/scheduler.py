@@ -18,6 +18,7 @@ from kflab.control.heap import Event
 from kflab.control.nodefilters import fits, misfit, named_node
 from kflab.control.nodespace import occupies
 from kflab.control.placement import Placement, Reasons, sentence
+from kflab.control.podterms import wishes_of
 from kflab.manifest.objects import Key, Node, Pod
 
 BY = "scheduler"
@@ -44,11 +45,11 @@ class Scheduler(Controller):
 
     def __init__(self, core: Core) -> None:
         super().__init__(core)
-        self.parked: dict[Key, None] = {}
-        """Pods that fitted nowhere; tried again when a node changes or a pod goes."""
+        self.parked: dict[Key, bool] = {}
+        """Pods that fitted nowhere; tried again when a node changes or a pod goes; True: also when one comes."""
         self._said: dict[Key, str] = {}
         """What was last said about a pod that fits nowhere."""
-        self.placement = Placement(core.index)
+        self.placement = Placement(core)
         self._own: dict[tuple[Key, str], int] = {}
         self._heaps: dict[Signature, list[tuple[int, int, str]]] = {}
         """Fitting nodes of pods with the same wishes as (pods, order, node)."""
@@ -60,7 +61,7 @@ class Scheduler(Controller):
         """New pods queue; a node's change or a pod's end lets parked ones try again."""
         old, new = change.old, change.new
         if change.key.kind == "Node":
-            self.placement.space.node_changed(change.key.name, new if isinstance(new, Node) else None)
+            self.placement.node_changed(change.key.name, new if isinstance(new, Node) else None)
             self._heaps.clear()
             self._fitting.clear()
             if new is not None and change.key.name not in self._order:
@@ -90,11 +91,11 @@ class Scheduler(Controller):
         before, after = occupies(was), occupies(now)
         if before == after:
             return False
-        space = self.placement.space
         if was is not None and before:
-            space.take(was, before, -1)
+            self.placement.take(was, before, -1)
         if now is not None and after:
-            space.take(now, after, 1)
+            self.placement.take(now, after, 1)
+            self._unpark(waiting_for_pods=True)
         return bool(before)
 
     def _count(self, pod: Pod | None, node: str, step: int) -> None:
@@ -114,10 +115,11 @@ class Scheduler(Controller):
                 heappush(heap, entry)
         self._unpark()
 
-    def _unpark(self) -> None:
-        for key in self.parked:
+    def _unpark(self, *, waiting_for_pods: bool = False) -> None:
+        """Try parked pods again: all, or those for which another pod's coming makes a difference."""
+        for key in [key for key, waits in self.parked.items() if waits or not waiting_for_pods]:
+            del self.parked[key]
             self.core.push(self.core.delay("watch_s", key), SchedulePod(key))
-        self.parked.clear()
 
     def handle(self, event: Event) -> None:
         """Find a node and bind."""
@@ -143,7 +145,8 @@ class Scheduler(Controller):
 
     def _park(self, pod: Pod, reasons: Reasons) -> None:
         """A pod fits nowhere: say so, and wait."""
-        self.parked[pod.key] = None
+        wishes = wishes_of(pod)
+        self.parked[pod.key] = bool(wishes.near or wishes.spread)
         every = self._misfits(pod)
         if (named := named_node(pod.spec.affinity)) is not None:
             elsewhere = ("node(s) didn't satisfy plugin(s) [NodeAffinity]",)
@@ -167,14 +170,12 @@ class Scheduler(Controller):
         if named is not None:
             node = self.core.store.get(Key("Node", "", named))
             good = isinstance(node, Node) and fits(pod.spec, node)
-            return self.placement.choose(pod, [named] if good else [], {})
+            return self.placement.choose(pod, [named] if good else [])
         heap, fitting = self._candidates(pod)
         if not self.placement.asks(pod):
             found = self._pick(heap, pod.meta.owner)
             return found, {} if found else dict.fromkeys(fitting, ("Too many pods",))
-        owner = pod.meta.owner
-        own = {name: self._own.get((owner, name), 0) for name in fitting} if owner is not None else {}
-        return self.placement.choose(pod, list(fitting), own)
+        return self.placement.choose(pod, list(fitting))
 
     def _candidates(self, pod: Pod) -> tuple[list[tuple[int, int, str]], dict[str, None]]:
         """Nodes that go with a pod by themselves: a heap by number of pods, and all in order."""

@@ -157,6 +157,7 @@ def _pod_spec(spec: PodSpec) -> Tree:
             )
             for t in spec.tolerations
         ],
+        topologySpreadConstraints=[dict(constraint) for constraint in spec.spread],
     )
 
 
