@@ -4,6 +4,7 @@ Source: k8s.io/kubernetes pkg/controller/replicaset/replica_set.go (manageReplic
 pkg/controller/controller_utils.go (ActivePodsWithRanks).
 """
 
+import re
 from dataclasses import dataclass, replace
 from functools import cmp_to_key
 from typing import ClassVar
@@ -183,8 +184,8 @@ def victims(core: Core, rs: ReplicaSet, pods: list[Pod]) -> list[Pod]:
             by_ready = _younger_first(core.now_ns, one, two, _ready_since(one), _ready_since(two))
             if by_ready:
                 return by_ready
-        if one.status.restarts != two.status.restarts:
-            return two.status.restarts - one.status.restarts
+        if _most_restarts(one) != _most_restarts(two):
+            return -1 if _most_restarts(one) > _most_restarts(two) else 1
         return _younger_first(core.now_ns, one, two, one.meta.creation_ns, two.meta.creation_ns)
 
     return sorted(pods, key=cmp_to_key(compare))
@@ -215,6 +216,16 @@ def _co_located(core: Core, rs: ReplicaSet, pods: list[Pod]) -> dict[str, int]:
     return counts
 
 
+def _most_restarts(pod: Pod) -> tuple[int, int]:
+    """The most restarts of any of its containers, then of its sidecars (maxContainerRestarts)."""
+    sidecars = {c.name for c in pod.spec.init_containers if c.restart_policy == "Always"}
+    both = (*pod.status.containers, *pod.status.inits)
+    regular = max((c.restarts for c in pod.status.containers if c.name not in sidecars), default=0)
+    return regular, max((c.restarts for c in both if c.name in sidecars), default=0)
+
+
 def _deletion_cost(pod: Pod) -> int:
+    """An int32 as Go reads it, without plus sign or leading zero; anything else counts as 0."""
     text = pod.meta.annotations.get("controller.kubernetes.io/pod-deletion-cost", "0")
-    return int(text) if text.lstrip("-").isdigit() else 0
+    cost = int(text) if re.fullmatch("-[0-9]{1,10}|0|[1-9][0-9]{0,9}", text) else 0
+    return cost if -(2**31) <= cost < 2**31 else 0

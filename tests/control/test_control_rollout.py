@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 from kflab.control.facts import What
 from kflab.control.replicaset import victims
 from kflab.control.rollout import bounds
-from kflab.manifest.objects import Key, ReplicaSet, RollingUpdate
+from kflab.manifest.objects import (
+    Container,
+    ContainerStatus,
+    Key,
+    Meta,
+    Pod,
+    PodSpec,
+    PodStatus,
+    ReplicaSet,
+    RollingUpdate,
+)
 
 limit = st.one_of(st.integers(0, 4), st.sampled_from(["0%", "10%", "25%", "50%", "100%"]))
 
@@ -132,6 +142,58 @@ def test_scaling_down_takes_unready_then_cheap_then_crowded_pods_first():
     broken = replace(every[1], status=replace(every[1].status, ready=False))
     order = victims(plane.core, rs, [every[3], every[2], cheap, broken, every[4]])
     assert order[:2] == [broken, cheap]
+
+
+COST = "controller.kubernetes.io/pod-deletion-cost"
+
+POD = Pod(Meta("one", "default"), spec=PodSpec((container(),), node_name="calm"), status=PodStatus("Running"))
+READY = replace(POD, status=PodStatus("Running", ready=True, ready_since_ns=S))
+
+
+def restarted(*regular, sidecar):
+    boxes = tuple(ContainerStatus(f"c{n}", "running", restarts=count) for n, count in enumerate(regular))
+    status = replace(READY.status, containers=boxes, inits=(ContainerStatus("side", "running", restarts=sidecar),))
+    return replace(
+        READY, status=status, spec=replace(READY.spec, init_containers=(Container("side", restart_policy="Always"),))
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        (replace(POD, spec=replace(POD.spec, node_name="")), READY),
+        (replace(READY, status=replace(READY.status, phase="Pending")), POD),
+        (replace(POD, status=replace(POD.status, phase="Unknown")), POD),
+        (POD, READY),
+        (replace(READY, meta=replace(READY.meta, annotations={COST: "-5"})), READY),
+        (READY, replace(READY, meta=replace(READY.meta, annotations={COST: "7"}))),
+        (replace(READY, spec=replace(READY.spec, node_name="crowded")), READY),
+        (replace(READY, status=replace(READY.status, ready_since_ns=900 * S)), READY),
+        (restarted(3, 0, sidecar=0), restarted(2, 2, sidecar=9)),
+        (restarted(1, 0, sidecar=2), restarted(1, 1, sidecar=1)),
+        (replace(READY, meta=replace(READY.meta, creation_ns=900 * S)), READY),
+    ],
+)
+def test_the_order_of_scaling_down_is_upstreams(one, two):
+    """ActivePodsWithRanks.Less, one wish after the other; of restarts the most of any one container counts."""
+    plane = cluster(deployment(1), nodes=1)
+    plane.run_until(1000 * S)
+    rs = next(o for o in plane.store.of_kind("ReplicaSet") if isinstance(o, ReplicaSet))
+    for n in range(2):
+        neighbour = replace(READY, meta=Meta(f"near-{n}", "default", owner=rs.key))
+        plane.core.create(replace(neighbour, spec=replace(READY.spec, node_name="crowded")), "test")
+    assert victims(plane.core, rs, [one, two]) == [one, two]
+    assert victims(plane.core, rs, [two, one]) == [one, two]
+
+
+@pytest.mark.parametrize("text", ["+3", "08", "²", "--5", "", "cheap", "99999999999"])
+def test_a_deletion_cost_that_is_no_number_counts_as_zero(text):
+    plane = cluster(deployment(1), nodes=1)
+    rs = next(o for o in plane.store.of_kind("ReplicaSet") if isinstance(o, ReplicaSet))
+    odd = replace(READY, meta=replace(READY.meta, annotations={COST: text}))
+    assert victims(plane.core, rs, [odd, POD])[0] == POD
+    dear = replace(READY, meta=replace(READY.meta, annotations={COST: "1"}))
+    assert victims(plane.core, rs, [dear, odd])[0] == odd
 
 
 def test_a_deleted_deployment_takes_its_pods_along():
