@@ -170,13 +170,14 @@ class KillMenu(Overlay[Command | None]):
         self._place()
 
     def _place(self) -> None:
-        """Under the row, or above it where there is no room; what fits nowhere scrolls."""
+        """Under the row, or above it; else at the bottom, where the head of the screen stays seen. The rest scrolls."""
         screen = self.app.size
         height = min(len(self.choices) + 1, screen.height)
         width = min(WIDTH, screen.width)
         x = max(0, min(self.at[0], screen.width - width))
         below = self.at[1] + 1
-        y = below if below + height <= screen.height else max(0, min(self.at[1], screen.height) - height)
+        above = min(self.at[1], screen.height) - height
+        y = below if below + height <= screen.height else above if above >= 0 else screen.height - height
         self.menu.styles.width, self.menu.styles.height = width, height
         self.menu.styles.offset = (x, y)
 

@@ -89,9 +89,11 @@ def shapes(character: str) -> tuple[Box, ...]:
         eighths = _BLOCKS.get(name.removesuffix(" BLOCK"))
         if eighths:
             return ((0, HEIGHT * (1 - eighths / 8), WIDTH, HEIGHT * eighths / 8),)
+        if name.startswith("LEFT "):
+            across = _BLOCKS.get(name.removesuffix(" BLOCK").replace("LEFT ", "LOWER ", 1), 4)
+            return ((0.0, 0.0, WIDTH * across / 8, float(HEIGHT)),)
         return {
             "FULL BLOCK": ((0.0, 0.0, float(WIDTH), float(HEIGHT)),),
-            "LEFT HALF BLOCK": ((0.0, 0.0, WIDTH / 2, float(HEIGHT)),),
             "UPPER ONE EIGHTH BLOCK": ((0.0, 0.0, float(WIDTH), HEIGHT / 8),),
         }.get(name, ())
     widths = arms(character)
