@@ -84,6 +84,8 @@ def _pod_fixed(pod: Pod) -> object:
 
 def carry_over(old: KubeObject, new: KubeObject) -> KubeObject:
     """What an update without these fields keeps: identity, status and the addresses the server gave."""
+    if isinstance(new, Deployment) and isinstance(old, Deployment):
+        new = replace(new, observed=old.observed, conditions=old.conditions)
     spec_same = replace(new, meta=old.meta, raw=None) == replace(old, raw=None) and _raw_spec(old) == _raw_spec(new)
     meta = replace(
         new.meta, uid=old.meta.uid, creation_ns=old.meta.creation_ns, deletion_ns=old.meta.deletion_ns,
@@ -93,7 +95,7 @@ def carry_over(old: KubeObject, new: KubeObject) -> KubeObject:
     merged = replace(new, meta=meta)
     if isinstance(merged, Pod) and isinstance(old, Pod):
         return replace(merged, status=old.status, spec=replace(merged.spec, node_name=old.spec.node_name))
-    if isinstance(merged, Deployment | ReplicaSet | StatefulSet | DaemonSet):
+    if isinstance(merged, ReplicaSet | StatefulSet | DaemonSet):
         assert isinstance(old, type(merged))
         kept = {name: getattr(old, name) for name in ("current_revision", "update_revision", "revisions")
                 if hasattr(old, name)}  # fmt: skip

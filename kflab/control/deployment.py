@@ -14,15 +14,12 @@ from kflab.control.garbage import collect
 from kflab.control.heap import Event
 from kflab.control.names import template_hash
 from kflab.control.pods import owned_pods
+from kflab.control.progress import check_at_ns, rollout_conditions
 from kflab.control.rollout import available, new_replicas, old_sizes, scaled
+from kflab.control.set_revisions import DESIRED, HASH, REVISION, annotations_of_new, template_tree
 from kflab.manifest.objects import Deployment, Key, LabelSelector, Meta, PodTemplate, ReplicaSet
 
 BY = "deployment-controller"
-
-HASH = "pod-template-hash"
-
-DESIRED = "deployment.kubernetes.io/desired-replicas"
-"""Annotation by which a change of `replicas` is told from a rollout (isScalingEvent)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +44,8 @@ class DeploymentController(Controller):
         self.adopted: dict[tuple[Key, str], Key] = {}
         """(Deployment, our hash of its template) → the given ReplicaSet that has this template."""
         self._hashes: dict[Key, tuple[Deployment, str]] = {}
+        self._checks: dict[Key, tuple[int, int]] = {}
+        """When the next look at a rollout's progress is due, and the number of that event."""
 
     def changed(self, change: Change) -> None:
         """Queue the Deployment or the owner of the ReplicaSet; a gone pod may let Recreate go on."""
@@ -54,6 +53,9 @@ class DeploymentController(Controller):
             case "Deployment":
                 if change.new is None:
                     self._hashes.pop(change.key, None)
+                    check = self._checks.pop(change.key, None)
+                    if check is not None:
+                        self.core.heap.drop(check[1])
                     collect(self.core, change.key)
                 else:
                     self._enqueue(change.key)
@@ -76,6 +78,8 @@ class DeploymentController(Controller):
         """Take one step for one Deployment."""
         assert isinstance(event, SyncDeployment)
         self._queued.pop(event.key, None)
+        if event.key in self._checks and self._checks[event.key][0] <= self.core.now_ns:
+            del self._checks[event.key]
         deployment = self.core.store.get(event.key)
         if isinstance(deployment, Deployment) and not (self.core.quiet and event.key in self.core.as_given):
             self._sync(deployment)
@@ -83,13 +87,26 @@ class DeploymentController(Controller):
     def _sync(self, deployment: Deployment) -> None:
         sets = self.replica_sets(deployment)
         new = self._new_of(deployment, sets)
+        if new is not None and not deployment.paused:
+            new = self._numbered(deployment, new, sets)
+            sets = [new if rs.key == new.key else rs for rs in sets]
         if self._scaling(deployment, sets) or deployment.paused:
             self._scale(deployment, sets, new)
         elif deployment.strategy.type == "Recreate":
             self._recreate(deployment, new, sets)
         else:
             self._roll(deployment, new, sets)
-        self._write_status(deployment.key)
+        self._write_status(deployment.key, new is None)
+
+    def _numbered(self, deployment: Deployment, new: ReplicaSet, sets: list[ReplicaSet]) -> ReplicaSet:
+        """The new ReplicaSet with its revision; an earlier one that is wanted again gets the next number."""
+        others = [rs for rs in sets if rs.key != new.key]
+        annotations = annotations_of_new(deployment, new, others)
+        if annotations == new.meta.annotations:
+            return new
+        numbered = replace(new, meta=replace(new.meta, annotations=annotations))
+        self.core.put(numbered, BY)
+        return numbered
 
     def replica_sets(self, deployment: Deployment) -> list[ReplicaSet]:
         """Its ReplicaSets in order of creation."""
@@ -150,11 +167,12 @@ class DeploymentController(Controller):
             deployment.selector, match_labels={**deployment.selector.match_labels, HASH: code}
         )  # fmt: skip
         size = new_replicas(deployment, 0, sum(rs.replicas for rs in sets))
+        annotations = {**annotations_of_new(deployment, None, sets), DESIRED: str(deployment.replicas)}
         meta = Meta(
-            f"{deployment.meta.name}-{code}", deployment.meta.namespace, labels,
-            {DESIRED: str(deployment.replicas)}, owner=deployment.key,
-        )  # fmt: skip
-        self.core.create(ReplicaSet(meta, None, None, size, selector, template, deployment.min_ready_s), BY)
+            f"{deployment.meta.name}-{code}", deployment.meta.namespace, labels, annotations, owner=deployment.key
+        )
+        raw = template_tree(deployment.raw)
+        self.core.create(ReplicaSet(meta, raw, None, size, selector, template, deployment.min_ready_s), BY)
 
     def _resize(self, deployment: Deployment, rs: ReplicaSet, size: int) -> None:
         desired = str(deployment.replicas)
@@ -198,7 +216,7 @@ class DeploymentController(Controller):
         for rs in empty[: max(0, len(empty) - deployment.revision_history_limit)]:
             self.core.remove(rs.key, BY)
 
-    def _write_status(self, key: Key) -> None:
+    def _write_status(self, key: Key, was_without_new: bool) -> None:
         deployment = self.core.store.get(key)
         if not isinstance(deployment, Deployment):
             return
@@ -207,14 +225,37 @@ class DeploymentController(Controller):
         replicas = sum(rs.observed.get("replicas", 0) for rs in sets)
         good = sum(available(rs) for rs in sets)
         observed = {
+            "observedGeneration": deployment.meta.generation,
             "replicas": replicas,
             "updatedReplicas": new.observed.get("replicas", 0) if new is not None else 0,
             "readyReplicas": sum(rs.observed.get("readyReplicas", 0) for rs in sets),
             "availableReplicas": good,
             "unavailableReplicas": max(0, sum(rs.replicas for rs in sets) - good),
         }
-        if deployment.observed != observed:
-            self.core.put(replace(deployment, observed=observed), BY)
+        made = was_without_new and new is not None
+        name = new.meta.name if new is not None else ""
+        conditions = rollout_conditions(deployment, observed, name, made, self.core.now_ns)
+        number = new.meta.annotations.get(REVISION, "") if new is not None else ""
+        meta = deployment.meta
+        if number and meta.annotations.get(REVISION) != number:
+            meta = replace(meta, annotations={**meta.annotations, REVISION: number})
+        written = replace(deployment, meta=meta, observed=observed, conditions=conditions)
+        if written != deployment:
+            self.core.put(written, BY)
+        self._check_later(written)
+
+    def _check_later(self, deployment: Deployment) -> None:
+        """Look again when the deadline of a rollout without progress has passed; not once it is complete."""
+        key = deployment.key
+        due = None if self.core.quiet else check_at_ns(deployment)
+        known = self._checks.get(key)
+        if known is not None and (due is None or due < known[0]):
+            self.core.heap.drop(known[1])
+            del self._checks[key]
+            known = None
+        if due is not None and known is None:
+            due = max(due, self.core.now_ns)
+            self._checks[key] = (due, self.core.heap.push(due, SyncDeployment(key)))
 
 
 def made_replica_set(deployment: Deployment, name: str, labels: dict[str, str], replicas: int) -> ReplicaSet:

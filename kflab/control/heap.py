@@ -35,11 +35,26 @@ class EventHeap(Mutable):
     def __init__(self) -> None:
         self._heap: list[tuple[int, int, Event]] = []
         self._seq = 0
+        self._dropped: dict[int, None] = {}
 
-    def push(self, t_ns: int, event: Event) -> None:
-        """Let an event be due at `t_ns`; of two at the same instant the one pushed first comes first."""
+    def push(self, t_ns: int, event: Event) -> int:
+        """Let an event be due at `t_ns`; of two at the same instant the one pushed first comes first.
+
+        Returns:
+            Its number, to drop it by.
+        """
         self._seq += 1
         heappush(self._heap, (t_ns, self._seq, event))
+        return self._seq
+
+    def drop(self, number: int) -> None:
+        """Take back an event that is still due: what it would have looked at is over."""
+        self._dropped[number] = None
+        self._skip()
+
+    def _skip(self) -> None:
+        while self._dropped and self._heap and self._heap[0][1] in self._dropped:
+            del self._dropped[heappop(self._heap)[1]]
 
     def next_ns(self) -> int | None:
         """When the next event is due; None when none is."""
@@ -47,7 +62,9 @@ class EventHeap(Mutable):
 
     def pop(self) -> Event:
         """Take the next event off."""
-        return heappop(self._heap)[2]
+        event = heappop(self._heap)[2]
+        self._skip()
+        return event
 
     def discard(self, unwanted: Callable[[Event], bool]) -> None:
         """Take events off that will never be wanted. Costs a look at every event that is due."""
@@ -58,7 +75,8 @@ class EventHeap(Mutable):
 
     def pending(self) -> Sequence[tuple[int, Event]]:
         """What is due, in order, for looking at."""
-        return tuple((t_ns, event) for t_ns, _, event in sorted(self._heap, key=lambda entry: entry[:2]))
+        due = sorted((entry for entry in self._heap if entry[1] not in self._dropped), key=lambda entry: entry[:2])
+        return tuple((t_ns, event) for t_ns, _, event in due)
 
     def __len__(self) -> int:
-        return len(self._heap)
+        return len(self._heap) - len(self._dropped)

@@ -11,7 +11,7 @@ from kflab.cluster.ipam import Pins
 from kflab.control import made
 from kflab.control.admission import admit_service
 from kflab.control.core import Core
-from kflab.control.deployment import DESIRED, HASH, DeploymentController, made_replica_set
+from kflab.control.deployment import DeploymentController, made_replica_set
 from kflab.control.endpointslice import MANAGED_BY, MANAGER, EndpointSliceController
 from kflab.control.kubelet import Kubelet
 from kflab.control.lbchoice import METALLB_KINDS
@@ -19,6 +19,7 @@ from kflab.control.listening import running_containers
 from kflab.control.names import template_hash
 from kflab.control.node import complete
 from kflab.control.replicaset import ReplicaSetController
+from kflab.control.set_revisions import DESIRED, HASH
 from kflab.control.surroundings import look_around, published
 from kflab.errors import KflabError
 from kflab.manifest.objects import (

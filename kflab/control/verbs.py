@@ -7,8 +7,9 @@ from kflab.control.component_verbs import COMPONENT_VERBS
 from kflab.control.node_verbs import NODE_VERBS
 from kflab.control.pod_verbs import POD_VERBS
 from kflab.control.verb import Verb
+from kflab.control.workload_verbs import WORKLOAD_VERBS
 
-VERBS: Mapping[str, Verb] = {verb.name: verb for verb in chain(COMPONENT_VERBS, NODE_VERBS, POD_VERBS)}
+VERBS: Mapping[str, Verb] = {verb.name: verb for verb in chain(COMPONENT_VERBS, NODE_VERBS, POD_VERBS, WORKLOAD_VERBS)}
 """Name → verb, in the order of the menu."""
 
 

@@ -3,13 +3,11 @@
 The lab counts nanoseconds from its opening; a date needs an origin, and a fixed one keeps every run's output the same.
 """
 
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
-SECOND_NS: Final = 1_000_000_000
+from kflab.control.dates import EPOCH, instant, rfc3339
 
-EPOCH: Final = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
-"""The date of simulated t = 0. Arbitrary: nothing in the lab depends on it."""
+SECOND_NS: Final = 1_000_000_000
 
 
 def human_duration(duration_ns: int) -> str:
@@ -48,11 +46,6 @@ def _two(high: int, high_unit: str, low: int, low_unit: str) -> str:
     return f"{high}{high_unit}" if low == 0 else f"{high}{high_unit}{low}{low_unit}"
 
 
-def instant(t_ns: int) -> datetime:
-    """The date of a simulated instant."""
-    return EPOCH + timedelta(microseconds=t_ns // 1000)
-
-
 def rfc1123z(t_ns: int) -> str:
     """As `kubectl describe` prints times (Go's time.RFC1123Z)."""
     t = instant(t_ns)
@@ -65,10 +58,7 @@ def time_local(t_ns: int) -> str:
     return f"{t.day:02d}/{_MONTHS[t.month - 1]}/{t:%Y:%H:%M:%S} +0000"
 
 
-def rfc3339(t_ns: int) -> str:
-    """As the API server writes timestamps (metav1.Time, whole seconds)."""
-    return f"{instant(t_ns):%Y-%m-%dT%H:%M:%SZ}"
-
-
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")  # strftime's %a would follow the locale
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+__all__ = ["EPOCH", "human_duration", "instant", "rfc1123z", "rfc3339", "time_local"]

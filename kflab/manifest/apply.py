@@ -14,7 +14,7 @@ from kflab.manifest.write import to_tree
 
 _STATUS: Final = {
     "Pod": ("status",),
-    "Deployment": ("observed",),
+    "Deployment": ("observed", "conditions"),
     "ReplicaSet": ("observed",),
     "StatefulSet": ("observed", "current_revision", "update_revision", "revisions"),
     "DaemonSet": ("observed", "revisions"),

@@ -316,6 +316,21 @@ class PodTemplate:
 
 
 @dataclass(frozen=True, slots=True)
+class Condition:
+    """One status.conditions entry of a workload."""
+
+    type: str
+    status: str
+    """True, False or Unknown."""
+    reason: str = ""
+    message: str = ""
+    since_ns: int = 0
+    """lastTransitionTime."""
+    updated_ns: int = 0
+    """lastUpdateTime."""
+
+
+@dataclass(frozen=True, slots=True)
 class RollingUpdate:
     """Deployment strategy. Values are ints or percentages as text ("25%"); type Recreate ignores them."""
 
@@ -338,6 +353,7 @@ class Deployment(KubeObject):
     progress_deadline_s: int = 600
     observed: Mapping[str, int] = field(default_factory=dict)
     """status: replicas, updatedReplicas, readyReplicas, availableReplicas."""
+    conditions: tuple[Condition, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

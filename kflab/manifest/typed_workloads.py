@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, TypeGuard
 
 from kflab.manifest.objects import (
+    Condition,
     DaemonSet,
     Deployment,
     LabelSelector,
@@ -45,6 +46,7 @@ def deployment(tree: Tree, given: Given) -> Deployment:
         revision_history_limit=_count(spec.get("revisionHistoryLimit"), 10),
         progress_deadline_s=_count(spec.get("progressDeadlineSeconds"), 600),
         observed=_observed(tree),
+        conditions=_conditions(tree),
     )
 
 
@@ -183,3 +185,12 @@ def _count(value: Any, default: int) -> int:
 def _observed(tree: Tree) -> Mapping[str, int]:
     status = tree.get("status") or {}
     return {name: value for name, value in status.items() if isinstance(value, int) and not isinstance(value, bool)}
+
+
+def _conditions(tree: Tree) -> tuple[Condition, ...]:
+    """Conditions of a dump; their dates lie before the lab opened and are not kept."""
+    entries = (tree.get("status") or {}).get("conditions") or ()
+    return tuple(
+        Condition(e.get("type") or "", e.get("status") or "", e.get("reason") or "", e.get("message") or "")
+        for e in entries
+    )

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from kflab.manifest.objects import (
+    Condition,
     ConfigMap,
     Container,
     ContainerStatus,
@@ -229,8 +230,19 @@ def _deployment(obj: Deployment, start: Start) -> Tree:
             "strategy": strategy,
             "template": _template(obj.template),
         },
-        "status": _status(obj.observed),
+        "status": {**_status(obj.observed), **_some(conditions=[_condition(c, start) for c in obj.conditions])},
     }
+
+
+def _condition(condition: Condition, start: Start) -> Tree:
+    return _some(
+        lastTransitionTime=written(condition.since_ns, start),
+        lastUpdateTime=written(condition.updated_ns, start),
+        message=condition.message,
+        reason=condition.reason,
+        status=condition.status,
+        type=condition.type,
+    )
 
 
 def _replica_set(obj: ReplicaSet | StatefulSet | DaemonSet, start: Start) -> Tree:
