@@ -17,7 +17,7 @@ from kflab.control.pods import owned_pods
 from kflab.control.progress import check_at_ns, rollout_conditions
 from kflab.control.rollout import available, new_replicas, old_sizes, scaled
 from kflab.control.set_revisions import DESIRED, HASH, REVISION, annotations_of_new, template_tree
-from kflab.manifest.objects import Deployment, Key, LabelSelector, Meta, PodTemplate, ReplicaSet
+from kflab.manifest.objects import Deployment, Key, KubeObject, LabelSelector, Meta, PodTemplate, ReplicaSet
 
 BY = "deployment-controller"
 
@@ -58,6 +58,7 @@ class DeploymentController(Controller):
                         self.core.heap.drop(check[1])
                     collect(self.core, change.key)
                 else:
+                    self._tell_paused(change.old, change.new)
                     self._enqueue(change.key)
             case "ReplicaSet":
                 obj = change.new or change.old
@@ -67,6 +68,12 @@ class DeploymentController(Controller):
                 rs = self.core.store.get(change.old.meta.owner)
                 if rs is not None and rs.meta.owner is not None:
                     self._enqueue(rs.meta.owner)
+
+    def _tell_paused(self, old: KubeObject | None, new: KubeObject) -> None:
+        """The menu offers pause or resume by this mark."""
+        paused = isinstance(new, Deployment) and new.paused
+        if paused != (isinstance(old, Deployment) and old.paused):
+            (self.core.mark if paused else self.core.unmark)(new.key, "rollout paused")
 
     def _enqueue(self, key: Key) -> None:
         if key.kind == "Deployment" and key not in self._queued:

@@ -90,10 +90,24 @@ class TendNode:
 
 
 @dataclass(frozen=True, slots=True)
-class RolloutStatus:
-    """`kubectl rollout status`."""
+class Rollout:
+    """`kubectl rollout`."""
+
+    verb: str
+    """status, history, restart, undo, pause or resume."""
+    target: Target
+    namespace: str = ""
+    revision: int = 0
+    """Of undo (--to-revision) and history (--revision); 0: not given."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetImage:
+    """`kubectl set image`."""
 
     target: Target
+    images: tuple[tuple[str, str], ...]
+    """(container or "*", image)."""
     namespace: str = ""
 
 
@@ -203,7 +217,8 @@ Command = (
     | ScaleTo
     | DeletePods
     | TendNode
-    | RolloutStatus
+    | Rollout
+    | SetImage
     | PortForward
     | StopForward
     | Curl

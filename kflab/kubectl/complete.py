@@ -6,7 +6,7 @@ from itertools import pairwise
 from kflab.cluster.store import Store
 from kflab.kubectl.commands import TOOLS
 from kflab.kubectl.kinds import find, names
-from kflab.kubectl.parse import COMMANDS
+from kflab.kubectl.parse import COMMANDS, ROLLOUTS
 from kflab.kubectl.parse_filters import FILTERS
 
 LIMIT = 50
@@ -88,9 +88,7 @@ def _candidates(words: list[str], typing: str, store: Store, namespace: str) -> 
     if verb in ("cordon", "uncordon", "drain"):
         return [key.name for key in store.keys("Node")]
     if verb == "rollout":
-        return (
-            [f"deployment/{obj.meta.name}" for obj in store.of_kind("Deployment", namespace)] if plain else ("status",)
-        )
+        return [f"deployment/{obj.meta.name}" for obj in store.of_kind("Deployment", namespace)] if plain else ROLLOUTS
     return ()
 
 

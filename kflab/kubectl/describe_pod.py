@@ -202,7 +202,8 @@ def probe_text(probe: Probe) -> str:
             return f"{action} {timing}"
 
 
-def _template(out: Writer, template: PodTemplate) -> None:
+def describe_template(out: Writer, template: PodTemplate) -> None:
+    """Write a pod template."""
     out.line(0, "Pod Template:")
     lines_of(out, "  Labels", template.labels)
     if template.annotations:
@@ -235,7 +236,7 @@ def describe_deployment(out: Writer, obj: Deployment, store: Store, now_ns: int)
     if obj.strategy.type == "RollingUpdate":
         bounds = f"{obj.strategy.max_unavailable} max unavailable, {obj.strategy.max_surge} max surge"
         out.line(0, "RollingUpdateStrategy:", bounds)
-    _template(out, obj.template)
+    describe_template(out, obj.template)
     _progress(out, obj)
     sets = [rs for rs in store.of_kind("ReplicaSet", obj.meta.namespace) if isinstance(rs, ReplicaSet)]
     mine = [rs for rs in sets if rs.meta.owner == obj.key]
@@ -247,23 +248,14 @@ def describe_deployment(out: Writer, obj: Deployment, store: Store, now_ns: int)
 
 
 def _progress(out: Writer, obj: Deployment) -> None:
-    """Write the conditions Available and Progressing, as the controller would have set them from the same counts.
-
-    Source: k8s.io/kubernetes pkg/controller/deployment/progress.go, util/deployment_util.go (MaxUnavailable rounds
-    percentages down).
-    """
-    allowed = 0
-    if obj.strategy.type == "RollingUpdate":
-        given = str(obj.strategy.max_unavailable)
-        allowed = obj.replicas * int(given[:-1]) // 100 if given.endswith("%") else int(given)
-    available, updated = seen(obj, "availableReplicas"), seen(obj, "updatedReplicas")
-    enough = available >= obj.replicas - allowed
-    complete = updated == obj.replicas == available == seen(obj, "replicas")
+    """Write the conditions that the controller has set."""
+    if not obj.conditions:
+        return
     out.line(0, "Conditions:")
     out.line(1, "Type", "Status", "Reason")
     out.line(1, "----", "------", "------")
-    out.line(1, "Available ", str(enough), "MinimumReplicasAvailable" if enough else "MinimumReplicasUnavailable")
-    out.line(1, "Progressing ", "True", "NewReplicaSetAvailable" if complete else "ReplicaSetUpdated")
+    for entry in obj.conditions:
+        out.line(1, f"{entry.type} ", entry.status, entry.reason)
 
 
 def _made_from(replica_set: ReplicaSet, deployment: Deployment) -> bool:
@@ -300,7 +292,7 @@ def describe_set(out: Writer, obj: ReplicaSet | StatefulSet | DaemonSet, store: 
         for title, name in (("Desired", "desiredNumberScheduled"), ("Current", "currentNumberScheduled")):
             out.line(0, f"{title} Number of Nodes Scheduled: {seen(obj, name)}")
     out.line(0, "Pods Status:", _phases(obj.key, obj.meta.namespace, store))
-    _template(out, obj.template)
+    describe_template(out, obj.template)
 
 
 def _phases(owner: Key, namespace: str, store: Store) -> str:

@@ -57,6 +57,10 @@ class Env(Protocol):
         """Cordon, uncordon or drain a node at this instant; "" or why it was refused."""
         ...
 
+    def act_on_workload(self, verb: str, workload: Key, options: Sequence[tuple[str, int | str]]) -> str:
+        """Carry out a verb of `control.workload_verbs` at this instant; "" or why it was refused."""
+        ...
+
     def facts(self) -> Sequence[Fact]:
         """What happened so far, oldest first; () where the lab keeps none."""
         ...

@@ -19,8 +19,9 @@ from kflab.kubectl.commands import (
     Logs,
     Nothing,
     PortForward,
-    RolloutStatus,
+    Rollout,
     ScaleTo,
+    SetImage,
     StopForward,
     TendNode,
     Version,
@@ -37,8 +38,9 @@ from kflab.kubectl.parse import parse, parse_words
 from kflab.kubectl.run_forward import port_forward, reach, stop_forward
 from kflab.kubectl.run_logs import logs
 from kflab.kubectl.run_nodes import tend_node
+from kflab.kubectl.run_rollout import rollout, set_image
 from kflab.kubectl.run_rules import conntrack_of, rules_of
-from kflab.kubectl.run_writes import delete_pods, rollout_status, scale
+from kflab.kubectl.run_writes import delete_pods, scale
 
 API_SERVER_DOWN = "The connection to the server localhost:6443 was refused - did you specify the right host or port?\n"
 
@@ -46,7 +48,8 @@ HELP = """\
 get po,svc,ep,ing,no,deploy,…   [NAME] [-n NS|-A] [-l SELECTOR] [-o wide|yaml|json|name]
 describe KIND NAME              svc, ing, po, no, deploy, ep, endpointslice…
 logs POD|deployment/NAME        [-n NS] [--tail N] [--since 5s]
-scale deployment/NAME --replicas=N      delete pod NAME [--force]      rollout status deployment/NAME
+scale deployment/NAME --replicas=N      delete pod NAME [--force]
+rollout status|history|restart|undo|pause|resume deployment/NAME      set image deployment/NAME CONTAINER=IMAGE
 cordon NODE      uncordon NODE      drain NODE [--ignore-daemonsets] [--force] [--grace-period N]
 port-forward pod/NAME 8080:8080         then: curl localhost:8080/path
 curl URL                        from the client; from a pod: --from NS/POD, or exec POD -- curl URL
@@ -101,7 +104,7 @@ def _led(message: str) -> str:
     return message if message.startswith(("curl:", "grep:", "conntrack:", "Error", "Unable")) else f"error: {message}"
 
 
-_NEED_API = (Get, Describe, Logs, ScaleTo, DeletePods, TendNode, RolloutStatus, PortForward)
+_NEED_API = (Get, Describe, Logs, ScaleTo, DeletePods, TendNode, Rollout, SetImage, PortForward)
 
 
 def _dispatch(command: Command, store: Store, env: Env) -> Outcome:
@@ -120,8 +123,10 @@ def _dispatch(command: Command, store: Store, env: Env) -> Outcome:
             return delete_pods(command, store, env)
         case TendNode():
             return tend_node(command, store, env)
-        case RolloutStatus():
-            return rollout_status(command, store, env)
+        case Rollout():
+            return rollout(command, store, env)
+        case SetImage():
+            return set_image(command, store, env)
         case PortForward():
             return port_forward(command, store, env)
         case StopForward():

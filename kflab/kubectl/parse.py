@@ -18,8 +18,9 @@ from kflab.kubectl.commands import (
     Logs,
     Nothing,
     PortForward,
-    RolloutStatus,
+    Rollout,
     ScaleTo,
+    SetImage,
     StopForward,
     Target,
     TendNode,
@@ -30,6 +31,9 @@ from kflab.kubectl.parse_conntrack import parse_conntrack
 from kflab.kubectl.parse_curl import parse_curl, parse_exec
 from kflab.kubectl.parse_filters import parse_filter
 from kflab.kubectl.words import stages
+
+ROLLOUTS = ("status", "history", "restart", "undo", "pause", "resume")
+"""Words of `rollout`."""
 
 MAX_REPLICAS = 100_000
 """Most replicas `scale` takes: above what one lab can hold, below what would freeze it by a slip of the finger."""
@@ -288,10 +292,36 @@ def _node_names(verb: str, words: Sequence[str]) -> tuple[str, ...]:
 
 
 def _rollout(words: list[str]) -> Command:
-    options = read(words, "namespace timeout revision", "watch", short={**_COMMON, "w": "watch"})
-    if not options.words or options.words[0] != "status":
-        raise KflabError("of `rollout`, only `rollout status deployment/NAME` is here")
-    return RolloutStatus(_one_target(options.words[1:], "deployment", "rollout status"), options.text("namespace"))
+    options = read(words, "namespace timeout revision to-revision", "watch", short={**_COMMON, "w": "watch"})
+    verb = options.words[0] if options.words else ""
+    if verb not in ROLLOUTS:
+        raise KflabError(f"`rollout` needs one of {', '.join(ROLLOUTS)}: `rollout restart deployment/NAME`")
+    name = {"undo": "to-revision", "history": "revision"}.get(verb, "")
+    given = next((other for other in ("revision", "to-revision") if options.text(other) and other != name), "")
+    if given:
+        raise KflabError(f"unknown flag: --{given} of `rollout {verb}`")
+    revision = (options.number(name) or 0) if name else 0
+    if revision < 0:
+        raise KflabError(f"revision must be a positive integer: {revision}")
+    target = _one_target(options.words[1:], "deployment", f"rollout {verb}")
+    return Rollout(verb, target, options.text("namespace"), revision)
+
+
+def _set(words: list[str]) -> Command:
+    options = read(words, "namespace", "", short=_COMMON)
+    if not options.words or options.words[0] != "image":
+        raise KflabError("of `set`, only `set image deployment/NAME CONTAINER=IMAGE` is here")
+    names = [word for word in options.words[1:] if "=" not in word]
+    images = []
+    for word in options.words[1:]:
+        container, equals, image = word.partition("=")
+        if equals and not (container and image):
+            raise KflabError(f"expected CONTAINER=IMAGE, got {word}")
+        if equals:
+            images.append((container, image))
+    if not images:
+        raise KflabError("at least one image update is required: `set image deployment/NAME CONTAINER=IMAGE`")
+    return SetImage(_one_target(names, "deployment", "set image"), tuple(images), options.text("namespace"))
 
 
 def _port_forward(words: list[str]) -> Command:
@@ -386,6 +416,7 @@ _COMMANDS: dict[str, Callable[[list[str]], Command]] = {
     "scale": _scale,
     "delete": _delete,
     "rollout": _rollout,
+    "set": _set,
     "cordon": _tend("cordon"),
     "uncordon": _tend("uncordon"),
     "drain": _drain,

@@ -1,17 +1,16 @@
-"""`kubectl scale`, `kubectl delete pod`, and `kubectl rollout status`, which reads what came of a write.
+"""`kubectl scale` and `kubectl delete pod`.
 
-Source: k8s.io/kubectl pkg/cmd/scale/scale.go, pkg/cmd/delete/delete.go, pkg/polymorphichelpers/rollout_status.go.
+Source: k8s.io/kubectl pkg/cmd/scale/scale.go, pkg/cmd/delete/delete.go.
 """
 
 from kflab.cluster.store import Store
 from kflab.errors import KflabError
-from kflab.kubectl.commands import DeletePods, RolloutStatus, ScaleTo
+from kflab.kubectl.commands import DeletePods, ScaleTo
 from kflab.kubectl.env import Env
 from kflab.kubectl.hostile import printable
 from kflab.kubectl.kinds import PODS
 from kflab.kubectl.lookup import ApiError, listed, matching, named, resource
 from kflab.kubectl.outcome import Outcome
-from kflab.kubectl.printers import seen
 from kflab.manifest.objects import Deployment, ReplicaSet, StatefulSet
 
 FORCE_WARNING = (
@@ -72,25 +71,3 @@ def delete_pods(command: DeletePods, store: Store, env: Env) -> Outcome:
         else:
             out += f'pod "{printable(name)}" {"force deleted" if command.force else "deleted"}\n'
     return Outcome(out, err, code)
-
-
-def rollout_status(command: RolloutStatus, store: Store, env: Env) -> Outcome:
-    """Run `kubectl rollout status` once: it reports and does not wait.
-
-    Raises:
-        KflabError: For anything but a Deployment.
-    """
-    kind = resource(command.target.resource, store)
-    obj = named(kind, command.namespace or env.namespace, command.target.name, store, env)
-    if not isinstance(obj, Deployment):
-        raise KflabError(f"no status viewer has been implemented for {kind.kind}")
-    name = printable(obj.meta.name)
-    updated, available, total = seen(obj, "updatedReplicas"), seen(obj, "availableReplicas"), seen(obj, "replicas")
-    waiting = f'Waiting for deployment "{name}" rollout to finish'
-    if updated < obj.replicas:
-        return Outcome(f"{waiting}: {updated} out of {obj.replicas} new replicas have been updated...\n")
-    if total > updated:
-        return Outcome(f"{waiting}: {total - updated} old replicas are pending termination...\n")
-    if available < updated:
-        return Outcome(f"{waiting}: {available} of {updated} updated replicas are available...\n")
-    return Outcome(f'deployment "{name}" successfully rolled out\n')

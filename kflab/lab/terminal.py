@@ -81,6 +81,10 @@ class Terminal:
         result = self._lab.do(Act(verb, Key("Node", "", node), tuple(options)))
         return "" if result.ok else result.text
 
+    def act_on_workload(self, verb: str, workload: Key, options: Sequence[tuple[str, int | str]]) -> str:
+        result = self._lab.do(Act(verb, workload, tuple(options)))
+        return "" if result.ok else result.text
+
     def facts(self) -> Sequence[Fact]:
         return self._lab.facts
 

@@ -11,6 +11,7 @@ from kflab.kubectl.curl import CurlAnswer, CurlRequest
 from kflab.kubectl.logs import AccessRecord, UpstreamTry
 from kflab.kubectl.portforward import Forwards
 from kflab.manifest.objects import (
+    Condition,
     Container,
     ContainerPort,
     ContainerStatus,
@@ -115,6 +116,10 @@ def brief() -> Store:
             selector=product,
             template=template,
             observed=counts,
+            conditions=(
+                Condition("Available", "True", "MinimumReplicasAvailable"),
+                Condition("Progressing", "True", "NewReplicaSetAvailable"),
+            ),
         ),
         ReplicaSet(
             Meta("product-7c9d8f6b5", "default", creation_ns=OLD, owner=Key("Deployment", "default", "product")),
@@ -254,6 +259,9 @@ class FakeLab:
     def kill(self, pod: Key, how: str) -> str:
         self.done.append(("kill", pod, how))
         return self.refusal
+
+    def act_on_workload(self, verb: str, workload: Key, options: Sequence[tuple[str, int | str]]) -> str:
+        return "the fake lab rolls nothing out"
 
     def act_on_node(self, verb: str, node: str, options: Sequence[tuple[str, int | bool]]) -> str:
         self.done.append((verb, node, tuple(options)))

@@ -107,3 +107,36 @@ def test_stopped_api_server_says_so(lab: Any) -> None:
     lab.do(Start("apiserver"))
     assert lab.store.get(Key("Service", "default", "product-service")) is not None
     assert run(lab, "get pods").ok
+
+
+def test_rollout_restart_undo_pause_and_history(lab: Any) -> None:
+    assert run(lab, "rollout undo deployment/product").text == (
+        'error: no rollout history found for deployment "product"\n'
+    )
+    assert run(lab, "set image deployment/product web=x:2").text.startswith("error: unable to find container")
+    assert run(lab, "rollout restart deployment/product").text == "deployment.apps/product restarted\n"
+    assert "spec update to be observed" in run(lab, "rollout status deployment/product").text
+    lab.advance(lab.t_ns + SECOND)
+    assert run(lab, "rollout status deployment/product").text == (
+        'Waiting for deployment "product" rollout to finish: 1 out of 3 new replicas have been updated...\n'
+    )
+    lab.advance(lab.t_ns + 40 * SECOND)
+    assert run(lab, "rollout status deployment/product").text == 'deployment "product" successfully rolled out\n'
+    history = run(lab, "rollout history deployment/product").text
+    assert history.splitlines()[0] == "deployment.apps/product "
+    assert [line.split() for line in history.splitlines()[1:4]] == [
+        ["REVISION", "CHANGE-CAUSE"], ["1", "<none>"], ["2", "<none>"]
+    ]  # fmt: skip
+    assert "kubectl.kubernetes.io/restartedAt" in run(lab, "rollout history deployment/product --revision 2").text
+    assert run(lab, "rollout pause deployment/product").text == "deployment.apps/product paused\n"
+    assert "you cannot rollback a paused deployment" in run(lab, "rollout undo deployment/product").text
+    assert run(lab, "rollout resume deployment/product").text == "deployment.apps/product resumed\n"
+    lab.advance(lab.t_ns + SECOND)
+    assert run(lab, "rollout undo deployment/product --to-revision=2").text == (
+        "deployment.apps/product skipped rollback (current template already matches revision 2)\n"
+    )
+    assert run(lab, "rollout undo deployment/product").text == "deployment.apps/product rolled back\n"
+    lab.advance(lab.t_ns + 40 * SECOND)
+    sheet = run(lab, "describe deployment product").text
+    assert "deployment.kubernetes.io/revision: 3" in sheet
+    assert ["Progressing", "True", "NewReplicaSetAvailable"] in [line.split() for line in sheet.splitlines()]
