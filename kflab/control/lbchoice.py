@@ -30,8 +30,13 @@ _CLASSES: Final = {
 }
 """loadBalancerClass → provider: AWS LBC docs, GKE docs; MetalLB serves what its --lb-class names (these by custom)."""
 
-_PROVIDER_IDS: Final = {"aws": "aws", "gce": "gcp", "kind": "kind", "minikube": "minikube"}
-"""Scheme of a Node's spec.providerID → provider."""
+DESKTOP: Final = "docker-desktop"
+DESKTOP_ID: Final = "kind://docker/desktop/"
+"""How providerIDs of Docker Desktop's kind mode begin: its kind cluster is named desktop. (kind create cluster --name
+desktop makes the same ones.)"""
+
+_PROVIDER_IDS: Final = {"aws": "aws", "gce": "gcp", "kind": "kind", DESKTOP: DESKTOP, "minikube": "minikube"}
+"""Scheme of a Node's spec.providerID → provider; for `DESKTOP` and minikube see `Surroundings.of`."""
 
 MINIKUBE_LABEL: Final = "minikube.k8s.io/name"
 """On every node that minikube made; such a Node has no providerID."""
@@ -54,7 +59,7 @@ class Surroundings:
     named: str = ""
     """Name of a profile, as the user gave it."""
     provider_ids: frozenset[str] = frozenset()
-    """Schemes of the Nodes' providerIDs; "minikube" where a label says so."""
+    """Schemes of the Nodes' providerIDs; "minikube" where a label says so, `DESKTOP` for Docker Desktop's."""
     metallb: tuple[str, ...] = ()
     """Kinds of MetalLB's objects that are there, e.g. L2Advertisement."""
 
@@ -64,7 +69,9 @@ class Surroundings:
         schemes = set()
         for node in nodes:
             scheme, found, _ = node.provider_id.partition("://")
-            if found:
+            if node.provider_id.startswith(DESKTOP_ID):
+                schemes.add(DESKTOP)
+            elif found:
                 schemes.add(scheme)
             elif MINIKUBE_LABEL in node.meta.labels:
                 schemes.add("minikube")
@@ -102,11 +109,9 @@ def _provider(service: Service, around: Surroundings) -> tuple[str, str]:
         return lb.PROFILES[around.named].provider, f"loadBalancer {around.named}, as given"
     for scheme in sorted(around.provider_ids & _PROVIDER_IDS.keys()):
         # MetalLB is also run on kind and minikube; their own makers of load balancers then are not.
-        if not (scheme in ("kind", "minikube") and around.metallb):
-            said = (
-                f"the Nodes' label {MINIKUBE_LABEL}" if scheme == "minikube" else f"the Nodes' providerID {scheme}://"
-            )
-            return _PROVIDER_IDS[scheme], said
+        if not (scheme in ("kind", DESKTOP, "minikube") and around.metallb):
+            said = {"minikube": f"label {MINIKUBE_LABEL}", DESKTOP: f"providerID {DESKTOP_ID}"}
+            return _PROVIDER_IDS[scheme], f"the Nodes' {said.get(scheme, f'providerID {scheme}://')}"
     if around.metallb:
         return "metallb", f"{around.metallb[0]} in the manifests"
     for name in sorted(service.meta.annotations):
@@ -161,6 +166,10 @@ def _kind(service: Service, around: Surroundings) -> tuple[LbProfile, str]:
     return lb.KIND, ""
 
 
+def _docker_desktop(service: Service, around: Surroundings) -> tuple[LbProfile, str]:
+    return lb.DOCKER_DESKTOP, ""
+
+
 def _minikube(service: Service, around: Surroundings) -> tuple[LbProfile, str]:
     return lb.MINIKUBE, ""
 
@@ -170,6 +179,7 @@ _KINDS: Final[Mapping[str, Callable[[Service, Surroundings], tuple[LbProfile, st
     "gcp": _gcp,
     "metallb": _metallb,
     "kind": _kind,
+    DESKTOP: _docker_desktop,
     "minikube": _minikube,
 }
 """Provider → (its kind for this Service, what said so; "" for the provider's default)."""

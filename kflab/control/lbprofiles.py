@@ -4,7 +4,7 @@ Each profile names its source. What no source says is marked M (a modelling choi
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 NODE_PORT: Final = "node port"
@@ -69,6 +69,8 @@ class LbProfile:
     """status.loadBalancer.ingress[].ipMode: with Proxy kube-proxy makes no rule for the address (KEP-1860)."""
     fails_open: bool = False
     """Whether all targets get traffic when none is healthy."""
+    panic_share: float = 0.0
+    """Envoy's panic threshold: with a smaller share of healthy targets than this, 0..1, all targets get traffic."""
     http: bool = False
     """Whether it speaks HTTP: it routes by host and path, and answers 502, 503 or 504 for its target."""
     drains: bool = False
@@ -221,8 +223,21 @@ KIND: Final = LbProfile(
 """One Envoy container per Service on the docker network, TCP proxy to the nodes' NodePorts.
 
 Sources: kubernetes-sigs/cloud-provider-kind pkg/loadbalancer/proxy.go (RANDOM, checks), its pull request 360 (panic
-threshold 0: it fails closed) and server.go (the container's address in status, ipMode Proxy). Docker Desktop's kind
-clusters use a fork of it (docker/desktop-cloud-provider).
+threshold 0: it fails closed) and server.go (the container's address in status, ipMode Proxy).
+"""
+
+DOCKER_DESKTOP: Final = replace(
+    KIND, name="docker-desktop", title="Docker Desktop, Envoy", short="Desktop", provider="docker-desktop",
+    writer="desktop-cloud-provider-kind", panic_share=0.5,
+)  # fmt: skip
+"""Kubernetes of Docker Desktop in its kind mode: a fork of cloud-provider-kind, whose containers' ports are published
+on the host as well (localhost:PORT).
+
+Sources: Docker docs, Deploy on Kubernetes with Docker Desktop (kind mode runs desktop-cloud-provider-kind and Envoy);
+docker/desktop-cloud-provider pkg/loadbalancer/server.go (address, ipMode Proxy, port bindings) and proxy.go (RANDOM,
+the same checks). That proxy.go sets no healthy_panic_threshold, so Envoy's default of 50 % holds (Envoy docs, Panic
+threshold). M: builds since then behave alike; upstream turned panic off in January 2026 (pull request 360).
+The kubeadm mode, where vpnkit on the node dials the ClusterIP (moby/vpnkit go/pkg/controller), is not modelled.
 """
 
 _NO_CHECK: Final = Check(ROUTE, 1, 0, 1, 1)
@@ -243,7 +258,7 @@ PROFILES: Final[Mapping[str, LbProfile]] = {
     profile.name: profile
     for profile in (
         AWS_NLB, AWS_NLB_IP, AWS_NLB_CLOUD_PROVIDER, AWS_CLB, GCP_PASSTHROUGH, METALLB_L2, METALLB_BGP, KIND,
-        MINIKUBE,
+        DOCKER_DESKTOP, MINIKUBE,
     )
 }  # fmt: skip
 """By name."""

@@ -133,6 +133,7 @@ def in_service(targets: Sequence[LbTarget], profile: LbProfile = DEFAULT, addres
     Failing open is for targets that were found unhealthy: with initial and draining ones alone nobody gets traffic
     (aws-load-balancer-controller docs, Pod readiness gate: "service outage"; AWS's China blog on readiness gates
     measured two minutes of it). That such an ALB answers 503, as without targets, is taken from AWS's list of codes.
+    Envoy in panic spreads over all (`LbProfile.panic_share`).
 
     Args:
         targets: Registered.
@@ -142,6 +143,9 @@ def in_service(targets: Sequence[LbTarget], profile: LbProfile = DEFAULT, addres
     healthy = tuple(target for target in targets if target.healthy)
     if profile.picks == ONE_NODE:
         return (min(healthy, key=lambda target: _election(target, address)),) if healthy else ()
+    if len(healthy) < profile.panic_share * len(targets):
+        # Envoy source/common/upstream/load_balancer_impl.cc, isHostSetInPanic: strictly below the threshold.
+        return tuple(targets)
     return healthy or (tuple(target for target in targets if not target.state) if profile.fails_open else ())
 
 

@@ -97,6 +97,9 @@ def simplifications(store: Store, balancers: Mapping[Key, LoadBalancer]) -> Iter
         if sticky and profile.name == lbprofiles.GCP_PASSTHROUGH.name:
             text = "sessionAffinity ClientIP makes it hash the client's address alone; here it hashes the whole flow"
             yield f"{profile.title}, {name}: {text}", "no other way"
-        if sticky and profile.name == lbprofiles.KIND.name:
+        if profile.name == lbprofiles.DOCKER_DESKTOP.name:
+            text = "Docker publishes its ports on the host, where one port serves one Service; clients here use the"
+            yield f"{profile.title}, {name}: {text} address in the Service's status", "no other way"
+        if sticky and profile.name in (lbprofiles.KIND.name, lbprofiles.DOCKER_DESKTOP.name):
             text = "sessionAffinity ClientIP gives its Envoy a hash ring; here it draws at random"
             yield f"{profile.title}, {name}: {text}", "no other way"

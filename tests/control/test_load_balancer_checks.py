@@ -133,6 +133,13 @@ def balanced(load_balancer_class: str = "", **annotations: str) -> Service:
         (balanced(), Surroundings(provider_ids=frozenset({"kind"}), metallb=("L2Advertisement",)), "metallb-l2"),
         (balanced(), Surroundings("metallb-bgp"), "metallb-bgp"),
         (balanced(), Surroundings(provider_ids=frozenset({"minikube"})), "minikube"),
+        (balanced(), Surroundings(provider_ids=frozenset({"docker-desktop"})), "docker-desktop"),
+        (
+            balanced(),
+            Surroundings(provider_ids=frozenset({"docker-desktop"}), metallb=("IPAddressPool",)),
+            "metallb-l2",
+        ),
+        (balanced(type="nlb"), Surroundings("docker-desktop"), "docker-desktop"),
         (balanced(), Surroundings("metallb-bgp", metallb=("L2Advertisement",)), "metallb-l2"),
         (balanced(), Surroundings("metallb-l2", metallb=("IPAddressPool", "BGPAdvertisement")), "metallb-bgp"),
     ],

@@ -95,6 +95,14 @@ class TestLoadBalancer:
         assert in_service(down, PROFILES["aws-clb"]) == ()
         assert pick_target(down, 5, PROFILES["kind"]) is None
 
+    def test_docker_desktops_envoy_panics_below_half(self) -> None:
+        desktop = PROFILES["docker-desktop"]
+        half = [replace(target, healthy=i < 2) for i, target in enumerate(self.TARGETS)]
+        assert in_service(half, desktop) == tuple(half[:2])
+        quarter = [replace(target, healthy=i < 1) for i, target in enumerate(self.TARGETS)]
+        assert in_service(quarter, desktop) == tuple(quarter)
+        assert in_service(quarter, PROFILES["kind"]) == tuple(quarter[:1])
+
     def test_one_hash_in_two_falls_on_the_only_node_of_its_zone(self) -> None:
         zoned = [replace(target, healthy=True, zone="b" if i == 3 else "a") for i, target in enumerate(self.TARGETS)]
         assert node_weights(zoned) == {target.node: 3 if target.zone == "b" else 1 for target in zoned}

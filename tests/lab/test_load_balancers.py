@@ -142,6 +142,7 @@ SEEN = [
     ("metallb-l2", "loadbalancer IP", CLIENT),
     ("metallb-bgp", "loadbalancer IP", CLIENT),
     ("kind", "KUBE-NODEPORTS", "198.51.100.10"),
+    ("docker-desktop", "KUBE-NODEPORTS", "198.51.100.10"),
 ]
 
 
@@ -291,6 +292,10 @@ def test_the_nodes_provider_decides() -> None:
     assert "GCP passthrough network LB, chosen by the Nodes' providerID gce://" in balancer_words(lab_of(nodes=gce))
     kind = node("n1", 1, "a", "kind://docker/kind/kind-worker")
     assert "cloud-provider-kind, Envoy" in balancer_words(lab_of(nodes=kind))
+    desktop = lab_of(nodes=node("n1", 1, "a", "kind://docker/desktop/desktop-control-plane"))
+    words = "Docker Desktop, Envoy, chosen by the Nodes' providerID kind://docker/desktop/"
+    assert words in balancer_words(desktop)
+    assert any("publishes its ports on the host" in text for text, _ in desktop.assumptions)
     aws = node("n1", 1, "a", "aws:///us-east-1a/i-1")
     assert "AWS Classic LB" in balancer_words(lab_of(nodes=aws))
 
@@ -410,7 +415,8 @@ def healthy(lab: Lab) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize(
-    ("name", "low", "high"), [("gcp", 16, 24), ("kind", 3, 6), ("aws-clb", None, None), ("metallb-bgp", None, None)]
+    ("name", "low", "high"),
+    [("gcp", 16, 24), ("kind", 3, 6), ("docker-desktop", 3, 6), ("aws-clb", None, None), ("metallb-bgp", None, None)],
 )
 def test_a_stopped_kube_proxy_takes_its_node_out_only_where_it_answers_the_check(
     name: str, low: int | None, high: int | None
