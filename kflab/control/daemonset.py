@@ -127,7 +127,8 @@ class DaemonSetController(Controller):
         spec = _spec(ds.template.spec)
         nodes = [node for node in self.core.store.of_kind("Node") if isinstance(node, Node)]
         wanted = {node.meta.name: None for node in nodes if fits(spec, node)}
-        return wanted, wanted | {node.meta.name: None for node in nodes if may_stay(spec, node)}
+        others = [node for node in nodes if node.meta.name not in wanted]
+        return wanted, wanted | {node.meta.name: None for node in others if may_stay(spec, node)}
 
     def _on_nodes(self, ds: DaemonSet) -> dict[str, list[Pod]]:
         """Its pods by node, in order of creation; a finished pod that is being deleted is not there any more."""
@@ -215,6 +216,7 @@ class DaemonSetController(Controller):
         ready = [pod for pod in firsts if pod.status.ready]
         good = [pod for pod in ready if self._available(ds, pod)]
         observed = {
+            "observedGeneration": ds.meta.generation,
             "desiredNumberScheduled": len(wanted),
             "currentNumberScheduled": len(firsts),
             "numberMisscheduled": sum(node not in wanted for node in on_nodes),

@@ -204,6 +204,7 @@ class StatefulSetController(Controller):
         good = [pod for pod in well if self._available(sts, pod)]
         staying = [pod for pod in pods if not pod.terminating]
         observed = {
+            "observedGeneration": sts.meta.generation,
             "replicas": len(pods),
             "readyReplicas": len(well),
             "availableReplicas": len(good),

@@ -269,6 +269,15 @@ def _replica_sets(found: Sequence[ReplicaSet]) -> str:
     return ", ".join(texts) or "<none>"
 
 
+_DAEMON_COUNTS = (
+    ("Desired Number of Nodes Scheduled", "desiredNumberScheduled"),
+    ("Current Number of Nodes Scheduled", "currentNumberScheduled"),
+    ("Number of Nodes Scheduled with Up-to-date Pods", "updatedNumberScheduled"),
+    ("Number of Nodes Scheduled with Available Pods", "numberAvailable"),
+    ("Number of Nodes Misscheduled", "numberMisscheduled"),
+)
+
+
 def describe_set(out: Writer, obj: ReplicaSet | StatefulSet | DaemonSet, store: Store, now_ns: int) -> None:
     """Write a ReplicaSet, StatefulSet or DaemonSet."""
     del now_ns
@@ -288,9 +297,14 @@ def describe_set(out: Writer, obj: ReplicaSet | StatefulSet | DaemonSet, store: 
         out.line(0, "Replicas:", f"{seen(obj, 'replicas')} current / {obj.replicas} desired")
     elif isinstance(obj, StatefulSet):
         out.line(0, "Replicas:", f"{obj.replicas} desired | {seen(obj, 'replicas')} total")
+        out.line(0, "Update Strategy:", obj.update_type)
+        if obj.update_type == "RollingUpdate" and obj.partition is not None:
+            out.line(1, "Partition:", str(obj.partition))
+            if obj.max_unavailable is not None:
+                out.line(1, "MaxUnavailable:", str(obj.max_unavailable))
     else:
-        for title, name in (("Desired", "desiredNumberScheduled"), ("Current", "currentNumberScheduled")):
-            out.line(0, f"{title} Number of Nodes Scheduled: {seen(obj, name)}")
+        for title, name in _DAEMON_COUNTS:
+            out.line(0, f"{title}: {seen(obj, name)}")
     out.line(0, "Pods Status:", _phases(obj.key, obj.meta.namespace, store))
     describe_template(out, obj.template)
 
