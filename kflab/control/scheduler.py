@@ -4,6 +4,11 @@ Simplified from k8s.io/kubernetes pkg/scheduler. A pod that asks for nothing goe
 TaintToleration, node selector, required node affinity and the number of pods a node takes; its score is fewest pods of
 the same owner, then fewest pods, then the order of the nodes: what the default spreading and LeastAllocated come to on
 equal nodes, found with a heap. For all others see placement.py.
+
+A pod that fits nowhere is parked, and tried again at once when something changes that may help: from 1.33 on a
+scheduler with nothing else to do does not wait for its back-off of 1 to 10 s (feature SchedulerPopFromBackoffQ,
+backend/queue/scheduling_queue.go). Priorities are not modelled: no pod is deleted to make room (framework/preemption),
+and the sentence on it that follows in a real FailedScheduling is left out.
 """
 
 from collections.abc import Sequence
@@ -145,6 +150,9 @@ class Scheduler(Controller):
 
     def _park(self, pod: Pod, reasons: Reasons) -> None:
         """A pod fits nowhere: say so, and wait."""
+        if pod.spec.priority_class:
+            text = f"pod priorities are not modelled: {pod.meta.name} of class {pod.spec.priority_class} waits for room"
+            self.core.assume(f"{text}, where a scheduler may delete pods of lower priority for it", "give it room")
         wishes = wishes_of(pod)
         self.parked[pod.key] = bool(wishes.near or wishes.spread)
         every = self._misfits(pod)

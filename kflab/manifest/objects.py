@@ -240,6 +240,8 @@ class PodSpec:
     readiness_gates: tuple[str, ...] = ()
     overhead: tuple[tuple[str, str], ...] = field(default=(), metadata=UNHASHED)
     """Resources of the sandbox itself, on top of the containers'."""
+    priority_class: str = field(default="", metadata=UNHASHED)
+    """priorityClassName."""
     spread: tuple[Mapping[str, Any], ...] = field(default=(), metadata=UNHASHED)
     """topologySpreadConstraints, as given."""
 

@@ -62,6 +62,7 @@ def pod_spec(spec: Tree) -> PodSpec:
         service_account=spec.get("serviceAccountName") or spec.get("serviceAccount") or "default",
         affinity=spec.get("affinity") or None,
         readiness_gates=tuple(g.get("conditionType") or "" for g in spec.get("readinessGates") or ()),
+        priority_class=spec.get("priorityClassName") or "",
         spread=tuple(spec.get("topologySpreadConstraints") or ()),
         overhead=tuple(quantities(spec.get("overhead")).items()),
     )

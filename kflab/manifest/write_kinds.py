@@ -142,6 +142,7 @@ def _pod_spec(spec: PodSpec) -> Tree:
         nodeName=spec.node_name,
         overhead=dict(spec.overhead),
         nodeSelector=_whole(spec.node_selector),
+        priorityClassName=spec.priority_class,
         readinessGates=[{"conditionType": gate} for gate in spec.readiness_gates],
         restartPolicy=spec.restart_policy,
         serviceAccount=spec.service_account,
