@@ -9,6 +9,7 @@ from kflab.lab.applying import check_tabs
 from kflab.lab.commands import Command, Finding, Result
 from kflab.lab.handle import Tab
 from kflab.lab.running import Lab
+from kflab.lab.session import Session, session_of
 from kflab.lab.spec import LabSpec
 from kflab.lab.targets import Target, targets
 from kflab.manifest.objects import Key
@@ -59,6 +60,10 @@ class Answering:
     def rules_text(self, node: str, t_ns: int | None = None) -> "Future[str]":
         """The node's rules as its mode's own tool prints them."""
         return self._ask(lambda: self._lab.rules_text(node, t_ns))
+
+    def session(self) -> "Future[Session]":
+        """What was done so far."""
+        return self._ask(lambda: session_of(self._lab))
 
     def completions(self, line: str) -> tuple[str, ...]:
         """Completions of a command line."""

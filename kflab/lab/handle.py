@@ -2,13 +2,16 @@
 
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from kflab.dataplane.packets import RequestTrace
 from kflab.lab.commands import Command, Finding, Result
 from kflab.lab.snapshot import Snapshot
 from kflab.lab.targets import Target
 from kflab.manifest.objects import Key
+
+if TYPE_CHECKING:
+    from kflab.lab.session import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,10 @@ class LabHandle(Protocol):
 
     def findings(self) -> tuple[Finding, ...]:
         """What looked wrong on opening the manifests."""
+        ...
+
+    def session(self) -> "Future[Session]":
+        """What was done so far, so that it can be played again."""
         ...
 
     def close(self) -> None:

@@ -44,6 +44,13 @@ LAB_BINDINGS = [
         "gantt",
         "Who knew of each change when, and requests lost in each gap",
     ),
+    _key(
+        "a",
+        "again",
+        "again, changed",
+        "again",
+        "The last change played again with one setting changed, both side by side",
+    ),
     _key("y", "copy", "copy", "copy", "Copy the selection: a name, an address, the open request, a rule"),
     _key("n", "neighbour(1)", "next request", "next-request", "The next traced request of the same way"),
     _key("p", "neighbour(-1)", "previous request", "previous-request", "The traced request of the same way before"),

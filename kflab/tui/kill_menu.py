@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from textual import events
 from textual.app import ComposeResult
@@ -9,7 +10,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from kflab.control.verbs import verbs_for
-from kflab.lab.commands import Act, Command, Kill, Start, Stop
+from kflab.lab.commands import Act, Kill, Start, Stop
 from kflab.lab.targets import Target
 from kflab.tui.line_pane import glyphs_of
 from kflab.tui.overlay import Overlay
@@ -45,7 +46,8 @@ class KillChoice:
     words: str
     what: str = ""
     """What happens then, in a few words."""
-    command: Command | None = None
+    command: Any = None
+    """What choosing it answers: a `Command`, in other menus something else."""
 
 
 def kill_choices(targets: tuple[Target, ...]) -> tuple[KillChoice, ...]:
@@ -140,24 +142,26 @@ class _Menu(Widget):
         return row.strip(look(self.app), width)
 
 
-class KillMenu(Overlay[Command | None]):
-    """Ask what to do. The lab goes on running and is seen around the menu.
+class Menu(Overlay[Any]):
+    """Ask for one of several choices. The lab goes on running and is seen around the menu.
 
     No line is chosen at first: enter chooses the most usual, enter again does it; a line's letter does it at once.
 
     Args:
-        targets: What the menu is about, nearest first.
+        title: What the menu is about.
+        choices: Its lines.
+        own_key: The key that opened it: it closes it as well.
         x: Column of the row's name on the screen.
         y: The row on the screen; the menu stands right under it, or above it near the bottom.
     """
 
-    DEFAULT_CSS = "KillMenu { layout: vertical; }"
+    DEFAULT_CSS = "Menu { layout: vertical; }"
 
-    def __init__(self, targets: tuple[Target, ...], x: int = 4, y: int = 4) -> None:
+    def __init__(self, title: str, choices: tuple[KillChoice, ...], own_key: str, x: int, y: int) -> None:
         super().__init__()
-        self.choices = kill_choices(targets)
-        own = targets and targets[0].kind != "component"
-        self.menu = _Menu(str(targets[0].key) if own else "control plane", self.choices)
+        self.choices = choices
+        self.own_key = own_key
+        self.menu = _Menu(title, choices)
         self.at = (x, y)
 
     def compose(self) -> ComposeResult:
@@ -186,7 +190,7 @@ class KillMenu(Overlay[Command | None]):
         event.stop()
         menu = self.menu
         letters = {choice.key: choice.command for choice in self.choices if choice.key}
-        if event.key in ("escape", "q", "k"):
+        if event.key in ("escape", "q", self.own_key):
             self.dismiss(None)
         elif event.character in letters:
             self.dismiss(letters[event.character])
@@ -205,3 +209,17 @@ class KillMenu(Overlay[Command | None]):
             self.dismiss(None)
         elif event.screen_y > region.y and line < len(self.choices) and self.choices[line].command is not None:
             self.dismiss(self.choices[line].command)
+
+
+class KillMenu(Menu):
+    """Ask what to do to what is selected.
+
+    Args:
+        targets: What the menu is about, nearest first.
+        x: As in `Menu`.
+        y: As in `Menu`.
+    """
+
+    def __init__(self, targets: tuple[Target, ...], x: int = 4, y: int = 4) -> None:
+        own = targets and targets[0].kind != "component"
+        super().__init__(str(targets[0].key) if own else "control plane", kill_choices(targets), "k", x, y)

@@ -6,6 +6,7 @@ from textual.binding import BindingType
 
 from kflab.errors import KflabError
 from kflab.lab.commands import Command, KillRandom, NextEvent, Pause, Restart, Resume, SetLoad, SetSpeed
+from kflab.lab.session import Session
 from kflab.lab.snapshot import TraceRow
 from kflab.tui import lab_words
 from kflab.tui.clipboard import copy
@@ -69,6 +70,18 @@ class LabScreen(LabDesk):
                 self.submit(command)
 
         self.app.push_screen(KillMenu(self.lab.targets(key), x, y), chosen)
+
+    def action_again(self) -> None:
+        """The menu of settings with which the last change is played again."""
+        self.ask(self.lab.session(), self._offer_again)
+
+    def _offer_again(self, session: Session) -> None:
+        if not session.changes:
+            self.tell("nothing was changed yet: k ends something, then a plays it again")
+            return
+        from kflab.tui.again_screen import offer  # processes and all: the first frame need not wait for them
+
+        offer(self.app, session, lambda words: self.tell(words, bad=True))
 
     def action_command(self) -> None:
         self.open_command()

@@ -13,6 +13,7 @@ import numpy as np
 from kflab.dataplane.packets import Alternative, Hop, Packet, RequestTrace
 from kflab.lab.commands import Command, Finding, Result, SetSpeed
 from kflab.lab.handle import Tab
+from kflab.lab.session import Session
 from kflab.lab.snapshot import (
     BIN_NS,
     Band,
@@ -32,6 +33,7 @@ from kflab.lab.snapshot import (
     TraceRow,
     TraceTry,
 )
+from kflab.lab.spec import LabSpec
 from kflab.lab.targets import Target
 from kflab.manifest.objects import Key
 
@@ -970,6 +972,9 @@ class FakeLab:
             "-j KUBE-SEP-7JQFTL5WMJAKL5MD\n"
             "-A KUBE-SEP-7JQFTL5WMJAKL5MD -p tcp -m tcp -j DNAT --to-destination 10.244.2.25:8080\nCOMMIT\n"
         )
+
+    def session(self) -> "Future[Session]":
+        return _done(Session(LabSpec("fake", self.tabs()), self.current.t_ns, "", 0, 0, None, "iptables", False))
 
     def completions(self, line: str) -> tuple[str, ...]:
         words = ("get pods", "get svc", "describe pod", "logs", "curl https://api.example.com/products")
