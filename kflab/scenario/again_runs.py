@@ -21,8 +21,11 @@ from kflab.lab.spec import LabSpec
 from kflab.manifest.objects import Key
 from kflab.scenario.again import Change, Compared, Play, Played, changed, compared, end_of, key_of
 
-NICE = 5
-"""How far the plays stand back behind the lab on the screen (nice(2))."""
+NICE = 19
+"""How far the plays stand back behind the lab on the screen (nice(2), the most there is)."""
+
+CHILD = f"import os; getattr(os, 'nice', int)({NICE}); from kflab.scenario.again_runs import child; child()"
+"""What an interpreter is started with: it stands back before its imports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +40,6 @@ class Job:
 def child() -> None:
     """The process of one play: reads its job, tells how far it is, then what it came to or what went wrong."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to answer
-    if hasattr(os, "nice"):
-        os.nice(NICE)
     out = sys.stdout.buffer
     job = pickle.load(sys.stdin.buffer)
 
@@ -121,7 +122,7 @@ class AgainRun:
             if self._stopped:
                 raise KflabError("given up")
             process = subprocess.Popen(
-                [sys.executable, "-c", "from kflab.scenario.again_runs import child; child()"],
+                [sys.executable, "-c", CHILD],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,  # it would be written over the screen

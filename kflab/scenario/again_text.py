@@ -246,8 +246,11 @@ def _pair(pair: Pair, both: Compared, at: Columns, mark: str, glyphs: BarGlyphs)
             pieces.append(Piece(x, "nothing of this kind", "dim"))
             continue
         lost = f"{event.lost:,} lost" if event.lost else ""
-        words = f"+{(event.t_ns - play.change_ns) / 1e9:.3f} {event.what}"
-        pieces.append(Piece(x, _fit(words, at.side - len(lost) - 2, glyphs), "strong"))
+        what, room = event.what, at.side - len(lost) - 10
+        if event.pod is not None and len(what) > room:
+            what = what.replace(event.pod.name, event.pod.name.rpartition("-")[2])
+        words = f"+{(event.t_ns - play.change_ns) / 1e9:.3f} {_fit(what, room, glyphs)}"
+        pieces.append(Piece(x, words, "strong"))
         pieces.append(Piece(x + at.side - 1 - len(lost), lost, "lost"))
     what = {"end": "ended", "start": "began", "window": "window"}[(pair.was or pair.then).kind]  # type: ignore[union-attr]  # one is there
     return (*_marked(_differs(pair, both), mark), Piece(3, what, "strong"), *pieces)
