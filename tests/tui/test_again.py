@@ -21,7 +21,7 @@ def lab_of() -> HeldLab:
 
 async def page(stage: Stage, words: str) -> list[str]:
     """The screen once it says something; the plays run in processes of their own."""
-    for _ in range(600):
+    for _ in range(1800):
         if any(words in line for line in stage.lines()):
             return stage.lines()
         await asyncio.sleep(0.05)
