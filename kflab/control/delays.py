@@ -243,6 +243,21 @@ class Delays:
     leader_renew_deadline_s: float = 10.0
     """renewDeadline: a leader that could not renew its lease for so long ends itself (client-go leaderelection)."""
 
+    # --- autoscaling (lifecycle 1.6) ---
+    hpa_sync_s: float = 15.0
+    """--horizontal-pod-autoscaler-sync-period: from one look at an HPA to the next."""
+    hpa_downscale_window_s: float = 300.0
+    """--horizontal-pod-autoscaler-downscale-stabilization, where spec.behavior says nothing else."""
+    hpa_initialization_s: float = 300.0
+    """--horizontal-pod-autoscaler-cpu-initialization-period: how long a pod's unready times do not count."""
+    hpa_readiness_delay_s: float = 30.0
+    """--horizontal-pod-autoscaler-initial-readiness-delay."""
+    cpu_reading_s: Range = (10.0, 20.0)
+    """From one reading of a container's CPU counter to the next: cAdvisor's 10 s × (1 + U(0, 1)) (google/cadvisor
+    manager/container.go nextHousekeepingInterval; kubelet cadvisor_linux.go)."""
+    metrics_scrape_s: float = 15.0
+    """metrics-server's --metric-resolution (its manifests/base/deployment.yaml)."""
+
     # --- opening ---
     settle_s: float = 600.0
     """How long before t = 0 the controllers start on a new cluster (M: past every usual start-up delay)."""

@@ -38,6 +38,10 @@ class GroundSignals(Mutable):
         """Nobody calls: nobody waits."""
         return 0
 
+    def cpu_used(self, pod: Key, t_ns: int) -> int:
+        """Nobody calls: nothing is used."""
+        return 0
+
     def _container(self, key: Key, name: str) -> Container | None:
         pod = self._core.store.get(key)
         if not isinstance(pod, Pod):

@@ -28,6 +28,7 @@ from kflab.control.facts import Fact
 from kflab.control.garbage import GarbageCollector
 from kflab.control.ground_signals import GroundSignals
 from kflab.control.heap import Event
+from kflab.control.hpa import HpaController
 from kflab.control.ingresssync import IngressSync
 from kflab.control.kubelet import Kubelet
 from kflab.control.lbsync import LbSync
@@ -40,6 +41,7 @@ from kflab.control.node import NodeController
 from kflab.control.nodelife import NodeLife
 from kflab.control.observers import Observer
 from kflab.control.podgc import PodGc
+from kflab.control.podmetrics import PodMetrics
 from kflab.control.podstart import PodStart
 from kflab.control.pressure import Pressure
 from kflab.control.probes import Probes
@@ -119,6 +121,7 @@ class ControlPlane(Writes, Components):
         self.machines = Machines(core, self.kubelet, self.proxies, self.lb, self.node_life, cloud, self.ingresses)
         self.shutdowns = Shutdowns(core, self.termination, self.machines)
         self.drains = Drains(core, self.disruption)
+        self.pod_metrics = PodMetrics(core)
         core.install(
             (
                 NodeController(core, self.proxies, self.machines),
@@ -153,6 +156,8 @@ class ControlPlane(Writes, Components):
                 self.machines,
                 GarbageCollector(core),
                 self.drains,
+                self.pod_metrics,
+                HpaController(core, self.pod_metrics),
                 self.shutdowns,
             )
         )
@@ -259,6 +264,7 @@ class ControlPlane(Writes, Components):
         for text, override in assumptions(Outside(self.store)):
             self.core.assume(text, override)
         self.core.quiet = False
+        self.pod_metrics.settled()
         self.core.facts.clear()
         self.store.start_past()
 

@@ -19,6 +19,14 @@ class Signals(Protocol):
         """How long a request to a pod's port would wait for its worker at `t_ns`, ns; `word`: 64 bits to draw it by."""
         ...
 
+    def cpu_used(self, pod: Key, t_ns: int) -> int:
+        """CPU time that serving requests has cost a pod's containers until `t_ns`, in ns.
+
+        A counter, as the kernel's `cpu.stat` of a cgroup is, though a restart does not set it back; only differences
+        mean anything.
+        """
+        ...
+
     def answer_to_health_check(self, node: str, service: Key, how: str, t_ns: int) -> bool:
         """Whether a load balancer's health check of `service` on `node` passes at `t_ns`.
 

@@ -401,6 +401,8 @@ class Chains:
         m = memory.flights.m
         memory.busy_until = self.busy
         visits = np.flatnonzero(t[Of.ARRIVAL, : self.n] < self.end_ns)
+        memory.note_work(t[Of.QUEUE_ID, visits], t[Of.SERVICE, visits])
+        memory.note_work(self.fixed_ids, self.fixed_services)
         rows = t[Of.ROW, visits]
         last = m[Col.TRIES, rows] - 1
         m[Col.WORKER0 + last, rows] = t[Of.WORKER, visits]

@@ -88,6 +88,8 @@ def leave(steps: Steps, server: int, behaviour: int, t_ns: int) -> None:
     """
     memory = steps.memory
     m, hang = memory.flights.m, memory.hangs.pop(server)
+    if behaviour != Behaviour.LISTENS:
+        memory.clear_backlog(server, hang.since_ns)
     if behaviour == Behaviour.SILENT:
         return
     live = memory.flights.due_before(NEVER)

@@ -285,6 +285,8 @@ class Eventwise:
         begin = max(t, int(memory.busy_until[index]))
         done = begin + service
         memory.busy_until[index] = done
+        if memory.work is not None:
+            memory.work[index] += service
         flight[Col.QUEUE], flight[Col.SERVICE], flight[Col.SERVED] = begin - t, service, done
         if self.chains is not None and self.chains.of(flight):
             flight[Col.STAGE], flight[Col.DUE], flight[Col.CALL] = Stage.CALL, done, 0

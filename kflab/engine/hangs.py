@@ -107,7 +107,9 @@ def work_off(memory: "Memory", server: int, hang: Hang, t_ns: int) -> Int64Array
                 entries[Entry.WORKER, entry] = worker = int(np.argmin(busy))
                 busy[worker] += entries[Entry.SERVICE, entry]
                 done[entry] = busy[worker]
+            memory.note_work(entries[Entry.WORKER, order] + first, entries[Entry.SERVICE, order])
             return done
         workers = entries[Entry.WORKER, order] + first
         done[order] = serve(workers, entries[Entry.ARRIVAL, order], entries[Entry.SERVICE, order], memory.busy_until)
+        memory.note_work(workers, entries[Entry.SERVICE, order])
     return done

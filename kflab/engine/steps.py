@@ -469,6 +469,7 @@ class Steps:
         order = order_by_arrival(workers, arrivals, keys)
         done = np.empty_like(arrivals)
         done[order] = serve(workers.take(order), arrivals.take(order), services.take(order), memory.busy_until)
+        memory.note_work(workers, services)
         n = len(rows)
         m[Col.WORKER0 + last, rows] = own
         self.answered(rows, last, arrivals[:n], services[:n], done[:n])

@@ -91,6 +91,11 @@ def _tell(fact: Fact, store: Store) -> tuple[Key, str, str, str, str] | None:
             reason = "NodeReady" if " is Ready" in fact.text else "NodeNotReady"
             source = "kubelet" if fact.by.startswith("kubelet") else "node-controller"
             return about, "Normal", reason, f"Node {about.name} status is now: {reason}", source
+        case What.AUTOSCALED:
+            return about, "Normal", "SuccessfulRescale", fact.detail, "horizontal-pod-autoscaler"
+        case What.AUTOSCALER_FAILED:
+            reason, _, text = fact.detail.partition(": ")
+            return about, "Warning", reason, text, "horizontal-pod-autoscaler"
         case What.NODE_REMOVED:
             text = f"Deleting node {about.name} because it does not exist in the cloud provider"
             return about, "Normal", "DeletingNode", text, "cloud-node-lifecycle-controller"

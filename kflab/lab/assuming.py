@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 
 from kflab.cluster.store import Store
 from kflab.control.listening import running_containers
-from kflab.manifest.app_annotations import DELAYS
-from kflab.manifest.objects import Container, Key, Pod
+from kflab.manifest.app_annotations import CPU_PER_BUSY_SECOND, DELAYS, STARTUP_CPU
+from kflab.manifest.objects import Container, HorizontalPodAutoscaler, Key, Pod
 
 _MOST = 3
 """How many workloads one line names."""
@@ -50,3 +50,22 @@ def _assumed(pod: Pod) -> Iterator[str]:
 def _has_exec_probe(container: Container) -> bool:
     probes = (container.readiness, container.liveness, container.startup)
     return any(probe is not None and probe.action == "exec" for probe in probes)
+
+
+def autoscaler_assumptions(store: Store) -> Iterator[tuple[str, str]]:
+    """What the CPU that HorizontalPodAutoscalers go by is made of, and which of their metrics count for nothing."""
+    scalers = [obj for obj in store.of_kind("HorizontalPodAutoscaler") if isinstance(obj, HorizontalPodAutoscaler)]
+    if not scalers:
+        return
+    yield (
+        "HorizontalPodAutoscalers: metrics-server runs; a worker that serves a request uses one CPU, whatever limits "
+        "say, and an idle one none",
+        f"annotate the pods with {CPU_PER_BUSY_SECOND}: 250m, {STARTUP_CPU}: 2 for 30s",
+    )
+    for scaler in scalers:
+        if scaler.left_out:
+            name = f"{scaler.meta.namespace}/{scaler.meta.name}"
+            yield (
+                f"HorizontalPodAutoscaler {name}: {', '.join(scaler.left_out)} not modelled, it scales by CPU alone",
+                "",
+            )

@@ -30,7 +30,7 @@ from kflab.errors import KflabError
 from kflab.kubectl.ages import instant
 from kflab.kubectl.complete import completions
 from kflab.lab import applying, pruning
-from kflab.lab.assuming import app_assumptions
+from kflab.lab.assuming import app_assumptions, autoscaler_assumptions
 from kflab.lab.autopsy import Autopsy
 from kflab.lab.balancing import simplifications
 from kflab.lab.call_losses import CallLosses
@@ -132,7 +132,7 @@ class Lab:
         self.engine = Engine(self.draws, timing, [], [], n_places=len(self.store.keys("Node")), slab_ns=slab_ns)
         self.controllers = Controllers(self.store)
         self.wiring = Wiring(self.plane, self.book, self.engine, self.controllers, self.draws, self.lb_address)
-        signals.waits = self.wiring.wait_ns
+        signals.waits, signals.busy = self.wiring.wait_ns, self.wiring.busy_ns
         self.calls = CallGraph(self.store, spec)
         called = self.calls.called()
         self._entries = Entries(self.store, spec, self.controllers, self.client_pod, called, self.plane.albs)
@@ -224,6 +224,7 @@ class Lab:
                 )
         yield from simplifications(self.store, self.plane.balancers)
         yield from app_assumptions(self.store, self.workload_of)
+        yield from autoscaler_assumptions(self.store)
         if self.wiring.shared_destinations:
             release = "{}.{}".format(*self.spec.kernel)
             may = "may be taken from" if self.spec.kernel >= EVICTS_FROM else "stays with"

@@ -7,6 +7,7 @@ from kflab.cluster.store import Store
 from kflab.control.lbprofiles import HEALTH_NODE_PORT, PROXY_HEALTHZ, ROUTE, SPEAKER
 from kflab.control.observers import NO_RULES
 from kflab.lab.rulebook import RuleBook
+from kflab.manifest.app_annotations import cpu_per_busy_second
 from kflab.manifest.objects import Key, Pod, Probe, Service
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ class LabSignals:
         """Set once it exists; it needs the signals to be built."""
         self.waits: Callable[[Key, int, int, int], int] | None = None
         """Asks the engine; None before t = 0."""
+        self.busy: Callable[[Key, int], int] | None = None
+        """The same, for how long a pod's workers have been busy."""
 
     def answer_to_probe(self, pod: Key, container: str, probe: Probe, t_ns: int) -> bool:
         """A probe succeeds while its container is up and its port listens.
@@ -45,6 +48,13 @@ class LabSignals:
     def probe_waits(self, pod: Key, port: int, word: int, t_ns: int) -> int:
         """What the queue of one of the pod's workers holds."""
         return self.waits(pod, port, word, t_ns) if self.waits is not None else 0
+
+    def cpu_used(self, pod: Key, t_ns: int) -> int:
+        """The time that the pod's workers served requests, times what a busy worker uses."""
+        obj = self._store.get(pod)
+        if self.busy is None or not isinstance(obj, Pod):
+            return 0
+        return self.busy(pod, t_ns) * cpu_per_busy_second(obj.meta.annotations) // 1000
 
     def answer_to_health_check(self, node: str, service: Key, how: str, t_ns: int) -> bool:
         """What a check of a node finds, by what its kube-proxy has synced and whether that runs.

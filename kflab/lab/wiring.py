@@ -224,6 +224,12 @@ class Wiring:
         index = next((index for index in servers if self.servers[index][1] == port), None)
         return 0 if index is None else self._engine.wait_ns(index, word)
 
+    def busy_ns(self, pod: Key, t_ns: int) -> int:
+        """How long a pod's workers have served requests until `t_ns`, ns, counted from the first time anybody asks."""
+        self._engine_until(t_ns)
+        self._engine.memory.count_work()
+        return sum(self._engine.memory.worked_ns(index, t_ns) for index in self._servers_of_pod.get(pod, ()))
+
     def _runtime_by_ip(self, ip: str) -> PodRuntime | None:
         return next((run for run in self._plane.runtime.values() if run.sandbox and ip in run.ips), None)
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 
 from kflab.errors import KflabError
+from kflab.manifest.quantities import milli_of
 
 DOMAIN = "kflab.dev/"
 
@@ -40,6 +41,12 @@ WORKERS = "kflab.dev/workers"
 QUEUE = "kflab.dev/queue"
 """"shared": all its workers take from one queue; "each" (the default): a queue for each worker."""
 
+CPU_PER_BUSY_SECOND = "kflab.dev/cpu-per-busy-second"
+"""CPU that one of the application's workers uses while it serves a request, as a quantity ("250m"); 1 without it."""
+
+STARTUP_CPU = "kflab.dev/startup-cpu"
+"""CPU used from the container's start on, beside that of requests, and for how long: "2 for 30s"; none without it."""
+
 NEVER = "never"
 """Value of exit-after: the application ignores SIGTERM."""
 
@@ -71,6 +78,27 @@ def missing_images(annotations: Mapping[str, str]) -> frozenset[str]:
     return frozenset(image.strip() for image in annotations.get(MISSING, "").split(",") if image.strip())
 
 
+def cpu_per_busy_second(annotations: Mapping[str, str]) -> int:
+    """CPU of a busy worker, thousandths."""
+    text = annotations.get(CPU_PER_BUSY_SECOND, "1").strip()
+    milli = milli_of(text)
+    if milli is None:
+        raise KflabError(f"{CPU_PER_BUSY_SECOND}: {text!r} must be an amount of CPU, as 250m, 0.5 or 2")
+    return milli
+
+
+def startup_cpu(annotations: Mapping[str, str]) -> tuple[int, int]:
+    """(CPU in thousandths, for how many ns) that a container uses from its start on."""
+    text = annotations.get(STARTUP_CPU)
+    if text is None:
+        return 0, 0
+    amount, word, length = text.strip().partition(" for ")
+    milli = milli_of(amount.strip())
+    if milli is None or not word:
+        raise KflabError(f"{STARTUP_CPU}: {text!r} must be an amount of CPU and how long, as 2 for 30s")
+    return milli, _duration_ns(STARTUP_CPU, length)
+
+
 def backlog(annotations: Mapping[str, str]) -> int:
     """Length of the accept queue of each of the application's listeners, less one."""
     text = annotations.get(BACKLOG, str(DEFAULT_BACKLOG)).strip()
@@ -95,7 +123,7 @@ def shares_queue(annotations: Mapping[str, str]) -> bool:
 def problems(annotations: Mapping[str, str]) -> dict[str, str]:
     """Annotation → what is wrong with it, of those that this module reads."""
     found = {}
-    for name in (*DELAYS.values(), BACKLOG, PROBE_QUEUE, WORKERS, QUEUE):
+    for name in (*DELAYS.values(), BACKLOG, PROBE_QUEUE, WORKERS, QUEUE, CPU_PER_BUSY_SECOND, STARTUP_CPU):
         if name not in annotations:
             continue
         try:
@@ -104,6 +132,10 @@ def problems(annotations: Mapping[str, str]) -> dict[str, str]:
                     raise KflabError(f"{name}: {annotations[name]!r} must be true or false")
             elif name == BACKLOG:
                 backlog(annotations)
+            elif name == CPU_PER_BUSY_SECOND:
+                cpu_per_busy_second(annotations)
+            elif name == STARTUP_CPU:
+                startup_cpu(annotations)
             elif name == WORKERS:
                 workers(annotations)
             elif name == QUEUE:
