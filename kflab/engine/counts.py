@@ -206,7 +206,7 @@ def count(
     Raises:
         KflabError: If the stream keeps connections.
     """
-    if stream.keepalive:
+    if stream.keepalive or stream.connections:
         raise KflabError(f"stream {stream.index} keeps connections: its picks are not independent, use flows")
     return _Counting(draws, stream, fans, behaviour, picks, period).run(n)
 

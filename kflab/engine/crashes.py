@@ -14,6 +14,7 @@ still worked off there; a SYN still under way is dropped.
 import numpy as np
 from numpy.typing import NDArray
 
+from kflab.engine.connecting import process_ended
 from kflab.engine.cuts import lost_between
 from kflab.engine.hangs import LOST, Entry, Hang, work_off
 from kflab.engine.memory import NEVER, Col, Stage
@@ -45,6 +46,7 @@ def end_requests_at(steps: Steps, server: int, behaviour: int, t_ns: int) -> Non
     memory.pools.drop_ingress(server)
     if behaviour == Behaviour.REFUSES:
         memory.pools.drop_server(server)
+        process_ended(steps, server, t_ns)
 
 
 def _calling(steps: Steps, rows: Rows) -> BoolArray:

@@ -392,7 +392,9 @@ class Engine:
         if len(self.steps.in_order):
             return True
         in_bulk = self.steps.ports is None and self._calls_in_bulk()
-        if self.memory.n_shared or self.steps.paths.any_keepalive or (self.steps.paths.calls and not in_bulk):
+        paths = self.steps.paths
+        kept = paths.any_keepalive or paths.any_connections
+        if self.memory.n_shared or kept or (paths.calls and not in_bulk):
             return True
         if self.memory.hangs and self.steps.paths.least_patience < self.slab_ns:
             return True  # a slab's tries at a hanging server are put in order of time when all of them are known

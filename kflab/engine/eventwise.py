@@ -1,8 +1,9 @@
 """Tries one event after the other, in order of time: exact where one request's outcome changes another's pick.
 
-Three cases need it: streams with kept connections (which connection is idle depends on when earlier answers came),
-round robin while some candidate does not answer (a failed try takes the next turn before requests that start later),
-and virtual servers whose turns depend on what happens within the slab (`scheduled`).
+Four cases need it: streams with kept connections (which connection is idle depends on when earlier answers came),
+clients that keep their own (see `connecting`), round robin while some candidate does not answer (a failed try takes the
+next turn before requests that start later), and virtual servers whose turns depend on what happens within the slab
+(`scheduled`).
 Some 10 µs an event, against some 0.1 µs a row in `steps`, so the engine comes here only for slabs that need it. The
 outcome is the same as that of `steps` where both apply; a test holds them together.
 
@@ -16,6 +17,7 @@ from heapq import heapify, heappop, heappush
 
 import numpy as np
 
+from kflab.engine import connecting
 from kflab.engine.addresses import ephemeral_port
 from kflab.engine.bins import Count
 from kflab.engine.calls import Chains, waiting_rows
@@ -56,9 +58,14 @@ class Eventwise:
         self.bad: list[tuple[int, int]] = []
 
     def push(self, flight: list[int], place: int) -> None:
-        """Put a request's next step on the heap, if it has one in this slab. Of answers only those to calls matter."""
+        """Put a request's next step on the heap, if it has one in this slab.
+
+        Of answers those to calls matter, and those over connections that the client keeps.
+        """
         rank = _RANK.get(flight[Col.STAGE])
-        if rank == _RANK[Stage.ANSWER] and (self.chains is None or self.steps.paths.parent[flight[Col.STREAM]] < 0):
+        paths, stream = self.steps.paths, flight[Col.STREAM]
+        called = self.chains is not None and paths.parent[stream] >= 0
+        if rank == _RANK[Stage.ANSWER] and not called and not paths.connections[stream]:
             return
         if rank is not None and flight[Col.DUE] < self.end_ns:
             heappush(self.heap, (flight[Col.DUE], rank, flight[Col.STREAM], flight[Col.NUMBER], place))
@@ -72,15 +79,20 @@ class Eventwise:
         while self.heap:
             _, rank, _, _, place = heappop(self.heap)
             flight = self.flights[place]
-            if rank == 0:
+            if rank == 0 and self.steps.paths.connections[flight[Col.STREAM]]:
+                connecting.depart(self, flight)
+            elif rank == 0:
                 self._through(place)
                 flight = self.flights[place]
             elif rank < 4:
                 (self._release, self._try, self._arrive)[rank - 1](flight)
             elif self.chains is not None and rank == 4:
                 self.chains.step(flight, place)
-            elif self.chains is not None:
+            elif self.chains is not None and self.steps.paths.parent[flight[Col.STREAM]] >= 0:
                 self.chains.heard(flight)
+                continue
+            else:
+                connecting.heard(self.steps, flight)
                 continue
             self.push(flight, place)
 
@@ -202,6 +214,10 @@ class Eventwise:
         last = flight[Col.TRIES] - 1
         server, kept = flight[Col.SERVER0 + last], flight[Col.KEPT] >> last & 1
         behaviour = memory.behaviour[server]
+        over = connecting.used_by(steps, flight)
+        if over is not None:
+            kept = int(over.established)
+            behaviour = np.int64(connecting.meets(over, int(behaviour)))
         if lost_between_two(steps.cut, self._caller(flight), int(memory.place[server])):
             behaviour = np.int64(Behaviour.SILENT)
         if steps.ports is not None and not kept and self._no_port(flight, server):
@@ -213,6 +229,8 @@ class Eventwise:
             self._fail(flight, Answer.TABLE_FULL, end, True)
             return
         if behaviour == Behaviour.LISTENS:
+            if over is not None:
+                over.established = True
             self._serve(flight, server, last)
         elif behaviour == Behaviour.HANGS:
             self._wait(flight, server, last, bool(kept))
@@ -223,7 +241,7 @@ class Eventwise:
             self._fail(flight, Answer.TIMEOUT, flight[Col.TRY_START0 + last] + timeout, idempotent or not kept)
         elif not kept:
             self._fail(flight, Answer.REFUSED, t + flight[Col.HOP], True)
-        elif steps.paths.idempotent[flight[Col.STREAM]]:
+        elif over is None and steps.paths.idempotent[flight[Col.STREAM]]:
             self._fail_kept(flight, t + flight[Col.HOP])
         else:
             self._fail(flight, Answer.RESET, t + flight[Col.HOP], False)
@@ -261,6 +279,9 @@ class Eventwise:
             self._fail(flight, Answer.TIMEOUT, began + int(paths.connect_patience[stream]), True)
             return
         hang.waiting += not kept
+        over = connecting.used_by(self.steps, flight)
+        if over is not None:
+            over.established = True
         worker, service = self._drawn(flight, server, last)
         attempt = flight[Col.TRIES] + flight[Col.LOST]
         entry = (stream, flight[Col.NUMBER], attempt, flight[Col.DUE], worker, service, 0)
@@ -270,8 +291,11 @@ class Eventwise:
     def _drawn(self, flight: list[int], server: int, last: int) -> tuple[int, int]:
         """Worker (that of the kept connection, else drawn; of one queue the first free) and service time of a try."""
         steps, worker = self.steps, flight[Col.WORKER0 + last]
+        over = connecting.used_by(steps, flight)
         if steps.memory.servers[server].shared_queue:
             worker = steps.memory.free_first(server)
+        elif over is not None:
+            worker = over.worker
         elif worker < 0:
             worker = (flight[Col.BACKEND_WORD] & 0xFFFF) * int(steps.memory.n_workers[server]) >> 16
         table = steps.tables[int(steps.server_table[server])]
@@ -359,6 +383,8 @@ def take_tries(steps: Steps, active: Rows, end_ns: int) -> tuple[Rows, list[Int6
     m = flights.m
     stages = m[Col.STAGE, active]
     ours = np.isin(stages, (Stage.NODE, Stage.INGRESS, Stage.RELEASE, Stage.TRY, Stage.SERVER))
+    if steps.paths.any_connections:
+        ours |= (steps.paths.connections[m[Col.STREAM, active]] > 0) & (stages == Stage.ANSWER)
     if calls:
         inner = (stages == Stage.ANSWER) & (steps.paths.parent[m[Col.STREAM, active]] >= 0)
         ours |= (stages == Stage.CALL) | inner

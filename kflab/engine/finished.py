@@ -187,5 +187,6 @@ def as_columns(rows: Int64Array) -> Finished:
             "caller": rows[Col.CALLER].copy(),
             "calling_ns": rows[Col.CALLING].copy(),
             "turns": rows[Col.TURNS].copy(),
+            "opened_ns": rows[Col.OPENED].copy(),
         },
     )

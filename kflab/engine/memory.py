@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from kflab.engine.connections import ClientConnections
 from kflab.engine.hangs import Hang
 from kflab.engine.pools import Pools
 from kflab.engine.schedulers import Schedulers
@@ -90,9 +91,11 @@ class Col:
     TURNS: Final = 41
     """Place of the server that a virtual server took among those with weight, from 1; 0 where none took one: 16 bits of
     the client's connection, then 15 of each try. A place that does not fit is left out."""
+    OPENED: Final = 42
+    """When the client's connection that it goes over was opened, where the client keeps some; 0 elsewhere."""
 
 
-N_COLS = Col.TURNS + 1
+N_COLS = Col.OPENED + 1
 
 _COMPACT_ABOVE = 1024
 
@@ -155,6 +158,7 @@ class Memory:
     pools: Pools = field(default_factory=Pools)
     udp: UdpFlows = field(default_factory=UdpFlows)
     schedulers: Schedulers = field(default_factory=Schedulers)
+    connections: ClientConnections = field(default_factory=ClientConnections)
     servers: list[Server] = field(default_factory=list)
     behaviour: Int64Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """[servers] -> Behaviour."""

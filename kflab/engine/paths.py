@@ -44,6 +44,8 @@ def check(stream: Stream) -> None:
         raise KflabError(f"stream {stream.index} has {stream.tries} tries; 1 to {MAX_TRIES} can be recorded")
     if (stream.kind == "call") != (stream.parent >= 0):
         raise KflabError(f"stream {stream.index} of kind {stream.kind} has the parent {stream.parent}")
+    if stream.connections and (stream.kind != "pod" or stream.flow_port):
+        raise KflabError(f"stream {stream.index} keeps connections: only one of kind pod over TCP does")
 
 
 class Paths:
@@ -87,13 +89,19 @@ class Paths:
         self.any_flows = bool(self.flow_port.any())
         """Whether any stream keeps its source port (see `udpflows`)."""
         self.any_keepalive = bool(self.keepalive.any())
+        self.connections: Int64Array = np.array([stream.connections for stream in streams], dtype=np.int64)
+        self.connection_age: Int64Array = np.array([stream.connection_age_ns for stream in streams], dtype=np.int64)
+        self.any_connections = bool(self.connections.any())
+        """Whether any client keeps connections open (see `connections`)."""
         self.salt: UInt64Array = np.array(
             [flow_salt(stream.client, stream.destination) for stream in streams], dtype=np.uint64
         )
         self.entries = PairMap((s.index, place, chooser) for s in streams for place, chooser in s.entries)
         self.upstreams = PairMap((s.index, server, chooser) for s in streams for server, chooser in s.upstreams)
         asking = {chooser for s in streams for _, chooser in s.upstreams}
-        asking |= {chooser for s in streams if s.flow_port or s.parent >= 0 for _, chooser in s.entries}
+        asking |= {
+            chooser for s in streams if s.flow_port or s.parent >= 0 or s.connections for _, chooser in s.entries
+        }
         self.asking_in_order = tuple(sorted(asking))
         """Choosers that are asked again or not at all, as what happened before has it."""
         self.upstream_of = {(s.index, server): chooser for s in streams for server, chooser in s.upstreams}

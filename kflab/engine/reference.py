@@ -59,12 +59,28 @@ class Request:
     """How many calls the server has started; None unless it is making calls."""
     outer: "tuple[Request, int] | None" = None
     """A call: the request it is made for, and which of its tries."""
+    over: "Kept | None" = None
+    """The connection that it goes over, where its client keeps some."""
     epoch: int = 0
     """Events of an older epoch no longer count: its course was changed."""
 
     @property
     def is_l7(self) -> bool:
         return self.stream.kind == "l7"
+
+
+@dataclass(slots=True)
+class Kept:
+    """A connection that a client keeps."""
+
+    server: int
+    place: int
+    worker: int
+    until_ns: float
+    up: bool = False
+    """The server took it."""
+    dead: bool = False
+    """The process that took it is gone."""
 
 
 @dataclass(slots=True)
@@ -109,6 +125,8 @@ class Reference:
         self.virtual: dict[int, TurnTaker] = {}
         """Chooser → the virtual server that picks for it."""
         self.pools = Pools()
+        self.kept: dict[tuple[int, int], Kept] = {}
+        """(stream, place in its pool) → the connection for the next request."""
         self.hanging: dict[int, Hanging] = {}
         self.off: set[int] = set()
         """Places that nothing passes to or from."""
@@ -257,11 +275,15 @@ class Reference:
         if request.node in self.off and stream.kind not in ("pod", "call"):
             self._turned_away(request, Answer.TIMEOUT, 0)
             return
-        _, fan = self._fan(dict(stream.entries).get(request.node, -1), t_ns)
-        if not fan.candidates:
-            self._turned_away(request, fan.answer, t_ns + self._to_node(stream))
-            return
-        server = self._choose(dict(stream.entries)[request.node], fan, request.words[Choice.ENTRY] >> 32, t_ns)
+        server = self._over_kept(request, t_ns) if stream.connections else -1
+        if server < 0:
+            _, fan = self._fan(dict(stream.entries).get(request.node, -1), t_ns)
+            if not fan.candidates:
+                self._turned_away(request, fan.answer, t_ns + self._to_node(stream))
+                return
+            server = self._choose(dict(stream.entries)[request.node], fan, request.words[Choice.ENTRY] >> 32, t_ns)
+            if stream.connections:
+                self._open(request, server, t_ns)
         hop = self._hop(request.node, self.servers[server].place)
         request.back_ns = self._to_node(stream) + hop
         if request.is_l7:
@@ -271,6 +293,26 @@ class Reference:
             request.hop_ns = t_ns + hop - request.start_ns
             request.tries.append(Try(server, Answer.NONE, request.start_ns, 0))
             self._push(t_ns + hop, request, "server")
+
+    def _pool_place(self, request: Request) -> tuple[int, int]:
+        low = request.words[Choice.ARRIVAL] % (1 << 32)
+        return request.stream.index, low * request.stream.connections // (1 << 32)
+
+    def _over_kept(self, request: Request, t_ns: int) -> int:
+        """Take the open connection of the request's place in the pool; its server, or -1 without one."""
+        kept = self.kept.get(self._pool_place(request))
+        if kept is None or t_ns >= kept.until_ns or kept.place != request.node:
+            return -1
+        request.over, request.kept = kept, 1
+        return kept.server
+
+    def _open(self, request: Request, server: int, t_ns: int) -> None:
+        word, age = request.words[Choice.BACKEND], request.stream.connection_age_ns
+        until: float = float("inf")
+        if age:
+            until = t_ns + age - age // 10 + (word >> 32) * (2 * (age // 10)) // (1 << 32)
+        worker = (word & 0xFFFF) * len(self.busy[server]) >> 16
+        request.over = self.kept[self._pool_place(request)] = Kept(server, request.node, worker, until)
 
     def _no_port(self, request: Request, server: int, t_ns: int) -> bool:
         """Whether the search for a source port fails, port by port as nf_nat_l4proto_unique_tuple goes."""
@@ -364,9 +406,20 @@ class Reference:
         this = request.tries[-1]
         behaviour = self._meets(this.server, self._caller(request))
         kept = bool(request.kept >> len(request.tries) - 1 & 1)
+        over = request.over
+        if over is not None:
+            kept = over.up
+            if over.up and behaviour != Behaviour.SILENT:
+                if over.dead:
+                    self._fail(request, Answer.RESET, t_ns + request.hop_ns, False)
+                    return
+                if behaviour == Behaviour.REFUSES:  # it only stopped listening
+                    behaviour = Behaviour.LISTENS
         if not kept and self._no_port(request, this.server, t_ns):
             self._fail(request, Answer.NO_PORT, this.start_ns + self._patience(request.stream), True)
         elif behaviour == Behaviour.LISTENS:
+            if over is not None:
+                over.up = True
             self._serve(request, this, t_ns)
         elif behaviour == Behaviour.HANGS:
             self._wait(request, this, t_ns, kept)
@@ -384,6 +437,8 @@ class Reference:
             self._fail(request, Answer.TIMEOUT, this.start_ns + self._patience(request.stream), True)
             return
         hanging.waiting += 0 if kept else 1
+        if request.over is not None:
+            request.over.up = True
         worker, service = self._drawn(request, this)
         hanging.held.append(Held(request, this, t_ns, worker, service))
         end = this.start_ns + self._patience(request.stream, read=True)
@@ -394,6 +449,8 @@ class Reference:
         worker, busy = this.worker, self.busy[this.server]
         if self.servers[this.server].shared_queue:
             worker = busy.index(min(busy))
+        elif request.over is not None:
+            worker = request.over.worker
         elif worker < 0:
             worker = (request.words[Choice.BACKEND] & 0xFFFF) * len(self.busy[this.server]) >> 16
         params = {name: (p50, p99) for name, p50, p99 in self.timing.service_tables}
@@ -484,7 +541,7 @@ class Reference:
 
     def _reset(self, request: Request, end_ns: int) -> None:
         """A connection in use is reset; on a kept one an idempotent request tries again for nothing."""
-        if request.kept >> len(request.tries) - 1 & 1 and request.stream.idempotent:
+        if request.over is None and request.kept >> len(request.tries) - 1 & 1 and request.stream.idempotent:
             request.epoch += 1
             request.tries.pop()
             request.kept &= ~(1 << len(request.tries))
@@ -497,6 +554,10 @@ class Reference:
 
     def _answer(self, request: Request, t_ns: int) -> None:
         del self.live[request.stream.index, request.number]
+        if request.over is not None and request.status is not None and request.status < 0:
+            place = self._pool_place(request)
+            if self.kept.get(place) is request.over:
+                del self.kept[place]
         if request.outer:
             self._heard(request, t_ns)
         blank = Try(-1, Answer.NONE, 0, 0)
@@ -550,6 +611,14 @@ class Reference:
         self.pools.drop_ingress(server)
         if behaviour == Behaviour.REFUSES:
             self.pools.drop_server(server)
+            there = self.servers[server].place
+            known = {id(kept): kept for kept in self.kept.values()}
+            known |= {id(request.over): request.over for request in self.live.values() if request.over is not None}
+            for kept in known.values():
+                if kept.server == server and kept.up:
+                    kept.dead = True
+                    if not self._lost(server, kept.place):
+                        kept.until_ns = min(kept.until_ns, now + self._hop(kept.place, there))
 
     def _hang(self, server: int, now: int) -> None:
         """Everything that it works on stands still."""

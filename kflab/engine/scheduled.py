@@ -118,7 +118,7 @@ def schedulers_in_order(steps: "Steps") -> Int64Array:
 
 
 class Connected:
-    """Whether a connection to a server through a virtual server is in flight.
+    """Whether a connection to a server through a virtual server is in flight, or kept open by its client.
 
     Args:
         steps: The engine's steps.
@@ -129,6 +129,10 @@ class Connected:
 
     def __call__(self, scheduler: int, server: int) -> bool:
         steps = self._steps
+        open_to = [one for one in steps.memory.connections.current.values() if one.server == server]
+        entries = [steps.paths.entries.get_one(one.stream, one.place) for one in open_to]
+        if scheduler in steps.choosers.scheduler_of(np.array(entries, dtype=np.int64)):
+            return True
         m, used = steps.memory.flights.m, steps.memory.flights.used
         live = np.flatnonzero((m[Col.DUE, :used] != NEVER) & (m[Col.TURNS, :used] != 0))
         if not len(live):

@@ -548,6 +548,9 @@ class Steps:
             rows = self.ready(active, stage, end_ns)
             if len(rows) and len(self.in_order) and stage != Stage.LB:
                 rows = rows[~waits(self, rows)]
+            if stage == Stage.NODE and self.paths.any_connections:
+                # Which connections are open then depends on how earlier requests ended: `eventwise` takes them.
+                rows = rows[self.paths.connections[flights.m[Col.STREAM, rows]] == 0]
             if len(rows):
                 step(rows)
         done: list[Int64Array] = []

@@ -177,6 +177,11 @@ class Stream:
     each."""
     one_way: bool = False
     """UDP: the server sends nothing back."""
+    connections: int = 0
+    """pod, TCP: the client keeps this many connections open and sends each request over one of them (see
+    `connections`); 0: a new connection per request."""
+    connection_age_ns: int = 0
+    """How old its server lets such a connection become, 10 % more or less; 0: for ever."""
     http_front: bool = False
     """l4: the load balancer is an HTTP proxy (AWS ALB): it connects to the target itself, waits for it, and answers
     the client 502, 503 or 504 where the target does not."""
@@ -263,7 +268,8 @@ class Finished:
     """Service time of the answering try."""
     extra: dict[str, Int64Array] = field(default_factory=dict)
     """Further columns, (n,) each: `kept`, `lost` and `kept_ports` (kept connections), `caller` (server that makes a
-    call) and `calling_ns` (how long the answering server made calls)."""
+    call), `calling_ns` (how long the answering server made calls) and `opened_ns` (when the client's connection was
+    opened, where the client keeps some; else 0)."""
 
     def __len__(self) -> int:
         return len(self.stream)

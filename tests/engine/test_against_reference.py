@@ -1,6 +1,6 @@
 """The vectorised engine and the event-by-event model produce the very same rows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from unittest import mock
 
 import numpy as np
@@ -29,6 +29,9 @@ TIMING = Timing(
     service_p50_ns=5 * MS,
     service_tables=(("slow", 20 * MS, 60 * MS),),
 )
+
+FAR = replace(TIMING, same_node_ns=1 * MS, cross_node_ns=4 * MS)
+"""Long ways, so that much is on them when something happens."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,9 @@ def changes() -> st.SearchStrategy[list[Change]]:
     )
 
 
-def make_streams(keepalive: bool, idempotent: bool, tries: int, places: int) -> list[Stream]:
+def make_streams(
+    keepalive: bool, idempotent: bool, tries: int, places: int, keeping: list[Stream] | None = None
+) -> list[Stream]:
     entries = tuple((place, (ENTRY_A, ENTRY_B)[place]) for place in range(places))
     ways = {"lb": LB, "entries": entries, "upstreams": ((0, UP_A), (1, UP_B))}
     l7 = {**ways, "client": "203.0.113.45", "destination": "x:443"}
@@ -96,6 +101,16 @@ def make_streams(keepalive: bool, idempotent: bool, tries: int, places: int) -> 
         Stream(6, "l4", 100.0, lb=LB, entries=((0, INSIDE), (1, INSIDE)), http_front=True,
                connect_timeout_ns=70 * MS, read_timeout_ns=150 * MS),
         Stream(7, "l4", 30.0, lb=LB, http_front=True, front_answer=404),
+        *(keeping or ()),
+    ]  # fmt: skip
+
+
+def keep(connections: int, age_ms: int, idempotent: bool) -> list[Stream]:
+    """Two clients in pods on different nodes."""
+    return [
+        Stream(8, "pod", 400.0, place=0, entries=((0, INSIDE),), connections=connections, idempotent=idempotent,
+               connection_age_ns=age_ms * MS),
+        Stream(9, "pod", 150.0, place=1, entries=((1, INSIDE),), connections=1),
     ]  # fmt: skip
 
 
@@ -142,6 +157,8 @@ def engine_rows(finished: Finished) -> list[tuple[object, ...]]:
     workers=st.sampled_from((1, 3)),
     slab_ms=st.sampled_from((3, 37, 100)),
     bulk_from=st.sampled_from((1, 512)),
+    keeps=st.booleans(),
+    timing=st.sampled_from((TIMING, FAR)),
 )
 def test_same_rows(
     script: list[Change],
@@ -153,9 +170,12 @@ def test_same_rows(
     workers: int,
     slab_ms: int,
     bulk_from: int,
+    keeps: bool,
+    timing: Timing,
 ) -> None:
+    keeping = keep(3, 60, idempotent) if keeps else None
     with mock.patch.object(express, "MIN_ROWS", bulk_from):
-        compare(script, seed, in_turn, keepalive, idempotent, tries, workers, slab_ms)
+        compare(script, seed, in_turn, keepalive, idempotent, tries, workers, slab_ms, keeping=keeping, timing=timing)
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -179,10 +199,12 @@ def compare(
     workers: int,
     slab_ms: int,
     shared: bool = False,
+    keeping: list[Stream] | None = None,
+    timing: Timing = TIMING,
 ) -> None:
-    streams, servers = make_streams(keepalive, idempotent, tries, 2), make_servers(workers, shared)
-    engine = Engine(Draws(seed), TIMING, streams, servers, 3, slab_ns=slab_ms * MS)
-    slow = Reference(Draws(seed), TIMING, streams, servers)
+    streams, servers = make_streams(keepalive, idempotent, tries, 2, keeping), make_servers(workers, shared)
+    engine = Engine(Draws(seed), timing, streams, servers, 3, slab_ns=slab_ms * MS)
+    slow = Reference(Draws(seed), timing, streams, servers)
     for model in (engine, slow):
         model.set_pick(LB, Pick.FLOW_HASH)
         if in_turn:
@@ -218,3 +240,35 @@ def compare(
         assert mine == theirs
     assert len(got) == len(expected)
     assert engine.in_flight == len(slow.live)
+
+
+def changes_at_pods() -> st.SearchStrategy[list[Change]]:
+    when = st.integers(20, 450).map(lambda n: n * MS + n % 7)
+    behave = st.builds(
+        lambda t, server, behaviour, drain: Change(t, "behave", server, behaviour=behaviour, drain=drain),
+        when,
+        st.sampled_from(PODS),
+        st.sampled_from((Behaviour.REFUSES, Behaviour.LISTENS, Behaviour.REFUSES, Behaviour.SILENT, Behaviour.HANGS)),
+        st.sampled_from((False, False, True)),
+    )
+    learn = st.builds(lambda t, fan: Change(t, "learn", INSIDE, fan=fan), when, fans(PODS))
+    cut = st.builds(lambda t, place, off: Change(t, "cut", place, drain=off), when, st.integers(0, 2), st.booleans())
+    some = st.lists(st.one_of(behave, behave, behave, learn, cut), min_size=4, max_size=16)
+    return some.map(lambda found: sorted(found, key=lambda change: change.t_ns))
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    script=changes_at_pods(),
+    seed=st.integers(0, 1000),
+    connections=st.sampled_from((1, 3, 40)),
+    age_ms=st.sampled_from((0, 60, 1)),
+    idempotent=st.booleans(),
+    slab_ms=st.sampled_from((3, 37, 100)),
+    timing=st.sampled_from((TIMING, FAR)),
+)
+def test_same_rows_of_clients_that_keep_connections(
+    script: list[Change], seed: int, connections: int, age_ms: int, idempotent: bool, slab_ms: int, timing: Timing
+) -> None:
+    keeping = keep(connections, age_ms, idempotent)
+    compare(script, seed, False, False, idempotent, 2, 3, slab_ms, keeping=keeping, timing=timing)
