@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from kflab.engine.addresses import ephemeral_port
 from kflab.engine.connections import NEVER_NS, ClientConnection, lifetime_ns, slot_of
 from kflab.engine.cuts import lost_between_two
 from kflab.engine.memory import Col, Stage
@@ -23,7 +24,7 @@ def depart(slab: "Eventwise", flight: list[int]) -> None:
     flight[Col.TRIES], flight[Col.TRY_START0] = 1, flight[Col.START]
     connection = known.usable(slot, node, t)
     if connection is not None:
-        flight[Col.KEPT] = 1
+        flight[Col.KEPT], flight[Col.KEPT_PORTS] = 1, connection.port
     else:
         if steps.full is not None and node >= 0 and steps.full[node]:
             _turned_away(steps, flight, Answer.TABLE_FULL)
@@ -34,10 +35,11 @@ def depart(slab: "Eventwise", flight: list[int]) -> None:
             return
         word = flight[Col.BACKEND_WORD] & _MASK
         worker = (word & 0xFFFF) * int(steps.memory.n_workers[server]) >> 16
-        connection = ClientConnection(*slot, node, server, t, flight[Col.NUMBER], worker)
+        connection = ClientConnection(*slot, node, server, t, _source_port(steps, flight), worker)
         connection.until_ns = min(NEVER_NS, t + lifetime_ns(int(steps.paths.connection_age[stream]), word))
         known.current[slot] = connection
     connection.in_hand += 1
+    connection.last_ns = t
     same = node == int(steps.memory.place[connection.server])
     hop = steps.timing.same_node_ns if same else steps.timing.cross_node_ns
     flight[Col.SERVER0], flight[Col.OPENED] = connection.server, connection.opened_ns
@@ -69,6 +71,7 @@ def heard(steps: "Steps", flight: list[int]) -> None:
         return  # no rule let it through: there never was a connection
     connection = used_by(steps, flight)
     assert connection is not None
+    connection.last_ns = flight[Col.DUE]
     if flight[Col.STATUS] < 0:
         steps.memory.connections.give_up(connection)
     steps.memory.connections.answered(connection)
@@ -90,6 +93,12 @@ def process_ended(steps: "Steps", server: int, t_ns: int) -> None:
 def _slot(steps: "Steps", flight: list[int]) -> tuple[int, int]:
     stream = flight[Col.STREAM]
     return stream, slot_of(flight[Col.ARRIVAL_WORD], int(steps.paths.connections[stream]))
+
+
+def _source_port(steps: "Steps", flight: list[int]) -> int:
+    mine = (flight[Col.STREAM], flight[Col.NUMBER])
+    pinned = next((port for stream, number, port in steps.paths.pins if (stream, number) == mine), 0)
+    return pinned or ephemeral_port(flight[Col.ENTRY_WORD] & _MASK)
 
 
 def _turned_away(steps: "Steps", flight: list[int], answer: int) -> None:

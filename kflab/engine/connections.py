@@ -32,10 +32,12 @@ class ClientConnection:
     """The caller's node, whose rules picked the server."""
     server: int
     opened_ns: int
-    number: int
-    """The request that opened it: its source port is that request's."""
+    port: int
+    """The client's source port, of the request that opened it."""
     worker: int
     """Worker of the server that accepts it."""
+    last_ns: int = 0
+    """When the client last sent over it, or heard."""
     until_ns: int = NEVER_NS
     """The client opens another one for requests from then on."""
     established: bool = False

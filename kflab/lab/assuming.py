@@ -1,9 +1,10 @@
 """What the lab takes for granted of applications, because manifests do not say it: told where the user sees it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from kflab.cluster.store import Store
 from kflab.control.listening import running_containers
+from kflab.lab.spec import ClientSpec
 from kflab.manifest.app_annotations import CPU_PER_BUSY_SECOND, DELAYS, STARTUP_CPU
 from kflab.manifest.objects import Container, HorizontalPodAutoscaler, Key, Pod
 
@@ -45,6 +46,18 @@ def _assumed(pod: Pod) -> Iterator[str]:
         yield _INIT
     if DELAYS["pre_stop_exec_s"] not in pod.meta.annotations and any(c.pre_stop_hook for c in containers):
         yield _HOOK
+
+
+def client_assumptions(clients: Iterable[ClientSpec]) -> Iterator[tuple[str, str]]:
+    """What is taken for granted of clients that keep connections open."""
+    for client in clients:
+        if client.connections:
+            text = (
+                f"client {client.name} spreads its requests at random over its {client.connections} connections and "
+                "sends several at once over one; a connection stays with one worker of its pod, and a pod that stops "
+                "listening serves its open connections until its process exits"
+            )
+            yield text, "connections: 0 opens one per request; kflab.dev/exit-after says when the process exits"
 
 
 def _has_exec_probe(container: Container) -> bool:

@@ -129,7 +129,9 @@ class Conntrack:
         """[places] -> entries now, but for those of single requests."""
         wiring, now_ns = self._lab.wiring, self._lab.t_ns
         places, _, _ = self._ends(self._lab.engine.in_flight_rows(), now_ns)
-        others = [self._place(entry.tracked.node) for entry in (*self._kept(), *self._flows())]
+        others = [
+            self._place(entry.tracked.node) for entry in (*self._kept(), *self._kept_by_clients(), *self._flows())
+        ]
         counts = np.bincount(places, minlength=len(wiring.places))
         counts += np.bincount(
             np.array([place for place in others if place >= 0], dtype=np.int64), minlength=len(counts)
@@ -221,7 +223,11 @@ class Conntrack:
             node: Name of a node.
             protocol: TCP, UDP or SCTP: name entries of this one only; "" names all.
         """
-        others = (entry for entry in (*self._kept(), *self._flows(), *self._sent()) if entry.tracked.node == node)
+        others = (
+            entry
+            for entry in (*self._kept(), *self._kept_by_clients(), *self._flows(), *self._sent())
+            if entry.tracked.node == node
+        )
         found = (*self._of_requests(node, protocol), *others)
         wanted = (entry for entry in found if protocol in ("", entry.tracked.original.protocol))
         place = self._place(node)
@@ -263,6 +269,11 @@ class Conntrack:
         lab = self._lab
         wired = lab.wiring.wired[one.stream]
         protocol = wired.entry.port.protocol
+        if wired.stream.connections:
+            opened = dict(one.extra).get("opened_ns", 0)
+            mine = (entry for entry in self._kept_by_clients(one.stream) if entry.tracked.opened_ns == opened)
+            yield from (entry for entry in mine if node in ("", entry.tracked.node))
+            return
         trace = lab.reopener.open_record(one)
         keeps = one.ingress >= 0 and wired.stream.keepalive
         dropped = lab.reopener.dropped(one)
@@ -341,6 +352,30 @@ class Conntrack:
             for node, packet in seen.items():
                 if node and life.expires_ns > lab.t_ns:
                     yield Entry(Tracked(node, packet, reply(arrived), 0, flow.created_ns), life)
+
+    def _kept_by_clients(self, stream: int = -1) -> Iterator[Entry]:
+        """Entries of connections that clients keep open, on the client's node and on the pod's; of one stream or all.
+
+        Simplified: the entry of one that ended is not listed in TIME_WAIT, CLOSE or FIN_WAIT.
+        """
+        lab = self._lab
+        known = lab.engine.memory.connections
+        for one in sorted((*known.current.values(), *known.leaving.values()), key=lambda one: one.opened_ns):
+            course = Course(one.opened_ns, None, "", one.established, one.last_ns)
+            life = life_of(course, "TCP", self.settings, lab.t_ns)
+            over = one.until_ns <= lab.t_ns and not one.in_hand
+            if life is None or over or stream not in (-1, one.stream):
+                continue
+            client = lab.wiring.wired[one.stream].stream
+            ip, port, _, _ = lab.wiring.servers[one.server]
+            host, _, dialled = client.destination.rpartition(":")
+            sent = Packet(client.client, one.port, host.strip("[]"), int(dialled))
+            arrived = Packet(sent.src, sent.sport, ip, port)
+            seen = {lab.wiring.places[one.place]: sent}
+            seen.setdefault(self.node_of(ip), arrived)
+            for node, packet in seen.items():
+                if node:
+                    yield Entry(Tracked(node, packet, reply(arrived), 0, one.opened_ns), life)
 
     def _sent(self) -> Iterator[Entry]:
         """Entries of single requests (`curl`), which the walker sends alone."""

@@ -126,6 +126,10 @@ def _client(client: Any) -> dict[str, Any]:
         tree["clientPort"] = client.client_port
     if client.one_way:
         tree["oneWay"] = True
+    if client.connections:
+        tree["connections"] = client.connections
+    if client.connection_age_ns:
+        tree["connectionAge"] = seconds_text(client.connection_age_ns)
     if client.first_client_port is not None:
         tree["firstRequest"] = {"clientPort": client.first_client_port, "upstreamPort": client.first_upstream_port}
     return tree

@@ -42,6 +42,7 @@ from kflab.kubectl.curl import CurlAnswer, CurlRequest
 from kflab.kubectl.logs import AccessRecord, UpstreamTry
 from kflab.lab.balancing import alb_in_force, in_force
 from kflab.lab.gantt import BILL_IDS
+from kflab.lab.kept_connections import kept_port, over_kept
 from kflab.lab.opened_calls import called_by_name, with_calls
 from kflab.lab.records import KEPT_TRACES, Record, status_text
 from kflab.lab.snapshot import TraceRow, TraceTry
@@ -92,7 +93,7 @@ class _Memory:
     positions: tuple[int, ...]
     kept: tuple[KeptConnection | None, ...]
     flow: str = ""
-    """ip:port of the conntrack entry that a UDP request followed."""
+    """ip:port of the conntrack entry that a UDP request followed, or one over a connection that its client keeps."""
     dropped: tuple[str, ...] = ()
     """Node whose full table dropped the client's connection (0) or a try's; "" for none."""
     without_port: tuple[bool, ...] = ()
@@ -339,6 +340,10 @@ class Reopener:
         pinned = next((port for n, port, _ in wired.stream.pinned_ports if n == number), 0)
         return wired.stream.flow_port or pinned or _port(self.words(wired, number)[Choice.ENTRY])
 
+    def _port_of(self, wired: Wired, one: Record) -> int:
+        """The client's source port of a request that happened: over a kept connection that connection's."""
+        return kept_port(wired, one) or self.client_port(wired, one.number)
+
     def upstream_ports(self, wired: Wired, number: int, lost: int = 0) -> tuple[int, ...]:
         """NGINX's source port of each try of a request, had it opened a connection for it.
 
@@ -354,7 +359,7 @@ class Reopener:
         lab = self._lab
         wired = lab.wiring.wired[one.stream]
         entry = wired.entry
-        client_port = self.client_port(wired, one.number)
+        client_port = self._port_of(wired, one)
         ingress = lab.wiring.servers[one.ingress][3] if one.ingress >= 0 else None
         tries = tuple(
             TraceTry(self._server_name(server), ANSWER_WORDS.get(answer, "none"))
@@ -412,7 +417,7 @@ class Reopener:
         entry = wired.entry
         first = self.words(wired, one.number)
         lost = dict(one.extra).get("lost", 0)  # errors on kept connections drew anew without using up a try
-        client_port, upstream_ports = self.client_port(wired, one.number), self.upstream_ports(wired, one.number, lost)
+        client_port, upstream_ports = self._port_of(wired, one), self.upstream_ports(wired, one.number, lost)
         backend = tuple(self.words(wired, one.number, lost + k)[Choice.BACKEND] >> 32 for k in range(MAX_TRIES))
         entry_word = first[Choice.ENTRY] >> 32
         caller = self._caller(wired, one)
@@ -449,7 +454,7 @@ class Reopener:
         choices = Choices(entry_word, backend, hashed, upstream_ports)
         trace = trace_request(self.world, request, choices, self._memory(wired, one), record)
         trace = called_by_name(trace, entry.host) if caller >= 0 else trace
-        return replace(trace, url=entry.url, parts=parts_of(one))
+        return over_kept(replace(trace, url=entry.url, parts=parts_of(one)), wired, one)
 
     @staticmethod
     def _lb_choice(wired: Wired, client_port: int, word: int) -> int:
@@ -482,7 +487,8 @@ class Reopener:
         ingress = lab.wiring.servers[one.ingress][3] if one.ingress >= 0 else None
         chooser = wired.upstreams.get(ingress) if ingress else None
         if chooser is None:
-            flow = self._address(one.servers[0]) if wired.stream.flow_port and dict(one.extra).get("kept") else ""
+            follows = wired.stream.flow_port or wired.stream.connections
+            flow = self._address(one.servers[0]) if follows and dict(one.extra).get("kept") else ""
             told = self.dropped(one), self.without_port(one), self._turns(one)
             return _Memory(lab, (), (), flow, *told)
         positions: list[int] = []

@@ -30,7 +30,7 @@ from kflab.errors import KflabError
 from kflab.kubectl.ages import instant
 from kflab.kubectl.complete import completions
 from kflab.lab import applying, pruning
-from kflab.lab.assuming import app_assumptions, autoscaler_assumptions
+from kflab.lab.assuming import app_assumptions, autoscaler_assumptions, client_assumptions
 from kflab.lab.autopsy import Autopsy
 from kflab.lab.balancing import simplifications
 from kflab.lab.call_losses import CallLosses
@@ -225,6 +225,7 @@ class Lab:
         yield from simplifications(self.store, self.plane.balancers)
         yield from app_assumptions(self.store, self.workload_of)
         yield from autoscaler_assumptions(self.store)
+        yield from client_assumptions(self.spec.clients)
         if self.wiring.shared_destinations:
             release = "{}.{}".format(*self.spec.kernel)
             may = "may be taken from" if self.spec.kernel >= EVICTS_FROM else "stays with"

@@ -30,6 +30,11 @@ class ClientSpec:
     """UDP from a pod: the source port of every request (one socket); 0: a new one each."""
     one_way: bool = False
     """UDP: no answer is sent, as to statsd. A request is counted as answered when its pod has taken it."""
+    connections: int = 0
+    """HTTP or TCP from a pod: this many connections are kept open, and each request goes over one of them, chosen at
+    random; 0: a new connection per request."""
+    connection_age_ns: int = 0
+    """How old the server lets such a connection become (gRPC max-connection-age), 10 % more or less; 0: for ever."""
     first_client_port: int | None = None
     """Pins the client's source port of request 0 only."""
     first_upstream_port: int | None = None

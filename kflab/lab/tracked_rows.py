@@ -77,10 +77,11 @@ class Reading:
             yield Connections(0, some, *(part[some] for part in parts))  # type: ignore[arg-type]
         caller = np.where(through, gate, node)
         keeps = through & paths.keepalive[rows.stream]
-        udp, fixed = self._udp[rows.stream], paths.flow_port[rows.stream] > 0
+        udp, fixed = self._udp[rows.stream], paths.flow_port[rows.stream] + paths.connections[rows.stream] > 0
         for k in range(MAX_TRIES):
             server, answer = rows.try_server[:, k].astype(np.int64), rows.try_answer[:, k].astype(np.int64)
-            # One entry stands for all datagrams of a fixed source port (`udpflows`).
+            # One entry stands for all datagrams of a fixed source port (`udpflows`), or for all requests over a
+            # connection that the client keeps (`connections`).
             some = np.flatnonzero((server >= 0) & ~fixed)
             if not (server >= 0).any():
                 continue

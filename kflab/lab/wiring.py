@@ -289,6 +289,8 @@ class Wiring:
             pinned_ports=pinned,
             flow_port=source.client_port if source else 0,
             one_way=source is not None and source.one_way,
+            connections=source.connections if source else 0,
+            connection_age_ns=source.connection_age_ns if source else 0,
             client=entry.client,
             destination=destination,
         )
@@ -394,7 +396,8 @@ class Wiring:
             place=old.place, entries=tuple((self.place(node), c.index) for node, c in wired.entries.items()),
             upstreams=tuple(upstreams), tries=old.tries, idempotent=old.idempotent, keepalive=keepalive,
             pinned_ports=old.pinned_ports, client=old.client, destination=old.destination,
-            flow_port=old.flow_port, one_way=old.one_way, calls=wired.calls, parent=old.parent, address=old.address,
+            flow_port=old.flow_port, one_way=old.one_way, connections=old.connections,
+            connection_age_ns=old.connection_age_ns, calls=wired.calls, parent=old.parent, address=old.address,
             no_route=entry.kind == "l7" and self._is_404(wired, t_ns),
         )  # fmt: skip
         wired.stream = self._fronted(wired.stream, entry, t_ns)

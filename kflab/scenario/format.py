@@ -65,6 +65,11 @@ class Expectation:
 WORKLOAD_METRICS = ("readyPods", "restarts", "allReadyAt")
 """Metrics that need a workload: pods ready at the end, restarts of its pods, when the last of them became ready (s)."""
 
+MOST_CONNECTIONS = 10_000
+"""Connections that one client keeps open."""
+
+_LEAST_AGE_NS = 10_000_000
+
 METRICS = (
     "requestsFailed", "requestsSent", "requestsEnded", "triesRefused", "trafficMovedWithin", "okShare",
     *WORKLOAD_METRICS,
@@ -361,6 +366,7 @@ def _client(entry: Any, place: Place) -> ClientSpec:
     if not isinstance(entry, dict) or "url" not in entry:
         raise KflabError("a client needs a url", place)
     known = {"name", "address", "url", "rate", "method", "from", "firstRequest", "clientPort", "oneWay"}
+    known |= {"connections", "connectionAge"}
     for key in entry:
         if key not in known:
             raise KflabError(f"unknown field {key!r} of a client; expected {', '.join(sorted(known))}", place)
@@ -373,6 +379,7 @@ def _client(entry: Any, place: Place) -> ClientSpec:
     for key in ("clientPort", "oneWay"):
         if key in entry and not (str(entry["url"]).startswith("udp://") and entry.get("from")):
             raise KflabError(f"{key} is for a client with a udp:// url that runs in a pod (`from`)", place)
+    connections, age_ns = _connections(entry, place)
     first = _mapping(entry.get("firstRequest") or {}, "firstRequest", place)
     for key, port in first.items():
         if key not in ("clientPort", "upstreamPort"):
@@ -388,9 +395,26 @@ def _client(entry: Any, place: Place) -> ClientSpec:
         from_pod=str(entry.get("from", "")),
         client_port=client_port,
         one_way=one_way,
+        connections=connections,
+        connection_age_ns=age_ns,
         first_client_port=first.get("clientPort"),
         first_upstream_port=first.get("upstreamPort"),
     )
+
+
+def _connections(entry: dict[Any, Any], place: Place) -> tuple[int, int]:
+    """How many connections a client keeps open (0: none), and how old each may become, ns (0: for ever)."""
+    for key in ("connections", "connectionAge"):
+        if key in entry and (not entry.get("from") or str(entry["url"]).startswith("udp://")):
+            raise KflabError(f"{key} is for a client with an http:// or tcp:// url that runs in a pod (`from`)", place)
+    if "connections" not in entry:
+        if "connectionAge" in entry:
+            raise KflabError("connectionAge is the age of kept connections; expected connections: N beside it", place)
+        return 0, 0
+    age_ns = duration_ns(entry["connectionAge"], place) if "connectionAge" in entry else 0
+    if "connectionAge" in entry and age_ns < _LEAST_AGE_NS:
+        raise KflabError(f"connectionAge {entry['connectionAge']!r} is too short; expected 10ms or more", place)
+    return _whole(entry["connections"], "connections", place, 1, MOST_CONNECTIONS), age_ns
 
 
 def _pod_target(value: Any, place: Place) -> tuple[Key, tuple[str, int] | None]:
