@@ -62,8 +62,9 @@ class Expectation:
         return f"{low}{self.metric}{about}{high}"
 
 
-WORKLOAD_METRICS = ("readyPods", "restarts", "allReadyAt")
-"""Metrics that need a workload: pods ready at the end, restarts of its pods, when the last of them became ready (s)."""
+WORKLOAD_METRICS = ("readyPods", "restarts", "allReadyAt", "leastPodShare")
+"""Metrics that need a workload: pods ready at the end, restarts of its pods, when the last of them became ready (s),
+and of the requests that its pods answered in the last 30 s the share of the pod that answered fewest (0 to 1)."""
 
 MOST_CONNECTIONS = 10_000
 """Connections that one client keeps open."""

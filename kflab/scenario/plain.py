@@ -13,6 +13,7 @@ from kflab.control.facts import Fact, What
 from kflab.errors import Place
 from kflab.kubectl.hostile import printable
 from kflab.lab.gantt import as_tree
+from kflab.lab.pod_share import least_share
 from kflab.lab.running import Lab
 from kflab.manifest.objects import Pod
 from kflab.scenario.acting import workload_key
@@ -189,6 +190,8 @@ def _of_workload(expectation: Expectation, lab: Lab) -> float | None:
     ]  # fmt: skip
     if expectation.metric == "restarts":
         return sum(pod.status.restarts for pod in pods)
+    if expectation.metric == "leastPodShare":
+        return least_share(lab, [pod.key for pod in pods])
     if expectation.metric == "readyPods":
         return sum(pod.status.ready for pod in pods)
     since = [pod.status.ready_since_ns for pod in pods if pod.status.ready and pod.status.ready_since_ns is not None]
