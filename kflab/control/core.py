@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from kflab.cluster.checkpoint import Mutable
 from kflab.cluster.ipam import Allocator, Pins
 from kflab.cluster.store import Change, Store
+from kflab.control.delay_tables import delay_tables
 from kflab.control.delays import Delays, ns
 from kflab.control.facts import Fact, What
 from kflab.control.heap import Event, EventHeap, KubeletEvent
@@ -120,7 +121,7 @@ class Core(Mutable):
         self.delays = delays
         self.signals = signals
         self.spans = delays.spans_ns()
-        self.tables = delays.tables()
+        self.tables = delay_tables(delays)
         self._middles = {name: (low + high) // 2 for name, (low, high) in self.spans.items()}
         self._middles.update(dict.fromkeys(("controller_s", "endpointslice_s"), SETTLE_BATCH_NS))
         self.pins = pins

@@ -9,10 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TypeGuard
 
-import numpy as np
-from numpy.typing import NDArray
-
-from kflab.draws import duration_table
 from kflab.errors import KflabError
 
 Range = tuple[float, float]
@@ -294,17 +290,6 @@ class Delays:
                     low = high = value
             spans[f.name] = (ns(low), ns(high))
         return spans
-
-    def tables(self) -> dict[str, NDArray[np.int64]]:
-        """Delays that follow a distribution → its 65,536 equally likely values, in ns, ascending."""
-        found: dict[str, NDArray[np.int64]] = {}
-        for f in fields(self):
-            match getattr(self, f.name):
-                case LogNormal(p50, p99):
-                    found[f.name] = duration_table("lognormal", p50_ns=ns(p50), p99_ns=ns(p99))
-                case Exponential(mean):
-                    found[f.name] = duration_table("exponential", mean_ns=ns(mean))
-        return found
 
 
 def _read(name: str, given: object, drawn: bool) -> float | Range | Distribution:
