@@ -110,7 +110,7 @@ def _container(tree: Tree, position: int, host_network: bool) -> Container:
         restart_policy=tree.get("restartPolicy") or "",
         pull_policy=tree.get("imagePullPolicy") or "",
         requests=quantities((tree.get("resources") or {}).get("requests")),
-        limits=tuple(quantities((tree.get("resources") or {}).get("limits")).items()),
+        limits=tuple(sorted(quantities((tree.get("resources") or {}).get("limits")).items())),
     )
 
 
