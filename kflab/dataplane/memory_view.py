@@ -43,6 +43,10 @@ class MemoryView(Protocol):
         """Whether session affinity remembers the client at a KUBE-SEP chain of a node."""
         ...
 
+    def affinity_ended(self, node: str, client: str, service: Key, port: int, t_ns: int) -> int | None:
+        """When the client's affinity entry ran out, where this connection made a new one; None: it did not."""
+        ...
+
     def tracked(self, node: str, packet: Packet) -> str:
         """ip:port that a node's conntrack entry sends the packet to, past all rules; "" for a first packet."""
         ...
@@ -79,6 +83,10 @@ class BlankMemory:
     def seen(self, node: str, chain: str, client: str, seconds: int, t_ns: int) -> bool:
         """Never."""
         return False
+
+    def affinity_ended(self, node: str, client: str, service: Key, port: int, t_ns: int) -> int | None:
+        """Never."""
+        return None
 
     def tracked(self, node: str, packet: Packet) -> str:
         """Never."""

@@ -244,8 +244,14 @@ def node_rules(
     anew = "the next turn" if taken.turn else "a new draw"
     why = f"DNAT · same rules, {anew}" if same else f"DNAT · {path}, rules {known.revision}"
     why += f" · {taken.turn}" if taken.turn and len(taken.alternatives) > 1 else ""
+    deciding = [on_node.port for on_node in known.of(packet.dst).deciding(packet)]
+    for port in () if taken.sticky else deciding:
+        ended_ns = memory.affinity_ended(node, packet.src, port.service, port.port, t_ns)
+        if ended_ns is not None:
+            ago_s = (t_ns - ended_ns) / 1e9
+            why += f" · affinity entry of {packet.src} ended {ago_s:.1f} s ago: drawn anew"
     touches = [node_key]
-    touches.extend(dict.fromkeys(on_node.port.service for on_node in known.of(packet.dst).deciding(packet)))
+    touches.extend(dict.fromkeys(port.service for port in deciding))
     if taken.target:
         touches.append(taken.target)
     hop = Hop(

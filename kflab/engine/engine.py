@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from kflab.draws import Draws
 from kflab.engine import chains
+from kflab.engine.affinity import Affinity
 from kflab.engine.arrivals import Arrivals
 from kflab.engine.bins import BIN_NS, Bins, Count
 from kflab.engine.calls import calling_rows
@@ -198,6 +199,26 @@ class Engine:
     def add_virtual_server(self, poll_ns: int = 0, graceful: bool = True) -> int:
         """Add a virtual server without destinations (see `schedulers.VirtualServer`); return its index."""
         return self.memory.schedulers.add(VirtualServer(poll_ns, graceful))
+
+    def add_affinity(self, lasts_ns: int) -> int:
+        """Add an affinity entry that is over after this long without use (see `affinity`).
+
+        Returns:
+            Its index, for `set_pick` with SCHEDULED.
+        """
+        return self.memory.schedulers.add_affinity(lasts_ns)
+
+    def affinity(self, index: int) -> Affinity:
+        """The affinity entry of an index, to read."""
+        return self.memory.schedulers.kept[index]
+
+    def keep_for(self, index: int, lasts_ns: int) -> None:
+        """Let an affinity entry last this long from now on."""
+        self.memory.schedulers.kept[index].lasts_ns = lasts_ns
+
+    def list_endpoints(self, index: int, from_ns: int, servers: tuple[int, ...]) -> None:
+        """Let the rules of an affinity entry list these servers for every pick at or after `from_ns` (now or later)."""
+        self.memory.schedulers.kept[index].learn(from_ns, servers)
 
     def list_destinations(self, virtual: int, from_ns: int, scheduler: int, servers: tuple[int, ...]) -> None:
         """Let a virtual server have these destinations with weight for every pick at or after `from_ns` (now or later).

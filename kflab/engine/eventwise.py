@@ -19,6 +19,7 @@ import numpy as np
 
 from kflab.engine import connecting
 from kflab.engine.addresses import ephemeral_port
+from kflab.engine.affinity import Listed
 from kflab.engine.bins import Count
 from kflab.engine.calls import Chains, waiting_rows
 from kflab.engine.cuts import lost_between_two
@@ -154,7 +155,8 @@ class Eventwise:
             slot += int(choosers.turn[version])
             choosers.turn[version] = (choosers.turn[version] + 1) % size
         elif scheduler >= 0 and choosers.flat[slot] >= 0:
-            slot, place = self._scheduled(scheduler, version, t)
+            slot += ((flight[Col.BACKEND_WORD] & _MASK) >> 32) * size >> 32
+            slot, place = self._scheduled(scheduler, version, t, slot)
             flight[Col.TURNS] |= packed_try_turn(place, flight[Col.TRIES])
         else:
             slot += ((flight[Col.BACKEND_WORD] & _MASK) >> 32) * size >> 32
@@ -178,16 +180,25 @@ class Eventwise:
         if chooser >= 0:
             scheduler = int(choosers.scheduler[chooser])
             if scheduler >= 0 and choosers.flat[slot] >= 0:
-                slot, place = self._scheduled(scheduler, version, t_ns)
+                slot, place = self._scheduled(scheduler, version, t_ns, slot)
                 flight[Col.TURNS] = packed_entry_turn(place)
             self.picked_choosers.append(chooser)
             self.picked_times.append(t_ns)
         self.picked_slots.append(slot)
         return int(choosers.flat[slot]), int(choosers.answer[version])
 
-    def _scheduled(self, scheduler: int, version: int, t_ns: int) -> tuple[int, int]:
-        """Slot and place (from 0) of the server that a virtual server gives to one connection."""
-        steps = self.steps
+    def _scheduled(self, scheduler: int, version: int, t_ns: int, drawn: int) -> tuple[int, int]:
+        """Slot and place (from 0) of the server that a virtual server gives to one connection; `drawn`: a draw's slot.
+
+        An affinity entry gives no place: -1.
+        """
+        steps, table = self.steps, self.steps.choosers
+        kept = steps.memory.schedulers.kept.get(scheduler)
+        if kept is not None:
+            one = np.array([version])
+            listed = Listed(table.flat, table.offset, table.size)
+            held = kept.take(np.array([t_ns]), table.flat[drawn : drawn + 1], one, listed)
+            return int(table.slots_of(one, held)[0]), -1
         virtual, connected = steps.memory.schedulers.servers[scheduler], Connected(steps)
         servers, places = virtual.take(np.array([t_ns]), partial(connected, scheduler))
         return int(steps.choosers.slots_of(np.array([version]), servers)[0]), int(places[0])

@@ -14,6 +14,7 @@ from kflab.draws import Draws, duration_table
 from kflab.engine.addresses import ephemeral_ports, flow_hashes, flow_salt
 from kflab.engine.arrivals import FRACTION_BITS, Rate, unit_gaps
 from kflab.engine.pools import Connection, Pools
+from kflab.engine.reference_affinity import RecentLists
 from kflab.engine.reference_turns import TurnTaker
 from kflab.engine.snat import PortTable, ahead, attempts
 from kflab.engine.types import Answer, Behaviour, Call, Choice, Fan, Pick, Server, Stream, Timing
@@ -124,6 +125,8 @@ class Reference:
         self.picks: dict[int, int] = {}
         self.virtual: dict[int, TurnTaker] = {}
         """Chooser → the virtual server that picks for it."""
+        self.recent: dict[int, RecentLists] = {}
+        """Chooser → the lists of callers that affinity keeps for it."""
         self.pools = Pools()
         self.kept: dict[tuple[int, int], Kept] = {}
         """(stream, place in its pool) → the connection for the next request."""
@@ -207,7 +210,9 @@ class Reference:
         return run[u32 * len(run) >> 32]
 
     def _choose(self, chooser: int, fan: Fan, u32: int, t_ns: int) -> int:
-        """By the virtual server that has the chooser, or drawn."""
+        """By affinity, by the virtual server that has the chooser, or drawn."""
+        if chooser in self.recent and fan.candidates:
+            return self.recent[chooser].take(t_ns, fan.candidates, self._draw(fan, u32))
         taker = self.virtual.get(chooser)
         return taker.take(t_ns) if taker is not None else self._draw(fan, u32)
 

@@ -1,4 +1,5 @@
-"""Connections that a virtual server schedules (`schedulers`), as the steps and the event loop meet them.
+"""Connections that a virtual server schedules (`schedulers`) or affinity keeps (`affinity`), as the steps and the event
+loop meet them.
 
 Turns are taken in order of (time, stream, number). The steps take all of a slab's at once; where that order depends on
 what happens within the slab, the rows wait for the event loop (`eventwise`): at a virtual server that NGINX's tries or
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from kflab.engine.affinity import Listed
 from kflab.engine.memory import NEVER, Col
 from kflab.engine.types import MAX_TRIES, Behaviour, Int64Array
 
@@ -72,8 +74,9 @@ def take_turns(
         return slots
     part, asked = rows[mine], times[mine]
     servers, places = steps.memory.schedulers.take(
-        which[mine], asked, m[Col.STREAM, part], m[Col.NUMBER, part], Connected(steps)
-    )
+        which[mine], asked, m[Col.STREAM, part], m[Col.NUMBER, part], table.flat[slots[mine]], versions[mine],
+        Connected(steps), Listed(table.flat, table.offset, table.size),
+    )  # fmt: skip
     slots = slots.copy()
     slots[mine] = table.slots_of(versions[mine], servers)
     if noted:

@@ -26,6 +26,7 @@ from typing import Final
 
 import numpy as np
 
+from kflab.engine.affinity import Affinity, Listed
 from kflab.engine.types import Int64Array
 
 POLL_NS: Final = 60_000_000_000
@@ -204,6 +205,8 @@ class Schedulers:
     """All virtual servers that traffic may reach, by index."""
 
     servers: list[VirtualServer] = field(default_factory=list)
+    kept: dict[int, Affinity] = field(default_factory=dict)
+    """Index → the affinity entry that takes the place of a virtual server."""
     _waiting: dict[int, None] = field(default_factory=dict)
     """Those that will change by themselves."""
     _changes: int = 0
@@ -212,6 +215,12 @@ class Schedulers:
         """Add one; return its index."""
         self.servers.append(virtual)
         return len(self.servers) - 1
+
+    def add_affinity(self, lasts_ns: int) -> int:
+        """Add an affinity entry; return its index."""
+        index = self.add(VirtualServer())
+        self.kept[index] = Affinity(lasts_ns)
+        return index
 
     def learn(self, index: int, from_ns: int, scheduler: int, servers: tuple[int, ...]) -> None:
         """Let `servers` be the destinations with weight from `from_ns` on."""
@@ -234,7 +243,10 @@ class Schedulers:
         times: Int64Array,
         streams: Int64Array,
         numbers: Int64Array,
+        drawn: Int64Array,
+        versions: Int64Array,
         connected: Callable[[int, int], bool],
+        listed: Listed,
     ) -> tuple[Int64Array, Int64Array]:
         """Give connections their servers, in order of (time, stream, number) at each virtual server.
 
@@ -243,14 +255,21 @@ class Schedulers:
             times: When each is scheduled, shape (n,), ns.
             streams: Its stream, shape (n,).
             numbers: Its number in the stream, shape (n,).
+            drawn: Whom each would draw, shape (n,); what an affinity entry holds from then on.
+            versions: Version of its chooser, shape (n,).
             connected: (virtual server, server) → whether a connection is in flight.
+            listed: Whether a version lists a server.
 
         Returns:
-            As `VirtualServer.take`.
+            As `VirtualServer.take`; an affinity entry gives no places: -1.
         """
         order = np.lexsort((numbers, streams, times, which))
         ids, first = np.unique(which[order], return_index=True)
         servers, places = np.empty_like(times), np.empty_like(times)
         for index, rows in zip(ids.tolist(), np.split(order, first[1:]), strict=True):
-            servers[rows], places[rows] = self.servers[index].take(times[rows], partial(connected, index))
+            if index in self.kept:
+                servers[rows] = self.kept[index].take(times[rows], drawn[rows], versions[rows], listed)
+                places[rows] = -1
+            else:
+                servers[rows], places[rows] = self.servers[index].take(times[rows], partial(connected, index))
         return servers, places

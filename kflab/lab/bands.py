@@ -363,6 +363,8 @@ class Bands:
             how = (
                 "only choice"
                 if n_listed == 1
+                else "affinity"
+                if first.sticky
                 else ("round robin" if robin or first.picker == Pick.SCHEDULED else "random")
             )
         streams = list(dict.fromkeys(chooser.entry.index for chooser in reached))

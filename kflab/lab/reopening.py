@@ -115,12 +115,22 @@ class _Memory:
 
     def seen(self, node: str, chain: str, client: str, seconds: int, t_ns: int) -> bool:
         """Whether affinity keeps the client on the endpoint of a KUBE-SEP chain."""
-        stuck = self.lab.wiring.stuck_to(node, client, t_ns)
-        known = self.lab.reopener.world.ruleset_at(node, t_ns) if stuck else None
+        known = self.lab.reopener.world.ruleset_at(node, t_ns)
         if known is None:
             return False
         ports = (port for rules in known.rules.services.values() for port in rules.ports if port.affinity_s)
-        return any(port.endpoint_of.get(chain) in stuck for port in ports)
+        for port in ports:
+            endpoint = port.endpoint_of.get(chain)
+            if endpoint is not None:
+                held = self.lab.wiring.affinity.held(node, client, port.service, port.port, t_ns)
+                # The connection that made the entry was drawn.
+                return held is not None and held.since_ns < t_ns and self.lab.reopener.address(held.server) == endpoint
+        return False
+
+    def affinity_ended(self, node: str, client: str, service: Key, port: int, t_ns: int) -> int | None:
+        """When the entry ran out that the connection of this instant found no more."""
+        held = self.lab.wiring.affinity.held(node, client, service, port, t_ns)
+        return held.ended_ns if held is not None and held.since_ns == t_ns and held.ended_ns >= 0 else None
 
     def tracked(self, node: str, packet: Packet) -> str:
         """The endpoint of the entry that the record says was there."""
@@ -438,7 +448,7 @@ class Reopener:
             tries=tuple(
                 TryRecord(
                     ANSWER_WORDS.get(answer, UNDER_WAY), start, end,
-                    self._address(server) if server >= 0 else "",
+                    self.address(server) if server >= 0 else "",
                 )
                 for server, answer, start, end in zip(
                     one.servers, one.answers, one.try_starts_ns, one.try_ends_ns, strict=True
@@ -448,7 +458,7 @@ class Reopener:
             entry_ns=one.start_ns + timing.client_lb_ns + timing.lb_node_ns if outside else None,
             queue_ns=one.queue_ns, service_ns=one.service_ns,
             node=lab.wiring.places[one.node] if one.node >= 0 else "",
-            ingress=self._address(one.ingress) if one.ingress >= 0 else "",
+            ingress=self.address(one.ingress) if one.ingress >= 0 else "",
         )  # fmt: skip
         hashed = self._lb_choice(wired, client_port, first[Choice.ARRIVAL]) if entry.balanced and outside else None
         choices = Choices(entry_word, backend, hashed, upstream_ports)
@@ -477,7 +487,7 @@ class Reopener:
         node = self._lab.store.get(Key("Node", "", self._lab.wiring.places[one.node]))
         return (cast(Node, node).internal_ips[0], entry.port.node_port) if node else None
 
-    def _address(self, server: int) -> str:
+    def address(self, server: int) -> str:
         ip, port, _, _ = self._lab.wiring.servers[server]
         return join_host_port(ip, port)
 
@@ -488,7 +498,7 @@ class Reopener:
         chooser = wired.upstreams.get(ingress) if ingress else None
         if chooser is None:
             follows = wired.stream.flow_port or wired.stream.connections
-            flow = self._address(one.servers[0]) if follows and dict(one.extra).get("kept") else ""
+            flow = self.address(one.servers[0]) if follows and dict(one.extra).get("kept") else ""
             told = self.dropped(one), self.without_port(one), self._turns(one)
             return _Memory(lab, (), (), flow, *told)
         positions: list[int] = []
@@ -496,7 +506,7 @@ class Reopener:
         kept: list[KeptConnection | None] = []
         for k, (server, start) in enumerate(zip(one.servers, one.try_starts_ns, strict=True)):
             config = lab.wiring.ingress_config(chooser.observers[0], start)
-            address = self._address(server) if server >= 0 else ""
+            address = self.address(server) if server >= 0 else ""
             ups = route(config, wired.entry.scheme, wired.entry.host, wired.entry.path).upstreams if config else ()
             positions.append(next((i for i, up in enumerate(ups) if up.text == address), 0))
             port = kept_ports >> 16 * k & 0xFFFF
@@ -516,7 +526,7 @@ class Reopener:
         reached = one.ingress if one.ingress >= 0 else next(iter(one.servers), -1)
         places = [(reached, entry_turn(turns))]
         places += [(server, try_turn(turns, k)) for k, server in enumerate(one.servers)]
-        return tuple(Turn(self._address(server), n) if n and server >= 0 else None for server, n in places)
+        return tuple(Turn(self.address(server), n) if n and server >= 0 else None for server, n in places)
 
     def dropped(self, one: Record) -> tuple[str, ...]:
         """Node whose full table dropped the client's connection (0) or one of NGINX's tries; "" for none."""
@@ -683,7 +693,7 @@ class Reopener:
     def _upstream_try(self, one: Record, k: int, chooser: Chooser | None) -> UpstreamTry:
         silent = one.answers[k] in (Answer.TIMEOUT, Answer.TABLE_FULL, Answer.NO_PORT)
         status = status_text(one.status) if one.answers[k] == Answer.OK else "504" if silent else "502"
-        address = self._address(one.servers[k]) if one.servers[k] >= 0 else "-"
+        address = self.address(one.servers[k]) if one.servers[k] >= 0 else "-"
         if chooser is not None and chooser.picker != Pick.ROUND_ROBIN and chooser.service is not None:
             service = self._lab.store.get(chooser.service)
             if isinstance(service, Service):

@@ -267,6 +267,8 @@ class View:
         robin = choosers[0].picker in (Pick.ROUND_ROBIN, Pick.SCHEDULED)
         if unequal:
             word, why = "structural", "the rules give unequal shares"
+        elif any(chooser.sticky for chooser in choosers):
+            word, why = "structural", f"session affinity keeps each caller on one pod; n = {n:,} connections"
         elif p_value < STRUCTURAL_P:
             word, why = "structural", f"p = {p_value:.1e}, n = {n:,} connections"
         elif robin:

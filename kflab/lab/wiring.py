@@ -29,6 +29,7 @@ from kflab.dataplane.world import LbInForce
 from kflab.draws import Draws
 from kflab.engine.engine import Engine
 from kflab.engine.types import Answer, Behaviour, Call, Fan, Pick, Server, Stream
+from kflab.lab.affinity import CALLING_PODS, Affinities, lasts
 from kflab.lab.balancing import in_force
 from kflab.lab.call_wiring import CallWiring
 from kflab.lab.controllers import Controller, Controllers
@@ -46,10 +47,6 @@ _EMPTY_ANSWERS = {
     Verdict.NONE: Answer.TIMEOUT,  # no rule: the packet follows the default route and nobody answers
     Verdict.ACCEPT: Answer.REJECTED,
 }
-
-
-CALLING_PODS = "pods"
-"""Stands for the addresses of all pods of a node that call others, where session affinity looks at them."""
 
 
 @dataclass(slots=True)
@@ -75,8 +72,10 @@ class Chooser:
     given_picker: int = Pick.RANDOM
     """What the engine was told last."""
     virtual: int = -1
-    """IPVS: the virtual server whose turns it takes; -1 for none."""
+    """IPVS: the virtual server whose turns it takes; under affinity the entry of its caller; -1 for none."""
     given_virtual: int = -1
+    sticky: bool = False
+    """`virtual` is an affinity entry."""
     service: Key | None = None
     """The Service whose endpoints are chosen."""
     service_port: int = 0
@@ -119,7 +118,7 @@ class Wiring:
         book: Rules by revision.
         engine: Receives streams, servers and chooser versions.
         controllers: Ingress controllers of the cluster.
-        draws: For the first choice that session affinity keeps.
+        draws: For what the lab cannot know, such as the order of IPVS's destinations.
         lb_address: Address of a Service's load balancer.
     """
 
@@ -134,7 +133,6 @@ class Wiring:
     ) -> None:
         self._controllers = controllers
         self._fronts = Fronts(plane.albs, plane.store)
-        self._draws = draws
         self._plane = plane
         self._lb_address = lb_address
         self._store: Store = plane.store
@@ -156,8 +154,7 @@ class Wiring:
         self._cleaned: dict[int, tuple[ProxyEndpoint, ...]] = {}
         """Chooser → endpoints at its kube-proxy's last cleanup of UDP entries."""
         self._turns = Turns(engine, draws)
-        self._sticky: dict[tuple[str, str, Key, int], list[tuple[int, int]]] = {}
-        """ClientIP affinity: (node, caller's address, Service, port) → (since, server), ascending."""
+        self.affinity = Affinities(engine)
         self.masqueraded: set[tuple[int, int]] = set()
         """(chooser, server): connections that a node's rules masquerade on their way there."""
         self._sources: dict[tuple[int, int], set[tuple[str, str]]] = {}
@@ -535,7 +532,10 @@ class Wiring:
 
     def refresh(self, chooser: Chooser, t_ns: int) -> None:
         """Compile a chooser from what its observers know at `t_ns`."""
+        chooser.sticky = False
         compiled = getattr(self, f"_compile_{chooser.kind}")(chooser, t_ns)
+        if not chooser.sticky:
+            self.affinity.leave(chooser.index, t_ns)
         if (chooser.picker, chooser.virtual) != (chooser.given_picker, chooser.given_virtual):
             self._engine_until(t_ns)
             self._engine.set_pick(chooser.index, chooser.picker, chooser.virtual)
@@ -603,7 +603,15 @@ class Wiring:
         rules = self._book.rule_set(
             chooser.place, revision, self._plane.observers[f"kube-proxy/{chooser.place}"].config_at(t_ns)
         )
-        chooser.virtual = -1 if out.affinity_s else self._turns.of(chooser.place, rules, packet, fan.candidates, t_ns)
+        if out.affinity_s and chooser.service is not None:
+            caller = CALLING_PODS if chooser.entry.kind == "call" else packet.src
+            key = (chooser.place, caller, chooser.service, chooser.service_port)
+            lasts_ns = lasts(out.affinity_s, rules, packet.protocol)
+            entry = self.affinity.entry(key, lasts_ns, t_ns, self._engine_until)
+            self.affinity.list(chooser.index, entry, fan.candidates, t_ns)
+            chooser.virtual, chooser.sticky = entry, True
+        else:
+            chooser.virtual = self._turns.of(chooser.place, rules, packet, fan.candidates, t_ns)
         chooser.picker = Pick.SCHEDULED if chooser.virtual >= 0 else Pick.RANDOM
         return fan
 
@@ -679,9 +687,6 @@ class Wiring:
         servers = tuple(self.server(e.address, e.port, packet.protocol, e.target) for e in out.endpoints)
         hidden = [server for server, endpoint in zip(servers, out.endpoints, strict=True) if endpoint.masquerade]
         self._note_masquerade(chooser, packet, hidden, t_ns)
-        if out.affinity_s and chooser.service is not None:
-            caller = CALLING_PODS if chooser.entry.kind == "call" else packet.src
-            return Fan((self._stick(chooser, caller, chooser.service, servers, t_ns),), (1,))
         return Fan(servers, tuple(int(e.chance * scale) for e in out.endpoints))
 
     def _note_masquerade(self, chooser: Chooser, packet: Packet, servers: Sequence[int], t_ns: int) -> None:
@@ -693,29 +698,6 @@ class Wiring:
             callers.add((packet.src, packet.destination))
             if len(callers) > 1:
                 self.shared_destinations.setdefault(destination, t_ns)
-
-    def _stick(self, chooser: Chooser, caller: str, service: Key, servers: tuple[int, ...], t_ns: int) -> int:
-        """The endpoint that ClientIP affinity keeps a caller on: its own while the rules list it, else a new one.
-
-        A stream has one caller, and every connection renews the entry (`recent --rcheck … --set`), so it never expires.
-        """
-        history = self._sticky.setdefault((chooser.place, caller, service, chooser.service_port), [])
-        if not history or history[-1][1] not in servers:
-            name = f"{chooser.place}/{caller}/{service.namespace}/{service.name}:{chooser.service_port}"
-            index = self._draws.control_between("affinity", name, len(history), 0, len(servers))
-            history.append((t_ns, servers[index]))
-        return history[-1][1]
-
-    def stuck_to(self, node: str, caller: str, t_ns: int) -> frozenset[str]:
-        """ip:port of the endpoints that ClientIP affinity keeps a caller on, by a node's rules at `t_ns`."""
-        found = set()
-        for (place, address, _, _), history in self._sticky.items():
-            if place == node and address in (caller, CALLING_PODS):
-                since = [server for start, server in history if start <= t_ns]
-                if since:
-                    ip, port, _, _ = self.servers[since[-1]]
-                    found.add(join_host_port(ip, port))
-        return frozenset(found)
 
     def _revision(self, observer: str, t_ns: int) -> int | None:
         known = self._plane.observers.get(observer)
@@ -748,6 +730,7 @@ class Wiring:
         for chooser in self.choosers:
             i = bisect_right(chooser.past, t_ns, key=lambda entry: entry[0])
             del chooser.past[: max(0, i - 1)]
+        self.affinity.forget_before(t_ns)
 
     def empty_verdict(self, chooser: Chooser, t_ns: int) -> Verdict | None:
         """Why a chooser of endpoints had nothing to choose at `t_ns`; None where its node had no rules at all."""
