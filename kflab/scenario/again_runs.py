@@ -21,8 +21,8 @@ from kflab.lab.spec import LabSpec
 from kflab.manifest.objects import Key
 from kflab.scenario.again import Change, Compared, Play, Played, changed, compared, end_of, key_of
 
-NICE = 10
-"""How far the plays stand back behind the lab on the screen (nice(2)): a tenth of its share of a busy core."""
+NICE = 19
+"""How far the plays stand back behind the lab on the screen (nice(2)): they take what it leaves."""
 
 CHILD = f"import os; getattr(os, 'nice', int)({NICE}); from kflab.scenario.again_runs import child; child()"
 """What an interpreter is started with: it stands back before its imports."""
