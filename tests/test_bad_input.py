@@ -131,7 +131,7 @@ def test_no_permission_is_one_line(folder: Path, capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["nosuch"], "no file, folder or scenario named 'nosuch'; scenarios are overview"),
+        (["nosuch"], "no file, folder or scenario named 'nosuch'; scenarios are apiserver-outage"),
         (["replay", "nosuch.yaml"], "'nosuch.yaml'"),
         (["replay", "no/such"], '"no/such" does not exist'),
         (["replay", "overview", "--rate", "abc"], "'abc'"),
