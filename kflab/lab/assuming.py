@@ -30,11 +30,13 @@ def app_assumptions(store: Store, workload_of: Callable[[Pod], Key | None]) -> I
 _EXEC = "exec probes succeed while the container runs"
 _INIT = "init containers end well"
 _HOOK = "a preStop hook that is no sleep takes 0.5 to 2 s"
+_GATES = "readinessGates are not waited for: each condition they name counts as True"
 
 _LINES = {
     _EXEC: "the verb failReadiness, or an httpGet probe",
     _INIT: f"annotate the pod with {DELAYS['init_container_s']}: 5s for how long one takes",
     _HOOK: f"annotate the pod with {DELAYS['pre_stop_exec_s']}: 5s",
+    _GATES: "no other way",
 }
 
 
@@ -46,6 +48,8 @@ def _assumed(pod: Pod) -> Iterator[str]:
         yield _INIT
     if DELAYS["pre_stop_exec_s"] not in pod.meta.annotations and any(c.pre_stop_hook for c in containers):
         yield _HOOK
+    if pod.spec.readiness_gates:
+        yield _GATES
 
 
 def client_assumptions(clients: Iterable[ClientSpec]) -> Iterator[tuple[str, str]]:

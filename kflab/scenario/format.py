@@ -52,9 +52,13 @@ class Expectation:
     workload: str = ""
     status: str = ""
     """Of requestsEnded: how they ended."""
+    pod: str = ""
+    service: str = ""
+    """Of podShare, each as NAMESPACE/NAME: the part of this pod in all answers of the Service's pods."""
 
     def __str__(self) -> str:
         about = f" of {self.workload}" if self.workload else f" {self.status}" if self.status else ""
+        about = f" of {self.pod} in {self.service}" if self.pod else about
         if self.low is not None and self.low == self.high:
             return f"{self.metric}{about} = {self.low:g}"
         low = f"{self.low:g} ≤ " if self.low is not None else ""
@@ -73,9 +77,10 @@ _LEAST_AGE_NS = 10_000_000
 
 METRICS = (
     "requestsFailed", "requestsSent", "requestsEnded", "triesRefused", "trafficMovedWithin", "okShare",
-    *WORKLOAD_METRICS,
+    "podShare", *WORKLOAD_METRICS,
 )  # fmt: skip
-"""requestsEnded counts those that ended with `status` ("504", "refused", "reset", "timeout")."""
+"""requestsEnded counts those that ended with `status` ("504", "refused", "reset", "timeout"). podShare is what part
+(0..1) `pod` has in all answers of the pods of `service` since the start; pods that are gone count no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -526,7 +531,7 @@ def _expectation(entry: Any, place: Place) -> Expectation:
     if not isinstance(bounds, dict):
         raise KflabError(f"{metric} needs bounds: equals, min or max", place)
     for key in bounds:
-        if key not in ("equals", "min", "max", "workload", "status"):
+        if key not in ("equals", "min", "max", "workload", "status", "pod", "service"):
             raise KflabError(f"unknown bound {key!r}; expected equals, min, max", place)
     if not {"equals", "min", "max"} & set(bounds):
         raise KflabError(f"{metric} needs bounds: equals, min or max", place)
@@ -534,6 +539,11 @@ def _expectation(entry: Any, place: Place) -> Expectation:
         workload_key(str(bounds.get("workload", "")), place)
     if (metric == "requestsEnded") != bool(bounds.get("status")):
         raise KflabError("requestsEnded, and no other metric, needs a status: 504, refused, reset, timeout, …", place)
+    for key in ("pod", "service"):
+        if (metric == "podShare") != bool(bounds.get(key)):
+            raise KflabError("podShare, and no other metric, needs a pod and a service", place)
+        if bounds.get(key) and not all(str(bounds[key]).partition("/")[::2]):
+            raise KflabError(f"{key} {bounds[key]!r}: expected NAMESPACE/NAME", place)
     low, high = bounds.get("equals", bounds.get("min")), bounds.get("equals", bounds.get("max"))
     return Expectation(
         metric,
@@ -541,4 +551,6 @@ def _expectation(entry: Any, place: Place) -> Expectation:
         None if high is None else _number(high, metric, place),
         str(bounds.get("workload", "")),
         str(bounds.get("status", "")),
+        str(bounds.get("pod", "")),
+        str(bounds.get("service", "")),
     )

@@ -12,10 +12,11 @@ from kflab import KUBERNETES_RELEASE, exits, interrupts
 from kflab.control.facts import Fact, What
 from kflab.errors import Place
 from kflab.kubectl.hostile import printable
+from kflab.lab.answers import answers_of
 from kflab.lab.gantt import as_tree
 from kflab.lab.pod_share import least_share
 from kflab.lab.running import Lab
-from kflab.manifest.objects import Pod
+from kflab.manifest.objects import Key, Pod
 from kflab.scenario.acting import workload_key
 from kflab.scenario.format import Expectation, Scenario
 from kflab.scenario.gantt_text import report_lines
@@ -178,8 +179,17 @@ def _measure(expectation: Expectation, lab: Lab) -> float | None:
             return (knowledge.moved_ns - knowledge.t_ns) / 1e9
         case "requestsEnded":
             return total.by_status.get(expectation.status, 0)
+        case "podShare":
+            return _pod_share(expectation, lab)
         case _:
             return _of_workload(expectation, lab)
+
+
+def _pod_share(expectation: Expectation, lab: Lab) -> float | None:
+    answers = answers_of(lab, Key("Service", *expectation.service.split("/", 1)))
+    every = sum(answers.values())
+    own = answers.get(Key("Pod", *expectation.pod.split("/", 1)))
+    return own / every if every and own is not None else None
 
 
 def _of_workload(expectation: Expectation, lab: Lab) -> float | None:

@@ -40,3 +40,10 @@ def test_init_containers_and_hooks_but_not_sidecars_and_sleeps() -> None:
 def test_what_is_written_is_not_assumed() -> None:
     hook = Container("web", pre_stop_hook=True, readiness=Probe("httpGet", 80))
     assert said(pod("c", hook, annotations={"kflab.dev/pre-stop": "3s"})) == []
+
+
+def test_readiness_gates_are_said_to_be_taken_as_passed() -> None:
+    gated = Pod(Meta("d", "default"), spec=PodSpec((Container("web"),), readiness_gates=("example.com/ok",)))
+    assert [text for text, _ in said(gated)] == [
+        "Pod default/d: readinessGates are not waited for: each condition they name counts as True"
+    ]

@@ -42,6 +42,19 @@ def test_the_six_promised_scenarios_are_there() -> None:
     assert promised <= set(bundled())
 
 
+def test_a_pods_share_is_its_part_of_the_services_answers() -> None:
+    shares = {
+        name: Expectation("podShare", low, high, pod=f"default/{name}", service="default/web")
+        for name, low, high in (("web-1", 0.15, 0.184), ("web-4", 0.25, 0.3), ("web-9", 0, 1))
+    }
+    file = Path(__file__).parents[2] / "scenarios" / "local-uneven.yaml"
+    code, text = played(replace(load(str(file)), expectations=tuple(shares.values())))
+    assert code == 1
+    said = [line.rpartition(": ")[2] for line in text.splitlines() if "expectation  " in line]
+    assert said == ["held", "BROKEN", "BROKEN"]
+    assert "podShare of default/web-9 in default/web ≤ 1: nothing measured" in text
+
+
 def test_a_broken_expectation_exits_1() -> None:
     scenario = load("pod-crash")
     code, text = played(replace(scenario, expectations=(Expectation("requestsFailed", 0, 0),)))
