@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from kflab.cluster.checkpoint import Mutable
 from kflab.control.names import template_hash
+from kflab.control.set_revisions import CHANGE_CAUSE, template_tree
 from kflab.manifest.objects import DaemonSet, Key, Pod, Revision, StatefulSet
 
 HASH = "controller-revision-hash"
@@ -59,7 +60,9 @@ def history(workload: StatefulSet | DaemonSet, code: str, pods: Sequence[Pod]) -
         labels = [pod.meta.labels[HASH] for pod in pods if HASH in pod.meta.labels]
         name = given or (labels[-1] if labels else name)
     number = old[-1].number + 1 if old else 1
-    return (*(revision for revision in old if revision is not same), Revision(name, number, workload.template, code))
+    cause = workload.meta.annotations.get(CHANGE_CAUSE, "") if same is None else same.cause
+    new = Revision(name, number, workload.template, code, template_tree(workload.raw), cause)
+    return (*(revision for revision in old if revision is not same), new)
 
 
 def shortened(found: tuple[Revision, ...], live: frozenset[str], limit: int) -> tuple[Revision, ...]:

@@ -103,7 +103,7 @@ def undo(core: Core, deployments: DeploymentController, key: Key, to_revision: i
     require_api(core)
     old = workload_of(core, key)
     if not isinstance(old, Deployment):
-        raise KflabError(f"kflab rolls Deployments back only; apply the earlier template of {key}")
+        return _undo_set(core, old, to_revision)
     if old.paused:
         raise KflabError(
             "you cannot rollback a paused deployment; resume it first with 'kubectl rollout resume' and try again"
@@ -122,6 +122,20 @@ def undo(core: Core, deployments: DeploymentController, key: Key, to_revision: i
         return ()
     deployments.adopted[(key, template_hash(new, template))] = rs.key
     return _write(core, old, new, f"rolled back to revision {number}")
+
+
+def _undo_set(core: Core, old: StatefulSet | DaemonSet, to_revision: int) -> Sequence[Fact]:
+    """The template of an earlier ControllerRevision again (rollback.go, StatefulSetRollbacker, DaemonSetRollbacker)."""
+    if not to_revision and len(old.revisions) <= 1:
+        raise KflabError("no last revision to roll back to")
+    wanted = old.revisions[-2].number if not to_revision else to_revision
+    revision = next((each for each in old.revisions if each.number == wanted), None)
+    if revision is None:
+        raise KflabError(f"unable to find specified revision {to_revision} in history")
+    new = replace(old, template=revision.template, raw=with_template(old.raw, revision.raw))
+    if template_hash(new, new.template) == template_hash(old, old.template):
+        return ()
+    return _write(core, old, new, f"rolled back to revision {wanted}")
 
 
 def _write(core: Core, old: Workload, new: Workload, word: str) -> Sequence[Fact]:

@@ -16,6 +16,7 @@ from kflab.kubectl.kinds import Resource
 from kflab.kubectl.lookup import named, resource
 from kflab.kubectl.outcome import Outcome
 from kflab.kubectl.printers import seen
+from kflab.kubectl.rollout_sets import status_of_set
 from kflab.kubectl.tabular import Writer
 from kflab.manifest.objects import DaemonSet, Deployment, KubeObject, ReplicaSet, StatefulSet
 
@@ -67,6 +68,8 @@ def set_image(command: SetImage, store: Store, env: Env) -> Outcome:
 
 
 def _status(obj: KubeObject, kind: Resource) -> Outcome:
+    if isinstance(obj, StatefulSet | DaemonSet):
+        return Outcome(status_of_set(obj))
     if not isinstance(obj, Deployment):
         raise KflabError(f"no status viewer has been implemented for {kind.kind}")
     name = printable(obj.meta.name)
@@ -87,18 +90,24 @@ def _status(obj: KubeObject, kind: Resource) -> Outcome:
 
 
 def _history(obj: KubeObject, kind: Resource, revision: int, store: Store) -> Outcome:
-    if not isinstance(obj, Deployment):
-        raise KflabError(f"the lab keeps revisions of Deployments only, not of {kind.qualified}")
-    owned = [rs for rs in store.of_kind("ReplicaSet", obj.meta.namespace) if rs.meta.owner == obj.key]
-    sets = {revision_of(rs): rs for rs in owned if isinstance(rs, ReplicaSet) and revision_of(rs)}
+    if isinstance(obj, Deployment):
+        owned = [rs for rs in store.of_kind("ReplicaSet", obj.meta.namespace) if rs.meta.owner == obj.key]
+        sets = [rs for rs in owned if isinstance(rs, ReplicaSet) and revision_of(rs)]
+        templates = {revision_of(rs): rs.template for rs in sets}
+        causes = {revision_of(rs): rs.meta.annotations.get(CHANGE_CAUSE, "") for rs in sets}
+    elif isinstance(obj, StatefulSet | DaemonSet):
+        templates = {each.number: each.template for each in obj.revisions}
+        causes = {each.number: each.cause for each in obj.revisions}
+    else:
+        raise KflabError(f"no history viewer has been implemented for {kind.kind}")
     head = f"{kind.prefix}/{printable(obj.meta.name)} "
     out = Writer()
     if revision:
-        if revision not in sets:
+        if revision not in templates:
             raise KflabError(f"unable to find the specified revision {revision}")
-        describe_template(out, sets[revision].template)
+        describe_template(out, templates[revision])
         return Outcome(f"{head}with revision #{revision}\n{out.text()}\n")
     out.line(0, "REVISION", "CHANGE-CAUSE")
-    for number in sorted(sets):
-        out.line(0, str(number), printable(sets[number].meta.annotations.get(CHANGE_CAUSE) or "<none>"))
+    for number in sorted(templates):
+        out.line(0, str(number), printable(causes[number] or "<none>"))
     return Outcome(f"{head}\n{out.text()}\n")

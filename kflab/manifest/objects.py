@@ -380,6 +380,10 @@ class Revision:
     template: PodTemplate
     code: str
     """Our hash of the template, by which it is known again."""
+    raw: Mapping[str, Any] | None = field(default=None, compare=False)
+    """The template as the user wrote it, as {"spec": {"template": …}}, so that an undo brings all of it back."""
+    cause: str = ""
+    """Annotation kubernetes.io/change-cause of the workload when it got this template."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import pytest
 
 from kflab.control import made
 from kflab.control.plane import settle
+from kflab.control.verbs import VERBS
 from kflab.draws import Draws
 from kflab.errors import KflabError
 from kflab.kubectl.execute import run_line
@@ -87,3 +88,50 @@ def test_describe_shows_strategy_and_counts() -> None:
     text = run_line("describe ds agent", plane.store, FakeLab())
     assert "Number of Nodes Scheduled with Up-to-date Pods: 3\n" in text
     assert "Number of Nodes Scheduled with Available Pods: 3\nNumber of Nodes Misscheduled: 0\n" in text
+
+
+class Acting(FakeLab):
+    """A lab that lets kubectl act on a control plane."""
+
+    def __init__(self, plane):
+        super().__init__()
+        self.plane = plane
+
+    def act_on_workload(self, verb, key, options):
+        try:
+            VERBS[verb].do(self.plane, key, dict(options))
+        except KflabError as error:
+            return str(error)
+        return ""
+
+
+@pytest.mark.parametrize(("key", "kind"), [(DB, "statefulset.apps/db"), (AGENT, "daemonset.apps/agent")])
+def test_undo_brings_the_earlier_image_back_and_history_counts_on(key, kind) -> None:
+    plane = opened()
+    lab = Acting(plane)
+
+    def kubectl(line):
+        return run_line(line, plane.store, lab)
+
+    def images():
+        return {pod.spec.containers[0].image for pod in plane.store.of_kind("Pod") if pod.meta.owner == key}
+
+    assert kubectl(f"rollout undo {kind}") == "error: no last revision to roll back to\n"
+    causes = {"kubernetes.io/change-cause": "new libc"}
+    now = plane.store.get(key)
+    plane.apply([replace(now, meta=replace(now.meta, annotations=causes))])
+    assert kubectl(f"set image {kind} c=c:v2") == f"{kind} image updated\n"
+    plane.run_until(200 * SECOND)
+    assert images() == {"c:v2"}
+    table = kubectl(f"rollout history {kind}").splitlines()
+    assert [line.split(maxsplit=1) for line in table[2:4]] == [["1", "<none>"], ["2", "new libc"]]
+    assert "c:v1" in kubectl(f"rollout history {kind} --revision=1")
+    assert kubectl(f"rollout undo {kind} --to-revision=7") == "error: unable to find specified revision 7 in history\n"
+    assert kubectl(f"rollout undo {kind}") == f"{kind} rolled back\n"
+    plane.run_until(400 * SECOND)
+    assert images() == {"c:v1"}
+    assert [line.split()[0] for line in kubectl(f"rollout history {kind}").splitlines()[2:4]] == ["2", "3"]
+    again = kubectl(f"rollout undo {kind} --to-revision=3")
+    assert again == f"{kind} skipped rollback (current template already matches revision 3)\n"
+    done = "complete 3 pods at revision" if key == DB else "successfully rolled out"
+    assert done in kubectl(f"rollout status {kind}")
