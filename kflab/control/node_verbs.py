@@ -142,6 +142,7 @@ NODE_VERBS = (
         "gone for good, and its pods",
         "the machine of {name} was deleted",
         _delete_vm,
+        letter="v",
         unless="deleted",
     ),
     Verb(
@@ -151,6 +152,7 @@ NODE_VERBS = (
         "no new pods come here",
         "{name} was cordoned",
         _cordon,
+        letter="c",
         unless="cordoned",
     ),
     Verb(
@@ -160,6 +162,7 @@ NODE_VERBS = (
         "new pods may come again",
         "{name} was uncordoned",
         _uncordon,
+        letter="c",
         when="cordoned",
     ),
     Verb(
@@ -169,6 +172,7 @@ NODE_VERBS = (
         "evicts pod by pod, as budgets allow",
         "{name} is being drained",
         _drain,
+        letter="d",
         options={"gracePeriod": "duration", "force": "truth", "ignoreDaemonsets": "truth"},
     ),
     Verb(
@@ -178,6 +182,7 @@ NODE_VERBS = (
         "30 s for its pods to end, then off",
         "{name} shuts down",
         _shutdown,
+        letter="s",
         options={"gracePeriod": "duration", "criticalGracePeriod": "duration"},
         unless="powered off",
     ),
@@ -188,6 +193,7 @@ NODE_VERBS = (
         "its pods are given up at once",
         "{name} was tainted out-of-service",
         _out_of_service,
+        letter="t",
         unless="out of service",
     ),
     Verb(
@@ -197,6 +203,7 @@ NODE_VERBS = (
         "pods may come again",
         "{name} is in service again",
         _in_service,
+        letter="t",
         when="out of service",
     ),
 )

@@ -38,7 +38,7 @@ def _set_image(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fa
 
 WORKLOAD_VERBS = (
     Verb(
-        "restart", "workload", "roll out again", "kubectl rollout restart: every pod is replaced within its bounds",
+        "restart", "workload", "roll out again", "kubectl rollout restart, within its bounds",
         "{name} was restarted", _restart, letter="r",
     ),
     Verb(

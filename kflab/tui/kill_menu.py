@@ -51,7 +51,7 @@ class KillChoice:
 
 
 def kill_choices(targets: tuple[Target, ...]) -> tuple[KillChoice, ...]:
-    """What can be done, by target. Letters are those of the first target of each kind; each is given once."""
+    """What can be done, by target. A letter a nearer target has is a capital here; each is given once."""
     found: list[KillChoice] = []
     taken: set[str] = set()
     heading = ""
@@ -63,7 +63,7 @@ def kill_choices(targets: tuple[Target, ...]) -> tuple[KillChoice, ...]:
             found.append(KillChoice("", group))
         heading = group if lines else heading
         for line in lines:
-            letter = line.key if line.key not in taken else ""
+            letter = next((each for each in (line.key, line.key.upper()) if each not in taken), "")
             taken.add(letter)
             found.append(KillChoice(letter, line.words, line.what, line.command))
     return tuple(found)
@@ -136,7 +136,7 @@ class _Menu(Widget):
             return Row("sel").put(1, words, "dim", bold=True).strip(look(self.app), width)
         row = Row("sel").put(0, glyphs.selected if here else " ", "strong")
         row.put(2, choice.key, "strong", bold=True).put(4, choice.words, "lost" if here else "text", bold=here)
-        column = max(30, row.x + 1)
+        column = max(30, row.x + 2)
         if width >= column + SHORTEST:
             row.put(column, shorten(choice.what, width - column - 1, glyphs.ellipsis), "dim")
         return row.strip(look(self.app), width)

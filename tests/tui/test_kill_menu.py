@@ -8,7 +8,7 @@ from kflab.lab.commands import Act, Command, Kill, Start, Stop
 from kflab.lab.snapshot import Component
 from kflab.lab.targets import Target
 from kflab.manifest.objects import Key
-from kflab.tui.kill_menu import KillMenu, kill_choices
+from kflab.tui.kill_menu import WIDTH, KillMenu, kill_choices
 from kflab.tui.trace_pane import TracePane
 from tests.tui import fakes
 from tests.tui.demo import PaneApp, lines_of
@@ -84,6 +84,24 @@ def test_a_menu_names_each_target_and_gives_a_letter_once() -> None:
     assert not {"j", "k", "q"} & set(letters), "these move and leave"
 
 
+def test_a_trainer_reaches_all_that_befalls_a_pod_its_workload_and_its_node_by_a_letter() -> None:
+    pod, node, workload = fakes.PODS[1], fakes.NODE_A, Key("Deployment", "default", "web")
+    choices = kill_choices((Target("pod", pod), Target("workload", workload), Target("node", node)))
+    assert [each.words for each in choices if each.command is not None and not each.key] == []
+    by_words = {each.words: each.key for each in choices}
+    assert by_words["delete, gracefully"] == "d"
+    assert by_words["drain"] == "D", "d deletes the pod: the node's is the capital"
+    assert by_words["power off"] == "O"
+    assert by_words["roll out again"] == "r"
+
+
+def test_no_line_of_the_widest_menu_is_cut() -> None:
+    for target in TARGETS:
+        for verb in verbs_for(target):
+            column = max(30, 4 + len(verb.words) + 2)
+            assert not verb.in_menu or column + len(verb.what) < WIDTH, verb.name
+
+
 def test_every_verb_has_what_the_menu_and_a_scenario_need() -> None:
     assert VERBS
     for verb in VERBS.values():
@@ -92,9 +110,13 @@ def test_every_verb_has_what_the_menu_and_a_scenario_need() -> None:
         assert verb.letter not in ("j", "k", "q"), verb.name
         assert "{name}" in verb.said or verb.target == "none", verb.name
     for target in TARGETS:
-        letters = [verb.letter for verb in verbs_for(target) if verb.letter]
-        states = [(verb.letter, verb.when, verb.unless) for verb in verbs_for(target) if verb.letter]
-        assert len(letters) == len(set(letters)) or len(states) == len(set(states)), target
+        for state in {"", *(verb.when for verb in verbs_for(target))}:
+            letters = [
+                verb.letter
+                for verb in verbs_for(target)
+                if verb.letter and verb.in_menu and verb.when in ("", state) and verb.unless != (state or None)
+            ]
+            assert len(letters) == len(set(letters)), (target, state, letters)
 
 
 async def test_more_lines_than_the_screen_has_are_scrolled() -> None:
