@@ -48,8 +48,7 @@ class AgainPane(LinePane):
     """How far the plays are; then the two columns."""
 
     def __init__(self, run: AgainRun) -> None:
-        # The page belongs to no lab: it is of two plays that are over.
-        super().__init__(lab=None)  # type: ignore[arg-type]  # never asked: show() does nothing
+        super().__init__()
         self.run = run
         self.both: Compared | None = None
         self.error = ""

@@ -132,11 +132,3 @@ class KflabApp(App[int]):
     def action_interrupt(self) -> None:
         """ctrl+c: copy what is selected, else say how to quit, and quit on the second press."""
         self.main.interrupted()
-
-    def output_waits(self) -> bool:
-        """Whether the terminal has not yet taken what was painted before: then a frame is skipped.
-
-        Textual's writer blocks the event loop when the link is slow; its queue length is the only sign of it.
-        """
-        queue = getattr(getattr(self._driver, "_writer_thread", None), "_queue", None)
-        return queue is not None and queue.qsize() > 1

@@ -11,7 +11,6 @@ from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from kflab.lab.handle import LabHandle
 from kflab.lab.snapshot import Snapshot
 from kflab.manifest.objects import Key
 from kflab.tui.line_pane import glyphs_of
@@ -86,9 +85,8 @@ class CanvasView(ScrollView, can_focus=True):
     subtitle = ""
     note = ""
 
-    def __init__(self, lab: LabHandle, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name for it
-        super().__init__(id=id)
-        self.lab = lab
+    def __init__(self) -> None:
+        super().__init__()
         self.snapshot: Snapshot | None = None
         self.selected: Key | None = None
         self.hits: list[Hit] = []

@@ -55,8 +55,8 @@ class FactsView(Pane):
     can_focus = False
     title = "Facts"
 
-    def __init__(self, lab: object) -> None:
-        super().__init__(lab)  # type: ignore[arg-type]  # any LabHandle; this view only reads snapshots
+    def __init__(self) -> None:
+        super().__init__()
         self.rows: list[Row] = []
         self.snapshot: Snapshot | None = None
 

@@ -9,7 +9,9 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from kflab.lab.snapshot import Snapshot
+from kflab.tui.canvas_view import CanvasView
 from kflab.tui.glyphs import UNICODE, Glyphs, choose, to_ascii
+from kflab.tui.pane import Pane
 from kflab.tui.plan import Plan
 from kflab.tui.row import Row
 from kflab.tui.text import fit
@@ -74,7 +76,7 @@ class PaneFrame(Widget):
     PaneFrame > .pane { height: 1fr; width: 1fr; }
     """
 
-    def __init__(self, area: str, pane: Widget, titled: bool = True) -> None:
+    def __init__(self, area: str, pane: Pane | CanvasView, titled: bool = True) -> None:
         super().__init__()
         self.area = area
         self.pane = pane
@@ -88,7 +90,7 @@ class PaneFrame(Widget):
 
     def show(self, snapshot: Snapshot) -> None:
         """Hand a snapshot to the pane."""
-        self.pane.show(snapshot)  # type: ignore[attr-defined]  # panes are duck-typed: see pane.Pane
+        self.pane.show(snapshot)
 
     def check_title(self) -> None:
         if self.line is not None:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from textual.binding import Binding
 
 from kflab.lab.autopsy_values import AutopsyReport, BillRow, GanttEvent, GanttGroup, GanttRow
-from kflab.lab.handle import LabHandle
 from kflab.lab.snapshot import Snapshot
 from kflab.scenario.gantt_text import ASCII_BARS, UNICODE_BARS, bar, milliseconds
 from kflab.tui import text
@@ -33,8 +32,8 @@ class GanttPane(LinePane):
         Binding("enter", "choose", "open", id="gantt.open", tooltip="Unfold an event; open a request of a bill"),
     ]
 
-    def __init__(self, lab: LabHandle, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name for it
-        super().__init__(lab, id=id)
+    def __init__(self) -> None:
+        super().__init__()
         self.report = AutopsyReport()
         self.cursor: Item | None = None
         self._turned: set[int] = set()

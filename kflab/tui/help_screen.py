@@ -120,8 +120,7 @@ class HelpPane(LinePane):
     """The page."""
 
     def __init__(self, pane: Widget | None, keys: Sequence[Binding]) -> None:
-        # Help is about keys, not about a lab.
-        super().__init__(lab=None)  # type: ignore[arg-type]  # never asked: show() does nothing
+        super().__init__()
         self.pane = pane
         self.keys = keys
 

@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
-from textual.app import ComposeResult
+from textual.app import App, ComposeResult
 from textual.message import Message
 from textual.reactive import Reactive
 from textual.screen import Screen
@@ -84,6 +84,15 @@ SEEN_ANYWAY = (Pause, Resume, SetSpeed, SetLoad, Restart, Kill, KillRandom, Stop
 """Commands whose effect the screen itself shows: a toast would only cover figures."""
 
 
+def output_waits(app: App[object]) -> bool:
+    """Whether the terminal has not yet taken what was painted before: then a frame is skipped.
+
+    Textual's writer blocks the event loop when the link is slow; its queue length is the only sign of it.
+    """
+    queue = getattr(getattr(app._driver, "_writer_thread", None), "_queue", None)
+    return queue is not None and queue.qsize() > 1
+
+
 class LabDesk(Screen[None]):
     """Everything a lab shows; `LabScreen` adds the keys."""
 
@@ -112,15 +121,15 @@ class LabDesk(Screen[None]):
         self.story = StoryLine(self.action_tab)
         self.keys = KeyLine(self.press)
         self.ledger = LedgerView(lab)
-        self.schematic = SchematicView(lab)
-        self.nodes_view = NodesView(lab)
-        self.request = RequestPane(lab)
+        self.schematic = SchematicView()
+        self.nodes_view = NodesView()
+        self.request = RequestPane()
         self.manifest = ManifestPane(lab)
-        self.traces = TracePane(lab)
-        self.shares = SharesPane(lab)
-        self.gantt = GanttPane(lab)
+        self.traces = TracePane()
+        self.shares = SharesPane()
+        self.gantt = GanttPane()
         self.rules = RulesPane(lab)
-        self.facts = FactsView(lab)
+        self.facts = FactsView()
         frames = (
             PaneFrame("ledger", self.ledger, titled=False),
             PaneFrame("schematic", self.schematic),
@@ -182,7 +191,7 @@ class LabDesk(Screen[None]):
             self.say()
             self.follow_pane_sizes()
             return
-        if self.snapshot is not None and self.app.output_waits():  # type: ignore[attr-defined]  # KflabApp
+        if self.snapshot is not None and output_waits(self.app):
             return
         if self.snapshot is not None and newest.t_ns < self.snapshot.t_ns:
             self.restarted()

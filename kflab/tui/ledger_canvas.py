@@ -68,14 +68,9 @@ class LedgerCanvas(Pane):
 
     DEFAULT_CSS = "LedgerCanvas { width: 1fr; height: 1fr; layout: horizontal; overflow: hidden; }"
 
-    def __init__(
-        self,
-        lab: LabHandle,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        id: str | None = None,  # noqa: A002
-    ) -> None:
-        super().__init__(lab, id=id)
+    def __init__(self, lab: LabHandle, *, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self.lab = lab
         self.snapshot: Snapshot | None = None
         self.rows: list[LedgerRow] = []
         self.selected = ""

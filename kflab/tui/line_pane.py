@@ -7,7 +7,6 @@ from textual.binding import Binding
 from textual.geometry import Region, Size
 from textual.strip import Strip
 
-from kflab.lab.handle import LabHandle
 from kflab.lab.snapshot import Snapshot
 from kflab.tui.glyphs import Glyphs, choose
 from kflab.tui.pane import Pane
@@ -37,8 +36,8 @@ class LinePane(Pane):
         Binding("end", "scroll_edge(1)", "bottom", id="pane.end", show=False, tooltip="To the last line"),
     ]
 
-    def __init__(self, lab: LabHandle, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name for it
-        super().__init__(lab, id=id)
+    def __init__(self) -> None:
+        super().__init__()
         self.top = 0
         self.rows: Sequence[Row] = ()
         self._built_for: tuple[Size, str] | None = None

@@ -94,8 +94,9 @@ class ManifestPane(Pane):
         Binding("pagedown", "page(1)", "page down", id="manifest.pagedown", show=False, tooltip="One page down"),
     ]
 
-    def __init__(self, lab: LabHandle, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name for it
-        super().__init__(lab, id=id)
+    def __init__(self, lab: LabHandle) -> None:
+        super().__init__()
+        self.lab = lab
         self.state = EditorState.of_tabs(lab.tabs())
         self.files = TextFiles(self)
         self.findings: tuple[Finding, ...] = ()

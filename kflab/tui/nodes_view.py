@@ -1,7 +1,6 @@
 """The nodes: what each knows, when its kubelet looks next, what it calls, and its pods."""
 
 from kflab.dataplane.packets import RequestTrace
-from kflab.lab.handle import LabHandle
 from kflab.lab.snapshot import NodeRow, PodRow, Snapshot
 from kflab.manifest.objects import Key
 from kflab.tui import text
@@ -37,8 +36,8 @@ class NodesView(CanvasView):
 
     title = "Nodes"
 
-    def __init__(self, lab: LabHandle, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name for it
-        super().__init__(lab, id=id)
+    def __init__(self) -> None:
+        super().__init__()
         self._unfolded: frozenset[str] = frozenset()
         self._numbers: dict[Key, tuple[int, ...]] = {}
 

@@ -69,8 +69,7 @@ class OutputPane(LinePane):
     """Lines to scroll through. Where lines are jumps there is a cursor, and enter jumps."""
 
     def __init__(self, lines: Sequence[Line]) -> None:
-        # An output belongs to no lab: it is what was printed once.
-        super().__init__(lab=None)  # type: ignore[arg-type]  # never asked: show() does nothing
+        super().__init__()
         self.lines = lines
         self.cursor = 0 if any(line.place for line in lines) else -1
         self.left = 0

@@ -2,7 +2,6 @@
 
 from textual.widget import Widget
 
-from kflab.lab.handle import LabHandle
 from kflab.lab.snapshot import Snapshot
 
 
@@ -20,10 +19,6 @@ class Pane(Widget):
     """Dim, of what: "following · service/orders"."""
     note: str = ""
     """At the right end: "1 of 5"."""
-
-    def __init__(self, lab: LabHandle, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name for it
-        super().__init__(id=id)
-        self.lab = lab
 
     def watch_has_focus(self, _has_focus: bool) -> None:
         """No style of ours depends on a pane's focus; Textual would style the pane and all within anew, 7 ms each."""

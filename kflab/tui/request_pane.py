@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from kflab.dataplane.packets import RequestTrace
-from kflab.lab.handle import LabHandle
 from kflab.tui.line_pane import LinePane
 from kflab.tui.messages import HopSelected, RequestClosed, RequestLoaded
 from kflab.tui.request_rows import RequestPage, request_page, title_words
@@ -17,8 +16,8 @@ class RequestPane(LinePane):
 
     title = "Request"
 
-    def __init__(self, lab: LabHandle, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name for it
-        super().__init__(lab, id=id)
+    def __init__(self) -> None:
+        super().__init__()
         self.trace: RequestTrace | None = None
         self.hop = 0
         """Number of the hop under the cursor; 0 until somebody walks."""

@@ -89,8 +89,9 @@ class RulesPane(LinePane):
         Binding("w", "whole", "whole lines", id="rules.whole", tooltip="Whole lines as printed, or shortened"),
     ]
 
-    def __init__(self, lab: LabHandle, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name for it
-        super().__init__(lab, id=id)
+    def __init__(self, lab: LabHandle) -> None:
+        super().__init__()
+        self.lab = lab
         self.node = ""
         self.whole = False
         self.pattern = ""

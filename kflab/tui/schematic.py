@@ -1,7 +1,6 @@
 """The schematic: the selected path, entry → Service, as a circuit that is alive."""
 
 from kflab.dataplane.packets import RequestTrace
-from kflab.lab.handle import LabHandle
 from kflab.lab.snapshot import Snapshot
 from kflab.manifest.objects import Key
 from kflab.tui.canvas_view import CanvasView, Hit
@@ -41,8 +40,8 @@ KNOWS_ROWS = 10
 class SchematicView(CanvasView):
     """The path to one Service. Selecting a Service (or one of its pods) anywhere chooses the path."""
 
-    def __init__(self, lab: LabHandle, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name for it
-        super().__init__(lab, id=id)
+    def __init__(self) -> None:
+        super().__init__()
         self.subtitle = "path"
         self._wanted = ""
         self._trace: RequestTrace | None = None

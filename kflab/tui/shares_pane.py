@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from kflab.lab.handle import LabHandle
 from kflab.lab.snapshot import ShareGroup, ShareRow, Snapshot
 from kflab.tui import text
 from kflab.tui.glyphs import of_state, state_token
@@ -16,8 +15,8 @@ class SharesPane(LinePane):
     title = "Shares"
     subtitle = "expected share, 99 % band"
 
-    def __init__(self, lab: LabHandle, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name for it
-        super().__init__(lab, id=id)
+    def __init__(self) -> None:
+        super().__init__()
         self.groups: tuple[ShareGroup, ...] = ()
 
     def show(self, snapshot: Snapshot) -> None:

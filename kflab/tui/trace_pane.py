@@ -9,7 +9,6 @@ from textual.binding import Binding
 from textual.strip import Strip
 from textual.widgets import Input
 
-from kflab.lab.handle import LabHandle
 from kflab.lab.snapshot import Snapshot, TraceRow
 from kflab.tui import text
 from kflab.tui.line_pane import LinePane
@@ -51,8 +50,8 @@ class TracePane(LinePane):
         Binding("end", "scroll_edge(1)", "follow", id="trace.follow", show=False, tooltip="Follow the newest again"),
     ]
 
-    def __init__(self, lab: LabHandle, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name for it
-        super().__init__(lab, id=id)
+    def __init__(self) -> None:
+        super().__init__()
         self.filter = TraceFilter()
         self.kept: list[TraceRow] = []
         self.shown: list[TraceRow] = []

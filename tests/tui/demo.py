@@ -36,6 +36,11 @@ class PaneApp(App[None]):
         self.pane.focus()
 
 
+def without_lab(make: Callable[[], Pane]) -> Callable[[LabHandle], Pane]:
+    """For `PaneApp`: a pane that shows snapshots only."""
+    return lambda _lab: make()
+
+
 def lines_of(app: App[None]) -> list[str]:
     """What the screen shows, line by line."""
     return ["".join(segment.text for segment in strip).rstrip() for strip in app.screen._compositor.render_strips()]

@@ -25,7 +25,7 @@ from kflab.lab.commands import (
     Stop,
 )
 from kflab.lab.snapshot import Snapshot
-from kflab.tui import lab_words
+from kflab.tui import lab_desk, lab_words
 from kflab.tui.app import KflabApp
 from kflab.tui.keys import LAB_BINDINGS
 from kflab.tui.lab_screen import SPEEDS, step
@@ -168,11 +168,11 @@ class TestScreen:
 
     async def test_a_frame_is_skipped_while_output_waits(self, monkeypatch: pytest.MonkeyPatch) -> None:
         async with app() as (shown, pilot, lab):
-            monkeypatch.setattr(shown, "output_waits", lambda: True)
+            monkeypatch.setattr(lab_desk, "output_waits", lambda _app: True)
             lab.current = FakeLab("crash_half").current
             shown.main.tick()
             assert "00:11.90" in screen_text(shown)[0]
-            monkeypatch.setattr(shown, "output_waits", lambda: False)
+            monkeypatch.setattr(lab_desk, "output_waits", lambda _app: False)
             shown.main.tick()
             await pilot.pause()
             assert "00:12.90" in screen_text(shown)[0]

@@ -14,7 +14,7 @@ from kflab.tui.history import History
 from kflab.tui.output_screen import OutputScreen, answer_lines, assumption_lines, finding_lines
 from kflab.tui.trace_pane import TracePane
 from tests.tui import fakes
-from tests.tui.demo import PaneApp, lines_of
+from tests.tui.demo import PaneApp, lines_of, without_lab
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_completions_take_whole_lines_and_last_words() -> None:
 
 
 async def entered(history: History, *keys: str) -> tuple[list[object], str]:
-    app, answers = PaneApp(fakes.FakeLab(), TracePane), []
+    app, answers = PaneApp(fakes.FakeLab(), without_lab(TracePane)), []
     async with app.run_test(size=(80, 24)) as pilot:
         line = CommandLine(app.lab, history)
         app.push_screen(line, answers.append)
@@ -63,7 +63,7 @@ async def test_up_brings_the_line_before(history: History) -> None:
 
 
 async def test_an_output_keeps_its_columns_and_scrolls() -> None:
-    app = PaneApp(fakes.FakeLab(), TracePane)
+    app = PaneApp(fakes.FakeLab(), without_lab(TracePane))
     text = "NAME    READY\n" + "".join(f"pod-{n}\t1/1 [/] [b]\x1b[31m\n" for n in range(60))
     async with app.run_test(size=(80, 24)) as pilot:
         app.push_screen(OutputScreen("get pods", answer_lines(text)))
@@ -82,7 +82,7 @@ async def test_a_finding_is_a_jump_to_its_line() -> None:
         Finding("error", "no port", Place("a.yaml", 3, 1)),
         Finding("warning", "no pods", Place("b.yaml", 9, 1)),
     )
-    app, answers = PaneApp(fakes.FakeLab(), TracePane), []
+    app, answers = PaneApp(fakes.FakeLab(), without_lab(TracePane)), []
     async with app.run_test(size=(80, 24)) as pilot:
         app.push_screen(OutputScreen(":findings", finding_lines(findings)), answers.append)
         await pilot.pause()
@@ -106,7 +106,7 @@ def test_results_are_what_the_lab_gives() -> None:
 
 
 async def test_a_table_wider_than_the_screen_is_walked_sideways() -> None:
-    app = PaneApp(fakes.FakeLab(), TracePane)
+    app = PaneApp(fakes.FakeLab(), without_lab(TracePane))
     async with app.run_test(size=(60, 20)) as pilot:
         app.push_screen(
             OutputScreen("get pods -o wide", answer_lines("NAME" + " " * 80 + "NODE\npod" + " " * 81 + "node-a\n"))

@@ -11,7 +11,7 @@ from kflab.tui.gantt_pane import GanttPane
 from kflab.tui.glyphs import ASCII, UNICODE, Glyphs
 from kflab.tui.messages import RequestOpened
 from tests.tui import fakes
-from tests.tui.demo import PaneApp, lines_of
+from tests.tui.demo import PaneApp, lines_of, without_lab
 
 S = 1_000_000_000
 POD = Key("Pod", "default", "product-7c9f8d6b5-m4dd8")
@@ -44,7 +44,7 @@ def report(pods: int = 2) -> AutopsyReport:
 def app_of(given: AutopsyReport, glyphs: Glyphs = UNICODE) -> PaneApp:
     lab = fakes.FakeLab("crash_half")
     lab.current = replace(lab.current, autopsy=given)
-    return PaneApp(lab, GanttPane, glyphs)
+    return PaneApp(lab, without_lab(GanttPane), glyphs)
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
@@ -77,7 +77,7 @@ async def test_enter_unfolds_an_event_and_opens_a_request_of_a_bill() -> None:
 
     lab = fakes.FakeLab("crash_half")
     lab.current = replace(lab.current, autopsy=report())
-    app = Heard(lab, GanttPane)
+    app = Heard(lab, without_lab(GanttPane))
     async with app.run_test(size=(100, 30)) as pilot:
         await pilot.press("down", "down", "enter")
         await pilot.pause()

@@ -11,7 +11,7 @@ from kflab.tui.rules_pane import RulesPane
 from kflab.tui.shares_pane import SharesPane
 from kflab.tui.trace_pane import TracePane
 from tests.tui import fakes
-from tests.tui.demo import PaneApp, lines_of
+from tests.tui.demo import PaneApp, lines_of, without_lab
 
 PANES = (ManifestPane, TracePane, RequestPane, RulesPane, SharesPane)
 
@@ -30,7 +30,7 @@ def test_every_pane_is_explained() -> None:
 
 
 def test_help_lists_every_key_and_fits_a_small_screen() -> None:
-    pane = HelpPane(TracePane(fakes.FakeLab()), as_bindings(LAB_BINDINGS))
+    pane = HelpPane(TracePane(), as_bindings(LAB_BINDINGS))
     for width in (40, 80, 120):
         text = "\n".join(row.text for row in pane.build(width, 20))
         for binding in as_bindings(LAB_BINDINGS):
@@ -52,7 +52,7 @@ async def test_help_is_about_the_focused_pane() -> None:
 
 
 async def test_the_palette_finds_keys_words_and_objects_and_never_reads_markup() -> None:
-    app = PaneApp(fakes.FakeLab(), TracePane)
+    app = PaneApp(fakes.FakeLab(), without_lab(TracePane))
     async with app.run_test(size=(90, 24)) as pilot:
         screen = app.screen
         screen.snapshot = app.lab.snapshot()  # type: ignore[attr-defined]  # as the lab's screen has it

@@ -11,7 +11,7 @@ from kflab.manifest.objects import Key
 from kflab.tui.kill_menu import WIDTH, KillMenu, kill_choices
 from kflab.tui.trace_pane import TracePane
 from tests.tui import fakes
-from tests.tui.demo import PaneApp, lines_of
+from tests.tui.demo import PaneApp, lines_of, without_lab
 
 
 def commands(key: Key | None, **changes: object) -> list[Command]:
@@ -38,7 +38,7 @@ def test_a_node_and_the_control_plane_are_stopped_and_started() -> None:
 
 
 async def chosen(*keys: str, size: tuple[int, int] = (80, 24), at: tuple[int, int] = (5, 8)) -> list[object]:
-    app, answers = PaneApp(fakes.FakeLab(), TracePane), []
+    app, answers = PaneApp(fakes.FakeLab(), without_lab(TracePane)), []
     async with app.run_test(size=size) as pilot:
         app.push_screen(KillMenu(app.lab.targets(fakes.PODS[1]), *at), answers.append)
         await pilot.pause()
@@ -120,7 +120,7 @@ def test_every_verb_has_what_the_menu_and_a_scenario_need() -> None:
 
 
 async def test_more_lines_than_the_screen_has_are_scrolled() -> None:
-    app = PaneApp(fakes.FakeLab(), TracePane)
+    app = PaneApp(fakes.FakeLab(), without_lab(TracePane))
     many = tuple(Target("component", Key("Component", "", f"thing-{n}")) for n in range(12))
     answers: list[object] = []
     async with app.run_test(size=(60, 10)) as pilot:

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 from kflab.tui.shares_pane import SharesPane, p_words
 from tests.tui import fakes
-from tests.tui.demo import PaneApp, lines_of
+from tests.tui.demo import PaneApp, lines_of, without_lab
 
 
 async def test_each_pod_has_its_dot_on_the_band_and_the_word_has_p_and_n() -> None:
-    app = PaneApp(fakes.FakeLab("crash_half"), SharesPane)
+    app = PaneApp(fakes.FakeLab("crash_half"), without_lab(SharesPane))
     async with app.run_test(size=(66, 10)) as pilot:
         await pilot.pause()
         lines = lines_of(app)
@@ -27,7 +27,7 @@ async def test_a_share_outside_its_band_is_marked_and_structural_says_why() -> N
     rows = (replace(group.rows[0], connections=700), *group.rows[1:])
     odd = replace(group, rows=rows, word="structural", why="the rules give unequal shares", p_value=1e-9)
     lab.current = replace(lab.current, shares=(odd,))
-    app = PaneApp(lab, SharesPane)
+    app = PaneApp(lab, without_lab(SharesPane))
     async with app.run_test(size=(80, 10)) as pilot:
         await pilot.pause()
         assert any("▴ " in line and "7xk2p" in line for line in lines_of(app))
@@ -39,7 +39,7 @@ async def test_a_share_outside_its_band_is_marked_and_structural_says_why() -> N
 
 async def test_nothing_chosen_yet_says_so() -> None:
     lab = fakes.FakeLab()
-    app = PaneApp(lab, SharesPane)
+    app = PaneApp(lab, without_lab(SharesPane))
     async with app.run_test(size=(60, 8)) as pilot:
         app.pane.show(replace(lab.current, shares=()))
         await pilot.pause()

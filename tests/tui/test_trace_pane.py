@@ -10,7 +10,7 @@ from kflab.tui.trace_filter import TraceFilter
 from kflab.tui.trace_pane import TracePane
 from kflab.tui.trace_row import TraceLayout, draw, scale_ns
 from tests.tui import fakes
-from tests.tui.demo import PaneApp, lines_of
+from tests.tui.demo import PaneApp, lines_of, without_lab
 
 DEAD = TraceTry(fakes.PODS[1].name, "refused")
 GOOD = TraceTry(fakes.PODS[0].name, "ok")
@@ -81,7 +81,7 @@ def test_a_call_between_pods_says_who_calls_whom_and_can_be_asked_for() -> None:
 
 async def test_f_offers_calls_only_where_there_are_any() -> None:
     lab = fakes.FakeLab("crash_half")
-    app = PaneApp(lab, TracePane)
+    app = PaneApp(lab, without_lab(TracePane))
     async with app.run_test(size=(73, 15)) as pilot:
         await pilot.pause()
         await pilot.press("f", "f", "f")
@@ -96,7 +96,7 @@ async def test_f_offers_calls_only_where_there_are_any() -> None:
 
 async def test_moving_up_stops_the_trace_and_counts_what_is_newer() -> None:
     lab = fakes.FakeLab("crash_half")
-    app = PaneApp(lab, TracePane)
+    app = PaneApp(lab, without_lab(TracePane))
     async with app.run_test(size=(73, 15)) as pilot:
         pane = app.pane
         await pilot.pause()
@@ -114,7 +114,7 @@ async def test_moving_up_stops_the_trace_and_counts_what_is_newer() -> None:
 
 async def test_enter_opens_the_request_under_the_cursor() -> None:
     opened: list[int] = []
-    app = PaneApp(fakes.FakeLab("crash_half"), TracePane)
+    app = PaneApp(fakes.FakeLab("crash_half"), without_lab(TracePane))
     async with app.run_test(
         size=(73, 15), message_hook=lambda m: opened.append(m.trace_id) if isinstance(m, RequestOpened) else None
     ) as pilot:
@@ -124,7 +124,7 @@ async def test_enter_opens_the_request_under_the_cursor() -> None:
 
 
 async def test_typing_a_filter_narrows_at_once_and_esc_takes_it_back() -> None:
-    app = PaneApp(fakes.FakeLab("crash_half"), TracePane)
+    app = PaneApp(fakes.FakeLab("crash_half"), without_lab(TracePane))
     async with app.run_test(size=(73, 15)) as pilot:
         pane = app.pane
         everything = len(pane.shown)
@@ -139,14 +139,14 @@ async def test_typing_a_filter_narrows_at_once_and_esc_takes_it_back() -> None:
 
 async def test_a_restart_empties_the_trace() -> None:
     lab = fakes.FakeLab("crash_half")
-    app = PaneApp(lab, TracePane)
+    app = PaneApp(lab, without_lab(TracePane))
     async with app.run_test(size=(73, 15)):
         app.pane.show(replace(lab.current, traces=(), traces_seen=0))
         assert app.pane.shown == []
 
 
 async def test_esc_undoes_the_panes_own_steps_and_then_is_the_shells() -> None:
-    app = PaneApp(fakes.FakeLab("crash_half"), TracePane)
+    app = PaneApp(fakes.FakeLab("crash_half"), without_lab(TracePane))
     async with app.run_test(size=(73, 15)) as pilot:
         pane = app.pane
         pane.post_message(ObjectSelected(fakes.PODS[1]))
