@@ -11,7 +11,7 @@ from kflab.tui.canvas_view import CanvasView
 from kflab.tui.glyphs import UNICODE
 from kflab.tui.messages import ObjectSelected
 from kflab.tui.tokens import THEMES
-from tests.tui.fakes import INGRESS_1, INGRESS_2, PRODUCT_SVC, SNAPSHOTS, FakeLab
+from tests.tui.fakes import INGRESS_1, INGRESS_2, PRODUCT_SVC, SNAPSHOTS
 
 LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 
@@ -200,7 +200,7 @@ class OneView(App[None]):
         self.chosen: list[Key | None] = []
 
     def compose(self) -> ComposeResult:
-        self.view = self.kind(FakeLab(self.first))
+        self.view = self.kind()
         yield self.view
 
     def on_mount(self) -> None:
