@@ -18,7 +18,8 @@ from kflab.control.delays import SECOND_NS
 from kflab.control.facts import What
 from kflab.control.heap import Event
 from kflab.control.kubelet import Kubelet
-from kflab.control.probes import Probes, owners
+from kflab.control.pods import owners
+from kflab.control.probes import Probes
 from kflab.control.runtime import ContainerRun, PodRuntime
 from kflab.control.termination import Termination
 from kflab.errors import KflabError

@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from kflab.cluster.store import Change
-from kflab.control.core import Controller, Core, address_of
+from kflab.control.core import Controller, Core
+from kflab.control.crash_backoff import retry_after, wait_before_restart
 from kflab.control.facts import What
 from kflab.control.heap import Event, KubeletEvent
 from kflab.control.listening import container_ports, has_silent_container, running_containers
 from kflab.control.pleg import Pleg, Relist
-from kflab.control.podstart import ContainersStarted, PodStart
+from kflab.control.podstart import ContainersStarted, PodFinished, PodStart
 from kflab.control.probes import KillContainer, Probes
 from kflab.control.runtime import ContainerRun, PodRuntime
 from kflab.control.status import PodWorker, StatusManager
@@ -53,15 +54,6 @@ class StartsListening(Event):
     key: Key
     uid: str
     starts: int
-
-
-@dataclass(frozen=True, slots=True)
-class PodFinished(KubeletEvent):
-    """All containers of a pod are done for good: its sandbox goes."""
-
-    room: ClassVar[str] = "kubelet"
-    key: Key
-    uid: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,16 +330,10 @@ class Kubelet(Controller):
         policy = worker.restart_policy(name)
         if policy == "Never" or (policy == "OnFailure" and status.exit_code == 0):
             return
-        now, finished = self.core.now_ns, status.finished_ns or self.core.now_ns
-        entry = worker.back_off.get(name)
-        fresh = entry is None or finished - entry[1] > self.core.spans["crash_backoff_reset_s"][0]
-        waits = self.core.spans["first_restart_s"][0] if fresh or entry is None else entry[0]
-        if now - finished < waits:
+        waits = wait_before_restart(self.core, worker, name, status.finished_ns or self.core.now_ns)
+        if waits:
             self._back_off(worker, name, waits, retry)
             return
-        first = self.core.spans["crash_backoff_s"][0]
-        longest = self.core.spans["crash_backoff_max_s"][0]
-        worker.back_off[name] = (first if fresh or entry is None else min(2 * entry[0], longest), now)
         wait = self.core.delay("container_restart_s", worker.key)
         self.core.push(wait, ContainersStarted(worker.node, worker.key, worker.uid, (name,)))
 
@@ -359,18 +345,8 @@ class Kubelet(Controller):
         if not retry:
             text = f"kubelet on {worker.node} waits {waits / 1e9:g} s before it restarts {name} of {worker.key.name}"
             self.core.fact(What.BACK_OFF, worker.key, f"kubelet {worker.node}", text)
-        wait = self._retry_after(worker, status.finished_ns or self.core.now_ns, waits)
+        wait = retry_after(self.core, worker, status.finished_ns or self.core.now_ns, waits)
         self.core.push(wait, RetrySync(worker.node, worker.key, worker.uid, name, status.restarts + 1))
-
-    def _retry_after(self, worker: PodWorker, finished_ns: int, waits: int) -> int:
-        """When the pod worker tries a sync again that failed for a back-off, ns from now (completeWork)."""
-        core = self.core
-        if not core.spans["crash_retry_at_end"][0]:
-            return core.delay("sync_retry_s", worker.key)
-        rest = min(finished_ns + waits - core.now_ns, core.spans["crash_retry_longest_s"][0])
-        purpose, address = "crash_retry", address_of(worker.key)
-        n = core.next_draw(purpose, address)
-        return rest * 5 // 4 if core.quiet else core.draws.control_between(purpose, address, n, rest, rest * 3 // 2 + 1)
 
     # --- ground truth changes -------------------------------------------------------------------------------
 

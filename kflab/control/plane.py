@@ -130,6 +130,7 @@ class ControlPlane(Writes, Components):
                 self.termination,
                 self.status,
                 self.start_of_pods,
+                self.start_of_pods.failures,
                 self.probes,
                 self.apps,
                 self.pressure,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from kflab.control.apps import HUNG, LOOPING, UNWELL
 from kflab.control.delays import SECOND_NS
 from kflab.control.facts import Fact
+from kflab.control.init_failures import FAILING
 from kflab.control.pressure import PRESSURE
 from kflab.control.probes import LIVENESS, READINESS, STARTUP
 from kflab.control.verb import Options, Verb
@@ -75,6 +76,18 @@ def _crash_loop(plane: "ControlPlane", key: Key, options: Options) -> Sequence[F
 
 def _end_crash_loop(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
     return plane.said_by(lambda: plane.apps.end_loop(key))
+
+
+def _fail_init(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
+    code = _code(options, 1)
+    if not code:
+        raise KflabError("exit code 0 is no failure: expected 1 to 255")
+    container, length = str(options.get("container", "")), _length(options)
+    return plane.said_by(lambda: plane.start_of_pods.failures.fail(key, code, container, length))
+
+
+def _pass_init(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
+    return plane.said_by(lambda: plane.start_of_pods.failures.end_well(key))
 
 
 def _evict(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
@@ -208,6 +221,25 @@ POD_VERBS = (
         _end_crash_loop,
         letter="x",
         when=LOOPING,
+    ),
+    Verb(
+        "failInit",
+        "workload",
+        "init containers fail",
+        "exit 1: new pods stay at Init:CrashLoopBackOff",
+        "init containers of {name} fail",
+        _fail_init,
+        options={"code": "whole", "container": "text", "for": "duration"},
+        unless=FAILING,
+    ),
+    Verb(
+        "passInit",
+        "workload",
+        "init containers end well",
+        "once back-off lets them run",
+        "init containers of {name} end well again",
+        _pass_init,
+        when=FAILING,
     ),
 )
 """A verb on a workload takes a pod too: `default/Pod/NAME`."""

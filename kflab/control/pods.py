@@ -21,6 +21,15 @@ def available(pod: Pod, min_ready_ns: int, now_ns: int) -> bool:
     return min_ready_ns == 0 or since is None or since + min_ready_ns <= now_ns
 
 
+def owners(core: Core, key: Key) -> tuple[Key, ...]:
+    """A pod, what made it, and what made that: whatever befalls one of them befalls the pod."""
+    found, obj = [key], core.store.get(key)
+    while obj is not None and obj.meta.owner is not None:
+        found.append(obj.meta.owner)
+        obj = core.store.get(obj.meta.owner)
+    return tuple(found)
+
+
 def owned_pods(core: Core, owner: Key) -> list[Pod]:
     """Pods whose controlling owner is `owner`, in order of creation."""
     found = []

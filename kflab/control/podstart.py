@@ -2,7 +2,7 @@
 
 Init containers run in order, each to its end; a sidecar (restartPolicy Always) is left running, and the next one starts
 when its startup probe, if any, has passed. Then each container's image is pulled and the container started. Init
-containers end well, always: one that fails is not modelled, nor are image garbage collection and registry limits.
+containers that fail: init_failures.py. Image garbage collection and registry limits are not modelled.
 
 Source: k8s.io/kubernetes pkg/kubelet/kuberuntime/kuberuntime_manager.go (SyncPod, startContainer),
 kuberuntime_container.go (computeInitContainerActions), pkg/kubelet/images/image_manager.go (EnsureImageExists).
@@ -15,6 +15,7 @@ from kflab.control.core import Controller, Core
 from kflab.control.facts import What
 from kflab.control.heap import Event, KubeletEvent
 from kflab.control.images import Images
+from kflab.control.init_failures import InitFailures, RetryInit
 from kflab.control.status import PodWorker, StatusManager
 from kflab.manifest.objects import Container, ContainerStatus, Key
 
@@ -30,6 +31,15 @@ class ContainersStarted(KubeletEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class PodFinished(KubeletEvent):
+    """All containers of a pod are done for good: its sandbox goes."""
+
+    room: ClassVar[str] = "kubelet"
+    key: Key
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
 class InitRuns(KubeletEvent):
     """An init container's image is there: it starts."""
 
@@ -41,7 +51,7 @@ class InitRuns(KubeletEvent):
 
 @dataclass(frozen=True, slots=True)
 class InitDone(KubeletEvent):
-    """An init container has ended well."""
+    """An init container has ended."""
 
     room: ClassVar[str] = "podstart"
     key: Key
@@ -79,10 +89,11 @@ class PodStart(Controller):
         super().__init__(core)
         self.status = status
         self.images = Images(core, status)
+        self.failures = InitFailures(core, status)
 
     def handle(self, event: Event) -> None:
         """One step of a start."""
-        assert isinstance(event, InitRuns | InitDone | PullFailed | PullAgain)
+        assert isinstance(event, InitRuns | InitDone | RetryInit | PullFailed | PullAgain)
         worker = self.status.worker(event.key, event.uid)
         if worker is None or worker.kill or worker.key not in self.core.runtime:
             return
@@ -91,6 +102,8 @@ class PodStart(Controller):
                 self._run_init(worker, worker.spec.init_containers[step])
             case InitDone(step=step) if step == worker.start_step:
                 self._init_done(worker, worker.spec.init_containers[step])
+            case RetryInit(step=step) if self.failures.retry(worker, event):
+                self._start(worker, worker.spec.init_containers[step])
             case PullFailed():
                 self._failed(worker, event.container, event.reason)
             case PullAgain():
@@ -142,13 +155,25 @@ class PodStart(Controller):
     # --- init containers ------------------------------------------------------------------------------------
 
     def _run_init(self, worker: PodWorker, container: Container) -> None:
+        before = worker.inits[container.name]
         running = ContainerStatus(container.name, "running", "", started_ns=self.core.now_ns)
+        if before.exit_code is not None:  # it has failed before
+            running = replace(running, restarts=before.restarts + 1, exit_code=before.exit_code)
+            running = replace(running, finished_ns=before.finished_ns)
         worker.inits[container.name] = running
         self.status.write_soon(worker)
         takes = self.status.app_delay(worker, "init_container_s")
         self.core.push(takes, InitDone(worker.node, worker.key, worker.uid, worker.start_step))
 
     def _init_done(self, worker: PodWorker, container: Container) -> None:
+        code = self.failures.code(worker, container.name)
+        if code:
+            if self.failures.failed(worker, container.name, code):
+                self._start(worker, container)
+            elif worker.phase() == "Failed":
+                wait = self.core.delay("sandbox_gone_s", worker.key)
+                self.core.push(wait, PodFinished(worker.node, worker.key, worker.uid))
+            return
         done = replace(
             worker.inits[container.name], state="terminated", reason="Completed", ready=True,
             finished_ns=self.core.now_ns, exit_code=0,

@@ -14,6 +14,7 @@ from kflab.control.delays import SECOND_NS
 from kflab.control.facts import What
 from kflab.control.heap import Event, KubeletEvent
 from kflab.control.listening import probe_port, running_containers
+from kflab.control.pods import owners
 from kflab.control.podstart import PodStart
 from kflab.control.status import PodWorker, StatusManager
 from kflab.manifest.app_annotations import probes_queue
@@ -56,15 +57,6 @@ class KillContainer(KubeletEvent):
     uid: str
     container: str
     why: str
-
-
-def owners(core: Core, key: Key) -> tuple[Key, ...]:
-    """A pod, what made it, and what made that: whatever befalls one of them befalls the pod."""
-    found, obj = [key], core.store.get(key)
-    while obj is not None and obj.meta.owner is not None:
-        found.append(obj.meta.owner)
-        obj = core.store.get(obj.meta.owner)
-    return tuple(found)
 
 
 def _probe(container: Container, kind: str) -> Probe | None:

@@ -69,7 +69,8 @@ class PodWorker(Mutable):
     def phase(self) -> str:
         """status.phase (pkg/kubelet/kubelet_pods.go getPhase)."""
         if self.start_step < len(self.spec.init_containers):
-            return "Pending"
+            failed = any(st.state == "terminated" and st.exit_code for st in self.inits.values())
+            return "Failed" if failed and self.spec.restart_policy == "Never" else "Pending"
         states = [self.containers[container.name] for container in self.spec.containers]
         if self.shut_down and not any(st.state == "running" for st in states):
             return "Failed"

@@ -79,10 +79,11 @@ def _conditions(out: Writer, pod: Pod) -> None:
     if scheduled:
         # Order as the kubelet writes them (k8s.io/kubernetes pkg/kubelet/kubelet_pods.go, generateAPIPodStatus).
         has_sandbox = bool(status.pod_ips)
+        failed = any(state.exit_code and state.state != "running" for state in status.inits)
         ready = all(state.ready for state in status.containers) and bool(status.containers)
         rows = [
             ("PodReadyToStartContainers", has_sandbox),
-            ("Initialized", status.phase != "Pending" or has_sandbox),
+            ("Initialized", (status.phase != "Pending" or has_sandbox) and not failed),
             ("Ready", status.ready),
             ("ContainersReady", ready),
             ("PodScheduled", True),

@@ -75,7 +75,8 @@ def _tell(fact: Fact, store: Store) -> tuple[Key, str, str, str, str] | None:
             return about, "Normal", "Killing", fact.detail, "kubelet"
         case What.BACK_OFF:
             uid = pod.meta.uid if isinstance(pod, Pod) else ""
-            text = f"Back-off restarting failed container {container} in pod {about.name}_{about.namespace}({uid})"
+            which = fact.detail or container
+            text = f"Back-off restarting failed container {which} in pod {about.name}_{about.namespace}({uid})"
             return about, "Warning", "BackOff", text, "kubelet"
         case What.POD_CREATED:
             owner = pod.meta.owner if isinstance(pod, Pod) else None

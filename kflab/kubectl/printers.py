@@ -96,6 +96,8 @@ def _initializing(pod: Pod) -> str:
             continue
         if status.name in sidecars and status.state == "running":
             continue
+        if status.state == "terminated":
+            return f"Init:{status.reason}" if status.reason else f"Init:ExitCode:{status.exit_code}"
         if status.state == "waiting" and status.reason and status.reason != "PodInitializing":
             return f"Init:{status.reason}"
         return f"Init:{position}/{len(pod.spec.init_containers)}"
@@ -112,9 +114,12 @@ def pod_ready(pod: Pod) -> str:
 
 
 def _restarts(pod: Pod, now_ns: int) -> str:
-    statuses = (*pod.status.inits, *pod.status.containers)
+    """Of the init containers while they are at it, then of sidecars and the others (printPod)."""
+    once = {container.name for container in pod.spec.init_containers if container.restart_policy != "Always"}
+    both = (*pod.status.inits, *pod.status.containers)
+    statuses = pod.status.inits if _initializing(pod) else [s for s in both if s.name not in once]
     last = max((s.finished_ns for s in statuses if s.restarts and s.finished_ns is not None), default=None)
-    count = pod.status.restarts
+    count = sum(s.restarts for s in statuses)
     return f"{count} ({human_duration(now_ns - last)} ago)" if count and last is not None else str(count)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from kflab.cluster.store import Store
 from kflab.control.listening import running_containers
 from kflab.lab.spec import ClientSpec
-from kflab.manifest.app_annotations import CPU_PER_BUSY_SECOND, DELAYS, STARTUP_CPU
+from kflab.manifest.app_annotations import CPU_PER_BUSY_SECOND, DELAYS, INIT_EXIT_CODE, STARTUP_CPU
 from kflab.manifest.objects import Container, HorizontalPodAutoscaler, Key, Pod
 
 _MOST = 3
@@ -34,7 +34,7 @@ _GATES = "readinessGates are not waited for: each condition they name counts as 
 
 _LINES = {
     _EXEC: "the verb failReadiness, or an httpGet probe",
-    _INIT: f"annotate the pod with {DELAYS['init_container_s']}: 5s for how long one takes",
+    _INIT: f"annotate the pod with {DELAYS['init_container_s']}: 5s, {INIT_EXIT_CODE}: 1; or the verb failInit",
     _HOOK: f"annotate the pod with {DELAYS['pre_stop_exec_s']}: 5s",
     _GATES: "no other way",
 }
@@ -44,7 +44,8 @@ def _assumed(pod: Pod) -> Iterator[str]:
     containers = running_containers(pod.spec)
     if any(_has_exec_probe(container) for container in containers):
         yield _EXEC
-    if len(containers) < len(pod.spec.containers) + len(pod.spec.init_containers):
+    once = len(containers) < len(pod.spec.containers) + len(pod.spec.init_containers)
+    if once and INIT_EXIT_CODE not in pod.meta.annotations:
         yield _INIT
     if DELAYS["pre_stop_exec_s"] not in pod.meta.annotations and any(c.pre_stop_hook for c in containers):
         yield _HOOK

@@ -43,6 +43,11 @@ def countdown(plane: ControlPlane, pod: Pod) -> tuple[str, str]:
             )
     if worker.start_step < len(worker.spec.init_containers):
         of = len(worker.spec.init_containers)
+        name = worker.spec.init_containers[worker.start_step].name
+        entry, init = worker.back_off.get(name), worker.inits.get(name)
+        if entry is not None and init is not None and init.state != "running" and init.finished_ns is not None:
+            left = seconds_left(init.finished_ns + entry[0], now)
+            return f"init container {name} failed, back-off {left} s", f"init off {_short(left)}"
         return f"init container {worker.start_step + 1} of {of}", f"init {worker.start_step}/{of}"
     return _back_off(plane, worker, pod.key, now)
 

@@ -47,6 +47,9 @@ CPU_PER_BUSY_SECOND = "kflab.dev/cpu-per-busy-second"
 STARTUP_CPU = "kflab.dev/startup-cpu"
 """CPU used from the container's start on, beside that of requests, and for how long: "2 for 30s"; none without it."""
 
+INIT_EXIT_CODE = "kflab.dev/init-exit-code"
+"""Exit code of init containers: one number for all, or NAME=CODE, …; 0, they end well, without it."""
+
 NEVER = "never"
 """Value of exit-after: the application ignores SIGTERM."""
 
@@ -76,6 +79,19 @@ def probes_queue(annotations: Mapping[str, str]) -> bool:
 def missing_images(annotations: Mapping[str, str]) -> frozenset[str]:
     """Images that no registry has."""
     return frozenset(image.strip() for image in annotations.get(MISSING, "").split(",") if image.strip())
+
+
+def init_exit_code(annotations: Mapping[str, str], name: str) -> int:
+    """With which exit code an init container ends."""
+    text = annotations.get(INIT_EXIT_CODE, "")
+    found = 0
+    for part in (part.strip() for part in text.split(",") if part.strip()):
+        container, _, code = part.rpartition("=")
+        if not re.fullmatch(r"[0-9]{1,3}", code.strip()) or int(code) > 255:
+            raise KflabError(f"{INIT_EXIT_CODE}: {part!r} must be an exit code from 0 to 255, or NAME=CODE")
+        if container.strip() in ("", name):
+            found = int(code)
+    return found
 
 
 def cpu_per_busy_second(annotations: Mapping[str, str]) -> int:
@@ -123,7 +139,8 @@ def shares_queue(annotations: Mapping[str, str]) -> bool:
 def problems(annotations: Mapping[str, str]) -> dict[str, str]:
     """Annotation → what is wrong with it, of those that this module reads."""
     found = {}
-    for name in (*DELAYS.values(), BACKLOG, PROBE_QUEUE, WORKERS, QUEUE, CPU_PER_BUSY_SECOND, STARTUP_CPU):
+    read = (BACKLOG, PROBE_QUEUE, WORKERS, QUEUE, CPU_PER_BUSY_SECOND, STARTUP_CPU, INIT_EXIT_CODE)
+    for name in (*DELAYS.values(), *read):
         if name not in annotations:
             continue
         try:
@@ -136,6 +153,8 @@ def problems(annotations: Mapping[str, str]) -> dict[str, str]:
                 cpu_per_busy_second(annotations)
             elif name == STARTUP_CPU:
                 startup_cpu(annotations)
+            elif name == INIT_EXIT_CODE:
+                init_exit_code(annotations, "")
             elif name == WORKERS:
                 workers(annotations)
             elif name == QUEUE:

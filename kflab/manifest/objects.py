@@ -287,7 +287,7 @@ class PodStatus:
 
     @property
     def restarts(self) -> int:
-        """Of the containers and the sidecars; init containers run once."""
+        """Of all containers, init containers included."""
         return sum(status.restarts for status in (*self.containers, *self.inits))
 
 
