@@ -231,6 +231,7 @@ POD_VERBS = (
         _fail_init,
         options={"code": "whole", "container": "text", "for": "duration"},
         unless=FAILING,
+        in_menu=False,
     ),
     Verb(
         "passInit",
@@ -239,6 +240,7 @@ POD_VERBS = (
         "once back-off lets them run",
         "init containers of {name} end well again",
         _pass_init,
+        letter="i",
         when=FAILING,
     ),
 )
