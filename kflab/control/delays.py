@@ -66,8 +66,10 @@ class Delays:
     sandbox_s: Range = (0.3, 1.0)
     """Pod sandbox and CNI (lifecycle 2 and 4F)."""
     image_pull_s: Range = (0.0, 0.0)
-    """Pull of one image that its node has not; 0: every node has all images (lifecycle 4F). One pull at a time per
-    node (serializeImagePulls)."""
+    """Pull of one image that its node has not; 0: every node has all images (lifecycle 4F)."""
+    serialize_image_pulls: float = 1.0
+    """1: one pull at a time per node. 0: all at once, as with maxParallelImagePulls unset. KubeletConfiguration's
+    serializeImagePulls, true by default (pkg/kubelet/apis/config/v1beta1/defaults.go). A switch, not seconds."""
     image_check_s: Range = (0.2, 0.6)
     """imagePullPolicy Always and the image is there: the registry is asked for its digest (M). Only where pulls take
     time at all."""

@@ -1,8 +1,9 @@
 """Images on nodes: which are there, how long a pull takes, who waits for whom.
 
-A node pulls one image at a time (serializeImagePulls; k8s.io/kubernetes pkg/kubelet/images/puller.go). What was pulled
-stays: image garbage collection and registry rate limits are not modelled. A pull takes image_pull_s, 0 unless a
-scenario says otherwise, for every image alike, or what the pod's annotation kflab.dev/pull-takes says.
+A node pulls one image at a time unless serialize_image_pulls is 0 (k8s.io/kubernetes pkg/kubelet/images/puller.go,
+serialImagePuller and parallelImagePuller). What was pulled stays: image garbage collection and registry rate limits are
+not modelled, and pulls side by side do not slow each other. A pull takes image_pull_s, 0 unless a scenario says
+otherwise, for every image alike, or what the pod's annotation kflab.dev/pull-takes says.
 """
 
 from kflab.cluster.checkpoint import Mutable
@@ -57,12 +58,16 @@ class Images(Mutable):
         if bad:
             takes = core.delay("image_fail_s", worker.key)
         elif self._since(worker, container) < _NEVER:
-            # It is there, or will be when this pull's turn comes.
+            # It is there, or on its way: in turn it will be there by then, side by side both wait for its layers.
             takes = core.delay("image_check_s", worker.key)
+            if not core.delays.serialize_image_pulls:
+                takes = max(takes, self._since(worker, container) - core.now_ns)
         else:
             takes = self.status.app_delay(worker, "image_pull_s")
-        begins = max(core.now_ns, self._free_ns.get(node, core.now_ns))
-        self._free_ns[node] = begins + takes
+        begins = core.now_ns
+        if core.delays.serialize_image_pulls:
+            begins = max(begins, self._free_ns.get(node, begins))
+            self._free_ns[node] = begins + takes
         if not bad:
             self._there.setdefault(node, {}).setdefault(image, begins + takes)
         return begins + takes - core.now_ns, "ErrImagePull" if bad else ""

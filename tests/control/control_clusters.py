@@ -7,6 +7,7 @@ from kflab.cluster.ipam import Pins
 from kflab.control import made
 from kflab.control.delays import Delays
 from kflab.control.facts import Fact, What
+from kflab.control.ground_signals import GroundSignals
 from kflab.control.plane import ControlPlane, settle
 from kflab.draws import Draws
 from kflab.manifest.objects import (
@@ -106,3 +107,21 @@ def times(facts: Iterable[Fact], what: What) -> list[int]:
 
 
 HTTP_READY = Probe("httpGet", 8080, "/ready")
+
+
+class Load(GroundSignals):
+    """Every pod uses an equal share of `before` CPUs, from `from_ns` on of `after`, from `until_ns` on of `before`."""
+
+    def __init__(self, core, before, after=None, from_ns=1 << 62, until_ns=1 << 62):
+        super().__init__(core)
+        self.rates, self.at, self.until = (before, before if after is None else after), from_ns, until_ns
+        self.used, self.seen = {}, {}
+
+    def cpu_used(self, pod, t_ns):
+        since = self.seen.get(pod, max(0, self._core.store.get(pod).meta.creation_ns))
+        low, high = max(since, self.at), min(t_ns, self.until)
+        busy = (t_ns - since) * self.rates[0] + max(0, high - low) * (self.rates[1] - self.rates[0])
+        ready = sum(p.status.ready for p in self._core.store.of_kind("Pod"))
+        self.used[pod] = self.used.get(pod, 0) + int(busy / max(1, ready))
+        self.seen[pod] = t_ns
+        return self.used[pod]

@@ -3,32 +3,13 @@
 from dataclasses import replace
 
 import pytest
-from control_clusters import PRODUCT, S, cluster, container, deployment, pods, service
+from control_clusters import PRODUCT, Load, S, cluster, container, deployment, pods, service
 
 from kflab.control.facts import What
-from kflab.control.ground_signals import GroundSignals
 from kflab.kubectl.events import events_from
 from kflab.manifest.objects import CpuTarget, HorizontalPodAutoscaler, Key, Meta, ScalingPolicy, ScalingRules
 
 HPA = Key("HorizontalPodAutoscaler", "default", "product")
-
-
-class Load(GroundSignals):
-    """Every pod uses an equal share of `before` CPUs, from `from_ns` on of `after`, from `until_ns` on of `before`."""
-
-    def __init__(self, core, before, after=None, from_ns=1 << 62, until_ns=1 << 62):
-        super().__init__(core)
-        self.rates, self.at, self.until = (before, before if after is None else after), from_ns, until_ns
-        self.used, self.seen = {}, {}
-
-    def cpu_used(self, pod, t_ns):
-        since = self.seen.get(pod, max(0, self._core.store.get(pod).meta.creation_ns))
-        low, high = max(since, self.at), min(t_ns, self.until)
-        busy = (t_ns - since) * self.rates[0] + max(0, high - low) * (self.rates[1] - self.rates[0])
-        ready = sum(p.status.ready for p in self._core.store.of_kind("Pod"))
-        self.used[pod] = self.used.get(pod, 0) + int(busy / max(1, ready))
-        self.seen[pod] = t_ns
-        return self.used[pod]
 
 
 def hpa(**fields):

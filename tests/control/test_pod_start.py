@@ -70,6 +70,16 @@ def test_a_node_pulls_an_image_once_and_one_at_a_time():
     assert 19 < two - one < 21, "the second image waits for the first"
 
 
+def test_kubelets_that_do_not_serialize_pulls_pull_side_by_side_and_wait_for_shared_layers():
+    delays = Delays(image_pull_s=(20.0, 20.0), serialize_image_pulls=0.0)
+    plane = cluster(deployment(0, container(image="a:v1")), deployment(0, container(image="b:v1"), name="other"),
+                    service(), nodes=1, delays=delays)  # fmt: skip
+    plane.scale(Key("Deployment", "default", "other"), 1)
+    facts, three = scaled(plane, 2)
+    times = [started(facts, pod)[0][1] for pod in three]
+    assert all(20 < t < 22 for t in times)
+
+
 def test_an_image_nobody_has_backs_off_and_never_starts():
     made = deployment(1, container(image="shop:v2"))
     bad = replace(made, template=replace(made.template, annotations={"kflab.dev/missing-images": "shop:v2"}))
