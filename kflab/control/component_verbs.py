@@ -51,7 +51,7 @@ COMPONENT_VERBS = (
         "component",
         "speed up again",
         "no more extra time",
-        "{name} is as fast as usual",
+        "{name} became as fast as usual",
         _fast,
         when="slow",
     ),

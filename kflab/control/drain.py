@@ -103,6 +103,11 @@ class Drains(Controller):
         if not pods:
             self._finished(name)
 
+    def left(self, name: str) -> tuple[int, int]:
+        """Pods that a drain still waits for, and how many of them a budget holds; (0, 0) when there is none."""
+        pods = self._left.get(name, {})
+        return len(pods), sum(key in self._refused for key in pods)
+
     def _chosen(self, name: str, force: bool, ignore_daemonsets: bool) -> tuple[list[Pod], list[str]]:
         """Pods to evict, and why it cannot be done."""
         there = [self.core.store.get(key) for key in self.core.index.pods_on(name)]

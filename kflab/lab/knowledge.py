@@ -23,6 +23,9 @@ POD_ENDS = (*CRASHES, *DELETES)
 NODE_ENDS = ("powerOff", "partition", "isolate", "deleteVM", "shutdown")
 """Kinds of change after which a node is not Ready."""
 
+LASTING = ("restart", "undo", "setImage", "resumeRollout", "scale", "apply", "drain")
+"""Kinds of change that take pod after pod."""
+
 HOLD_NS = 10_000_000_000
 """How long after all know the sentence stays before the hint comes back."""
 
@@ -68,6 +71,10 @@ class Incident:
     settled_ns: int | None = None
     """When the last running observer had learned."""
     restarts: int = 0
+    over_ns: int | None = None
+    """When its rollout or drain was over; None while there is one, and where the change is no such thing."""
+    lasts: bool = False
+    """It takes pod after pod: a rollout, a drain."""
     config: int | None = None
     """Number of the kube-proxy configuration that every node has to come to; None: the change is none of it."""
 
@@ -79,12 +86,20 @@ class Knowing:
         store: The cluster.
         observers: By name.
         words: What a kube-proxy's rules are now: "rev 41", "rev 41 nftables", "no rules".
+        progress: What a rollout or drain still waits for, by workload or node: "1 of 3 updated"; "" when over.
     """
 
-    def __init__(self, store: Store, observers: Mapping[str, Observer], words: Callable[[Observer], str]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        observers: Mapping[str, Observer],
+        words: Callable[[Observer], str],
+        progress: Callable[[Key], str],
+    ) -> None:
         self._store = store
         self._observers = observers
         self._words = words
+        self._progress = progress
         self.incident: Incident | None = None
         self.marks: list[Mark] = []
 
@@ -97,7 +112,7 @@ class Knowing:
         self.marks.append(Mark(t_ns, kind, what))
         del self.marks[:-200]
 
-    def hear(self, facts: Iterable[Fact], callers_of: Callable[[frozenset[Key]], frozenset[str]]) -> None:
+    def hear(self, facts: Iterable[Fact], callers_of: Callable[[frozenset[Key]], frozenset[str]], now_ns: int) -> None:
         """Take in new facts, in order. `callers_of(services)` names the observers by whose rules those are reached."""
         incident = self.incident
         if incident is None:
@@ -113,6 +128,11 @@ class Knowing:
                 self._learned(incident, fact)
             if fact.what is What.CONTAINER_STARTED and fact.subject == incident.subject:
                 incident.restarts += 1
+        if incident.kind in LASTING and incident.over_ns is None and incident.subject is not None:
+            words = self._progress(incident.subject)
+            incident.lasts |= bool(words)
+            if incident.lasts and not words:
+                incident.over_ns = now_ns
 
     def _look_for_target(self, incident: Incident, callers_of: Callable[[frozenset[Key]], frozenset[str]]) -> None:
         if incident.kind == "start" or incident.config is not None:
@@ -221,6 +241,8 @@ class Knowing:
         text = f"that {incident.what} at {seconds}"
         if incident.restarts and incident.kind in CRASHES:
             text += f" · restart {incident.restarts}"
+        if incident.lasts and incident.subject is not None:
+            text += f" · {self._progress(incident.subject) or 'over'}"
         return Knowledge(text, incident.t_ns, incident.kind, incident.subject, incident.moved_ns, tuple(knowers))
 
     def _kubelets(self) -> list[str]:
@@ -340,6 +362,8 @@ class Knowing:
         incident = self.incident
         if incident is None:
             return ()
+        if incident.lasts:
+            return self._lasting_story(incident, now_ns)
         quiet_since = incident.settled_ns or (incident.t_ns if incident.target is None else None)
         if quiet_since is not None and now_ns - quiet_since > HOLD_NS:
             return ()
@@ -372,6 +396,19 @@ class Knowing:
             return (first, Span(rest + "."))
         return (first, Span(self._other_words(incident, now_ns)))
 
+    def _lasting_story(self, incident: Incident, now_ns: int) -> tuple[Span, ...]:
+        """How far a rollout or a drain has come."""
+        assert incident.subject is not None
+        ago = (now_ns - incident.t_ns) / 1e9
+        if incident.over_ns is None:
+            first = Span(f"◇ {incident.subject.name}: {self._progress(incident.subject)}", "late")
+            return (first, Span(f"; {incident.what} {ago:.2f} s ago"))
+        if now_ns - incident.over_ns > HOLD_NS:
+            return ()
+        after = (incident.over_ns - incident.t_ns) / 1e9
+        word = "drained" if incident.subject.kind == "Node" else "rolled out"
+        return (Span("◆ ", "known"), Span(f"{incident.subject.name}: {word} in {after:.2f} s", "known"))
+
     def _mode_story(self, incident: Incident, now_ns: int) -> tuple[Span, ...]:
         """How far kube-proxy's new configuration has come."""
         proxies = [o for o in self._observers.values() if o.kind == "kube-proxy"]
@@ -401,7 +438,8 @@ class Knowing:
             return "No rule has changed so far."
         behind = [o.name for o in self._observers.values() if o.running and o.revision < incident.target]
         if behind:
-            return f"Rules are changing: {len(behind)} observers still act on the past."
+            who = "1 observer still acts" if len(behind) == 1 else f"{len(behind)} observers still act"
+            return f"Rules are changing: {who} on the past."
         last = max(incident.learned.values(), default=incident.t_ns)
         return f"All rules carry it since +{(last - incident.t_ns) / 1e9:.2f} s."
 

@@ -55,6 +55,7 @@ from kflab.lab.obeying import Obeying
 from kflab.lab.opened_calls import calls_for
 from kflab.lab.records import Sampler, Totals
 from kflab.lab.reopening import Reopener
+from kflab.lab.rollouts import drained, progress
 from kflab.lab.rulebook import RuleBook
 from kflab.lab.signals import LabSignals
 from kflab.lab.snapshot import Knowledge, ShareGroup, Snapshot
@@ -149,7 +150,7 @@ class Lab:
             *self.calls.notes,
             *self._modelling_assumptions(),
         )
-        self.knowing = Knowing(self.store, self.plane.observers, self.node_rules.words)
+        self.knowing = Knowing(self.store, self.plane.observers, self.node_rules.words, self._progress)
         self.autopsy = Autopsy(self)
         self._call_losses = CallLosses(self.wiring.inner)
         self.gantt = Gantt(self)
@@ -364,7 +365,7 @@ class Lab:
         ):
             self._discover(facts[-1].t_ns)
             self._follow_calls(facts[-1].t_ns)
-        self.knowing.hear(facts, self.wiring.callers_of)
+        self.knowing.hear(facts, self.wiring.callers_of, self.plane.now_ns)
         self.autopsy.hear(facts)
         self.facts.extend(facts)
         self._fresh.extend(facts)
@@ -451,6 +452,10 @@ class Lab:
         self.view.restart_counts()
 
     # --- questions ------------------------------------------------------------------------------------------
+
+    def _progress(self, key: Key) -> str:
+        """What a rollout or drain still waits for; "" when it is over."""
+        return drained(*self.plane.drains.left(key.name)) if key.kind == "Node" else progress(self.store.get(key))
 
     def workload_of(self, pod: Pod) -> Key | None:
         """The workload a pod belongs to: the Deployment behind its ReplicaSet, its StatefulSet or DaemonSet."""

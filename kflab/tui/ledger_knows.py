@@ -133,7 +133,7 @@ def _learning(line: CellLine, paint: Paint, knowers: Sequence[Knower], word: str
                 line.put(x, glyphs.empty, "rule")
         elif b < lens.now and not (concerned and lens.caught is not None and column > lens.before):
             line.put(x, glyphs.empty, "rule")
-    if concerned and word:
+    if concerned and word and (end is not None or behind):  # no word where its ◆ has left the lens
         at = (end if end is not None else grid.lens + lens.before) + 2
         _after(line, paint, at, safe(word), "late" if behind else "known")
 

@@ -1,0 +1,45 @@
+"""How far a rollout or a drain has come, in a few words, by what the API knows of it.
+
+The questions are those of `kubectl rollout status` (k8s.io/kubectl pkg/polymorphichelpers/rollout_status.go), the words
+shorter, for one line beside other things. A drain is over when no pod that it evicts is left.
+"""
+
+from kflab.control.progress import PROGRESSING, TIMED_OUT
+from kflab.manifest.objects import DaemonSet, Deployment, KubeObject, StatefulSet
+
+
+def progress(obj: KubeObject | None) -> str:
+    """What a workload still waits for: "1 of 3 updated"; "" once it is rolled out, and for everything else."""
+    match obj:
+        case Deployment():
+            wanted, names = obj.replicas, ("updatedReplicas", "availableReplicas", "replicas")
+            late = any(each.type == PROGRESSING and each.reason == TIMED_OUT for each in obj.conditions)
+        case StatefulSet():
+            wanted, names, late = obj.replicas, ("updatedReplicas", "availableReplicas", "replicas"), False
+        case DaemonSet():
+            wanted, late = obj.observed.get("desiredNumberScheduled", 0), False
+            names = ("updatedNumberScheduled", "numberAvailable", "currentNumberScheduled")
+        case _:
+            return ""
+    updated, available, there = (obj.observed.get(name, 0) for name in names)
+    if obj.observed.get("observedGeneration", 0) < obj.meta.generation:
+        words = f"its controller has not seen it yet, {wanted} wanted"
+    elif updated < wanted:
+        words = f"{updated} of {wanted} updated"
+    elif there > updated:
+        words = f"{there - updated} old left"
+    elif there > wanted:
+        words = f"{there - wanted} more than wanted"
+    elif available < wanted:
+        words = f"{available} of {wanted} available"
+    else:
+        return ""
+    if isinstance(obj, Deployment) and obj.paused:
+        return f"paused, {words}"
+    return f"progress deadline exceeded, {words}" if late else words
+
+
+def drained(left: int, held: int) -> str:
+    """What a drain still waits for: "2 pods left, 1 held by its budget"; "" once nothing is left."""
+    words = f"{left} {'pod' if left == 1 else 'pods'} left" if left else ""
+    return f"{words}, {held} held by {'its budget' if held == 1 else 'their budgets'}" if held else words
