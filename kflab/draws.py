@@ -64,8 +64,7 @@ class Draws:
             obj: The object it is about, e.g. "default/product".
             n: How often this was drawn before for the same purpose and object.
         """
-        address = blake2b(purpose.encode() + b"\0" + obj.encode(), digest_size=16, person=b"kflab control").digest()
-        low, high = int.from_bytes(address[:8], "little"), int.from_bytes(address[8:], "little")
+        low, high = _control_address(purpose, obj)
         return philox((n & _MASK, low, high, _CONTROL), self._key)[0]
 
     def control_between(self, purpose: str, obj: str, n: int, low: int, high: int) -> int:
@@ -125,14 +124,28 @@ class Draws:
         return self
 
 
+@lru_cache(maxsize=4096)
+def _control_address(purpose: str, obj: str) -> tuple[int, int]:
+    """The middle words of the counter: the same for every draw about one object."""
+    address = blake2b(purpose.encode() + b"\0" + obj.encode(), digest_size=16, person=b"kflab control").digest()
+    return int.from_bytes(address[:8], "little"), int.from_bytes(address[8:], "little")
+
+
+@lru_cache(maxsize=64)
+def _round_keys(key: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+    """The keys of all rounds."""
+    (k0, k1), (w0, w1) = key, _WEYL
+    return tuple(((k0 + n * w0) & _MASK, (k1 + n * w1) & _MASK) for n in range(_ROUNDS))
+
+
 def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, int, int, int]:
     """Compute one block of Philox4x64-10 in plain integers."""
     c0, c1, c2, c3 = counter
-    k0, k1 = key
-    for _ in range(_ROUNDS):
-        first, second = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
-        c0, c1, c2, c3 = (second >> 64) ^ c1 ^ k0, second & _MASK, (first >> 64) ^ c3 ^ k1, first & _MASK
-        k0, k1 = (k0 + _WEYL[0]) & _MASK, (k1 + _WEYL[1]) & _MASK
+    m0, m1 = _MULTIPLIERS
+    mask = _MASK
+    for k0, k1 in _round_keys(key):
+        first, second = c0 * m0, c2 * m1
+        c0, c1, c2, c3 = (second >> 64) ^ c1 ^ k0, second & mask, (first >> 64) ^ c3 ^ k1, first & mask
     return c0, c1, c2, c3
 
 

@@ -7,7 +7,8 @@ addresses that people write down. Pod addresses are handed out per node in turn,
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from socket import inet_ntoa
 
 from kflab.cluster.checkpoint import Mutable
 from kflab.errors import KflabError
@@ -103,6 +104,12 @@ class PodRange(Mutable):
         self.next = self.low
         self.taken: set[int] = set()
 
+    def text(self, number: int) -> str:
+        """An address of the range, written out."""
+        if self.network.version == 4:
+            return inet_ntoa(number.to_bytes(4, "big"))
+        return str(IPv6Address(number))
+
 
 class Allocator(Mutable):
     """All address ranges of one cluster.
@@ -180,7 +187,7 @@ class Allocator(Mutable):
                 self.release_pod_ips(node, tuple(found))
                 return ()
             pod_range.taken.add(number)
-            found.append(str(type(pod_range.network.network_address)(number)))
+            found.append(pod_range.text(number))
         return tuple(found)
 
     def _next_free(self, pod_range: PodRange) -> int:

@@ -5,7 +5,7 @@ revision (as an update with an equal object does in k8s.io/apiserver pkg/registr
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from kflab.cluster.checkpoint import Mutable
@@ -97,6 +97,11 @@ class Store(Mutable):
             return None
         i = bisect_right(past, at, key=lambda entry: entry[0])
         return past[i - 1][1] if i else None
+
+    def all_of(self, keys: Iterable[Key]) -> list[KubeObject]:
+        """Those objects of the keys that are there now, in the keys' order."""
+        now = self._now
+        return [now[key] for key in keys if key in now]
 
     def keys(self, kind: str) -> Sequence[Key]:
         """Keys of a kind in order of creation."""

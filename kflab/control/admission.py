@@ -5,7 +5,6 @@ pkg/apis/apps/validation; messages are the API server's.
 """
 
 import json
-from dataclasses import replace
 
 from kflab.control.core import API_SERVER, ETCD, Core
 from kflab.control.families import with_families
@@ -25,6 +24,7 @@ from kflab.manifest.objects import (
     ServicePort,
     StatefulSet,
 )
+from kflab.replacing import replace
 
 _DUAL = "give Nodes podCIDRs of both families, or a KubeProxyConfiguration clusterCIDR with both"
 

@@ -332,7 +332,9 @@ class Apps(Controller):
         ground = self.core.runtime.get(key)
         if HUNG in self.core.states.get(key, ()) and not (ground and any(run.hung for run in ground.containers)):
             self.core.unmark(key, HUNG)
-        loop = self._loop_of(key) if self._loops else None
+        if not self._loops:
+            return
+        loop = self._loop_of(key)
         pod = self.core.store.get(key)
         if loop is None or ground is None or not isinstance(pod, Pod) or not pod.spec.containers:
             return

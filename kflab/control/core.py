@@ -1,7 +1,6 @@
 """What all controllers share: clock, event heap, store, indexes, ground truth, facts and draws."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -22,7 +21,8 @@ from kflab.control.observers import Observer
 from kflab.control.runtime import PodRuntime
 from kflab.control.signals import Signals
 from kflab.control.tolerations import with_defaults
-from kflab.manifest.objects import Key, KubeObject, Pod
+from kflab.manifest.objects import Key, KubeObject, Pod, PodSpec
+from kflab.replacing import replace
 
 Int64Array = NDArray[np.int64]
 UInt64Array = NDArray[np.uint64]
@@ -87,6 +87,8 @@ class Controller(Mutable):
     kinds: ClassVar[tuple[str, ...]] = ()
     component: ClassVar[str] = ""
     """The process it is part of, where that can be stopped by itself: "controller-manager", "scheduler"."""
+    settles: ClassVar[bool] = True
+    """False: what is written before t = 0 is nothing to it."""
 
     def __init__(self, core: "Core") -> None:
         self.core = core
@@ -143,6 +145,8 @@ class Core(Mutable):
         self.facts: list[Fact] = []
         self.controllers: dict[str, Controller] = {}
         self._hears: dict[str, list[Controller]] = {}
+        self._settling: dict[str, list[Controller]] = {}
+        """Those of `_hears` that act before t = 0."""
         self._feels: list[Controller] = []
         self.stopped: dict[str, int] = {}
         """Stopped components and since when."""
@@ -167,6 +171,8 @@ class Core(Mutable):
         self._reconnected: dict[str, int] = {}
         self._drawn: dict[str, dict[str, int]] = {}
         self._uids: dict[Key, int] = {}
+        self._tolerated = (PodSpec(), PodSpec())
+        """The spec that a pod was last made with, and what became of it."""
 
     def install(self, controllers: Iterable[Controller]) -> None:
         """Know the controllers; writes are told in this order."""
@@ -176,6 +182,8 @@ class Core(Mutable):
             self.controllers[controller.room] = controller
             for kind in controller.kinds:
                 self._hears.setdefault(kind, []).append(controller)
+                if controller.settles:
+                    self._settling.setdefault(kind, []).append(controller)
 
     # --- writes ---------------------------------------------------------------------------------------------
 
@@ -185,11 +193,6 @@ class Core(Mutable):
 
     def create(self, obj: KubeObject, by: str) -> Change | None:
         """Write a new object: the API server adds uid and creation time, and to a pod default tolerations."""
-        if isinstance(obj, Pod):
-            seconds = self.spans["default_toleration_s"][0] // 1_000_000_000
-            tolerations = with_defaults(obj.spec.tolerations, seconds)
-            if tolerations != obj.spec.tolerations:
-                obj = replace(obj, spec=replace(obj.spec, tolerations=tolerations))
         key = obj.key
         n = self._uids.get(key, 0)
         self._uids[key] = n + 1
@@ -199,7 +202,20 @@ class Core(Mutable):
             uid=given.uid or uid(key.kind, key.namespace, key.name, n),
             creation_ns=given.creation_ns or self.now_ns,
         )
+        if isinstance(obj, Pod):
+            return self.put(replace(obj, meta=meta, spec=self._tolerant(obj.spec)), by)
         return self.put(replace(obj, meta=meta), by)
+
+    def _tolerant(self, spec: PodSpec) -> PodSpec:
+        """A pod's spec with default tolerations; pods made one after another from one template share it."""
+        given, made = self._tolerated
+        if spec is given:
+            return made
+        seconds = self.spans["default_toleration_s"][0] // 1_000_000_000
+        tolerations = with_defaults(spec.tolerations, seconds)
+        made = spec if tolerations == spec.tolerations else replace(spec, tolerations=tolerations)
+        self._tolerated = (spec, made)
+        return made
 
     def remove(self, key: Key, by: str) -> Change | None:
         """Take an object out of the store at this instant."""
@@ -208,7 +224,8 @@ class Core(Mutable):
     def _tell(self, change: Change | None) -> Change | None:
         if change is not None:
             self.index.take(change)
-            for controller in self._hears.get(change.key.kind, ()):
+            hears = self._settling if self.quiet else self._hears
+            for controller in hears.get(change.key.kind, ()):
                 controller.changed(change)
         return change
 
@@ -230,6 +247,15 @@ class Core(Mutable):
     def push_at(self, t_ns: int, event: Event) -> None:
         """Let an event be due at `t_ns`, or now when that is past."""
         self.heap.push(max(t_ns, self.now_ns), event)
+
+    def run_settling(self, until_ns: int) -> None:
+        """Run everything due before `until_ns`, where nothing is stopped or cut off yet."""
+        assert self.quiet
+        heap, controllers = self.heap, self.controllers
+        while (t_ns := heap.next_ns()) is not None and t_ns < until_ns:
+            self.now_ns = t_ns
+            event = heap.pop()
+            controllers[event.room].handle(event)
 
     def run_next(self) -> None:
         """Run the next event, unless what it needs is stopped: then it waits."""

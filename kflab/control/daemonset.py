@@ -5,7 +5,7 @@ NodeShouldRunDaemonPod, updateDaemonSetStatus), util/daemonset_util.go (AddOrUpd
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from kflab.cluster.store import Change
@@ -19,6 +19,7 @@ from kflab.control.nodefilters import fits, may_stay, named_node
 from kflab.control.pods import available, create_pod, mark_deleted, owned_pods
 from kflab.control.revisions import HASH, Hashes, history, is_of, shortened
 from kflab.manifest.objects import DaemonSet, Key, Meta, Node, Pod, PodSpec, Revision, Toleration
+from kflab.replacing import replace
 
 BY = "daemonset-controller"
 

@@ -4,7 +4,7 @@ Source: k8s.io/kubernetes pkg/controller/deployment (deployment_controller.go, r
 One step per sync, as there: growing the new ReplicaSet and shrinking old ones are different syncs.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from kflab.cluster.store import Change
@@ -18,6 +18,7 @@ from kflab.control.progress import check_at_ns, rollout_conditions
 from kflab.control.rollout import available, new_replicas, old_sizes, scaled
 from kflab.control.set_revisions import DESIRED, HASH, REVISION, annotations_of_new, template_tree
 from kflab.manifest.objects import Deployment, Key, KubeObject, LabelSelector, Meta, PodTemplate, ReplicaSet
+from kflab.replacing import replace
 
 BY = "deployment-controller"
 

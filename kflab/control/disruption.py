@@ -58,6 +58,8 @@ class DisruptionController(Controller):
             if change.new is not None:
                 self._enqueue(change.key)
             return
+        if not self.core.store.count("PodDisruptionBudget"):
+            return
         for obj in (change.old, change.new):
             if isinstance(obj, Pod):
                 for budget in self.budgets_of(obj):

@@ -5,9 +5,9 @@ k8s.io/kubernetes pkg/api/v1/pod FindPort.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from kflab.manifest.objects import Endpoint, EndpointPort, Pod, Service, ServicePort
+from kflab.replacing import replace
 
 ZONE = "topology.kubernetes.io/zone"
 

@@ -4,7 +4,7 @@ Source: k8s.io/kubernetes pkg/controller/endpointslice/endpointslice_controller.
 reconciler.go (reconcileByPortMapping, finalize). Delays: lifecycle 1.3, 4A.4.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from kflab.cluster.store import Change
@@ -13,7 +13,8 @@ from kflab.control.endpoints import belongs, endpoint, endpoint_ports, family_of
 from kflab.control.facts import What
 from kflab.control.heap import Event
 from kflab.control.names import generated
-from kflab.manifest.objects import Endpoint, EndpointPort, EndpointSlice, Key, Meta, Node, Pod, Service
+from kflab.manifest.objects import Container, Endpoint, EndpointPort, EndpointSlice, Key, Meta, Node, Pod, Service
+from kflab.replacing import replace
 
 BY = "endpointslice-controller"
 
@@ -126,19 +127,22 @@ class EndpointSliceController(Controller):
     def _wanted(self, service: Service) -> dict[Group, dict[Key, Endpoint]]:
         wanted: dict[Group, dict[Key, Endpoint]] = {}
         families = service.ip_families or ("IPv4",)
-        for key in self.core.index.pods_selected(service.meta.namespace, service.selector):
-            pod = self.core.store.get(key)
+        containers: tuple[Container, ...] | None = None
+        ports: tuple[EndpointPort, ...] = ()
+        for pod in self.core.store.all_of(self.core.index.pods_selected(service.meta.namespace, service.selector)):
             if not isinstance(pod, Pod) or not belongs(pod):
                 continue
             node = self.core.store.get(Key("Node", "", pod.spec.node_name))
             if not isinstance(node, Node) and not service.publish_not_ready:
                 continue
             zone = zone_of(node.meta.labels) if node is not None else ""
-            ports = endpoint_ports(service, pod)
+            if pod.spec.containers is not containers or pod.spec.init_containers:  # pods of one template share them
+                containers, ports = pod.spec.containers, endpoint_ports(service, pod)
             for ip in pod.status.pod_ips:
-                if family_of(ip) in families:
+                family = family_of(ip)
+                if family in families:
                     entry = with_hints(service, endpoint(service, pod, ip, zone))
-                    wanted.setdefault((family_of(ip), ports), {})[key] = entry
+                    wanted.setdefault((family, ports), {})[pod.key] = entry
         return wanted
 
     # --- writes ---------------------------------------------------------------------------------------------

@@ -30,11 +30,20 @@ class KubeletEvent(Event):
 
 
 class EventHeap(Mutable):
-    """Events by (time, order of pushing)."""
+    """Events by (time, order of pushing).
+
+    Events of one instant share an entry of the heap: while a cluster settles, thousands of pods take each step at once.
+    """
 
     def __init__(self) -> None:
-        self._heap: list[tuple[int, int, Event]] = []
+        self._times: list[int] = []
+        """Heap of instants at which something is due."""
+        self._due: dict[int, list[tuple[int, Event]]] = {}
+        """Instant → (number, event), in order of pushing; never empty beyond what was taken off."""
+        self._taken = 0
+        """Events of the next instant that were taken off."""
         self._seq = 0
+        self._left = 0
         self._dropped: dict[int, None] = {}
 
     def push(self, t_ns: int, event: Event) -> int:
@@ -44,39 +53,88 @@ class EventHeap(Mutable):
             Its number, to drop it by.
         """
         self._seq += 1
-        heappush(self._heap, (t_ns, self._seq, event))
+        self._left += 1
+        due = self._due.get(t_ns)
+        if due is not None:
+            due.append((self._seq, event))
+            return self._seq
+        if self._taken and t_ns < self._times[0]:
+            self._forget_taken()
+        self._due[t_ns] = [(self._seq, event)]
+        heappush(self._times, t_ns)
         return self._seq
 
     def drop(self, number: int) -> None:
         """Take back an event that is still due: what it would have looked at is over."""
         self._dropped[number] = None
+        self._left -= 1
         self._skip()
-
-    def _skip(self) -> None:
-        while self._dropped and self._heap and self._heap[0][1] in self._dropped:
-            del self._dropped[heappop(self._heap)[1]]
 
     def next_ns(self) -> int | None:
         """When the next event is due; None when none is."""
-        return self._heap[0][0] if self._heap else None
+        return self._times[0] if self._times else None
 
     def pop(self) -> Event:
         """Take the next event off."""
-        event = heappop(self._heap)[2]
-        self._skip()
+        due = self._due[self._times[0]]
+        event = due[self._taken][1]
+        self._taken += 1
+        self._left -= 1
+        if self._taken == len(due):
+            del self._due[heappop(self._times)]
+            self._taken = 0
+        if self._dropped:
+            self._skip()
         return event
+
+    def _skip(self) -> None:
+        """Let the first entry be of an event that was not dropped."""
+        while self._dropped and self._times:
+            due = self._due[self._times[0]]
+            if due[self._taken][0] not in self._dropped:
+                return
+            del self._dropped[due[self._taken][0]]
+            self._taken += 1
+            if self._taken == len(due):
+                del self._due[heappop(self._times)]
+                self._taken = 0
+
+    def _forget_taken(self) -> None:
+        """Let go of what was taken off: another instant comes first now."""
+        del self._due[self._times[0]][: self._taken]
+        self._taken = 0
 
     def discard(self, unwanted: Callable[[Event], bool]) -> None:
         """Take events off that will never be wanted. Costs a look at every event that is due."""
-        kept = [entry for entry in self._heap if not unwanted(entry[2])]
-        if len(kept) < len(self._heap):
-            heapify(kept)
-            self._heap = kept
+        if self._taken:
+            self._forget_taken()
+        for t_ns, due in list(self._due.items()):
+            kept = [entry for entry in due if not unwanted(entry[1])]
+            if len(kept) == len(due):
+                continue
+            for number, event in due:
+                if not unwanted(event):
+                    continue
+                if number in self._dropped:
+                    del self._dropped[number]
+                else:
+                    self._left -= 1
+            if kept:
+                self._due[t_ns] = kept
+            else:
+                del self._due[t_ns]
+        self._times = list(self._due)
+        heapify(self._times)
+        self._skip()
 
     def pending(self) -> Sequence[tuple[int, Event]]:
         """What is due, in order, for looking at."""
-        due = sorted((entry for entry in self._heap if entry[1] not in self._dropped), key=lambda entry: entry[:2])
-        return tuple((t_ns, event) for t_ns, _, event in due)
+        found = []
+        for t_ns in sorted(self._due):
+            due = self._due[t_ns]
+            first = self._taken if t_ns == self._times[0] else 0
+            found += [(t_ns, event) for number, event in due[first:] if number not in self._dropped]
+        return tuple(found)
 
     def __len__(self) -> int:
-        return len(self._heap) - len(self._dropped)
+        return self._left

@@ -87,7 +87,7 @@ class Index(Mutable):
         found: list[Key] = []
         for label, value in labels.items():
             for key, selector in self._services_by_pair.get((namespace, label, value), {}).items():
-                if all(labels.get(name) == wanted for name, wanted in selector.items()):
+                if selector.items() <= labels.items():
                     found.append(key)
         return found
 
@@ -97,7 +97,10 @@ class Index(Mutable):
         if not buckets or not all(buckets):
             return ()
         smallest, *others = sorted((b for b in buckets if b), key=len)
-        return [key for key in smallest if all(key in other for other in others)]
+        found = list(smallest)
+        for other in others:
+            found = [key for key in found if key in other]
+        return found
 
     def pods_matching(self, namespace: str, selector: LabelSelector) -> Sequence[Key]:
         """Candidates for a workload's selector: check `selector.matches` where it has expressions."""

@@ -6,6 +6,7 @@ Source: kubernetes/ingress-nginx internal/ingress/controller/store/store.go and 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from kflab.manifest.objects import Ingress, IngressClass, Key, KubeObject, PodSpec
 
@@ -36,11 +37,16 @@ class ControllerIdentity:
     config_map: Key | None = None
 
 
+@lru_cache(maxsize=1024)
+def _default(image: str) -> str:
+    """The controller string that an image has of its own; "" for any other image."""
+    return next((controller for part, controller in IMAGES if part in image), "")
+
+
 def recognise(spec: PodSpec, namespace: str) -> ControllerIdentity | None:
     """The ingress controller that pods of this template are; None for anything else."""
     for container in spec.containers:
-        image = container.image
-        default = next((controller for part, controller in IMAGES if part in image), "")
+        default = _default(container.image)
         arguments = (*container.command, *container.args)
         if not default and not any(_name(argument) == "controller-class" for argument in arguments):
             continue

@@ -4,8 +4,8 @@ Source: k8s.io/kubernetes pkg/kubelet (kubelet.go syncPod, kuberuntime/kuberunti
 pod_workers.go completeWork). Delays: lifecycle 1.1, 4A, 4F.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from kflab.cluster.store import Change
@@ -20,6 +20,7 @@ from kflab.control.probes import KillContainer, Probes
 from kflab.control.runtime import ContainerRun, PodRuntime
 from kflab.control.status import PodWorker, StatusManager
 from kflab.manifest.objects import ContainerStatus, Key, Node, Pod, Service
+from kflab.replacing import replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +93,9 @@ class Kubelet(Controller):
         elif isinstance(new, Pod) and new.spec.node_name:
             old = change.old
             bound = not (isinstance(old, Pod) and old.spec.node_name)
-            if bound and self.status.worker(new.key, new.meta.uid) is None:
-                wait = self.core.delay("kubelet_watch_s", new.key)
-                self.core.push(wait, PodSeen(new.spec.node_name, new.key, new.meta.uid))
+            if bound and self.status.worker(change.key, new.meta.uid) is None:
+                wait = self.core.delay("kubelet_watch_s", change.key)
+                self.core.push(wait, PodSeen(new.spec.node_name, change.key, new.meta.uid))
 
     def handle(self, event: Event) -> None:
         """Whatever a kubelet does at an instant of its own."""
@@ -154,13 +155,14 @@ class Kubelet(Controller):
         """Know a pod from now on; nothing of it runs yet."""
         node = self.core.store.get(Key("Node", "", pod.spec.node_name))
         host_ips = node.internal_ips if isinstance(node, Node) else ()
-        worker = PodWorker(pod.key, pod.meta.uid, pod.spec.node_name, pod.spec, seen_ns, host_ips=host_ips)
+        key = pod.key
+        worker = PodWorker(key, pod.meta.uid, pod.spec.node_name, pod.spec, seen_ns, host_ips=host_ips)
         worker.annotations = pod.meta.annotations
         reason = "PodInitializing" if pod.spec.init_containers else "ContainerCreating"
         worker.containers = {c.name: ContainerStatus(c.name, reason=reason) for c in running_containers(pod.spec)}
         once = [c for c in pod.spec.init_containers if c.restart_policy != "Always"]
         worker.inits = {c.name: ContainerStatus(c.name, reason=reason) for c in once}
-        self.status.workers[pod.key] = worker
+        self.status.workers[key] = worker
         return worker
 
     def _sandbox(self, key: Key, uid: str) -> None:
@@ -191,10 +193,12 @@ class Kubelet(Controller):
         names = {c.name: i for i, c in enumerate(containers)}
         return PodRuntime(pod.key, worker.uid, worker.node, ips, True, runs, assumed=assumed, names=names)
 
-    def _selecting(self, pod: Pod) -> list[Service]:
-        keys = self.core.index.services_selecting(pod.meta.namespace, pod.meta.labels)
-        found = [self.core.store.get(key) for key in keys]
-        return [service for service in found if isinstance(service, Service)]
+    def _selecting(self, pod: Pod) -> Iterator[Service]:
+        """Services that select a pod; looked for when somebody asks."""
+        for key in self.core.index.services_selecting(pod.meta.namespace, pod.meta.labels):
+            service = self.core.store.get(key)
+            if isinstance(service, Service):
+                yield service
 
     def _started(self, key: Key, uid: str, names: tuple[str, ...]) -> None:
         worker = self.status.worker(key, uid)
@@ -207,8 +211,10 @@ class Kubelet(Controller):
         for name in names:
             run = ground.container(name)
             if not run.up:
-                fresh = replace(run, up=True, accepting=wait == 0, since_ns=now, starts=run.starts + 1)
-                runs.append(replace(fresh, hung=False, killed_ns=None))
+                fresh = replace(
+                    run, up=True, accepting=wait == 0, since_ns=now, starts=run.starts + 1, hung=False, killed_ns=None
+                )
+                runs.append(fresh)
         if not runs:
             return
         ground = ground.with_runs(*runs, started_ns=now)

@@ -5,7 +5,6 @@ and readiness. Intended ones are the controllers' work.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from kflab.cluster.ipam import Pins
 from kflab.control import made
@@ -37,6 +36,7 @@ from kflab.manifest.objects import (
     Service,
     StatefulSet,
 )
+from kflab.replacing import replace
 
 BY = "user"
 

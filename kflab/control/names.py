@@ -73,18 +73,26 @@ def canonical_template(workload: KubeObject, template: PodTemplate) -> str:
     return _canonical(template)
 
 
+_LEAVES = (str, int, float, type(None))
+
+
 def _canonical(value: Any) -> str:
     return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), default=str)
 
 
 def _plain(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        told = [f for f in fields(value) if not (f.metadata == UNHASHED and getattr(value, f.name) == f.default)]
-        return {f.name: _plain(getattr(value, f.name)) for f in told}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, _LEAVES):
+        return value
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        told = {f.name: getattr(value, f.name) for f in fields(value)}
+        unsaid = (f.name for f in fields(value) if f.metadata == UNHASHED and told[f.name] == f.default)
+        for name in tuple(unsaid):
+            del told[name]
+        return {name: _plain(item) for name, item in told.items()}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
     return value
 
 

@@ -3,14 +3,13 @@
 Source: k8s.io/kubernetes pkg/kubelet/kubelet_node_status.go (labels), pkg/controller/nodeipam (pod CIDRs).
 """
 
-from dataclasses import replace
-
 from kflab.cluster.store import Change
 from kflab.control.core import Controller, Core
 from kflab.control.machines import Machines
 from kflab.control.made import node_labels
 from kflab.control.proxysync import ProxySync
 from kflab.manifest.objects import Node
+from kflab.replacing import replace
 
 
 class NodeController(Controller):

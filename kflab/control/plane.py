@@ -3,7 +3,6 @@
 Time only moves when somebody calls `step` or `advance_clock`; commands act at the current instant.
 """
 
-import gc
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 
@@ -246,16 +245,13 @@ class ControlPlane(Writes, Components):
         self.store.keeps_past = cold
         self.core.now_ns = 0 if cold else -self.core.spans["settle_s"][0]
         loader = Loader(self.core, self.kubelet, self.slices, self.deployments, self.replica_sets)
-        loader.load(objects, frozenset(observed_keys))
+        with held_off():
+            loader.load(objects, frozenset(observed_keys))
 
     def settle(self, until_ns: int = 0) -> None:
         """Run the controllers until nothing is due before `until_ns`, then bring every observer up to date."""
-        heap = self.core.heap
         with held_off():
-            while (t_ns := heap.next_ns()) is not None and t_ns < until_ns:
-                self.core.run_next()
-        if gc.isenabled():
-            gc.collect(1)
+            self.core.run_settling(until_ns)
         self.core.now_ns = until_ns
         self.proxies.finish_settling()
         self.coredns.finish_settling()

@@ -47,7 +47,7 @@ class Pleg(Mutable):
     def pod_changed(self, node: str, key: Key) -> None:
         """Something about a pod's containers changed now; the next relist will find it."""
         self._changed.setdefault(node, {})[key] = self.core.now_ns
-        if f"kubelet/{node}" not in self.core.stopped:
+        if not self.core.stopped or f"kubelet/{node}" not in self.core.stopped:
             self._schedule(node, self.next_look(node, self.core.now_ns))
 
     def _schedule(self, node: str, look_ns: int) -> None:

@@ -40,6 +40,7 @@ class PodGc(Controller):
     room = "podgc"
     kinds = ("Node", "Pod")
     component = "controller-manager"
+    settles = False
 
     def __init__(self, core: Core) -> None:
         super().__init__(core)
@@ -50,8 +51,6 @@ class PodGc(Controller):
     def changed(self, change: Change) -> None:
         """A node is gone or not Ready, or a pod terminates where nobody will end it."""
         new = change.new
-        if self.core.quiet:
-            return
         if change.key.kind == "Node":
             name = change.key.name
             if new is None:

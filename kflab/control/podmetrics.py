@@ -96,8 +96,10 @@ class PodMetrics(Controller):
 
     def ground_changed(self, key: Key) -> None:
         """A container of a pod that an HPA's workload selects started: cAdvisor begins to read its counter."""
+        if not self._fetching or self.core.quiet:
+            return
         ground = self.core.runtime.get(key)
-        if not self._fetching or self.core.quiet or ground is None or ground.started_ns != self.core.now_ns:
+        if ground is None or ground.started_ns != self.core.now_ns:
             return
         pod = self.core.store.get(key)
         if isinstance(pod, Pod) and any(

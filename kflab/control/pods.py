@@ -1,11 +1,10 @@
 """Small things every workload controller does with pods: making, marking, deleting, counting."""
 
-from dataclasses import replace
-
 from kflab.cluster.ipam import Pins
 from kflab.control.core import Core
 from kflab.control.facts import What
 from kflab.manifest.objects import Key, Pod
+from kflab.replacing import replace
 
 
 def active(pod: Pod) -> bool:
@@ -32,12 +31,7 @@ def owners(core: Core, key: Key) -> tuple[Key, ...]:
 
 def owned_pods(core: Core, owner: Key) -> list[Pod]:
     """Pods whose controlling owner is `owner`, in order of creation."""
-    found = []
-    for key in core.index.owned_by(owner):
-        pod = core.store.get(key)
-        if isinstance(pod, Pod):
-            found.append(pod)
-    return found
+    return [pod for pod in core.store.all_of(core.index.owned_by(owner)) if isinstance(pod, Pod)]
 
 
 def create_pod(core: Core, owner: Key, pod: Pod, by: str, pin: tuple[Key, int]) -> None:
@@ -54,7 +48,9 @@ def create_pod(core: Core, owner: Key, pod: Pod, by: str, pin: tuple[Key, int]) 
     pinned = Pins.nth(core.pins.pod_ips, workload.namespace, workload.kind, workload.name, ordinal)
     if pinned:
         core.pinned_ips[pod.key] = pinned
-    change = core.create(replace(pod, meta=replace(pod.meta, owner=owner)), by)
+    if pod.meta.owner != owner:
+        pod = replace(pod, meta=replace(pod.meta, owner=owner))
+    change = core.create(pod, by)
     if change is not None and not core.quiet:
         core.fact(What.POD_CREATED, change.key, by, f"{by} created {pod.meta.name}", change.revision)
 

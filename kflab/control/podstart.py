@@ -8,7 +8,7 @@ Source: k8s.io/kubernetes pkg/kubelet/kuberuntime/kuberuntime_manager.go (SyncPo
 kuberuntime_container.go (computeInitContainerActions), pkg/kubelet/images/image_manager.go (EnsureImageExists).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from kflab.control.core import Controller, Core
@@ -18,6 +18,7 @@ from kflab.control.images import Images
 from kflab.control.init_failures import InitFailures, RetryInit
 from kflab.control.status import PodWorker, StatusManager
 from kflab.manifest.objects import Container, ContainerStatus, Key
+from kflab.replacing import replace
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ are events: a passing probe of a ready container has none until what it meets ch
 Source: k8s.io/kubernetes pkg/kubelet/prober/worker.go, prober_manager.go (lifecycle 1.1).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from kflab.control.core import Controller, Core, address_of
@@ -19,6 +19,7 @@ from kflab.control.podstart import PodStart
 from kflab.control.status import PodWorker, StatusManager
 from kflab.manifest.app_annotations import probes_queue
 from kflab.manifest.objects import Container, Key, Probe
+from kflab.replacing import replace
 
 STARTUP, READINESS, LIVENESS = "startup", "readiness", "liveness"
 
@@ -75,10 +76,12 @@ class Probes(Controller):
     def container_running(self, worker: PodWorker, container: Container) -> None:
         """The kubelet has just noticed that a container runs."""
         name = container.name
-        for kind in (STARTUP, READINESS, LIVENESS):
-            worker.probe_runs.pop((name, kind), None)
-            worker.probe_waits.pop((name, kind), None)
-        worker.startup_passed = tuple(other for other in worker.startup_passed if other != name)
+        if worker.probe_runs or worker.probe_waits:
+            for kind in (STARTUP, READINESS, LIVENESS):
+                worker.probe_runs.pop((name, kind), None)
+                worker.probe_waits.pop((name, kind), None)
+        if name in worker.startup_passed:
+            worker.startup_passed = tuple(other for other in worker.startup_passed if other != name)
         if container.startup is None:
             self._startup_passed(worker, container)
         else:

@@ -5,7 +5,7 @@ left), else a second after the last run ended; never a debounce. Source: k8s.io/
 pkg/util/async/bounded_frequency_runner.go as of 1.33, pkg/proxy/iptables/proxier.go; lifecycle 1.4.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -20,6 +20,7 @@ from kflab.control.lbsync import LbSync
 from kflab.control.names import number_of
 from kflab.control.observers import NO_RULES, Observer
 from kflab.manifest.objects import EndpointSlice, Key, KubeObject, KubeProxyConfiguration, LoadBalancerIngress, Service
+from kflab.replacing import replace
 
 FAR_PAST = -(10**18)
 

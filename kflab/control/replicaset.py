@@ -5,7 +5,7 @@ pkg/controller/controller_utils.go (ActivePodsWithRanks).
 """
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cmp_to_key
 from typing import ClassVar
 
@@ -18,6 +18,7 @@ from kflab.control.heap import Event
 from kflab.control.names import generated
 from kflab.control.pods import active, available, create_pod, mark_deleted, owned_pods
 from kflab.manifest.objects import Key, Meta, Pod, ReplicaSet
+from kflab.replacing import replace
 
 BY = "replicaset-controller"
 
@@ -67,11 +68,13 @@ class ReplicaSetController(Controller):
             else:
                 self._enqueue(change.key)
             return
-        for obj in (change.old, change.new):
-            if isinstance(obj, Pod) and obj.meta.owner is not None and obj.meta.owner.kind == "ReplicaSet":
-                self._enqueue(obj.meta.owner)
-            elif isinstance(obj, Pod) and obj.meta.owner is None and change.old is None:
-                self._enqueue_adopters(obj)
+        before = change.old.meta.owner if change.old is not None else None
+        after = change.new.meta.owner if change.new is not None else None
+        for owner in (before, after) if before is not after else (after,):
+            if owner is not None and owner.kind == "ReplicaSet":
+                self._enqueue(owner)
+        if after is None and change.old is None and isinstance(change.new, Pod):
+            self._enqueue_adopters(change.new)
 
     def _enqueue_adopters(self, pod: Pod) -> None:
         for obj in self.core.store.of_kind("ReplicaSet", pod.meta.namespace):
@@ -115,9 +118,10 @@ class ReplicaSetController(Controller):
 
     def _adopt(self, rs: ReplicaSet) -> None:
         """Pods that match and have no owner become the ReplicaSet's (controller_ref_manager.go)."""
-        for key in self.core.index.pods_matching(rs.meta.namespace, rs.selector):
-            pod = self.core.store.get(key)
-            if isinstance(pod, Pod) and pod.meta.owner is None and active(pod) and rs.selector.matches(pod.meta.labels):
+        for pod in self.core.store.all_of(self.core.index.pods_matching(rs.meta.namespace, rs.selector)):
+            if pod.meta.owner is not None or not isinstance(pod, Pod):
+                continue
+            if active(pod) and rs.selector.matches(pod.meta.labels):
                 self.core.put(replace(pod, meta=replace(pod.meta, owner=rs.key)), BY)
 
     def _slow_start(self, rs: ReplicaSet, count: int) -> None:
@@ -137,7 +141,7 @@ class ReplicaSetController(Controller):
         name = Pins.nth(self.core.pins.pod_names, owner.namespace, owner.kind, owner.name, ordinal)
         while not name or self.core.store.get(Key("Pod", rs.meta.namespace, name)) is not None:
             name = generated(f"{rs.meta.name}-", self.core.bits("pod-name", address_of(rs.key)))
-        meta = Meta(name, rs.meta.namespace, rs.template.labels, rs.template.annotations)
+        meta = Meta(name, rs.meta.namespace, rs.template.labels, rs.template.annotations, owner=rs.key)
         create_pod(self.core, rs.key, Pod(meta, spec=rs.template.spec), BY, (owner, ordinal))
 
     def note_given(self, owner: Key, count: int) -> None:

@@ -3,9 +3,10 @@
 Kept apart from what the API says: the API has what the kubelet last reported.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from kflab.manifest.objects import Key
+from kflab.replacing import replace
 
 Ports = tuple[tuple[str, int], ...]
 """(protocol, port) pairs, sorted."""

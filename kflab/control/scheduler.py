@@ -12,7 +12,7 @@ and the sentence on it that follows in a real FailedScheduling is left out.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from typing import Any, ClassVar
 
@@ -24,7 +24,8 @@ from kflab.control.nodefilters import fits, misfit, named_node
 from kflab.control.nodespace import occupies
 from kflab.control.placement import Placement, Reasons, sentence
 from kflab.control.podterms import wishes_of
-from kflab.manifest.objects import Key, Node, Pod
+from kflab.manifest.objects import Key, Node, Pod, PodSpec
+from kflab.replacing import replace
 
 BY = "scheduler"
 
@@ -59,6 +60,8 @@ class Scheduler(Controller):
         self._heaps: dict[Signature, list[tuple[int, int, str]]] = {}
         """Fitting nodes of pods with the same wishes as (pods, order, node)."""
         self._fitting: dict[Signature, dict[str, None]] = {}
+        self._read: tuple[PodSpec, Signature] = (PodSpec(), ((), (), "None"))
+        """The spec that was looked at last, and its signature."""
         self._order: dict[str, int] = {}
         self._next_order = 0
 
@@ -74,7 +77,8 @@ class Scheduler(Controller):
                 self._next_order += 1
             self._unpark()
             return
-        was, now = (obj if isinstance(obj, Pod) else None for obj in (old, new))
+        was = old if isinstance(old, Pod) else None
+        now = new if isinstance(new, Pod) else None
         freed = self._take(was, now)
         before = was.spec.node_name if was is not None else ""
         after = now.spec.node_name if now is not None else ""
@@ -85,8 +89,8 @@ class Scheduler(Controller):
                 self._freed(before)
         elif freed:
             self._unpark()
-        if old is None and isinstance(new, Pod) and not after:
-            self.core.push(self.core.delay("watch_s", new.key), SchedulePod(change.key))
+        if old is None and new is not None and not after:
+            self.core.push(self.core.delay("watch_s", change.key), SchedulePod(change.key))
         if new is None:
             self.parked.pop(change.key, None)
             self._said.pop(change.key, None)
@@ -187,9 +191,11 @@ class Scheduler(Controller):
 
     def _candidates(self, pod: Pod) -> tuple[list[tuple[int, int, str]], dict[str, None]]:
         """Nodes that go with a pod by themselves: a heap by number of pods, and all in order."""
-        signature = (
-            tuple(sorted(pod.spec.node_selector.items())), pod.spec.tolerations, repr(pod.spec.affinity),
-        )  # fmt: skip
+        spec = pod.spec
+        if spec is not self._read[0]:  # pods of one template share it
+            wishes = (tuple(sorted(spec.node_selector.items())), spec.tolerations, repr(spec.affinity))
+            self._read = (spec, wishes)
+        signature = self._read[1]
         heap = self._heaps.get(signature)
         if heap is None:
             nodes = [

@@ -8,7 +8,7 @@ up to 1.34, on from 1.35).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from kflab.cluster.store import Change
@@ -20,6 +20,7 @@ from kflab.control.pods import available, create_pod, mark_deleted, owned_pods
 from kflab.control.revisions import HASH, Hashes, history, is_of, shortened
 from kflab.control.rollout import resolve
 from kflab.manifest.objects import Key, Meta, Pod, Revision, StatefulSet
+from kflab.replacing import replace
 
 BY = "statefulset-controller"
 

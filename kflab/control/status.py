@@ -4,7 +4,7 @@ Stands for the pod workers' state and k8s.io/kubernetes pkg/kubelet/status/statu
 the node and the write of a status lie the relist that notices it and the PATCH.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from kflab.cluster.checkpoint import Mutable
@@ -13,6 +13,7 @@ from kflab.control.facts import What
 from kflab.control.heap import Event, KubeletEvent
 from kflab.manifest.app_annotations import own_delay_ns
 from kflab.manifest.objects import ContainerStatus, Key, Labels, Pod, PodSpec, PodStatus
+from kflab.replacing import replace
 
 
 @dataclass(slots=True)
@@ -156,15 +157,16 @@ class StatusManager(Controller):
         pod = self.core.store.get(worker.key)
         if not isinstance(pod, Pod) or pod.meta.uid != worker.uid:
             return
+        phase = worker.phase()
         status = PodStatus(
-            phase=worker.phase(),
+            phase=phase,
             pod_ips=worker.pod_ips,
             host_ips=worker.host_ips,
             ready=worker.ready,
             ready_since_ns=worker.ready_since_ns,
             scheduled_ns=pod.status.scheduled_ns,
             start_ns=worker.seen_ns,
-            reason=worker.shut_down if worker.phase() == "Failed" else "",
+            reason=worker.shut_down if phase == "Failed" else "",
             containers=tuple(worker.containers[container.name] for container in worker.spec.containers),
             inits=tuple(
                 worker.inits.get(container.name) or worker.containers[container.name]

@@ -54,6 +54,7 @@ class TaintEviction(Controller):
     room = "tainteviction"
     kinds = ("Node", "Pod")
     component = "controller-manager"
+    settles = False
 
     def __init__(self, core: Core) -> None:
         super().__init__(core)
@@ -64,8 +65,6 @@ class TaintEviction(Controller):
     def changed(self, change: Change) -> None:
         """NoExecute taints came or went, or a pod was bound to a tainted node."""
         old, new = change.old, change.new
-        if self.core.quiet:
-            return
         if change.key.kind == "Node":
             before = no_execute(old) if isinstance(old, Node) else ()
             after = no_execute(new) if isinstance(new, Node) else ()

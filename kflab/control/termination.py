@@ -4,7 +4,7 @@ Source: k8s.io/kubernetes pkg/kubelet/kuberuntime/kuberuntime_container.go killC
 website docs/concepts/workloads/pods/pod-lifecycle (lifecycle 1.2, 4C).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from kflab.cluster.store import Change
@@ -18,6 +18,7 @@ from kflab.control.runtime import ContainerRun
 from kflab.control.status import PodWorker
 from kflab.manifest.app_annotations import ignores_sigterm
 from kflab.manifest.objects import Key, Pod
+from kflab.replacing import replace
 
 
 @dataclass(frozen=True, slots=True)
