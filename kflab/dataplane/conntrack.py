@@ -41,6 +41,9 @@ KERNEL_UDP_S: Final = 30
 KERNEL_UDP_STREAM_S: Final = 120
 """nf_conntrack_udp_timeout_stream: answered, and still used two seconds after the first packet."""
 
+KERNEL_BUCKETS: Final = 262_144
+"""Size of the hash table of such a kernel (the same function)."""
+
 UDP_STREAM_AFTER_NS: Final = 2 * SECOND
 """net/netfilter/nf_conntrack_proto_udp.c: stream_ts, set two seconds after the first packet."""
 
@@ -109,6 +112,14 @@ class ConntrackSettings:
     def udp_stream_ns(self) -> int:
         """How long an answered UDP stream's entry lives after its last packet."""
         return (self.udp_stream_s or KERNEL_UDP_STREAM_S) * SECOND
+
+
+def buckets_for(most: int) -> int:
+    """Size of a node's hash table: kube-proxy lets it be a quarter of nf_conntrack_max at least.
+
+    Source: k/k cmd/kube-proxy/app/conntrack.go, SetMax.
+    """
+    return max(KERNEL_BUCKETS, most // 4)
 
 
 # --- an entry ---------------------------------------------------------------------------------------------------
@@ -195,6 +206,8 @@ class NodeTable:
     """First packets dropped because the table was full."""
     no_port: int = 0
     """First packets dropped because MASQUERADE found no source port."""
+    early_drops: int = 0
+    """Entries, not ASSURED, that gave way to first packets because the table was full."""
 
 
 # --- what a request leaves behind -------------------------------------------------------------------------------

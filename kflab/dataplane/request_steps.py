@@ -459,9 +459,9 @@ def _nginx_why(found: Route, known: ConfigInForce, try_number: int, kept: KeptCo
 
 
 def table_full(node: str, packet: Packet, t_ns: int) -> Hop:
-    """The kernel drops a first packet before any rule: its entry finds no room.
+    """The kernel drops a first packet before any rule: its entry finds no room, and none whose place it could take.
 
-    The words are the kernel's own log line (net/netfilter/nf_conntrack_core.c, __nf_conntrack_alloc).
+    The first words are the kernel's own log line (net/netfilter/nf_conntrack_core.c, __nf_conntrack_alloc, early_drop).
     """
     return Hop(
         1,
@@ -469,7 +469,8 @@ def table_full(node: str, packet: Packet, t_ns: int) -> Hop:
         node=node,
         before=packet,
         mover="kernel",
-        why=f"nf_conntrack on {node}: table full, dropping packet; no rule is asked, the caller times out",
+        why=f"nf_conntrack on {node}: table full, dropping packet: the eight hash buckets it looks into hold no entry "
+        "that is not ASSURED; no rule is asked, the caller times out",
         outcome="dropped",
         touches=(Key("Node", "", node),),
         t_ns=t_ns,

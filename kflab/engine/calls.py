@@ -115,7 +115,7 @@ class Chains:
         self.sent_streams.append(stream)
         self.sent_times.append(t_ns)
         server, answer = -1, Answer.TABLE_FULL
-        if steps.full is None or not steps.full[place]:
+        if steps.room is None or not steps.room.shut_one(place, stream, number, 0):
             server, answer = slab.pick(flight, paths.entry_of.get((stream, place), -1), t_ns)
         if server >= 0:
             hop = steps.timing.same_node_ns if steps.memory.place[server] == place else steps.timing.cross_node_ns

@@ -274,10 +274,6 @@ class Chains:
         versions = np.where(choosers < 0, 0, steps.choosers.versions_at(np.maximum(choosers, 0), times))
         slots = steps.choosers.slots_by_draw(versions, t[Of.WORD0 + 1, places].view(np.uint64) >> _HALF)
         servers, answers = steps.choosers.flat[slots], steps.choosers.answer[versions]
-        if steps.full is not None:
-            shut = steps.full[nodes]
-            servers, answers = np.where(shut, -1, servers), np.where(shut, Answer.TABLE_FULL, answers)
-            slots = np.where(shut, -1, slots)
         there = memory.place[servers]
         hops = np.where(there == nodes, timing.same_node_ns, timing.cross_node_ns)
         arrivals = times + hops
@@ -287,13 +283,10 @@ class Chains:
         away = servers < 0
         late = ~away & (arrivals >= self.end_ns)
         met = ~away & ~late
-        full = met & steps.no_room_at(servers, nodes)
         answers = np.where(met & (behaviour == Behaviour.REFUSES), Answer.REFUSED, answers)
         answers = np.where(met & (behaviour == Behaviour.SILENT), Answer.TIMEOUT, answers)
-        answers = np.where(full, Answer.TABLE_FULL, answers)
-        failed = away | (met & (full | (behaviour != Behaviour.LISTENS)))
-        patient = (answers == Answer.TIMEOUT) | (answers == Answer.TABLE_FULL)
-        ends = np.where(patient, times + patience, np.where(away, times, arrivals + hops))
+        failed = away | (met & (behaviour != Behaviour.LISTENS))
+        ends = np.where(answers == Answer.TIMEOUT, times + patience, np.where(away, times, arrivals + hops))
         listens = met & ~failed
         t[Of.SLOT, places], t[Of.HOP, places] = slots, np.where(away, 0, hops)
         was = t[Of.SERVER, places]

@@ -26,7 +26,7 @@ def depart(slab: "Eventwise", flight: list[int]) -> None:
     if connection is not None:
         flight[Col.KEPT], flight[Col.KEPT_PORTS] = 1, connection.port
     else:
-        if steps.full is not None and node >= 0 and steps.full[node]:
+        if steps.room is not None and steps.room.shut_one(node, stream, flight[Col.NUMBER], 0):
             _turned_away(steps, flight, Answer.TABLE_FULL)
             return
         server, answer = slab.pick(flight, steps.paths.entries.get_one(stream, node), t)

@@ -110,7 +110,7 @@ class Engine:
         self._told: deque[tuple[int, int, int]] = deque(maxlen=TOLD)
         self._underway: list[Underway] = []
         self.watch: Callable[[int], int] | None = None
-        """Called between two slabs when `next_watch_ns` has come; may set `steps.full` and `steps.ports`; returns when
+        """Called between two slabs when `next_watch_ns` has come; may set `steps.room` and `steps.ports`; returns when
         it is due next."""
         self.next_watch_ns = 0
         for server in servers:
@@ -412,7 +412,8 @@ class Engine:
         """Whether tries must be taken one event after the other (see `eventwise`)."""
         if len(self.steps.in_order):
             return True
-        in_bulk = self.steps.ports is None and self._calls_in_bulk()
+        lossy = self.steps.ports is not None or self.steps.room is not None
+        in_bulk = not lossy and self._calls_in_bulk()
         paths = self.steps.paths
         kept = paths.any_keepalive or paths.any_connections
         if self.memory.n_shared or kept or (paths.calls and not in_bulk):
@@ -422,8 +423,7 @@ class Engine:
         if not self.choosers.n_round_robin:
             return False
         servers, failing = self.choosers.turn_servers()
-        lossy = self.steps.cut is not None or self.steps.ports is not None
-        return failing or lossy or bool(self.memory.behaviour[servers].any())
+        return failing or lossy or self.steps.cut is not None or bool(self.memory.behaviour[servers].any())
 
     # What came of it ------------------------------------------------------------------------------------------------
 

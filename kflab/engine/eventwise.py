@@ -145,7 +145,7 @@ class Eventwise:
             kept = self._kept(flight, ingress, ("chooser", chooser), t)
             if kept is not None:
                 return kept.server, kept.worker, Answer.NONE
-        if steps.full is not None and not in_turn and steps.full[steps.memory.place[ingress]]:
+        if steps.room is not None and not in_turn and self._shut(flight, ingress):
             self.picked_slots.append(0)
             return -1, -1, Answer.TABLE_FULL
         version = choosers.version_at(chooser, t)
@@ -168,7 +168,7 @@ class Eventwise:
             kept = self._kept(flight, ingress, ("server", server), t)
             if kept is not None:
                 return server, kept.worker, Answer.NONE
-        if steps.full is not None and server >= 0 and steps.full[steps.memory.place[ingress]]:
+        if steps.room is not None and in_turn and server >= 0 and self._shut(flight, ingress):
             return -1, -1, Answer.TABLE_FULL
         return server, -1, int(choosers.answer[version])
 
@@ -235,7 +235,7 @@ class Eventwise:
             end = flight[Col.TRY_START0 + last] + int(steps.paths.connect_patience[flight[Col.STREAM]])
             self._fail(flight, Answer.NO_PORT, end, True)
             return
-        if steps.full is not None and not kept and self._no_room(flight, server):
+        if steps.room is not None and not kept and self._no_room(flight, server):
             end = flight[Col.TRY_START0 + last] + int(steps.paths.connect_patience[flight[Col.STREAM]])
             self._fail(flight, Answer.TABLE_FULL, end, True)
             return
@@ -272,10 +272,17 @@ class Eventwise:
         return bool(steps.ports.none_left(choosers, callers, servers, times, words.view(np.uint64))[0])
 
     def _no_room(self, flight: list[int], server: int) -> bool:
-        """Whether the server's node, another than the caller's, has no room in its conntrack table."""
-        full = self.steps.full
-        there = int(self.steps.memory.place[server])
-        return full is not None and there >= 0 and there != self._caller(flight) and bool(full[there])
+        """Whether the server's node, another than the caller's, drops the last try for want of room in its table."""
+        room, there = self.steps.room, int(self.steps.memory.place[server])
+        tries = flight[Col.TRIES] + flight[Col.LOST]
+        away = there != self._caller(flight)
+        return room is not None and away and room.shut_one(there, flight[Col.STREAM], flight[Col.NUMBER], tries)
+
+    def _shut(self, flight: list[int], ingress: int) -> bool:
+        """Whether the ingress' node drops the try that begins, for want of room in its table."""
+        room, here = self.steps.room, int(self.steps.memory.place[ingress])
+        tries = flight[Col.TRIES] + flight[Col.LOST] + 1
+        return room is not None and room.shut_one(here, flight[Col.STREAM], flight[Col.NUMBER], tries)
 
     def _caller(self, flight: list[int]) -> int:
         """The node that the caller of a try is on, or whose rules sent it."""

@@ -142,7 +142,7 @@ def _may_go(steps: Steps, stream: int, start_ns: int, end_ns: int, count: int) -
         count >= MIN_ROWS
         and bool(paths.is_l7[stream])
         and not paths.keepalive[stream]
-        and steps.full is None
+        and steps.room is None
         and steps.cut is None
         and steps.ports is None
         and not paths.no_route[stream]

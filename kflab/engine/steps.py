@@ -16,7 +16,6 @@ from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kflab.draws import Draws, duration_table
 from kflab.engine import cuts
@@ -30,6 +29,7 @@ from kflab.engine.paths import Paths
 from kflab.engine.queues import order_by_arrival, serve
 from kflab.engine.scheduled import asked_by_flows, take_turns, waits
 from kflab.engine.snat import PortsInUse, drop_on_the_way_to_ingresses, drop_on_the_way_to_servers
+from kflab.engine.table_room import BoolArray, TableRoom, dropped_at_nodes
 from kflab.engine.types import Answer, Behaviour, Int64Array, Pick, Timing, UInt64Array
 
 _HALF = np.uint64(32)
@@ -82,8 +82,8 @@ class Steps:
         ]
         self.server_table: Int64Array = np.zeros(0, dtype=np.int64)
         """[servers] -> service-time table."""
-        self.full: NDArray[np.bool_] | None = None
-        """[places] -> whether a node's conntrack table takes no new entry now; None where none is full."""
+        self.room: TableRoom | None = None
+        """Which first packets nodes with a full conntrack table let in; None where none is full."""
         self.hanging: list[Rows] = []
         """Of the slab that runs: rows whose SYN arrived at a hanging server."""
         self.cut: cuts.Cut | None = None
@@ -199,8 +199,10 @@ class Steps:
         """The node's rules pick: an ingress server (l7) or the server itself."""
         if self.cut is not None:
             rows = cuts.without_lost(self, rows)
-        if self.full is not None:
-            rows = self._without_room(rows)
+        if self.room is not None:
+            shut = dropped_at_nodes(self, self.room, rows)
+            lost, rows = rows[shut], rows[~shut]
+            self.turned_away(lost, np.full(len(lost), Answer.TABLE_FULL), np.zeros(len(lost), dtype=np.int64))
         m, paths = self.memory.flights.m, self.paths
         streams, times, nodes = m[Col.STREAM, rows], m[Col.DUE, rows], m[Col.NODE, rows]
         choosers = paths.entries.get(streams, nodes)
@@ -251,26 +253,13 @@ class Steps:
         self.count_picks(choosers[new], times[new], slots[new])
         return targets, self.choosers.answer[versions]
 
-    def _without_room(self, rows: Rows) -> Rows:
-        """Drop first packets on nodes whose table is full; return the others. Later packets have their entry."""
-        m, flows = self.memory.flights.m, self.memory.udp.flows
-        assert self.full is not None
-        shut = self.full[m[Col.NODE, rows]]
-        fixed = self.paths.flow_port[m[Col.STREAM, rows]] > 0
-        for place in np.flatnonzero(shut & fixed).tolist():
-            shut[place] = (int(m[Col.STREAM, rows[place]]), int(m[Col.NODE, rows[place]])) not in flows
-        lost = rows[shut]
-        self.turned_away(lost, np.full(len(lost), Answer.TABLE_FULL), np.zeros(len(lost), dtype=np.int64))
-        left: Rows = rows[~shut]
-        return left
-
-    def no_room_at(self, servers: Int64Array, callers: Int64Array) -> NDArray[np.bool_]:
-        """Whether the node of each server, another than the caller's, has no room for the connection."""
-        there = self.memory.place[servers]
-        if self.full is None:
+    def no_room_at(self, servers: Int64Array, callers: Int64Array, rows: Rows, tries: "Int64Array | int") -> BoolArray:
+        """Whether the node of each server, another than the caller's, drops the first packet of this connection."""
+        m, there = self.memory.flights.m, self.memory.place[servers]
+        if self.room is None:
             return np.zeros(len(servers), dtype=bool)
-        room: NDArray[np.bool_] = (there >= 0) & (there != callers) & self.full[there]
-        return room
+        there = np.where(there == callers, -1, there)
+        return self.room.shut(there, m[Col.STREAM, rows], m[Col.NUMBER, rows], tries)
 
     def _meets(self, servers: Int64Array, callers: Int64Array) -> Int64Array:
         """What callers on these places meet at servers: silence across a cut link."""
@@ -283,9 +272,9 @@ class Steps:
         """The ingress server accepts, or its node answers for it."""
         if self.ports is not None:
             rows = drop_on_the_way_to_ingresses(self, self.ports, rows)
-        if self.full is not None:
+        if self.room is not None:
             m = self.memory.flights.m
-            shut = self.no_room_at(m[Col.INGRESS, rows], m[Col.NODE, rows])
+            shut = self.no_room_at(m[Col.INGRESS, rows], m[Col.NODE, rows], rows, 0)
             self.end(rows[shut], -Answer.TABLE_FULL, m[Col.START, rows[shut]] + self.timing.connect_timeout_ns)
             rows = rows[~shut]
         m, timing = self.memory.flights.m, self.timing
@@ -310,8 +299,9 @@ class Steps:
     def at_try(self, rows: Rows) -> None:
         """The ingress starts a try: its upstream chooser picks."""
         m = self.memory.flights.m
-        if self.full is not None:
-            shut = self.full[self.memory.place[m[Col.INGRESS, rows]]]
+        if self.room is not None:
+            near, tries = self.memory.place[m[Col.INGRESS, rows]], m[Col.TRIES, rows] + m[Col.LOST, rows] + 1
+            shut = self.room.shut(near, m[Col.STREAM, rows], m[Col.NUMBER, rows], tries)
             lost, rows = rows[shut], rows[~shut]
             self.begin_try(lost)
             self.tried(lost, np.full(len(lost), -1), np.full(len(lost), Answer.TABLE_FULL))
@@ -412,11 +402,14 @@ class Steps:
         if self.ports is not None:
             rows = drop_on_the_way_to_servers(self, self.ports, rows)
         m = self.memory.flights.m
-        if self.full is not None:
+        if self.room is not None:
             last = m[Col.TRIES, rows] - 1
             ingress = m[Col.INGRESS, rows]
             callers = np.where(ingress >= 0, self.memory.place[ingress], m[Col.NODE, rows])
-            shut = self.no_room_at(m[Col.SERVER0 + last, rows], callers) & (m[Col.KEPT, rows] >> last & 1 == 0)
+            shut = m[Col.KEPT, rows] >> last & 1 == 0
+            part, at = rows[shut], last[shut]
+            tries = m[Col.TRIES, part] + m[Col.LOST, part]
+            shut[shut] = self.no_room_at(m[Col.SERVER0 + at, part], callers[shut], part, tries)
             began = m[Col.TRY_START0 + last[shut], rows[shut]]
             patience = self.paths.connect_patience[m[Col.STREAM, rows[shut]]]
             self.failed(rows[shut], Answer.TABLE_FULL, began + patience, True)

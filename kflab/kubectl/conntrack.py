@@ -39,7 +39,8 @@ def conntrack(command: Conntrack, table: NodeTable, now_ns: int) -> Outcome:
 
 def _statistics(table: NodeTable) -> str:
     """The line of `conntrack -S` (conntrack-tools, src/conntrack.c, nfct_stats_attr_cb)."""
-    counted = {"insert_failed": table.no_port, "drop": table.no_room + table.no_port}
+    dropped = table.no_room + table.no_port
+    counted = {"insert_failed": table.no_port, "drop": dropped, "early_drop": table.early_drops}
     names = "found invalid insert insert_failed drop early_drop error search_restart clash_resolve chaintoolong"
     return "cpu=0   \t" + " ".join(f"{name}={counted.get(name, 0)}" for name in names.split()) + " \n"
 

@@ -65,6 +65,22 @@ def client_assumptions(clients: Iterable[ClientSpec]) -> Iterator[tuple[str, str
             yield text, "connections: 0 opens one per request; kflab.dev/exit-after says when the process exits"
 
 
+def conntrack_assumptions(most: int, buckets: int) -> Iterator[tuple[str, str]]:
+    """How a full table makes room, where the scenario says how many entries one takes.
+
+    Args:
+        most: nf_conntrack_max of every node; 0 where the scenario does not say.
+        buckets: Size of its hash table.
+    """
+    if most:
+        yield (
+            f"a full conntrack table of {most:,} entries evicts one that is not ASSURED where the eight hash buckets "
+            f"that a first packet looks into, of {buckets:,}, hold one; all buckets are as likely to, and an evicted "
+            "connection whose SYN is repeated has no new entry",
+            "cluster: {conntrack: {max: 65536, buckets: 65536}}",
+        )
+
+
 def _has_exec_probe(container: Container) -> bool:
     probes = (container.readiness, container.liveness, container.startup)
     return any(probe is not None and probe.action == "exec" for probe in probes)

@@ -21,6 +21,7 @@ from kflab.dataplane.conntrack import (
     Life,
     NodeTable,
     Tracked,
+    buckets_for,
     life_of,
     tracked_by,
 )
@@ -30,9 +31,10 @@ from kflab.engine.memory import NEVER
 from kflab.engine.pools import Connection
 from kflab.engine.types import MAX_TRIES, Answer, Finished, Int64Array
 from kflab.lab.drop_counters import DropCounters
-from kflab.lab.expiring import Expiring
+from kflab.lab.early_drop import EarlyDrop
 from kflab.lab.records import Record, record
 from kflab.lab.source_ports import SourcePorts
+from kflab.lab.table_entries import EndedEntries, Found, found_in
 from kflab.lab.tracked_rows import Reading
 from kflab.manifest.objects import Key, KubeProxyConfiguration, Node, Service
 
@@ -79,8 +81,9 @@ class Conntrack:
     def __init__(self, lab: "Lab", given: KubeProxyConfiguration | None) -> None:
         self._lab = lab
         self.settings = ConntrackSettings.from_object(given)
-        self._ended = Expiring()
-        """Entries of finished requests, per place."""
+        self._ended = EndedEntries()
+        """Entries of finished requests."""
+        self.early = EarlyDrop(lab, self._ended, self.buckets_of)
         self.drops = DropCounters()
         self.ports = SourcePorts(lab, self._reading, self._ended)
         self.limited = self.limits_anyone()
@@ -98,6 +101,7 @@ class Conntrack:
         if place >= 0:
             self._emptied[place] = t_ns
             self._ended.clear(place)
+            self.early.machine_off(place)
             self.ports.machine_off(place, t_ns)
 
     # --- counts -----------------------------------------------------------------------------------------------
@@ -106,8 +110,7 @@ class Conntrack:
         """Count the entries that finished requests leave behind; drop what has timed out by now."""
         self._ended.expire(now_ns, len(self._lab.wiring.places))
         if len(rows):
-            places, ends, _ = self._ends(rows, now_ns)
-            self._ended.add(places, ends)
+            self._ended.add(self._found(rows, now_ns))
             self.drops.add(rows, self._lab.engine.memory.place)
         self.ports.add(rows, now_ns)
         if self.ports.followed and self._lab.engine.watch is None:
@@ -125,19 +128,21 @@ class Conntrack:
         places = self._lab.wiring.places
         return places.index(node) if node in places else -1
 
-    def _counts(self) -> Int64Array:
-        """[places] -> entries now, but for those of single requests."""
+    def _counts(self, found: Found | None = None) -> Int64Array:
+        """[places] -> entries now, but for those of single requests; of requests under way, these where given."""
         wiring, now_ns = self._lab.wiring, self._lab.t_ns
-        places, _, _ = self._ends(self._lab.engine.in_flight_rows(), now_ns)
+        if found is None:
+            found = self._found(self._lab.engine.in_flight_rows(), now_ns)
         others = [
             self._place(entry.tracked.node) for entry in (*self._kept(), *self._kept_by_clients(), *self._flows())
         ]
-        counts = np.bincount(places, minlength=len(wiring.places))
+        counts = np.bincount(found.places, minlength=len(wiring.places))
         counts += np.bincount(
             np.array([place for place in others if place >= 0], dtype=np.int64), minlength=len(counts)
         )
         self._ended.expire(now_ns, len(wiring.places))
-        return counts[: len(self._ended.left)] + self._ended.left
+        left = self._ended.left
+        return counts[: len(left)] + left
 
     # --- the limit --------------------------------------------------------------------------------------------
 
@@ -154,9 +159,8 @@ class Conntrack:
         """Say whose table is full now; return when to look again.
 
         A kernel looks at every first packet (nf_conntrack_core.c, __nf_conntrack_alloc). Here a node counts as full
-        for `TICK_NS` at a time, so its table may exceed the maximum by what comes in one such tick. Early drop of
-        entries that are not ASSURED, and the collector that trims closing ones above 95 % (early_drop, gc_worker), are
-        not modelled: entries leave by their timeouts alone.
+        for `TICK_NS` at a time, so its table may exceed the maximum by what comes in one such tick. How it makes room:
+        `early_drop`.
 
         Far from the limit nobody looks more often than every `LOOK_NS`: no tick between can be full, given how many
         requests there are and can come.
@@ -173,32 +177,24 @@ class Conntrack:
         lab, engine = self._lab, self._lab.engine
         nodes = lab.wiring.places
         most = np.array([self.max_of(node) if self.limits(node) else NEVER for node in nodes], dtype=np.int64)
-        counts = self._counts()
-        full = counts >= most
-        engine.steps.full = full if full.any() else None
+        rows = engine.in_flight_rows()
+        found = self._found(rows, now_ns)
+        scan_ns = self.early.look(now_ns, rows, found, lambda: self._counts(self.early.without_gone(rows, found)), most)
+        found = self.early.without_gone(rows, found)
+        counts = self._counts(found)
+        engine.steps.room = self.early.room(rows, found, counts, most)
         mean = engine.arrivals.rows_per_ns() * LOOK_NS
         coming = (engine.in_flight + int(mean + 12 * mean**0.5) + 100) * (1 + lab.wiring.inner.most_calls())
         near = bool((most - counts <= ENTRIES_PER_REQUEST * coming).any())
         step = TICK_NS if near else LOOK_NS
-        return (now_ns // step + 1) * step
+        return min((now_ns // step + 1) * step, scan_ns)
 
-    def _ends(self, rows: Finished, now_ns: int) -> tuple[Int64Array, Int64Array, Int64Array]:
-        """When the entries of requests time out: (place, end in ns or NEVER while open, row), one each per entry."""
-        places, ends, indices = [rows.number[:0]], [rows.number[:0]], [rows.number[:0]]
-        for found in self._reading().connections(rows, now_ns):
-            for there, here in (
-                (found.near, found.near >= 0),
-                (found.far, (found.far >= 0) & (found.far != found.near)),
-            ):
-                live = np.flatnonzero(here & (found.until > now_ns))
-                places.append(there[live])
-                ends.append(found.until[live])
-                indices.append(found.rows[live])
-        where, until, which = np.concatenate(places), np.concatenate(ends), np.concatenate(indices)
+    def _found(self, rows: Finished, now_ns: int) -> Found:
+        """The entries of requests that live now."""
+        found = self.early.without_gone(rows, found_in(rows, self._reading().connections(rows, now_ns), now_ns))
         for place, t_ns in self._emptied.items():
-            kept = (where != place) | (rows.start_ns[which] >= t_ns)
-            where, until, which = where[kept], until[kept], which[kept]
-        return where, until, which
+            found = found.only((found.places != place) | (rows.start_ns[found.rows] >= t_ns))
+        return found
 
     def _reading(self) -> Reading:
         return Reading(self._lab.engine, self.settings, self._udp())
@@ -213,6 +209,10 @@ class Conntrack:
             return self._lab.spec.conntrack_max
         obj = self._lab.store.get(Key("Node", "", node))
         return self.settings.max_of(obj.cores if isinstance(obj, Node) else 0)
+
+    def buckets_of(self, node: str) -> int:
+        """Size of a node's hash table."""
+        return self._lab.spec.conntrack_buckets or buckets_for(self.max_of(node))
 
     # --- the table --------------------------------------------------------------------------------------------
 
@@ -235,7 +235,7 @@ class Conntrack:
         return NodeTable(
             node, tuple(wanted), self.count(node), self.max_of(node), self.limits(node),
             tuple((join_host_port(ip, port), used) for (ip, port, _, _), used in ports),
-            self.drops.no_room(place), self.drops.no_port(place),
+            self.drops.no_room(place), self.drops.no_port(place), self.early.evicted(place),
         )  # fmt: skip
 
     def _of_requests(self, node: str, protocol: str) -> Iterator[Entry]:
@@ -244,8 +244,8 @@ class Conntrack:
         left: dict[tuple[int, bool, bool], int] = {}
         opened = 0
         for rows, in_flight in self._batches():
-            places, ends, indices = self._ends(rows, now_ns)
-            here = np.unique(indices[(places == self._place(node)) & (ends > now_ns)])
+            found = self._found(rows, now_ns)
+            here = np.unique(found.rows[found.places == self._place(node)])
             for i in here[::-1].tolist():
                 entry = lab.wiring.wired[int(rows.stream[i])].entry
                 if protocol not in ("", entry.port.protocol):
@@ -282,6 +282,8 @@ class Conntrack:
                 continue
             full = dropped[tracked.try_number] if tracked.try_number < len(dropped) else ""
             if full and (full == tracked.node or (tracked.try_number and full == self._near(one))):
+                continue
+            if self.early.has_gone(self._place(tracked.node), one, tracked.try_number):
                 continue
             course = _course(one, tracked.try_number)
             if keeps and tracked.try_number and course.answer == "ok" and (course.end_ns or 0) <= lab.t_ns:

@@ -81,7 +81,11 @@ class Journal:
             "profile": spec.profile,
             "loadBalancer": spec.load_balancer,
             "calls": _calls(spec) if spec.calls != "guess" else "",
-            "conntrack": {"max": spec.conntrack_max} if spec.conntrack_max else {},
+            "conntrack": {
+                name: value
+                for name, value in (("max", spec.conntrack_max), ("buckets", spec.conntrack_buckets))
+                if value
+            },
             "kernel": "{}.{}".format(*spec.kernel) if spec.kernel != KERNEL else "",
         }
         tree["cluster"] = {key: value for key, value in cluster.items() if value}

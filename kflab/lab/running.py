@@ -18,7 +18,7 @@ from kflab.control.delays import Delays
 from kflab.control.facts import NODE_CUTS, Fact, What
 from kflab.control.plane import ControlPlane
 from kflab.control.profiles import PROFILES
-from kflab.dataplane.conntrack import ConntrackSettings
+from kflab.dataplane.conntrack import ConntrackSettings, buckets_for
 from kflab.dataplane.packets import RequestTrace
 from kflab.dataplane.proxy_config import ProxyConfig
 from kflab.draws import Draws
@@ -30,7 +30,7 @@ from kflab.errors import KflabError
 from kflab.kubectl.ages import instant
 from kflab.kubectl.complete import completions
 from kflab.lab import applying, pruning
-from kflab.lab.assuming import app_assumptions, autoscaler_assumptions, client_assumptions
+from kflab.lab.assuming import app_assumptions, autoscaler_assumptions, client_assumptions, conntrack_assumptions
 from kflab.lab.autopsy import Autopsy
 from kflab.lab.balancing import simplifications
 from kflab.lab.call_losses import CallLosses
@@ -227,6 +227,8 @@ class Lab:
         yield from app_assumptions(self.store, self.workload_of)
         yield from autoscaler_assumptions(self.store)
         yield from client_assumptions(self.spec.clients)
+        most = self.spec.conntrack_max
+        yield from conntrack_assumptions(most, self.spec.conntrack_buckets or buckets_for(most))
         if self.wiring.shared_destinations:
             release = "{}.{}".format(*self.spec.kernel)
             may = "may be taken from" if self.spec.kernel >= EVICTS_FROM else "stays with"

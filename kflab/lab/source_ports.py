@@ -19,6 +19,7 @@ from kflab.engine.memory import NEVER
 from kflab.engine.snat import EVICTS_FROM, N_PORTS, PortsInUse, PortTable
 from kflab.engine.types import Choice, Finished, Int64Array, UInt64Array
 from kflab.lab.expiring import Expiring
+from kflab.lab.table_entries import EndedEntries
 from kflab.lab.tracked_rows import BoolArray, Reading
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class SourcePorts:
         entries: The nodes' entries of finished requests: those that are evicted are taken out of them.
     """
 
-    def __init__(self, lab: "Lab", reading: "Callable[[], Reading]", entries: Expiring) -> None:
+    def __init__(self, lab: "Lab", reading: "Callable[[], Reading]", entries: EndedEntries) -> None:
         self._lab, self._reading, self._entries = lab, reading, entries
         self._in_use = PortsInUse(lab.spec.kernel >= EVICTS_FROM)
         self._ended = Expiring()

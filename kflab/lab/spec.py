@@ -101,6 +101,8 @@ class LabSpec:
     """Only this URL from outside, when `clients` is empty."""
     conntrack_max: int = 0
     """nf_conntrack_max of every node; 0: as kube-proxy sets it."""
+    conntrack_buckets: int = 0
+    """Size of every node's conntrack hash table (nf_conntrack_buckets); 0: as the kernel and kube-proxy set it."""
     kernel: tuple[int, int] = KERNEL
     """Linux release of the nodes: from 6.5 on MASQUERADE may take the port of a connection in TIME_WAIT."""
     nodes: int = 0

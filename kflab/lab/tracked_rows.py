@@ -23,6 +23,11 @@ from kflab.engine.types import MAX_TRIES, Answer, Finished, Int64Array
 BoolArray = NDArray[np.bool_]
 
 
+LOOSE, CLOSING, FIRM = range(3)
+"""What a full table may do with an entry: evict it at once (not ASSURED: SYN_SENT, and UDP until it is a stream), let
+its collector take it (TCP that closes, nf_conntrack_proto_tcp.c, tcp_can_early_drop), or nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Connections:
     """One connection of each of some requests: the client's to an ingress, or one try's. Arrays of one length."""
@@ -42,6 +47,8 @@ class Connections:
     """When its entries time out, ns: `NEVER` while it is open, 0 where it left none."""
     closed: BoolArray
     """Whether they are in TIME_WAIT or CLOSE."""
+    kinds: Int64Array
+    """`LOOSE`, `CLOSING` or `FIRM`."""
 
 
 class Reading:
@@ -73,7 +80,8 @@ class Reading:
         until = self._tcp(client, rows.start_ns, rows.finish_ns, rows.tries > 0, now_ns)
         some = np.flatnonzero(through)
         if len(some):
-            parts = (node, _passed(settled, gate), ingress, rows.start_ns, until, _closed(client) & ~open_)
+            kinds = _kinds(client, until, rows.tries > 0)
+            parts = (node, _passed(settled, gate), ingress, rows.start_ns, until, _closed(client) & ~open_, kinds)
             yield Connections(0, some, *(part[some] for part in parts))  # type: ignore[arg-type]
         caller = np.where(through, gate, node)
         keeps = through & paths.keepalive[rows.stream]
@@ -86,13 +94,16 @@ class Reading:
             if not (server >= 0).any():
                 continue
             start, end = rows.try_start_ns[:, k], rows.try_end_ns[:, k]
-            until = self._tcp(answer, start, end, rows.try_worker[:, k] >= 0, now_ns)
+            accepted = rows.try_worker[:, k] >= 0
+            until = self._tcp(answer, start, end, accepted, now_ns)
+            kinds = _kinds(answer, until, accepted)
             until = np.where(keeps & (answer == Answer.OK) & (end <= now_ns), 0, until)  # back in NGINX's pool
             if udp.any():
                 until = np.where(udp, self._udp_until(answer, start, end, now_ns), until)
+                kinds = np.where(udp, np.where(_udp_stream(answer, start, end, now_ns), FIRM, LOOSE), kinds)
             over = _closed(answer) & (end <= now_ns) & ~udp
             far = _passed(answer, place_of[server])
-            yield Connections(k + 1, some, *(x[some] for x in (caller, far, server, start, until, over)))  # type: ignore[arg-type]
+            yield Connections(k + 1, some, *(x[some] for x in (caller, far, server, start, until, over, kinds)))  # type: ignore[arg-type]
 
     def _tcp(
         self, answer: Int64Array, start: Int64Array, end: Int64Array, accepted: BoolArray, now_ns: int
@@ -111,8 +122,7 @@ class Reading:
 
     def _udp_until(self, answer: Int64Array, start: Int64Array, end: Int64Array, now_ns: int) -> Int64Array:
         settings = self._settings
-        replied = (answer == Answer.OK) & (end <= now_ns)
-        stream = replied & (end - start > UDP_STREAM_AFTER_NS)
+        replied, stream = (answer == Answer.OK) & (end <= now_ns), _udp_stream(answer, start, end, now_ns)
         until = np.where(replied, end, start) + np.where(stream, settings.udp_stream_ns, settings.udp_ns)
         return np.where(answer == Answer.NO_PORT, 0, until)
 
@@ -120,6 +130,20 @@ class Reading:
 def _passed(answer: Int64Array, far: Int64Array) -> Int64Array:
     """A packet that a full table dropped left an entry on the caller's node at most."""
     return np.where(answer == Answer.TABLE_FULL, -1, far)
+
+
+def _udp_stream(answer: Int64Array, start: Int64Array, end: Int64Array, now_ns: int) -> BoolArray:
+    """Answered, and that not in the first two seconds."""
+    stream: BoolArray = (answer == Answer.OK) & (end <= now_ns) & (end - start > UDP_STREAM_AFTER_NS)
+    return stream
+
+
+def _kinds(answer: Int64Array, until: Int64Array, accepted: BoolArray) -> Int64Array:
+    """What a full table may do with TCP entries that end at `until` (`NEVER`: open)."""
+    open_ = until == NEVER
+    silent = (answer == Answer.TIMEOUT) | (answer == Answer.TABLE_FULL)
+    loose = ~accepted & (open_ | silent)
+    return np.where(loose, LOOSE, np.where(open_, FIRM, CLOSING))
 
 
 def _closed(answer: Int64Array) -> BoolArray:

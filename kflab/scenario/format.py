@@ -220,7 +220,7 @@ def _build(origin: Origin, fields: Mapping[str, _Field]) -> Scenario:
         clients=tuple(_client(entry, place("clients")) for entry in _list(fields.get("clients"))),
         rate_rps=_number(get("traffic.rate", 100.0), "rate", place("traffic.rate"), 0, MOST_RPS),
         url=str(get("traffic.url", "")),
-        conntrack_max=_conntrack_max(get("cluster.conntrack", {}), place("cluster.conntrack")),
+        **_conntrack(get("cluster.conntrack", {}), place("cluster.conntrack")),
         kernel=_kernel(get("cluster.kernel", "6.1"), place("cluster.kernel")),
         nodes=_whole(get("cluster.nodes", 0), "nodes", place("cluster.nodes"), 0, MOST_NODES),
         namespace=_namespace(get("cluster.namespace", "default"), place("cluster.namespace")),
@@ -241,12 +241,13 @@ def _build(origin: Origin, fields: Mapping[str, _Field]) -> Scenario:
     )
 
 
-def _conntrack_max(value: Any, place: Place) -> int:
+def _conntrack(value: Any, place: Place) -> dict[str, Any]:
+    """Sysctls of every node: `max` is nf_conntrack_max, `buckets` nf_conntrack_buckets."""
     given = _mapping(value, "conntrack", place)
     for key in given:
-        if key != "max":
-            raise KflabError(f"unknown field {key!r} of conntrack; expected max", place)
-    return _whole(given["max"], "conntrack.max", place, 1, MOST_RPS) if given else 0
+        if key not in ("max", "buckets"):
+            raise KflabError(f"unknown field {key!r} of conntrack; expected max, buckets", place)
+    return {f"conntrack_{key}": _whole(n, f"conntrack.{key}", place, 1, MOST_RPS) for key, n in given.items()}
 
 
 def _kernel(value: Any, place: Place) -> tuple[int, int]:

@@ -289,7 +289,7 @@ def test_connections_that_are_open_go_on_while_the_table_is_full() -> None:
     lab = Lab(replace(load("udp-stale").spec, actions=(), conntrack_max=1))
     count = endings(lab)
     lab.advance(20 * S)
-    assert lab.engine.steps.full is not None
+    assert lab.engine.steps.room is not None
     assert set(count(0, 15)) == {"200"}  # one entry on each node, and every datagram has it
 
 
