@@ -202,8 +202,8 @@ def test_every_controller_of_the_manager_says_so():
     plane = cluster()
     others = {
         "node", "kubelet", "termination", "status", "probes", "service", "lbsync", "proxysync", "ingresssync",
-        "albsync", "podmetrics",
-        "corednssync", "machines", "initfailures", "cloudnodes", "leaders", "apps", "podstart", "pressure", "drain", "shutdown",
+        "albsync", "podmetrics", "initfailures",
+        "corednssync", "machines", "cloudnodes", "leaders", "apps", "podstart", "pressure", "drain", "shutdown",
     }  # fmt: skip
     alone = {name for name, each in plane.core.controllers.items() if not each.component}
     assert alone <= others, "a new controller names its `component`, or is no part of the manager and listed here"
