@@ -79,7 +79,8 @@ def _selector(selector: LabelSelector) -> str:
 def _pod_fixed(pod: Pod) -> object:
     containers = tuple(replace(c, image="") for c in pod.spec.containers)
     inits = tuple(replace(c, image="") for c in pod.spec.init_containers)
-    return replace(pod.spec, containers=containers, init_containers=inits, node_name="", tolerations=(), grace_s=0)
+    spec = replace(pod.spec, containers=containers, init_containers=inits, priority=0, preemption_policy="")
+    return replace(spec, node_name="", tolerations=(), grace_s=0)
 
 
 def carry_over(old: KubeObject, new: KubeObject) -> KubeObject:
@@ -94,7 +95,9 @@ def carry_over(old: KubeObject, new: KubeObject) -> KubeObject:
     )  # fmt: skip
     merged = replace(new, meta=meta)
     if isinstance(merged, Pod) and isinstance(old, Pod):
-        return replace(merged, status=old.status, spec=replace(merged.spec, node_name=old.spec.node_name))
+        given = old.spec
+        spec = replace(merged.spec, node_name=given.node_name, priority=given.priority)
+        return replace(merged, status=old.status, spec=replace(spec, preemption_policy=given.preemption_policy))
     if isinstance(merged, ReplicaSet | StatefulSet | DaemonSet):
         assert isinstance(old, type(merged))
         kept = {name: getattr(old, name) for name in ("current_revision", "update_revision", "revisions")

@@ -18,6 +18,7 @@ from kflab.control.lbchoice import Surroundings
 from kflab.control.machine import Machine
 from kflab.control.names import uid
 from kflab.control.observers import Observer
+from kflab.control.priorities import prioritized
 from kflab.control.runtime import PodRuntime
 from kflab.control.signals import Signals
 from kflab.control.tolerations import with_defaults
@@ -192,7 +193,7 @@ class Core(Mutable):
         return self._tell(self.store.put(obj, self.now_ns, by))
 
     def create(self, obj: KubeObject, by: str) -> Change | None:
-        """Write a new object: the API server adds uid and creation time, and to a pod default tolerations."""
+        """Write a new object: the API server adds uid and creation time, to a pod priority and default tolerations."""
         key = obj.key
         n = self._uids.get(key, 0)
         self._uids[key] = n + 1
@@ -203,8 +204,19 @@ class Core(Mutable):
             creation_ns=given.creation_ns or self.now_ns,
         )
         if isinstance(obj, Pod):
-            return self.put(replace(obj, meta=meta, spec=self._tolerant(obj.spec)), by)
+            spec = self._tolerant(self._prioritized(obj.spec))
+            return self.put(replace(obj, meta=meta, spec=spec), by)
         return self.put(replace(obj, meta=meta), by)
+
+    def _prioritized(self, spec: PodSpec) -> PodSpec:
+        """A pod's spec with the priority of its class."""
+        if not spec.priority_class and not self.store.count("PriorityClass"):
+            return spec
+        found, missing = prioritized(self.store, spec)
+        if missing:
+            text = f"PriorityClass {missing} is not given: its pods have priority 0"
+            self.assume(f"{text}; the API server would refuse them", f"give PriorityClass {missing}")
+        return found
 
     def _tolerant(self, spec: PodSpec) -> PodSpec:
         """A pod's spec with default tolerations; pods made one after another from one template share it."""

@@ -46,6 +46,8 @@ class What(StrEnum):
     """The object is gone."""
     POD_EVICTED = "pod-evicted"
     """The eviction API let a pod go; its delete follows at the same instant."""
+    POD_PREEMPTED = "pod-preempted"
+    """The scheduler chose a pod as victim, to make room; its delete follows. `detail` is the message of its Event."""
     NODE_PRESSURE = "node-pressure"
     """A node's memory ran out."""
     BUDGET_CHANGED = "budget-changed"

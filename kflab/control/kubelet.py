@@ -225,7 +225,7 @@ class Kubelet(Controller):
             self.core.fact(What.CONTAINER_STARTED, key, f"kubelet {worker.node}", text)
         if wait:
             self.core.push(wait, StartsListening(key, uid, runs[0].starts))
-        else:
+        elif any(run.ports for run in runs):
             self._tell_listeners(ground)
         self.pleg.pod_changed(worker.node, key)
 
@@ -240,7 +240,8 @@ class Kubelet(Controller):
         if late and (worker is None or not worker.kill):
             after = ground.with_runs(*late)
             self.core.set_ground(key, after)
-            self.listeners_changed(after)
+            if any(run.ports for run in late):
+                self.listeners_changed(after)
 
     # --- listeners ------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from kflab.control.lbchoice import METALLB_KINDS
 from kflab.control.listening import running_containers
 from kflab.control.names import template_hash
 from kflab.control.node import complete
+from kflab.control.priorities import SYSTEM_CLASSES
 from kflab.control.replicaset import ReplicaSetController
 from kflab.control.set_revisions import DESIRED, HASH
 from kflab.control.surroundings import look_around, published
@@ -32,6 +33,7 @@ from kflab.manifest.objects import (
     Meta,
     Node,
     Pod,
+    PriorityClass,
     ReplicaSet,
     Service,
     StatefulSet,
@@ -75,6 +77,7 @@ class Loader:
             if obj.kind in METALLB_KINDS:  # before Services: they decide who makes their load balancers
                 self.core.create(obj, BY)
         look_around(self.core)
+        self._priority_classes(given)
         self._services([obj for obj in given if isinstance(obj, Service)], observed)
         for obj in given:
             if obj.kind not in (*WRITTEN_APART, *METALLB_KINDS, *WORKLOADS):
@@ -90,6 +93,17 @@ class Loader:
         for obj in workloads:
             if not (isinstance(obj, ReplicaSet) and self.core.store.get(obj.key) is not None):
                 self.core.create(obj, BY)
+
+    def _priority_classes(self, given: Sequence[KubeObject]) -> None:
+        """The two that every cluster has, where any is asked about: others see no difference."""
+        specs = [obj.spec if isinstance(obj, Pod) else getattr(getattr(obj, "template", None), "spec", None)
+                 for obj in given]  # fmt: skip
+        asked = any(spec is not None and spec.priority_class for spec in specs)
+        if asked or any(isinstance(obj, PriorityClass) for obj in given):
+            keys = {obj.key for obj in given}
+            for each in SYSTEM_CLASSES:
+                if each.key not in keys:
+                    self.core.create(each, BY)
 
     def _namespaces(self, given: Sequence[KubeObject]) -> None:
         names = [obj.meta.name for obj in given if obj.kind == "Namespace"]

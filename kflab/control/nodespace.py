@@ -5,6 +5,7 @@ least_allocated.go, balanced_allocation.go). Pods that have ended take nothing (
 Succeeded and Failed pods out), pods that are being deleted do until they are gone.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kflab.cluster.checkpoint import Mutable
@@ -40,6 +41,7 @@ class NodeSpace(Mutable):
         self.sizes: dict[str, Size] = {}
         self.asked: dict[str, tuple[int, int]] = {}
         self._counted: dict[str, tuple[int, int]] = {}
+        self._pods: dict[str, int] = {}
         self.limited: dict[str, None] = {}
         """Nodes that say how much CPU or memory they have."""
 
@@ -56,6 +58,7 @@ class NodeSpace(Mutable):
         """A pod was bound to a node (1), or left it (-1)."""
         requests = requests_of(pod.spec)
         self.asked[node] = _plus(self.asked.get(node, (0, 0)), requests.asked, step)
+        self._pods[node] = self._pods.get(node, 0) + step
         self._counted[node] = _plus(self._counted.get(node, (0, 0)), requests.counted, step)
 
     def max_pods(self, node: str) -> int:
@@ -63,8 +66,12 @@ class NodeSpace(Mutable):
         size = self.sizes.get(node)
         return MAX_PODS if size is None else size.pods
 
+    def count(self, node: str) -> int:
+        """How many pods take room on a node."""
+        return self._pods.get(node, 0)
+
     def lacking(self, node: str, requests: Requests, extra: tuple[int, int] = (0, 0)) -> list[str]:
-        """Resources of which a node has not enough left for a pod; `extra` is held for others."""
+        """Resources of which a node has not enough left for a pod; `extra` is held for others, or free if negative."""
         taken = self.asked.get(node, (0, 0))
         return [
             name for name, want, used, held, room in
@@ -90,6 +97,14 @@ class NodeSpace(Mutable):
 
 def _plus(one: tuple[int, int], other: tuple[int, int], step: int) -> tuple[int, int]:
     return one[0] + step * other[0], one[1] + step * other[1]
+
+
+def asked_by(pods: Iterable[Pod]) -> tuple[int, int]:
+    """What pods request together."""
+    total = (0, 0)
+    for pod in pods:
+        total = _plus(total, requests_of(pod.spec).asked, 1)
+    return total
 
 
 def occupies(pod: Pod | None) -> str:

@@ -6,18 +6,23 @@ already there. Of nodes with equal scores the real scheduler draws one; here the
 first. Every node is looked at, where the real one stops at a share of a large cluster (percentageOfNodesToScore).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from kflab.cluster.checkpoint import Mutable
 from kflab.control.core import Core
 from kflab.control.nodefilters import preferences, preferred, soft_taints
-from kflab.control.nodespace import MAX_SCORE, NodeSpace
+from kflab.control.nodespace import MAX_SCORE, NodeSpace, asked_by
 from kflab.control.podresources import requests_of
 from kflab.control.podsaround import PodsAround
-from kflab.manifest.objects import Node, Pod
+from kflab.manifest.objects import Key, Node, Pod
 
 Reasons = Mapping[str, Sequence[str]]
 """Node → why it was refused, in the filters' words."""
+
+Nominated = Mapping[str, Sequence[Pod]]
+"""Node → pods for which room is made there, as if they were bound to it."""
+
+NOBODY: Nominated = {}
 
 TAINTS, AFFINITY, SPREAD, AROUND = 3, 2, 2, 2
 """Weights of TaintToleration, NodeAffinity, PodTopologySpread and InterPodAffinity; resources have 1."""
@@ -27,7 +32,6 @@ class Placement(Mutable):
     """Filters and scores."""
 
     def __init__(self, core: Core) -> None:
-        self.index = core.index
         self.space = NodeSpace()
         self.around = PodsAround(core)
         self._soft_taints: dict[str, None] = {}
@@ -56,34 +60,71 @@ class Placement(Mutable):
             return True
         return bool(preferences(pod.spec)) or self.around.concerned(pod)
 
-    def choose(self, pod: Pod, nodes: Sequence[str]) -> tuple[str | None, Reasons]:
+    def choose(self, pod: Pod, nodes: Sequence[str], nominated: Nominated = NOBODY) -> tuple[str | None, Reasons]:
         """The best of some nodes that go with the pod by themselves, given in order.
+
+        Args:
+            pod: The pod.
+            nodes: The nodes.
+            nominated: Pods whose room is kept from this one.
 
         Returns:
             The node, None where none is left; and why others were refused.
         """
-        reasons: dict[str, Sequence[str]] = {}
-        around = self.around.refusals(pod, nodes)
-        requests = requests_of(pod.spec)
-        left: list[str] = []
+        reasons = self._refusals(pod, [node for node in nodes if node not in nominated])
         for node in nodes:
-            # NodeResourcesFit runs before the plugins that look at other pods (noderesources/fit.go, fitsRequest).
-            full = self.index.count_on(node) >= self.space.max_pods(node)
-            refused = ["Too many pods"] if full else []
-            refused += [f"Insufficient {name}" for name in self.space.lacking(node, requests)]
-            if not refused and node in around:
-                refused = [around[node]]
-            if refused:
+            if node in nominated and (refused := self.without(pod, node, {}, nominated)):
                 reasons[node] = refused
-            else:
-                left.append(node)
+        left = [node for node in nodes if node not in reasons]
         if len(left) <= 1:
             return (left[0] if left else None), reasons
         totals = self._totals(pod, left)
-        ranks = [
-            (-total, self.index.count_on(node), n) for n, (node, total) in enumerate(zip(left, totals, strict=True))
-        ]
+        ranks = [(-total, self.space.count(node), n) for n, (node, total) in enumerate(zip(left, totals, strict=True))]
         return left[min(ranks)[2]], reasons
+
+    def without(self, pod: Pod, node: str, gone: Mapping[Key, Pod], nominated: Nominated) -> Sequence[str]:
+        """Why a node would refuse a pod if some pods that are there were gone; (): it would take it.
+
+        It has to do so with the pods that are nominated for it, and without (framework/runtime/framework.go,
+        RunFilterPluginsWithNominatedPods).
+        """
+        beside = nominated.get(node, ())
+        self.around.without = gone
+        for other in gone.values():
+            self.around.take(other, node, -1)
+        refused = self._refusals(pod, [node], gone.values())
+        if beside and not refused:
+            self.around.beside = beside
+            for other in beside:
+                self.around.take(other, node, 1)
+            refused = self._refusals(pod, [node], gone.values(), beside)
+            for other in beside:
+                self.around.take(other, node, -1)
+            self.around.beside = ()
+        for other in gone.values():
+            self.around.take(other, node, 1)
+        self.around.without = {}
+        return refused.get(node, ())
+
+    def _refusals(
+        self, pod: Pod, nodes: Sequence[str], gone: Collection[Pod] = (), beside: Collection[Pod] = ()
+    ) -> dict[str, Sequence[str]]:
+        """Node → why it refuses a pod; `gone` and `beside` are of the one node that is asked about."""
+        found: dict[str, Sequence[str]] = {}
+        around = self.around.refusals(pod, nodes)
+        requests = requests_of(pod.spec)
+        held, free = asked_by(beside), asked_by(gone)
+        extra = held[0] - free[0], held[1] - free[1]
+        for node in nodes:
+            # NodeResourcesFit runs before the plugins that look at other pods (noderesources/fit.go, fitsRequest).
+            full = self.space.count(node) + len(beside) - len(gone) >= self.space.max_pods(node)
+            refused = ["Too many pods"] if full else []
+            refused += [f"Insufficient {name}" for name in self.space.lacking(node, requests, extra)]
+            if not refused and node in around:
+                refused = [around[node]]
+            if refused:
+                found[node] = refused
+        return found
 
     def _totals(self, pod: Pod, left: Sequence[str]) -> list[int]:
         """Weighted sums of all scores."""

@@ -38,6 +38,10 @@ class PodsAround(Mutable):
         self.nodes: dict[str, Node] = {}
         self._there: dict[Wishes, dict[str, int]] = {}
         """Wishes of bound pods about others → node → how many such pods."""
+        self.without: Mapping[Key, Pod] = {}
+        """Pods that are thought away while the scheduler looks for victims."""
+        self.beside: Sequence[Pod] = ()
+        """Pods that are thought there: those nominated for a node."""
 
     def take(self, pod: Pod, node: str, step: int) -> None:
         """A pod was bound to a node (1), or left it (-1)."""
@@ -139,7 +143,8 @@ class PodsAround(Mutable):
     def _matching(self, namespace: str, needs: Needs) -> list[Pod]:
         labels = {need.key: need.values[0] for need in needs if need.operator == "In" and len(need.values) == 1}
         keys = self.core.index.pods_matching(namespace, LabelSelector(labels, needs))
-        pods = (self.core.store.get(key) for key in keys)
+        there = (self.core.store.get(key) for key in keys if key not in self.without)
+        pods = (*there, *(pod for pod in self.beside if pod.meta.namespace == namespace))
         return [pod for pod in pods if isinstance(pod, Pod) and meets(needs, pod.meta.labels)]
 
     def _spread_refusals(

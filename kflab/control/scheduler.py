@@ -7,8 +7,9 @@ equal nodes, found with a heap. For all others see placement.py.
 
 A pod that fits nowhere is parked, and tried again at once when something changes that may help: from 1.33 on a
 scheduler with nothing else to do does not wait for its back-off of 1 to 10 s (feature SchedulerPopFromBackoffQ,
-backend/queue/scheduling_queue.go). Priorities are not modelled: no pod is deleted to make room (framework/preemption),
-and the sentence on it that follows in a real FailedScheduling is left out.
+backend/queue/scheduling_queue.go). Of pods that are tried again together the more important goes first (PrioritySort).
+A pod that fits nowhere may have pods of lower priority deleted for it: preemption.py. Its nomination ends when it is
+bound, as from 1.35 on (ClearingNominatedNodeNameAfterBinding).
 """
 
 from collections.abc import Sequence
@@ -23,7 +24,9 @@ from kflab.control.heap import Event
 from kflab.control.nodefilters import fits, misfit, named_node
 from kflab.control.nodespace import occupies
 from kflab.control.placement import Placement, Reasons, sentence
+from kflab.control.pods import mark_deleted
 from kflab.control.podterms import wishes_of
+from kflab.control.preemption import Candidate, Preemption
 from kflab.manifest.objects import Key, Node, Pod, PodSpec
 from kflab.replacing import replace
 
@@ -56,6 +59,7 @@ class Scheduler(Controller):
         self._said: dict[Key, str] = {}
         """What was last said about a pod that fits nowhere."""
         self.placement = Placement(core)
+        self.preemption = Preemption(core, self.placement)
         self._own: dict[tuple[Key, str], int] = {}
         self._heaps: dict[Signature, list[tuple[int, int, str]]] = {}
         """Fitting nodes of pods with the same wishes as (pods, order, node)."""
@@ -79,33 +83,31 @@ class Scheduler(Controller):
             return
         was = old if isinstance(old, Pod) else None
         now = new if isinstance(new, Pod) else None
-        freed = self._take(was, now)
-        before = was.spec.node_name if was is not None else ""
-        after = now.spec.node_name if now is not None else ""
+        before, after = occupies(was), occupies(now)
         if before != after:
-            self._count(was, before, -1)
-            self._count(now, after, 1)
-            if not after:
-                self._freed(before)
-        elif freed:
-            self._unpark()
-        if old is None and new is not None and not after:
+            self._move(was, before, now, after)
+        if now is not None and now.key in self.preemption.nominated:
+            self.preemption.nominated[now.key] = now
+        if old is None and now is not None and not now.spec.node_name:
             self.core.push(self.core.delay("watch_s", change.key), SchedulePod(change.key))
         if new is None:
+            self.preemption.forget(change.key)
             self.parked.pop(change.key, None)
             self._said.pop(change.key, None)
 
-    def _take(self, was: Pod | None, now: Pod | None) -> bool:
-        """Count a pod's requests where it is; whether it gave room back."""
-        before, after = occupies(was), occupies(now)
-        if before == after:
-            return False
+    def _move(self, was: Pod | None, before: str, now: Pod | None, after: str) -> None:
+        """Count a pod where it takes room now; room that it gave back lets parked pods try again."""
         if was is not None and before:
             self.placement.take(was, before, -1)
+            self.preemption.take(was, -1)
         if now is not None and after:
             self.placement.take(now, after, 1)
+            self.preemption.take(now, 1)
             self._unpark(waiting_for_pods=True)
-        return bool(before)
+        self._count(was, before, -1)
+        self._count(now, after, 1)
+        if not after:
+            self._freed(before)
 
     def _count(self, pod: Pod | None, node: str, step: int) -> None:
         if pod is None or not node or pod.meta.owner is None:
@@ -118,7 +120,7 @@ class Scheduler(Controller):
     def _freed(self, node: str) -> None:
         # An entry that counts too many would come up too late, so a better one is added; the old one is dropped
         # when it surfaces.
-        entry = (self.core.index.count_on(node), self._order.get(node, -1), node)
+        entry = (self.placement.space.count(node), self._order.get(node, -1), node)
         for signature, heap in self._heaps.items():
             if node in self._fitting[signature]:
                 heappush(heap, entry)
@@ -126,9 +128,15 @@ class Scheduler(Controller):
 
     def _unpark(self, *, waiting_for_pods: bool = False) -> None:
         """Try parked pods again: all, or those for which another pod's coming makes a difference."""
-        for key in [key for key, waits in self.parked.items() if waits or not waiting_for_pods]:
+        again = [key for key, waits in self.parked.items() if waits or not waiting_for_pods]
+        waits_ns = [self.core.delay("watch_s", key) for key in again]
+        priorities = {key: pod.spec.priority for key in again if isinstance(pod := self.core.store.get(key), Pod)}
+        if len(set(priorities.values())) > 1:
+            again.sort(key=lambda key: -priorities.get(key, 0))
+            waits_ns.sort()
+        for key, wait in zip(again, waits_ns, strict=True):
             del self.parked[key]
-            self.core.push(self.core.delay("watch_s", key), SchedulePod(key))
+            self.core.push(wait, SchedulePod(key))
 
     def handle(self, event: Event) -> None:
         """Find a node and bind."""
@@ -140,12 +148,13 @@ class Scheduler(Controller):
         if node is None:
             self._park(pod, reasons)
             return
+        self.preemption.forget(event.key)
         self._said.pop(event.key, None)
         now = self.core.now_ns
         bound = replace(
             pod,
             spec=replace(pod.spec, node_name=node),
-            status=replace(pod.status, scheduled_ns=now, reason=""),
+            status=replace(pod.status, scheduled_ns=now, reason="", nominated_node=""),
         )
         change = self.core.put(bound, BY)
         if change is not None:
@@ -153,10 +162,7 @@ class Scheduler(Controller):
             self.core.fact(What.POD_SCHEDULED, pod.key, BY, f"scheduler put {name} on {node}", change.revision)
 
     def _park(self, pod: Pod, reasons: Reasons) -> None:
-        """A pod fits nowhere: say so, and wait."""
-        if pod.spec.priority_class:
-            text = f"pod priorities are not modelled: {pod.meta.name} of class {pod.spec.priority_class} waits for room"
-            self.core.assume(f"{text}, where a scheduler may delete pods of lower priority for it", "give it room")
+        """A pod fits nowhere: make room for it if it is important enough, say so, and wait."""
         wishes = wishes_of(pod)
         self.parked[pod.key] = bool(wishes.near or wishes.spread)
         every = self._misfits(pod)
@@ -164,12 +170,46 @@ class Scheduler(Controller):
             elsewhere = ("node(s) didn't satisfy plugin(s) [NodeAffinity]",)
             every = {name: every[name] if name == named else elsewhere for name in every}
         told = sentence({**every, **reasons})
-        if pod.status.reason != "Unschedulable":
-            self.core.put(replace(pod, status=replace(pod.status, reason="Unschedulable")), BY)
+        fitting = [name for name, why in every.items() if not why]
+        candidate, unhelpful = self.preemption.find(pod, fitting, reasons)
+        if unhelpful:
+            told = f"{told} preemption: {unhelpful}"
+        self._wait(pod, told, candidate)
+        if candidate is not None:
+            self._make_room(pod, candidate)
+
+    def _wait(self, pod: Pod, told: str, candidate: Candidate | None) -> None:
+        nominated = pod.status.nominated_node if candidate is None else candidate.node
+        status = replace(pod.status, reason="Unschedulable", nominated_node=nominated)
+        waiting = replace(pod, status=status)
+        if candidate is not None:
+            self.preemption.nominated[pod.key] = waiting
+        if status != pod.status:
+            self.core.put(waiting, BY)
         if self._said.get(pod.key) != told:  # Events that say the same are one Event with a count
             self._said[pod.key] = told
             text = f"scheduler found no node for {pod.meta.name}: {told}"
             self.core.fact(What.POD_UNSCHEDULABLE, pod.key, BY, text, detail=told)
+
+    def _make_room(self, pod: Pod, candidate: Candidate) -> None:
+        """Delete the victims, each with its own grace period, and end less important nominations to the node.
+
+        Source: k8s.io/kubernetes pkg/scheduler/framework/preemption/preemption.go, prepareCandidateAsync.
+        """
+        for key, other in list(self.preemption.nominated.items()):
+            if other.status.nominated_node == candidate.node and other.spec.priority < pod.spec.priority:
+                del self.preemption.nominated[key]
+                current = self.core.store.get(key)
+                if isinstance(current, Pod):
+                    self.core.put(replace(current, status=replace(current.status, nominated_node="")), BY)
+        for victim in candidate.victims:
+            if victim.terminating:
+                continue
+            self.preemption.victims[victim.key] = victim.meta.uid
+            text = f"scheduler lets {victim.meta.name} on {candidate.node} make room for {pod.meta.name}"
+            told = f"Preempted by pod {pod.meta.uid} on node {candidate.node}"
+            self.core.fact(What.POD_PREEMPTED, victim.key, BY, text, detail=told)
+            mark_deleted(self.core, victim, None, BY)
 
     def _misfits(self, pod: Pod) -> dict[str, Sequence[str]]:
         """Every node → why it does not go with a pod by itself, () where it does."""
@@ -182,12 +222,24 @@ class Scheduler(Controller):
         if named is not None:
             node = self.core.store.get(Key("Node", "", named))
             good = isinstance(node, Node) and fits(pod.spec, node)
-            return self.placement.choose(pod, [named] if good else [])
+            return self.placement.choose(pod, [named] if good else [], self.preemption.before(pod))
         heap, fitting = self._candidates(pod)
+        if self.preemption.nominated:
+            return self._choose_beside(pod, fitting)
         if not self.placement.asks(pod):
             found = self._pick(heap, pod.meta.owner)
             return found, {} if found else dict.fromkeys(fitting, ("Too many pods",))
         return self.placement.choose(pod, list(fitting))
+
+    def _choose_beside(self, pod: Pod, fitting: dict[str, None]) -> tuple[str | None, Reasons]:
+        """While room is held: the node that a pod is nominated for, if it fits there now; else any other."""
+        before = self.preemption.before(pod)
+        mine = pod.status.nominated_node
+        if mine in fitting:
+            node, _ = self.placement.choose(pod, [mine], before)
+            if node is not None:
+                return node, {}
+        return self.placement.choose(pod, list(fitting), before)
 
     def _candidates(self, pod: Pod) -> tuple[list[tuple[int, int, str]], dict[str, None]]:
         """Nodes that go with a pod by themselves: a heap by number of pods, and all in order."""
@@ -202,7 +254,7 @@ class Scheduler(Controller):
                 node for node in self.core.store.of_kind("Node") if isinstance(node, Node) and fits(pod.spec, node)
             ]
             names = [node.meta.name for node in nodes]
-            heap = [(self.core.index.count_on(name), self._order[name], name) for name in names]
+            heap = [(self.placement.space.count(name), self._order[name], name) for name in names]
             heapify(heap)
             self._heaps[signature], self._fitting[signature] = heap, dict.fromkeys(names)
         return heap, self._fitting[signature]
@@ -216,7 +268,7 @@ class Scheduler(Controller):
             count, order, node = heappop(heap)
             if node in seen:
                 continue
-            current = self.core.index.count_on(node)
+            current = self.placement.space.count(node)
             if current != count:
                 heappush(heap, (current, order, node))
                 continue

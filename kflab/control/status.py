@@ -166,6 +166,7 @@ class StatusManager(Controller):
             ready_since_ns=worker.ready_since_ns,
             scheduled_ns=pod.status.scheduled_ns,
             start_ns=worker.seen_ns,
+            nominated_node=pod.status.nominated_node,
             reason=worker.shut_down if phase == "Failed" else "",
             containers=tuple(worker.containers[container.name] for container in worker.spec.containers),
             inits=tuple(

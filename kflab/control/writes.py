@@ -96,7 +96,7 @@ class Writes(Mutable):
             self.core.addresses.restore(ranges)
             raise
         before = len(self.core.facts)
-        for obj in sorted(ready, key=lambda o: o.kind not in ("Namespace", "Node")):
+        for obj in sorted(ready, key=lambda o: o.kind not in ("Namespace", "Node", "PriorityClass")):
             self._write(obj)
         return tuple(self.core.facts[before:])
 

@@ -43,6 +43,7 @@ from kflab.manifest.objects import (
     Node,
     Pod,
     PodDisruptionBudget,
+    PriorityClass,
     ReplicaSet,
     Secret,
     Service,
@@ -249,6 +250,16 @@ def _ingress_class(out: Writer, obj: IngressClass, store: Store, now_ns: int) ->
     out.line(0, "Controller:", obj.controller)
 
 
+def _priority_class(out: Writer, obj: PriorityClass, store: Store, now_ns: int) -> None:
+    del store, now_ns
+    out.line(0, "Name:", obj.meta.name)
+    out.line(0, "Value:", str(obj.value))
+    out.line(0, "GlobalDefault:", str(obj.global_default).lower())
+    out.line(0, "PreemptionPolicy:", obj.preemption_policy)
+    out.line(0, "Description:", printable(obj.description))
+    lines_of(out, "Annotations", obj.meta.annotations)
+
+
 def _budget(out: Writer, obj: PodDisruptionBudget, store: Store, now_ns: int) -> None:
     del store, now_ns
     _names(out, obj)
@@ -367,6 +378,7 @@ _WRITERS: Mapping[type[KubeObject], Callable[[Writer, Any, Store, int], None]] =
     Ingress: _ingress,
     IngressClass: _ingress_class,
     PodDisruptionBudget: _budget,
+    PriorityClass: _priority_class,
     HorizontalPodAutoscaler: describe_autoscaler,
     Node: _node,
     ConfigMap: _config_map,

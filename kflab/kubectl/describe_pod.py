@@ -34,7 +34,9 @@ def describe_pod(out: Writer, pod: Pod, store: Store, now_ns: int) -> None:
     spec, status = pod.spec, pod.status
     out.line(0, "Name:", pod.meta.name)
     out.line(0, "Namespace:", pod.meta.namespace)
-    out.line(0, "Priority:", "0")
+    out.line(0, "Priority:", str(spec.priority))
+    if spec.priority_class:
+        out.line(0, "Priority Class Name:", spec.priority_class)
     if spec.service_account:
         out.line(0, "Service Account:", spec.service_account)
     host = status.host_ips[0] if status.host_ips else ""

@@ -71,6 +71,8 @@ def _tell(fact: Fact, store: Store) -> tuple[Key, str, str, str, str] | None:
             return about, "Warning", "Unhealthy", fact.detail, "kubelet"
         case What.POD_EVICTED if fact.detail:
             return about, "Warning", "Evicted", fact.detail, "kubelet"
+        case What.POD_PREEMPTED:
+            return about, "Normal", "Preempted", fact.detail, "default-scheduler"
         case What.PROBE_GAVE_UP:
             return about, "Normal", "Killing", fact.detail, "kubelet"
         case What.BACK_OFF:

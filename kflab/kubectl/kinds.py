@@ -70,6 +70,7 @@ RESOURCES: tuple[Resource, ...] = (
     Resource("IngressClass", "ingressclasses", (), "networking.k8s.io", namespaced=False),
     Resource("Ingress", "ingresses", ("ing",), "networking.k8s.io"),
     Resource("PodDisruptionBudget", "poddisruptionbudgets", ("pdb",), "policy"),
+    Resource("PriorityClass", "priorityclasses", ("pc",), "scheduling.k8s.io", namespaced=False),
     HORIZONTAL_POD_AUTOSCALERS,
 )
 """Kinds with their own columns, in the order of `kubectl api-resources`."""

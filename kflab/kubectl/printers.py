@@ -27,6 +27,7 @@ from kflab.manifest.objects import (
     Node,
     Pod,
     PodDisruptionBudget,
+    PriorityClass,
     ReplicaSet,
     Secret,
     Service,
@@ -127,7 +128,7 @@ def _pod(obj: Pod, now_ns: int, wide: bool) -> Cells:
     del wide
     narrow = (obj.meta.name, pod_ready(obj), pod_reason(obj), _restarts(obj, now_ns), _age(obj, now_ns))
     gates = "<none>" if not obj.spec.readiness_gates else f"0/{len(obj.spec.readiness_gates)}"
-    return narrow, (obj.ip or "<none>", obj.spec.node_name or "<none>", "<none>", gates)
+    return narrow, (obj.ip or "<none>", obj.spec.node_name or "<none>", obj.status.nominated_node or "<none>", gates)
 
 
 # --- workloads ------------------------------------------------------------------------------------------------
@@ -260,6 +261,12 @@ def _budget(obj: PodDisruptionBudget, now_ns: int, wide: bool) -> Cells:
     return (obj.meta.name, least, most, str(obj.status.disruptions_allowed), _age(obj, now_ns)), ()
 
 
+def _priority_class(obj: PriorityClass, now_ns: int, wide: bool) -> Cells:
+    del wide
+    value = str(obj.value)
+    return (obj.meta.name, value, str(obj.global_default).lower(), _age(obj, now_ns), obj.preemption_policy), ()
+
+
 def _autoscaler(obj: HorizontalPodAutoscaler, now_ns: int, wide: bool) -> Cells:
     del wide
     target = f"{obj.target.kind}/{obj.target.name}"
@@ -375,6 +382,7 @@ _HEADERS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "Ingress": (("NAME", "CLASS", "HOSTS", "ADDRESS", "PORTS", "AGE"), ()),
     "IngressClass": (("NAME", "CONTROLLER", "PARAMETERS", "AGE"), ()),
     "PodDisruptionBudget": (("NAME", "MIN AVAILABLE", "MAX UNAVAILABLE", "ALLOWED DISRUPTIONS", "AGE"), ()),
+    "PriorityClass": (("NAME", "VALUE", "GLOBAL-DEFAULT", "AGE", "PREEMPTIONPOLICY"), ()),
     "HorizontalPodAutoscaler": (("NAME", "REFERENCE", "TARGETS", "MINPODS", "MAXPODS", "REPLICAS", "AGE"), ()),
     "Node": (
         ("NAME", "STATUS", "ROLES", "AGE", "VERSION"),
@@ -401,6 +409,7 @@ _PRINTERS: Mapping[type[KubeObject], Callable[[Any, int, bool], Cells]] = {
     Ingress: _ingress,
     IngressClass: _ingress_class,
     PodDisruptionBudget: _budget,
+    PriorityClass: _priority_class,
     HorizontalPodAutoscaler: _autoscaler,
     Node: _node,
     Namespace: _namespace,

@@ -21,6 +21,7 @@ from kflab.manifest.objects import (
     Node,
     Pod,
     PodSpec,
+    PriorityClass,
     ReplicaSet,
     Secret,
     Service,
@@ -135,6 +136,13 @@ def _ingress_class(old: IngressClass, new: IngressClass, report: Report) -> None
         _refuse(report, ("spec", "controller"), invalid(new.controller, _IMMUTABLE))
 
 
+def _priority_class(old: PriorityClass, new: PriorityClass, report: Report) -> None:
+    if old.value != new.value:
+        _refuse(report, ("value",), "Forbidden: may not be changed in an update.")
+    if old.preemption_policy != new.preemption_policy:
+        _refuse(report, ("preemptionPolicy",), invalid(new.preemption_policy, _IMMUTABLE))
+
+
 def _endpoint_slice(old: EndpointSlice, new: EndpointSlice, report: Report) -> None:
     if old.address_type != new.address_type:
         _refuse(report, ("addressType",), invalid(new.address_type, _IMMUTABLE))
@@ -166,6 +174,7 @@ _CHECKS: dict[str, Callable[[Any, Any, Report], None]] = {
     "Pod": _pod,
     "Node": _node,
     "IngressClass": _ingress_class,
+    "PriorityClass": _priority_class,
     "EndpointSlice": _endpoint_slice,
     "Secret": _secret,
     "ConfigMap": _frozen_data,

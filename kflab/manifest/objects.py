@@ -247,6 +247,10 @@ class PodSpec:
     """priorityClassName."""
     spread: tuple[Mapping[str, Any], ...] = field(default=(), metadata=UNHASHED)
     """topologySpreadConstraints, as given."""
+    priority: int = field(default=0, metadata=UNHASHED)
+    """Filled in from the PriorityClass when the pod is made (admission plugin Priority)."""
+    preemption_policy: str = field(default="", metadata=UNHASHED)
+    """"Never": the pod waits for room; "" is PreemptLowerPriority."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +291,8 @@ class PodStatus:
     containers: tuple[ContainerStatus, ...] = ()
     inits: tuple[ContainerStatus, ...] = ()
     """status.initContainerStatuses, sidecars among them."""
+    nominated_node: str = ""
+    """status.nominatedNodeName: where pods are being deleted to make room for this one."""
 
     @property
     def restarts(self) -> int:
@@ -701,6 +707,18 @@ class IngressClass(KubeObject):
         return self.meta.annotations.get("ingressclass.kubernetes.io/is-default-class") == "true"
 
 
+@dataclass(frozen=True, slots=True)
+class PriorityClass(KubeObject):
+    """scheduling.k8s.io/v1 PriorityClass."""
+
+    value: int = 0
+    global_default: bool = False
+    """Pods that name no class get this one."""
+    preemption_policy: str = "PreemptLowerPriority"
+    """Or Never."""
+    description: str = ""
+
+
 # --- configuration --------------------------------------------------------------------------------------------
 
 
@@ -767,7 +785,8 @@ KINDS: Mapping[str, type[KubeObject]] = {
     cls.__name__: cls
     for cls in (
         Namespace, Node, Pod, Deployment, ReplicaSet, StatefulSet, DaemonSet, Service, EndpointSlice, Endpoints,
-        Ingress, IngressClass, PodDisruptionBudget, HorizontalPodAutoscaler, ConfigMap, Secret, KubeProxyConfiguration,
+        Ingress, IngressClass, PodDisruptionBudget, PriorityClass, HorizontalPodAutoscaler, ConfigMap, Secret,
+        KubeProxyConfiguration,
     )
 }  # fmt: skip
 """Kinds with behaviour, by name."""

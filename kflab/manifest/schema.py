@@ -51,6 +51,7 @@ API_VERSIONS = {
     "Ingress": "networking.k8s.io/v1",
     "IngressClass": "networking.k8s.io/v1",
     "PodDisruptionBudget": "policy/v1",
+    "PriorityClass": "scheduling.k8s.io/v1",
     "HorizontalPodAutoscaler": "autoscaling/v2",
     "KubeProxyConfiguration": "kubeproxy.config.k8s.io/v1alpha1",
 }
@@ -68,6 +69,7 @@ OLD_GROUPS = {
     "Ingress": ("networking.k8s.io", "extensions"),
     "IngressClass": ("networking.k8s.io",),
     "PodDisruptionBudget": ("policy",),
+    "PriorityClass": ("scheduling.k8s.io",),
     "HorizontalPodAutoscaler": ("autoscaling",),
     "KubeProxyConfiguration": ("kubeproxy.config.k8s.io",),
 }

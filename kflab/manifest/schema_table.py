@@ -195,6 +195,8 @@ PodDisruptionBudgetSpec minAvailable:n maxUnavailable:n selector:LabelSelector u
 PodDisruptionBudgetStatus observedGeneration:i disruptedPods:{s} disruptionsAllowed:i currentHealthy:i desiredHealthy:i
   expectedPods:i conditions:[Condition]/type
 
+PriorityClass value:i globalDefault:b description:s preemptionPolicy:s
+
 HorizontalPodAutoscaler spec:HPASpec status:HPAStatus
 HPASpec scaleTargetRef:CrossVersionObjectReference minReplicas:i maxReplicas:i metrics:[MetricSpec]
   behavior:HPABehavior targetCPUUtilizationPercentage:i

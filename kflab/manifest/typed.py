@@ -23,6 +23,7 @@ from kflab.manifest.objects import (
     Meta,
     Namespace,
     Node,
+    PriorityClass,
     ProxyConntrack,
     Secret,
     Taint,
@@ -181,6 +182,19 @@ def _ingress_class(tree: Tree, given: Given) -> IngressClass:
     return IngressClass(given.meta, given.raw, given.place, controller=controller)
 
 
+def _priority_class(tree: Tree, given: Given) -> PriorityClass:
+    """preemptionPolicy defaults to PreemptLowerPriority (pkg/apis/scheduling/v1/defaults.go)."""
+    return PriorityClass(
+        given.meta,
+        given.raw,
+        given.place,
+        value=int(tree.get("value") or 0),
+        global_default=bool(tree.get("globalDefault")),
+        preemption_policy="Never" if tree.get("preemptionPolicy") == "Never" else "PreemptLowerPriority",
+        description=tree.get("description") or "",
+    )
+
+
 def _config_map(tree: Tree, given: Given) -> ConfigMap:
     return ConfigMap(given.meta, given.raw, given.place, data=text_map(tree.get("data")))
 
@@ -278,6 +292,7 @@ _CONVERTERS: dict[str, Callable[[Tree, Any], KubeObject]] = {
     "Ingress": ingress,
     "IngressClass": _ingress_class,
     "PodDisruptionBudget": disruption_budget,
+    "PriorityClass": _priority_class,
     "HorizontalPodAutoscaler": autoscaler,
     "ConfigMap": _config_map,
     "Secret": _secret,

@@ -63,6 +63,8 @@ def pod_spec(spec: Tree) -> PodSpec:
         affinity=spec.get("affinity") or None,
         readiness_gates=tuple(g.get("conditionType") or "" for g in spec.get("readinessGates") or ()),
         priority_class=spec.get("priorityClassName") or "",
+        priority=int(spec.get("priority") or 0),
+        preemption_policy="Never" if spec.get("preemptionPolicy") == "Never" else "",
         spread=tuple(spec.get("topologySpreadConstraints") or ()),
         overhead=tuple(quantities(spec.get("overhead")).items()),
     )
@@ -182,6 +184,7 @@ def _status(status: Tree, given: Given) -> PodStatus:
         reason=status.get("reason") or "",
         containers=tuple(_container_status(c, given) for c in status.get("containerStatuses") or ()),
         inits=tuple(_container_status(c, given) for c in status.get("initContainerStatuses") or ()),
+        nominated_node=status.get("nominatedNodeName") or "",
     )
 
 

@@ -17,7 +17,7 @@ from kflab.manifest.validate_network import (
     check_ingress_class,
     check_service,
 )
-from kflab.manifest.validate_pods import check_budget, check_pod, check_workload
+from kflab.manifest.validate_pods import check_budget, check_pod, check_priority_class, check_workload
 from kflab.manifest.values import invalid, label_1035_problem, label_problem, label_value_problem, subdomain_problem
 
 INTERFACE_NAME_MAX = 15
@@ -208,5 +208,6 @@ _CHECKS = {
     "Ingress": check_ingress,
     "IngressClass": check_ingress_class,
     "PodDisruptionBudget": check_budget,
+    "PriorityClass": check_priority_class,
     "HorizontalPodAutoscaler": check_autoscaler,
 }

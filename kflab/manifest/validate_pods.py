@@ -27,6 +27,9 @@ from kflab.manifest.values import (
 )
 
 _HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc")
+HIGHEST_USER_PRIORITY = 1_000_000_000
+"""pkg/apis/scheduling/types.go."""
+
 _EMPTY_FOR = {"StatefulSet": "statefulset", "DaemonSet": "daemonset"}
 """Upstream says "deployment" for ReplicaSets too."""
 _NO_SHARE = (
@@ -65,6 +68,21 @@ def check_budget(tree: Tree, report: Report) -> None:
     if policy and policy not in ("AlwaysAllow", "IfHealthyBudget"):
         words = unsupported(policy, ("AlwaysAllow", "IfHealthyBudget"))
         report.refused(("spec", "unhealthyPodEvictionPolicy"), words, "IfHealthyBudget")
+
+
+def check_priority_class(tree: Tree, report: Report) -> None:
+    """PriorityClass (k8s.io/kubernetes pkg/apis/scheduling/validation/validation.go)."""
+    value, name = tree.get("value") or 0, (tree.get("metadata") or {}).get("name") or ""
+    if name.startswith("system-") and name not in ("system-node-critical", "system-cluster-critical"):
+        words = "Forbidden: priority class names with 'system-' prefix are reserved for system use only"
+        report.refused(("metadata", "name"), words, "it counts all the same")
+    elif value > HIGHEST_USER_PRIORITY and not name.startswith("system-"):
+        words = f"Forbidden: maximum allowed value of a user defined priority is {HIGHEST_USER_PRIORITY}"
+        report.refused(("value",), words, "it counts all the same")
+    policy = tree.get("preemptionPolicy")
+    if policy and policy not in ("Never", "PreemptLowerPriority"):
+        words = unsupported(policy, ("Never", "PreemptLowerPriority"))
+        report.refused(("preemptionPolicy",), words, "PreemptLowerPriority")
 
 
 def check_workload(tree: Tree, report: Report) -> None:

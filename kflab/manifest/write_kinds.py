@@ -30,6 +30,7 @@ from kflab.manifest.objects import (
     PodDisruptionBudget,
     PodSpec,
     PodTemplate,
+    PriorityClass,
     Probe,
     ReplicaSet,
     ScalingRules,
@@ -85,6 +86,7 @@ def _pod(pod: Pod, start: Start) -> Tree:
             conditions=condition,
             containerStatuses=[_container_status(c, pod, start) for c in status.containers],
             initContainerStatuses=[_container_status(c, pod, start) for c in status.inits],
+            nominatedNodeName=status.nominated_node,
             hostIP=status.host_ips[0] if status.host_ips else None,
             hostIPs=[{"ip": ip} for ip in status.host_ips],
             podIP=pod.ip,
@@ -142,6 +144,8 @@ def _pod_spec(spec: PodSpec) -> Tree:
         nodeName=spec.node_name,
         overhead=dict(spec.overhead),
         nodeSelector=_whole(spec.node_selector),
+        preemptionPolicy=spec.preemption_policy,
+        priority=spec.priority or None,
         priorityClassName=spec.priority_class,
         readinessGates=[{"conditionType": gate} for gate in spec.readiness_gates],
         restartPolicy=spec.restart_policy,
@@ -458,6 +462,15 @@ def _ingress_class(obj: IngressClass, start: Start) -> Tree:
     return {"spec": {"controller": obj.controller}}
 
 
+def _priority_class(obj: PriorityClass, start: Start) -> Tree:
+    return _some(
+        description=obj.description,
+        globalDefault=obj.global_default or None,
+        preemptionPolicy=obj.preemption_policy,
+        value=obj.value,
+    )
+
+
 def _node(obj: Node, start: Start) -> Tree:
     addresses = [{"address": ip, "type": "InternalIP"} for ip in obj.internal_ips]
     addresses += [{"address": ip, "type": "ExternalIP"} for ip in obj.external_ips]
@@ -498,6 +511,7 @@ WRITERS: Mapping[str, Callable[[Any, Start], Tree]] = {
     "Ingress": _ingress,
     "IngressClass": _ingress_class,
     "PodDisruptionBudget": _budget,
+    "PriorityClass": _priority_class,
     "HorizontalPodAutoscaler": _autoscaler,
     "Node": _node,
     "ConfigMap": _config_map,

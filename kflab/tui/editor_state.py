@@ -10,7 +10,16 @@ from kflab.manifest.objects import Key
 from kflab.tui.atomic_write import reason_of, write_atomically
 
 CLUSTER_SCOPED = frozenset(
-    {"Node", "Namespace", "IngressClass", "ClusterRole", "ClusterRoleBinding", "PersistentVolume", "StorageClass"}
+    {
+        "Node",
+        "Namespace",
+        "IngressClass",
+        "PriorityClass",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "PersistentVolume",
+        "StorageClass",
+    }
 )
 """Kinds without a namespace among those that manifests usually hold (Kubernetes API reference, resource scope)."""
 

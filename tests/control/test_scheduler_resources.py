@@ -154,13 +154,3 @@ def test_ended_pods_give_their_room_back():
     plane.run_until(20 * S)
     assert plane.store.get(one.key).status.phase == "Failed"
     assert plane.store.get(two.key).spec.node_name == "n1"
-
-
-def test_a_pod_with_a_priority_waits_and_the_lab_says_that_it_preempts_nobody():
-    plane = settle([*nodes({"cpu": "1"}), asking(1, "1")], Draws(1))
-    urgent = deployment(1, container(requests={"cpu": "1"}), name="urgent", priority_class="high")
-    plane.apply([urgent])
-    plane.run_until(20 * S)
-    assert where(plane, app="urgent") == [""]
-    assert where(plane, app="product") == ["n1"]
-    assert any("class high waits for room" in text for text, _ in plane.assumptions)
