@@ -6,8 +6,8 @@ plain ones do the same). A server of weight 0 is never picked: it drains.
 
 - sh and dh are pure functions of the source or destination address.
 - rr and wrr go round; lc, wlc, sed and nq ask how many connections each server has. Where they stand is memory, not a
-  rule: over many connections each server gets the share of its weight, and one connection's place in the round, or
-  the least loaded server of the moment, is told by the draw here.
+  rule (`memory_view.Turn`). Without it the draw tells one connection's place in the round, or the least loaded server
+  of the moment, with the share of its weight: what rr and wrr come to over many connections.
 - mh hashes source address and port (kube-proxy sets its mh-port flag): for a new source port, an even chance.
 
 kube-proxy adds servers in no fixed order, so which bucket of sh and dh a server has differs between real nodes; here
@@ -19,6 +19,7 @@ from fractions import Fraction
 from typing import Final, NamedTuple
 
 from kflab.dataplane.addresses import address_number
+from kflab.dataplane.memory_view import Turn
 from kflab.dataplane.packets import Packet
 
 DEFAULT: Final = "rr"
@@ -36,6 +37,9 @@ CHOOSER: Final[Mapping[str, str]] = {
 }
 """Schedulers that kflab knows, in words."""
 
+COUNTING: Final = frozenset({"lc", "wlc", "sed", "nq"})
+"""Those that ask how many connections each server has."""
+
 _TABLE_BITS: Final = 8
 """ip_vs_sh and ip_vs_dh have 256 buckets (CONFIG_IP_VS_SH_TAB_BITS and its like for dh)."""
 
@@ -51,6 +55,19 @@ class RealServer(NamedTuple):
     address: str
     port: int
     weight: int = 1
+
+
+def turn_words(scheduler: str, turn: Turn, n: int) -> str:
+    """Why a scheduler took a server, among `n`: "rr: turn 4 of 6", "lc: 3 active + 9 inactive against 5 + 2"."""
+    if turn.load is None:
+        return f"{scheduler}: turn {turn.place} of {n}"
+    asked = 1 if scheduler in {"sed", "nq"} else 2  # those do not look at inactive ones
+    mine, other = turn.load[:asked], (turn.next_best or ())[:asked]
+    words = " + ".join(f"{count} {kind}" for count, kind in zip(mine, ("active", "inactive"), strict=False))
+    if not other:
+        return f"{scheduler}: {words}"
+    listed = ", first in the list" if mine == other else ""
+    return f"{scheduler}: {words} against {' + '.join(map(str, other))}{listed}"
 
 
 def shares(scheduler: str, servers: Sequence[RealServer], packet: Packet) -> tuple[tuple[RealServer, Fraction], ...]:

@@ -18,7 +18,7 @@ from kflab.dataplane.addresses import IPV4
 from kflab.dataplane.ipvs import IpvsSource
 from kflab.dataplane.ipvs_port import VirtualServer
 from kflab.dataplane.ipvs_rules import MatchSet, NotFromBridge, OnlyProto, SrcNotLocal, ToVirtualServer
-from kflab.dataplane.ipvs_schedulers import RealServer, pick, shares
+from kflab.dataplane.ipvs_schedulers import RealServer, pick, shares, turn_words
 from kflab.dataplane.memory_view import Turn
 from kflab.dataplane.packets import Alternative, Packet, Verdict
 from kflab.dataplane.rule_match import Flow, hits
@@ -153,7 +153,7 @@ class _Reader:
         usable = shares(virtual.scheduler, virtual.servers, self.packet)
         for server, chance in usable:
             if self.turn is not None and server.text == self.turn.destination:
-                self.turn_words = f"{virtual.scheduler}: turn {self.turn.place} of {len(usable)}"
+                self.turn_words = turn_words(virtual.scheduler, self.turn, len(usable))
                 return ((server, chance),), False
         picked = pick(virtual.scheduler, virtual.servers, self.packet, self.draw)
         return ((picked,) if picked else ()), False

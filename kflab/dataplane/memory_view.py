@@ -26,6 +26,10 @@ class Turn:
     """ip:port."""
     place: int
     """Its place among those with weight, from 1, in the order in which the kernel lists them."""
+    load: tuple[int, int] | None = None
+    """Active and inactive connections that it had, where the scheduler counts them."""
+    next_best: tuple[int, int] | None = None
+    """The same of the best of the others."""
 
 
 class MemoryView(Protocol):

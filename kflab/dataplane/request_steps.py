@@ -8,6 +8,7 @@ from kflab.control.lbprofiles import LB_ADDRESS, NODE_PORT, ONE_NODE, POD
 from kflab.dataplane.alb import AlbRoute
 from kflab.dataplane.cni import masquerade_port, masquerade_source, masquerade_words
 from kflab.dataplane.dns import ClusterDns, Resolution
+from kflab.dataplane.ipvs_schedulers import CHOOSER, COUNTING
 from kflab.dataplane.lb import flow_hash as hash_of_flow
 from kflab.dataplane.lb import pick_target, shares, source_at_target, target_alternatives
 from kflab.dataplane.memory_view import KeptConnection, MemoryView
@@ -196,7 +197,7 @@ def _chooser(taken: Walk) -> str:
     if taken.sticky:
         return "session affinity"
     if taken.turn and len(taken.alternatives) > 1:
-        return "round robin"
+        return CHOOSER[taken.turn.partition(":")[0]]
     return "random" if len(taken.alternatives) > 1 else "only choice"
 
 
@@ -242,6 +243,8 @@ def node_rules(
     path = chain_path(taken)
     same = before is not None and before.writer == rules_writer(node, known)
     anew = "the next turn" if taken.turn else "a new draw"
+    if taken.turn.partition(":")[0] in COUNTING:
+        anew = "the counts of that moment"
     why = f"DNAT · same rules, {anew}" if same else f"DNAT · {path}, rules {known.revision}"
     why += f" · {taken.turn}" if taken.turn and len(taken.alternatives) > 1 else ""
     deciding = [on_node.port for on_node in known.of(packet.dst).deciding(packet)]

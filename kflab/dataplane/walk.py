@@ -68,7 +68,7 @@ class Walk:
     """Whether session affinity decided instead of the draw."""
     family: str = IPV4
     turn: str = ""
-    """In words, where a virtual server took turns: "rr: turn 4 of 6"."""
+    """In words, where a virtual server took turns or counted: `ipvs_schedulers.turn_words`."""
 
     @property
     def rules(self) -> tuple[str, ...]:

@@ -45,6 +45,8 @@ class ClientConnection:
     """Its server's process is gone: packets on it are answered with a reset."""
     in_hand: int = 0
     """Requests on it that the client still waits for."""
+    counted: bool = False
+    """Whether a virtual server counts it (see `counted`)."""
 
 
 Slot = tuple[int, int]

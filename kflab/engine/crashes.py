@@ -43,9 +43,9 @@ def end_requests_at(steps: Steps, server: int, behaviour: int, t_ns: int) -> Non
         held = live[(m[Col.INGRESS, live] == server) & (m[Col.OUT, live] > t_ns)]
         _end_held(steps, held, behaviour, t_ns)
     memory.clear_backlog(server, t_ns)
-    memory.pools.drop_ingress(server)
+    memory.pools.drop_ingress(server, t_ns)
     if behaviour == Behaviour.REFUSES:
-        memory.pools.drop_server(server)
+        memory.pools.drop_server(server, t_ns)
         process_ended(steps, server, t_ns)
 
 

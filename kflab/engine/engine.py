@@ -220,7 +220,9 @@ class Engine:
         """Let the rules of an affinity entry list these servers for every pick at or after `from_ns` (now or later)."""
         self.memory.schedulers.kept[index].learn(from_ns, servers)
 
-    def list_destinations(self, virtual: int, from_ns: int, scheduler: int, servers: tuple[int, ...]) -> None:
+    def list_destinations(
+        self, virtual: int, from_ns: int, scheduler: int, servers: tuple[int, ...], udp_ns: int = 0
+    ) -> None:
         """Let a virtual server have these destinations with weight for every pick at or after `from_ns` (now or later).
 
         Args:
@@ -228,13 +230,14 @@ class Engine:
             from_ns: When.
             scheduler: A `Scheduler`.
             servers: In the order in which those are added that it does not have.
+            udp_ns: Of UDP: how long IPVS keeps an entry after its last datagram; 0 of others.
 
         Raises:
             KflabError: If `from_ns` is in the past.
         """
         if from_ns < self.now_ns:
             raise KflabError(f"virtual server {virtual} cannot learn at {from_ns} ns: it is already {self.now_ns} ns")
-        self.memory.schedulers.learn(virtual, from_ns, scheduler, servers)
+        self.memory.schedulers.learn(virtual, from_ns, scheduler, servers, udp_ns)
 
     def behave(self, server: int, behaviour: int, t_ns: int, drain: bool = False) -> None:
         """Change what a server does with a SYN, from `t_ns` (now or later) on.
@@ -303,7 +306,7 @@ class Engine:
         if hangs:
             hang_at(self.steps, server, t_ns)
         elif drains:
-            self.memory.pools.drop_server(server)
+            self.memory.pools.drop_server(server, t_ns)
         elif behaviour != Behaviour.LISTENS:
             end_requests_at(self.steps, server, behaviour, t_ns)
 
@@ -410,7 +413,7 @@ class Engine:
 
     def _needs_order(self) -> bool:
         """Whether tries must be taken one event after the other (see `eventwise`)."""
-        if len(self.steps.in_order):
+        if len(self.steps.in_order) or self.memory.schedulers.open:
             return True
         lossy = self.steps.ports is not None or self.steps.room is not None
         in_bulk = not lossy and self._calls_in_bulk()

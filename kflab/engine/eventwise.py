@@ -3,7 +3,7 @@
 Four cases need it: streams with kept connections (which connection is idle depends on when earlier answers came),
 clients that keep their own (see `connecting`), round robin while some candidate does not answer (a failed try takes the
 next turn before requests that start later), and virtual servers whose turns depend on what happens within the slab
-(`scheduled`).
+(`scheduled`), which those that count connections always do (`counted`).
 Some 10 µs an event, against some 0.1 µs a row in `steps`, so the engine comes here only for slabs that need it. The
 outcome is the same as that of `steps` where both apply; a test holds them together.
 
@@ -17,7 +17,7 @@ from heapq import heapify, heappop, heappush
 
 import numpy as np
 
-from kflab.engine import connecting
+from kflab.engine import connecting, counted
 from kflab.engine.addresses import ephemeral_port
 from kflab.engine.affinity import Listed
 from kflab.engine.bins import Count
@@ -28,6 +28,9 @@ from kflab.engine.pools import Connection
 from kflab.engine.scheduled import Connected, packed_entry_turn, packed_try_turn
 from kflab.engine.steps import STATUS_OF, Rows, Steps
 from kflab.engine.types import Answer, Behaviour, Int64Array, Pick
+
+_OVER = -1
+"""Connections that are over at an instant are so before others are scheduled at it."""
 
 _RANK = {
     Stage.NODE: 0, Stage.INGRESS: 0, Stage.RELEASE: 1, Stage.TRY: 2, Stage.SERVER: 3, Stage.CALL: 4, Stage.ANSWER: 5,
@@ -63,6 +66,10 @@ class Eventwise:
 
         Of answers those to calls matter, and those over connections that the client keeps.
         """
+        if self.steps.memory.schedulers.open:
+            over_ns = counted.next_end(self.steps, flight)
+            if over_ns < self.end_ns:
+                heappush(self.heap, (over_ns, _OVER, flight[Col.STREAM], flight[Col.NUMBER], place))
         rank = _RANK.get(flight[Col.STAGE])
         paths, stream = self.steps.paths, flight[Col.STREAM]
         called = self.chains is not None and paths.parent[stream] >= 0
@@ -78,8 +85,11 @@ class Eventwise:
 
     def run(self) -> None:
         while self.heap:
-            _, rank, _, _, place = heappop(self.heap)
+            t_ns, rank, _, _, place = heappop(self.heap)
             flight = self.flights[place]
+            if rank == _OVER:
+                counted.close_ended(self.steps, flight, t_ns)
+                continue
             if rank == 0 and self.steps.paths.connections[flight[Col.STREAM]]:
                 connecting.depart(self, flight)
             elif rank == 0:
@@ -102,6 +112,7 @@ class Eventwise:
         steps, row = self.steps, np.array([self.rows[place]])
         m = steps.memory.flights.m
         m[:, row[0]] = self.flights[place]
+        counted.close_idle(steps, self.flights[place][Col.DUE])
         (steps.at_node if m[Col.STAGE, row[0]] == Stage.NODE else steps.at_ingress)(row)
         self.flights[place] = m[:, row[0]].tolist()
 
@@ -109,6 +120,8 @@ class Eventwise:
         steps, t, tries = self.steps, flight[Col.DUE], flight[Col.TRIES]
         if tries:
             self._count_bad(flight)
+        if flight[Col.LOST]:
+            counted.give_up_broken(steps, flight, t)
         if tries or flight[Col.LOST]:
             number = np.array([flight[Col.NUMBER]], dtype=np.int64)
             # The words of a try are those of its place among all tries made, also those not counted.
@@ -156,7 +169,7 @@ class Eventwise:
             choosers.turn[version] = (choosers.turn[version] + 1) % size
         elif scheduler >= 0 and choosers.flat[slot] >= 0:
             slot += ((flight[Col.BACKEND_WORD] & _MASK) >> 32) * size >> 32
-            slot, place = self._scheduled(scheduler, version, t, slot)
+            slot, place = self._scheduled(scheduler, version, t, slot, flight, flight[Col.TRIES] + 1)
             flight[Col.TURNS] |= packed_try_turn(place, flight[Col.TRIES])
         else:
             slot += ((flight[Col.BACKEND_WORD] & _MASK) >> 32) * size >> 32
@@ -180,33 +193,34 @@ class Eventwise:
         if chooser >= 0:
             scheduler = int(choosers.scheduler[chooser])
             if scheduler >= 0 and choosers.flat[slot] >= 0:
-                slot, place = self._scheduled(scheduler, version, t_ns, slot)
+                slot, place = self._scheduled(scheduler, version, t_ns, slot, flight, 0)
                 flight[Col.TURNS] = packed_entry_turn(place)
             self.picked_choosers.append(chooser)
             self.picked_times.append(t_ns)
         self.picked_slots.append(slot)
         return int(choosers.flat[slot]), int(choosers.answer[version])
 
-    def _scheduled(self, scheduler: int, version: int, t_ns: int, drawn: int) -> tuple[int, int]:
-        """Slot and place (from 0) of the server that a virtual server gives to one connection; `drawn`: a draw's slot.
+    def _scheduled(
+        self, scheduler: int, version: int, t_ns: int, drawn: int, flight: list[int], part: int
+    ) -> tuple[int, int]:
+        """Slot and place (from 0) of the server that a virtual server gives to one connection of a request.
 
-        An affinity entry gives no place: -1.
+        `drawn`: a draw's slot; `part`: 0 for the client's connection, else which try. An affinity entry gives no place:
+        -1.
         """
         steps, table = self.steps, self.steps.choosers
-        kept = steps.memory.schedulers.kept.get(scheduler)
-        if kept is not None:
-            one = np.array([version])
-            listed = Listed(table.flat, table.offset, table.size)
-            held = kept.take(np.array([t_ns]), table.flat[drawn : drawn + 1], one, listed)
-            return int(table.slots_of(one, held)[0]), -1
-        virtual, connected = steps.memory.schedulers.servers[scheduler], Connected(steps)
-        servers, places = virtual.take(np.array([t_ns]), partial(connected, scheduler))
-        return int(steps.choosers.slots_of(np.array([version]), servers)[0]), int(places[0])
+        counted.close_idle(steps, t_ns)
+        server, place, flight[Col.LOADS0 + part] = steps.memory.schedulers.take_one(
+            scheduler, t_ns, (flight[Col.STREAM], flight[Col.NUMBER], part), int(table.flat[drawn]), version,
+            partial(Connected(steps), scheduler), Listed(table.flat, table.offset, table.size),
+        )  # fmt: skip
+        return int(table.slots_of(np.array([version]), np.array([server]))[0]), place
 
     def _kept(self, flight: list[int], ingress: int, key: tuple[str, int], t: int) -> Connection | None:
         memory, timing = self.steps.memory, self.steps.timing
         kept = memory.pools.take(ingress, key, t, timing.keepalive_idle_ns)
         if kept is not None:
+            counted.from_pool(self.steps, flight, kept.via, kept.server)
             flight[Col.KEPT] |= 1 << flight[Col.TRIES]
             flight[Col.KEPT_PORTS] |= kept.source_port << 16 * flight[Col.TRIES]
         return kept
@@ -357,7 +371,8 @@ class Eventwise:
             in_turn = chooser < 0 or steps.choosers.pick[chooser] == Pick.ROUND_ROBIN
             key = ("server", server) if in_turn else ("chooser", chooser)
             port = self._source_port(flight, last)
-            connection = Connection(key, server, flight[Col.WORKER0 + last], t, port)
+            via = counted.to_pool(steps, flight)
+            connection = Connection(key, server, flight[Col.WORKER0 + last], t, port, via)
             memory.pools.keep(ingress, connection, steps.timing.keepalive_connections)
         flight[Col.STAGE], flight[Col.DUE] = Stage.ANSWER, t + flight[Col.BACK]
 
@@ -407,6 +422,8 @@ def take_tries(steps: Steps, active: Rows, end_ns: int) -> tuple[Rows, list[Int6
         inner = (stages == Stage.ANSWER) & (steps.paths.parent[m[Col.STREAM, active]] >= 0)
         ours |= (stages == Stage.CALL) | inner
     rows = active[ours & (m[Col.DUE, active] < end_ns)]
+    if steps.memory.schedulers.open:
+        rows = counted.with_ending(steps, rows, end_ns)
     if not len(rows):
         return active, []
     known = np.concatenate([rows, waiting_rows(steps.memory)]) if calls else rows

@@ -188,5 +188,6 @@ def as_columns(rows: Int64Array) -> Finished:
             "calling_ns": rows[Col.CALLING].copy(),
             "turns": rows[Col.TURNS].copy(),
             "opened_ns": rows[Col.OPENED].copy(),
+            **{f"loads{k}": rows[Col.LOADS0 + k].copy() for k in range(MAX_TRIES + 1)},
         },
     )

@@ -1,7 +1,6 @@
 """How long IPVS keeps the entry of a connection that is over: its table of connections, not nf_conntrack's.
 
-Timeouts: net/netfilter/ipvs/ip_vs_proto_tcp.c, tcp_timeouts (kube-proxy's ipvs.tcpTimeout and its like leave them as
-they are unless set; `ipvs.*Timeout` is not read here). A connection that both ends closed is in TIME_WAIT, one that was
+A connection that both ends closed is in TIME_WAIT, one that was
 reset in CLOSE, one whose caller gave up after it was accepted in CLOSE_WAIT; a SYN without answer stays in SYN_RECV.
 
 Simplified: a connection counts as closed when its caller knows the end, its FIN's way to the node is not counted; SYNs
@@ -9,22 +8,16 @@ are not sent again; SCTP has TCP's timeouts.
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kflab.engine.ipvs_counts import CLOSE_NS, CLOSE_WAIT_NS, SYN_RECV_NS, TIME_WAIT_NS
 from kflab.engine.memory import Col
 from kflab.engine.types import MAX_TRIES, Answer, Int64Array
 
 if TYPE_CHECKING:
     from kflab.engine.steps import Steps
-
-_S: Final = 1_000_000_000
-
-TIME_WAIT_NS: Final = 120 * _S
-CLOSE_NS: Final = 10 * _S
-CLOSE_WAIT_NS: Final = 60 * _S
-SYN_RECV_NS: Final = 60 * _S
 
 Ended = tuple[Int64Array, Int64Array, Int64Array]
 """(virtual server, server, when IPVS forgets it), of connections that are over, shape (n,) each."""

@@ -94,8 +94,12 @@ class Col:
     OPENED: Final = 42
     """When the client's connection that it goes over was opened, where the client keeps some; 0 elsewhere."""
 
+    LOADS0: Final = 43
+    """What a virtual server that counts connections took a destination by (`ipvs_counts.packed`): for the client's
+    connection, then for each try; 0 where none did."""
 
-N_COLS = Col.OPENED + 1
+
+N_COLS = Col.LOADS0 + MAX_TRIES + 1
 
 _COMPACT_ABOVE = 1024
 

@@ -21,6 +21,8 @@ class Connection:
     idle_since_ns: int
     source_port: int = 0
     """The ingress server's port, from the try that opened it."""
+    via: int = -1
+    """The virtual server that counts it (see `counted`); -1 none."""
 
 
 @dataclass(slots=True)
@@ -28,20 +30,35 @@ class Pools:
     """The idle connections of every ingress server, oldest first."""
 
     idle: dict[int, list[Connection]] = field(default_factory=dict)
+    gone: list[tuple[int, Connection]] = field(default_factory=list)
+    """Connections with `via` that were closed, and when, until somebody has counted them."""
 
     def take(self, ingress: int, key: tuple[str, int], now_ns: int, idle_ns: int) -> Connection | None:
         """Take the most recently used connection for `key` that has not idled out."""
         kept = self.idle.get(ingress)
         if not kept:
             return None
-        stale = 0
-        while stale < len(kept) and now_ns - kept[stale].idle_since_ns >= idle_ns:
-            stale += 1
-        del kept[:stale]
+        self._expire(kept, now_ns, idle_ns)
         for place in range(len(kept) - 1, -1, -1):
             if kept[place].key == key:
                 return kept.pop(place)
         return None
+
+    def _expire(self, kept: list[Connection], now_ns: int, idle_ns: int) -> None:
+        stale = 0
+        while stale < len(kept) and now_ns - kept[stale].idle_since_ns >= idle_ns:
+            self._close(kept[stale], kept[stale].idle_since_ns + idle_ns)
+            stale += 1
+        del kept[:stale]
+
+    def expire(self, now_ns: int, idle_ns: int) -> None:
+        """Close every connection that has been idle for too long."""
+        for kept in self.idle.values():
+            self._expire(kept, now_ns, idle_ns)
+
+    def _close(self, connection: Connection, t_ns: int) -> None:
+        if connection.via >= 0:
+            self.gone.append((t_ns, connection))
 
     def keep(self, ingress: int, connection: Connection, limit: int) -> None:
         """Keep a connection that became idle; above `limit` the least recently used one is closed."""
@@ -50,16 +67,20 @@ class Pools:
         kept = self.idle.setdefault(ingress, [])
         kept.append(connection)
         if len(kept) > limit:
-            del kept[0]
+            self._close(kept.pop(0), connection.idle_since_ns)
 
-    def drop_server(self, server: int) -> None:
-        """Close every idle connection to a server whose process is gone."""
+    def drop_server(self, server: int, t_ns: int) -> None:
+        """Close every idle connection to a server whose process is gone since `t_ns`, now."""
         for ingress, kept in self.idle.items():
             self.idle[ingress] = [connection for connection in kept if connection.server != server]
+            for connection in kept:
+                if connection.server == server:
+                    self._close(connection, t_ns)
 
-    def drop_ingress(self, ingress: int) -> None:
-        """Forget the pool of an ingress server that is gone."""
-        self.idle.pop(ingress, None)
+    def drop_ingress(self, ingress: int, t_ns: int) -> None:
+        """Forget the pool of an ingress server that is gone since `t_ns`, now."""
+        for connection in self.idle.pop(ingress, ()):
+            self._close(connection, t_ns)
 
     def __iter__(self) -> Iterator[tuple[int, Connection]]:
         for ingress in sorted(self.idle):

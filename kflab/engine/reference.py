@@ -15,6 +15,7 @@ from kflab.engine.addresses import ephemeral_ports, flow_hashes, flow_salt
 from kflab.engine.arrivals import FRACTION_BITS, Rate, unit_gaps
 from kflab.engine.pools import Connection, Pools
 from kflab.engine.reference_affinity import RecentLists
+from kflab.engine.reference_counts import LeastTaker, Scheduled
 from kflab.engine.reference_turns import TurnTaker
 from kflab.engine.snat import PortTable, ahead, attempts
 from kflab.engine.types import Answer, Behaviour, Call, Choice, Fan, Pick, Server, Stream, Timing
@@ -31,6 +32,8 @@ class Try:
     start_ns: int
     end_ns: int
     worker: int = -1
+    scheduled: Scheduled | None = None
+    """The connection that a virtual server counts."""
 
 
 @dataclass(slots=True)
@@ -56,6 +59,8 @@ class Request:
     kept: int = 0
     lost: int = 0
     status: int | None = None
+    finish_ns: int = 0
+    """When the client knows, once there is a status."""
     calls_made: int | None = None
     """How many calls the server has started; None unless it is making calls."""
     outer: "tuple[Request, int] | None" = None
@@ -209,11 +214,13 @@ class Reference:
         run = self._run(fan)
         return run[u32 * len(run) >> 32]
 
-    def _choose(self, chooser: int, fan: Fan, u32: int, t_ns: int) -> int:
+    def _choose(self, chooser: int, fan: Fan, u32: int, t_ns: int, request: Request) -> int:
         """By affinity, by the virtual server that has the chooser, or drawn."""
         if chooser in self.recent and fan.candidates:
             return self.recent[chooser].take(t_ns, fan.candidates, self._draw(fan, u32))
         taker = self.virtual.get(chooser)
+        if isinstance(taker, LeastTaker):
+            return taker.take_for(t_ns, request, self.pools, self.timing.keepalive_idle_ns)
         return taker.take(t_ns) if taker is not None else self._draw(fan, u32)
 
     def _to_node(self, stream: Stream) -> int:
@@ -272,7 +279,7 @@ class Reference:
         return {Answer.TIMEOUT: 504, Answer.NO_PORT: 504, Answer.NO_UPSTREAM: 503}.get(answer, 502)
 
     def _finish(self, request: Request, status: int, t_ns: int) -> None:
-        request.status = status
+        request.status, request.finish_ns = status, t_ns
         self._push(t_ns, request, "answer")
 
     def _node(self, request: Request, t_ns: int) -> None:
@@ -286,7 +293,9 @@ class Reference:
             if not fan.candidates:
                 self._turned_away(request, fan.answer, t_ns + self._to_node(stream))
                 return
-            server = self._choose(dict(stream.entries)[request.node], fan, request.words[Choice.ENTRY] >> 32, t_ns)
+            server = self._choose(
+                dict(stream.entries)[request.node], fan, request.words[Choice.ENTRY] >> 32, t_ns, request
+            )
             if stream.connections:
                 self._open(request, server, t_ns)
         hop = self._hop(request.node, self.servers[server].place)
@@ -391,8 +400,12 @@ class Reference:
             if request.stream.keepalive and self._reuse(request, ("server", server), t_ns):
                 return
         else:
-            server = self._choose(chooser, fan, request.words[Choice.BACKEND] >> 32, t_ns)
+            server = self._choose(chooser, fan, request.words[Choice.BACKEND] >> 32, t_ns, request)
         self._send(request, server, -1, t_ns)
+        taker = self.virtual.get(chooser)
+        if isinstance(taker, LeastTaker):
+            request.tries[-1].scheduled = taker.log[-1]
+            taker.log[-1].this = request.tries[-1]
 
     def _reuse(self, request: Request, key: tuple[str, int], t_ns: int) -> bool:
         kept = self.pools.take(request.ingress, key, t_ns, self.timing.keepalive_idle_ns)
@@ -400,6 +413,10 @@ class Reference:
             return False
         request.kept |= 1 << len(request.tries)
         self._send(request, kept.server, kept.worker, t_ns)
+        taker = self.virtual.get(key[1]) if key[0] == "chooser" else None
+        if isinstance(taker, LeastTaker):
+            one = request.tries[-1].scheduled = taker.log[kept.via]
+            one.request, one.this, one.pooled = request, request.tries[-1], False
         return True
 
     def _send(self, request: Request, server: int, worker: int, t_ns: int) -> None:
@@ -528,14 +545,17 @@ class Reference:
             chooser = dict(request.stream.upstreams)[request.ingress]
             in_turn = self.picks.get(chooser) == Pick.ROUND_ROBIN
             key = ("server", this.server) if in_turn else ("chooser", chooser)
-            connection = Connection(key, this.server, this.worker, t_ns)
+            taker, via = self.virtual.get(chooser), -1
+            if isinstance(taker, LeastTaker) and this.scheduled is not None:
+                via, this.scheduled.pooled = taker.log.index(this.scheduled), True
+            connection = Connection(key, this.server, this.worker, t_ns, via=via)
             self.pools.keep(request.ingress, connection, self.timing.keepalive_connections)
 
     def _fail(self, request: Request, answer: int, end_ns: int, may_retry: bool) -> None:
         request.epoch += 1
         request.tries[-1].answer, request.tries[-1].end_ns = answer, end_ns
         request.served_ns, request.queue_ns, request.service_ns, request.out_ns = None, 0, 0, None
-        request.calls_made = None
+        request.calls_made = request.status = None
         if not request.is_l7:
             self._finish(request, self._code(answer) if request.stream.http_front else -answer, end_ns)
         elif may_retry and len(request.tries) < request.stream.tries:
@@ -548,11 +568,13 @@ class Reference:
         """A connection in use is reset; on a kept one an idempotent request tries again for nothing."""
         if request.over is None and request.kept >> len(request.tries) - 1 & 1 and request.stream.idempotent:
             request.epoch += 1
-            request.tries.pop()
+            scheduled = request.tries.pop().scheduled
+            if scheduled is not None:
+                scheduled.broken_ns = end_ns
             request.kept &= ~(1 << len(request.tries))
             request.lost += 1
             request.served_ns, request.queue_ns, request.service_ns, request.out_ns = None, 0, 0, None
-            request.calls_made = None
+            request.calls_made = request.status = None
             self._push(end_ns, request, "try")
         else:
             self._fail(request, Answer.RESET, end_ns, request.stream.idempotent)
@@ -597,7 +619,7 @@ class Reference:
         if behaviour == Behaviour.LISTENS:
             return
         if drain:
-            self.pools.drop_server(server)
+            self.pools.drop_server(server, now)
             return
         for request in list(self.live.values()):
             this = request.tries[-1] if request.tries else None
@@ -613,9 +635,9 @@ class Reference:
             if request.ingress == server and held:
                 self._lose_ingress(request, behaviour, now)
         self.busy[server] = [min(busy, now) for busy in self.busy[server]]
-        self.pools.drop_ingress(server)
+        self.pools.drop_ingress(server, now)
         if behaviour == Behaviour.REFUSES:
-            self.pools.drop_server(server)
+            self.pools.drop_server(server, now)
             there = self.servers[server].place
             known = {id(kept): kept for kept in self.kept.values()}
             known |= {id(request.over): request.over for request in self.live.values() if request.over is not None}

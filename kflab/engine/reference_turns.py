@@ -21,13 +21,17 @@ class TurnTaker:
 
     def take(self, t_ns: int) -> int:
         """Give a connection at `t_ns` its server."""
-        while self.changes and self.changes[0][0] <= t_ns:
-            self._write(self.changes.pop(0)[1])
+        self.write_until(t_ns)
         place = self.ring.index(self.pointer)
         following = [one for one in self.ring[place + 1 :] + self.ring[: place + 1] if one != HEAD]
         self.pointer = following[0]
         assert isinstance(self.pointer, int)
         return self.pointer
+
+    def write_until(self, t_ns: int) -> None:
+        """Carry out the changes up to `t_ns`, itself included."""
+        while self.changes and self.changes[0][0] <= t_ns:
+            self._write(self.changes.pop(0)[1])
 
     def _write(self, servers: tuple[int, ...]) -> None:
         before = list(self.ring)

@@ -3,7 +3,8 @@ loop meet them.
 
 Turns are taken in order of (time, stream, number). The steps take all of a slab's at once; where that order depends on
 what happens within the slab, the rows wait for the event loop (`eventwise`): at a virtual server that NGINX's tries or
-the calls of pods reach as well, and for a UDP sender's fixed source port, which asks only where it has no entry.
+the calls of pods reach as well or that counts connections, and for a UDP sender's fixed source port, which asks only
+where it has no entry.
 """
 
 from typing import TYPE_CHECKING
@@ -73,7 +74,7 @@ def take_turns(
     if not len(mine):
         return slots
     part, asked = rows[mine], times[mine]
-    servers, places = steps.memory.schedulers.take(
+    servers, places, loads = steps.memory.schedulers.take(
         which[mine], asked, m[Col.STREAM, part], m[Col.NUMBER, part], table.flat[slots[mine]], versions[mine],
         Connected(steps), Listed(table.flat, table.offset, table.size),
     )  # fmt: skip
@@ -81,6 +82,7 @@ def take_turns(
     slots[mine] = table.slots_of(versions[mine], servers)
     if noted:
         m[Col.TURNS, part] = np.where(places + 1 < 1 << _ENTRY_BITS, places + 1, 0)
+        m[Col.LOADS0, part] = loads
     return slots
 
 
@@ -117,11 +119,13 @@ def schedulers_in_order(steps: "Steps") -> Int64Array:
     if not table.n_scheduled:
         return np.zeros(0, dtype=np.int64)
     found = {int(table.scheduler[chooser]) for chooser in paths.asking_in_order}
+    scheduled = np.unique(table.scheduler[table.scheduler >= 0])
+    found |= {index for index in scheduled.tolist() if steps.memory.schedulers.servers[index].counting}
     return np.array(sorted(found - {-1}), dtype=np.int64)
 
 
 class Connected:
-    """Whether a connection to a server through a virtual server is in flight, or kept open by its client.
+    """Whether a connection to a server through a virtual server is in flight, or kept open by its client or by NGINX.
 
     Args:
         steps: The engine's steps.
@@ -135,6 +139,9 @@ class Connected:
         open_to = [one for one in steps.memory.connections.current.values() if one.server == server]
         entries = [steps.paths.entries.get_one(one.stream, one.place) for one in open_to]
         if scheduler in steps.choosers.scheduler_of(np.array(entries, dtype=np.int64)):
+            return True
+        idle = [c.key[1] for _, c in steps.memory.pools if c.server == server and c.key[0] == "chooser"]
+        if idle and scheduler in steps.choosers.scheduler_of(np.array(idle, dtype=np.int64)):
             return True
         m, used = steps.memory.flights.m, steps.memory.flights.used
         live = np.flatnonzero((m[Col.DUE, :used] != NEVER) & (m[Col.TURNS, :used] != 0))

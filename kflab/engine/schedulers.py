@@ -11,6 +11,7 @@ What is modelled, by source:
   next. Who is deleted hands the pointer to the one before it (ip_vs_rr.c, ip_vs_rr_del_dest).
 * wrr: the same with weights of 1, all that kube-proxy gives; every change starts over at the head of the list
   (ip_vs_wrr.c, ip_vs_wrr_dest_changed).
+* lc, wlc, sed and nq ask how many connections each destination has (see `ipvs_counts`).
 * No destination is ever overloaded: kube-proxy sets no thresholds.
 * kube-proxy adds first, then removes (k/k pkg/proxy/ipvs/proxier.go 1.33, syncEndpoint). One that still has
   connections gets weight 0 and is looked at every minute, one without is deleted; UDP and SCTP are deleted at once
@@ -27,6 +28,7 @@ from typing import Final
 import numpy as np
 
 from kflab.engine.affinity import Affinity, Listed
+from kflab.engine.ipvs_counts import CLOSE_NS, Counts, Load, expected_delay, overhead
 from kflab.engine.types import Int64Array
 
 POLL_NS: Final = 60_000_000_000
@@ -39,14 +41,37 @@ _NEVER: Final = (1 << 63) - 1
 
 
 class Scheduler:
-    """IPVS's schedulers that take turns."""
+    """IPVS's schedulers that take turns or count."""
 
     RR: Final = 0
     WRR: Final = 1
+    LC: Final = 2
+    WLC: Final = 3
+    SED: Final = 4
+    NQ: Final = 5
 
 
-SCHEDULERS: Final = {"rr": Scheduler.RR, "wrr": Scheduler.WRR}
-"""By `ipvs.scheduler`. sh, dh and mh are functions of the packet; lc, wlc, sed and nq are drawn (see `lab.wiring`)."""
+SCHEDULERS: Final = {
+    "rr": Scheduler.RR,
+    "wrr": Scheduler.WRR,
+    "lc": Scheduler.LC,
+    "wlc": Scheduler.WLC,
+    "sed": Scheduler.SED,
+    "nq": Scheduler.NQ,
+}
+"""By `ipvs.scheduler`. sh, dh and mh are functions of the packet."""
+
+COUNTING: Final[dict[int, Callable[[Load], int]]] = {
+    Scheduler.LC: overhead,
+    Scheduler.WLC: overhead,
+    Scheduler.SED: expected_delay,
+    Scheduler.NQ: expected_delay,
+}
+"""What the schedulers compare that count connections."""
+
+Key = tuple[int, int, int]
+"""Whose connection: (stream, number, 0 for the client's or from 1 the ingress server's try); of one that its client
+keeps (stream, -1 - its place in the pool, when it was opened)."""
 
 Connected = Callable[[int], bool]
 """server → whether a connection to it through this virtual server is in flight."""
@@ -61,6 +86,8 @@ class Change:
     scheduler: int
     servers: tuple[int, ...]
     """Those with weight, in the order in which the new ones are added."""
+    udp_ns: int = 0
+    """How long an entry lasts after its last datagram; 0 unless it is a virtual server of UDP."""
 
 
 @dataclass(slots=True)
@@ -74,6 +101,9 @@ class VirtualServer:
     """When kube-proxy first looks after its draining destinations; then every `POLL_NS`."""
     graceful: bool = True
     """Whether a destination with connections drains before it is deleted."""
+    udp_ns: int = 0
+    """As in the last change."""
+    counts: Counts = field(default_factory=Counts)
     scheduler: int = Scheduler.RR
     listed: list[int] = field(default_factory=list)
     """Servers, in the list's order."""
@@ -125,6 +155,7 @@ class VirtualServer:
     def _apply(self, change: Change, connected: Connected) -> None:
         if change.scheduler != self.scheduler:
             self.scheduler, self.last = change.scheduler, HEAD  # ip_vs_edit_service binds the new one: init_service
+        self.udp_ns = change.udp_ns
         before = list(self.listed), dict(self.draining)
         for server in change.servers:
             if server in self.draining:
@@ -152,7 +183,8 @@ class VirtualServer:
                 self.last = HEAD
 
     def _has_connections(self, server: int, t_ns: int, connected: Connected) -> bool:
-        return self.until_ns.get(server, -1) > t_ns or connected(server)
+        self.counts.settle(t_ns)
+        return self.until_ns.get(server, -1) > t_ns or any(self.counts.load(server)) or connected(server)
 
     def _delete(self, server: int) -> None:
         place = self.listed.index(server)
@@ -164,7 +196,12 @@ class VirtualServer:
 
     # --- connections ----------------------------------------------------------------------------------------------
 
-    def take(self, times: Int64Array, connected: Connected) -> tuple[Int64Array, Int64Array]:
+    @property
+    def counting(self) -> bool:
+        """Whether connections have to be counted, or will have to be."""
+        return self.scheduler in COUNTING or any(change.scheduler in COUNTING for change in self.coming)
+
+    def take(self, times: Int64Array, connected: Connected) -> tuple[Int64Array, Int64Array, Int64Array]:
         """Give new connections their servers.
 
         Args:
@@ -172,20 +209,29 @@ class VirtualServer:
             connected: Tells whether a connection to a server is in flight.
 
         Returns:
-            Server of each, -1 where none has weight, and its place among the usable ones from 0, shape (n,) each.
+            Server of each, -1 where none has weight; its place among the usable ones from 0; and how many connections
+            decided (`ipvs_counts.packed`), 0 where turns did. Shape (n,) each.
         """
-        servers, places = np.full_like(times, -1), np.zeros_like(times)
+        servers, places, loads = np.full_like(times, -1), np.zeros_like(times), np.zeros_like(times)
         i, n = 0, len(times)
         while i < n:
             self.settle(int(times[i]), connected)
-            end = i + int(np.searchsorted(times[i:], self.next_ns(), side="left"))
             ring = self._usable_ring()
+            if self.scheduler in COUNTING:
+                if len(ring):
+                    self.counts.settle(int(times[i]))
+                    places[i], loads[i] = self.counts.pick(ring.tolist(), COUNTING[self.scheduler])
+                    servers[i] = ring[places[i]]
+                    self.counts.opened(int(servers[i]), active=not self.udp_ns)
+                i += 1
+                continue
+            end = i + int(np.searchsorted(times[i:], self.next_ns(), side="left"))
             if len(ring):
                 turns = (self._next_place(ring) + np.arange(end - i)) % len(ring)
                 servers[i:end], places[i:end] = ring[turns], turns
                 self.last = int(servers[end - 1])
             i = end
-        return servers, places
+        return servers, places, loads
 
     def _usable_ring(self) -> Int64Array:
         if self._ring is None:
@@ -207,6 +253,8 @@ class Schedulers:
     servers: list[VirtualServer] = field(default_factory=list)
     kept: dict[int, Affinity] = field(default_factory=dict)
     """Index → the affinity entry that takes the place of a virtual server."""
+    open: dict[Key, tuple[int, int]] = field(default_factory=dict)
+    """Connections that are counted and not over → their virtual server and destination."""
     _waiting: dict[int, None] = field(default_factory=dict)
     """Those that will change by themselves."""
     _changes: int = 0
@@ -222,11 +270,11 @@ class Schedulers:
         self.kept[index] = Affinity(lasts_ns)
         return index
 
-    def learn(self, index: int, from_ns: int, scheduler: int, servers: tuple[int, ...]) -> None:
-        """Let `servers` be the destinations with weight from `from_ns` on."""
+    def learn(self, index: int, from_ns: int, scheduler: int, servers: tuple[int, ...], udp_ns: int = 0) -> None:
+        """Let `servers` be the destinations with weight from `from_ns` on (see `Change`)."""
         self._changes += 1
         self._waiting[index] = None
-        self.servers[index].learn(Change(from_ns, self._changes, scheduler, servers))
+        self.servers[index].learn(Change(from_ns, self._changes, scheduler, servers, udp_ns))
 
     def settle(self, t_ns: int, connected: Callable[[int, int], bool]) -> None:
         """Carry out everything that kube-proxies do up to `t_ns`, itself included."""
@@ -247,7 +295,7 @@ class Schedulers:
         versions: Int64Array,
         connected: Callable[[int, int], bool],
         listed: Listed,
-    ) -> tuple[Int64Array, Int64Array]:
+    ) -> tuple[Int64Array, Int64Array, Int64Array]:
         """Give connections their servers, in order of (time, stream, number) at each virtual server.
 
         Args:
@@ -265,11 +313,46 @@ class Schedulers:
         """
         order = np.lexsort((numbers, streams, times, which))
         ids, first = np.unique(which[order], return_index=True)
-        servers, places = np.empty_like(times), np.empty_like(times)
+        servers, places, loads = np.empty_like(times), np.empty_like(times), np.zeros_like(times)
         for index, rows in zip(ids.tolist(), np.split(order, first[1:]), strict=True):
             if index in self.kept:
                 servers[rows] = self.kept[index].take(times[rows], drawn[rows], versions[rows], listed)
                 places[rows] = -1
             else:
-                servers[rows], places[rows] = self.servers[index].take(times[rows], partial(connected, index))
-        return servers, places
+                asked = partial(connected, index)
+                servers[rows], places[rows], loads[rows] = self.servers[index].take(times[rows], asked)
+        for row in np.flatnonzero(loads).tolist():
+            key = int(streams[row]), int(numbers[row]), 0
+            self._count(key, int(times[row]), int(which[row]), int(servers[row]))
+        return servers, places, loads
+
+    def take_one(
+        self, which: int, t_ns: int, key: Key, drawn: int, version: int, connected: Connected, listed: Listed
+    ) -> tuple[int, int, int]:
+        """Give one connection its server, as `take` does; `connected` is of this virtual server."""
+        times, kept = np.array([t_ns]), self.kept.get(which)
+        if kept is not None:
+            return int(kept.take(times, np.array([drawn]), np.array([version]), listed)[0]), -1, 0
+        server, place, load = (int(found[0]) for found in self.servers[which].take(times, connected))
+        if load:
+            self._count(key, t_ns, which, server)
+        return server, place, load
+
+    def _count(self, key: Key, t_ns: int, which: int, server: int) -> None:
+        self.close(key, t_ns, CLOSE_NS)  # of a call that was given up, if it has the same number
+        self.open[key] = which, server
+
+    def close(self, key: Key, t_ns: int, lasts_ns: int, stays_active: bool = False) -> None:
+        """Let a connection be over at `t_ns`, now, if it is one that is counted.
+
+        Args:
+            key: Whose.
+            t_ns: Now.
+            lasts_ns: How long IPVS keeps its entry from now on.
+            stays_active: Whether it counts as active until then.
+        """
+        found = self.open.pop(key, None)
+        if found is None:
+            return
+        virtual = self.servers[found[0]]
+        virtual.counts.closed(found[1], not virtual.udp_ns, t_ns + lasts_ns, stays_active)

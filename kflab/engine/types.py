@@ -269,7 +269,7 @@ class Finished:
     extra: dict[str, Int64Array] = field(default_factory=dict)
     """Further columns, (n,) each: `kept`, `lost` and `kept_ports` (kept connections), `caller` (server that makes a
     call), `calling_ns` (how long the answering server made calls) and `opened_ns` (when the client's connection was
-    opened, where the client keeps some; else 0)."""
+    opened, where the client keeps some; else 0); `turns` and `loads0` to `loads3` (see `memory.Col`)."""
 
     def __len__(self) -> int:
         return len(self.stream)

@@ -12,7 +12,7 @@ from kflab.dataplane.ipvs import IpvsRuleSet
 from kflab.dataplane.modes import ModeRules
 from kflab.engine.affinity import Held
 from kflab.engine.engine import Engine
-from kflab.engine.lingering import TIME_WAIT_NS
+from kflab.engine.ipvs_counts import TIME_WAIT_NS
 from kflab.manifest.objects import Key
 
 CALLING_PODS: Final = "pods"

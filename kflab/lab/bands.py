@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kflab.control.lbprofiles import FLOW_HASH, NODE_PORT, ONE_NODE, POD, LbProfile
+from kflab.dataplane.ipvs_schedulers import CHOOSER, DEFAULT
 from kflab.dataplane.world import LbInForce
 from kflab.engine.bins import Count
 from kflab.engine.types import Answer, Pick
@@ -352,7 +353,7 @@ class Bands:
         ports = {self._lab.wiring.servers[i][1] for c in reached if c.fan for i in c.fan.candidates}
         target = ports.pop() if isinstance(target, str) and len(ports) == 1 else target
         n_listed = sum(row.listed for row in rows)
-        robin = first.picker == Pick.ROUND_ROBIN
+        picks = CHOOSER[self._lab.wiring.turns.scheduler(first.virtual) or DEFAULT]
         empty = first.fan is not None and not first.fan.candidates
         if empty:
             answer = cast(object, first.fan).answer  # type: ignore[attr-defined]  # narrowed above
@@ -365,7 +366,7 @@ class Bands:
                 if n_listed == 1
                 else "affinity"
                 if first.sticky
-                else ("round robin" if robin or first.picker == Pick.SCHEDULED else "random")
+                else (picks if first.picker in (Pick.ROUND_ROBIN, Pick.SCHEDULED) else "random")
             )
         streams = list(dict.fromkeys(chooser.entry.index for chooser in reached))
         tries = counts.rate(counts.chosen, [chooser.index for chooser in reached])
@@ -380,7 +381,7 @@ class Bands:
             external = f" · {words}"
             if profile and profile.destination == POD and not empty and n_listed > 1:
                 how = balancer_words(profile)
-        straight = " (by pod address)" if robin else ""
+        straight = " (by pod address)" if first.picker == Pick.ROUND_ROBIN else ""
         callers = list(dict.fromkeys(chooser.place for chooser in reached if chooser.place))
         lost, text, word = self._lab.view.lost_in(key)
         return Band(

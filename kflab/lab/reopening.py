@@ -35,6 +35,7 @@ from kflab.dataplane.world import (
     node_facts,
 )
 from kflab.engine.addresses import ephemeral_ports, flow_hashes, flow_salt
+from kflab.engine.ipvs_counts import unpacked
 from kflab.engine.scheduled import entry_turn, try_turn
 from kflab.engine.types import MAX_TRIES, Answer, Choice, Pick
 from kflab.errors import KflabError
@@ -522,11 +523,16 @@ class Reopener:
 
     def _turns(self, one: Record) -> tuple[Turn | None, ...]:
         """Whom IPVS took for the client's connection (0) and for each of NGINX's tries."""
-        turns = dict(one.extra).get("turns", 0)
+        extra = dict(one.extra)
+        turns = extra.get("turns", 0)
         reached = one.ingress if one.ingress >= 0 else next(iter(one.servers), -1)
         places = [(reached, entry_turn(turns))]
         places += [(server, try_turn(turns, k)) for k, server in enumerate(one.servers)]
-        return tuple(Turn(self.address(server), n) if n and server >= 0 else None for server, n in places)
+        found: list[Turn | None] = []
+        for part, (server, n) in enumerate(places):
+            loads = unpacked(extra.get(f"loads{part}", 0)) or (None, None)
+            found.append(Turn(self.address(server), n, *loads) if n and server >= 0 else None)
+        return tuple(found)
 
     def dropped(self, one: Record) -> tuple[str, ...]:
         """Node whose full table dropped the client's connection (0) or one of NGINX's tries; "" for none."""

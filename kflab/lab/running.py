@@ -216,13 +216,6 @@ class Lab:
                     name = f"{controller.key.namespace}/{controller.key.name}"
                     text = f"ingress controller {name} behaves as ingress-nginx {NGINX_PROFILE}"
                     yield (f"{text}, though its image is {image}", "no other profile is modelled")
-        if self.book.config.mode == "ipvs":
-            scheduler = self.book.config.ipvs_scheduler or "rr"
-            if scheduler in ("lc", "wlc", "sed", "nq"):
-                yield (
-                    f"IPVS's {scheduler} scheduler asks for connections; traffic here draws with equal shares",
-                    "set ipvs.scheduler to rr",
-                )
         yield from simplifications(self.store, self.plane.balancers)
         yield from app_assumptions(self.store, self.workload_of)
         yield from autoscaler_assumptions(self.store)

@@ -1,8 +1,7 @@
 """IPVS's virtual servers, from a node's rules to the engine's memory of turns.
 
-One for each node and address: connections of all streams that come to the address through the node share its turns.
-rr and wrr take turns; lc, wlc, sed and nq ask for connections, which the lab does not count: they are drawn with equal
-shares, and so is the first choice that session affinity keeps.
+One for each node and address: connections of all streams that come to the address through the node share its turns
+(rr, wrr) and its counts (lc, wlc, sed, nq). The first choice that session affinity keeps is drawn with equal shares.
 """
 
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from kflab.dataplane.modes import ModeRules
 from kflab.dataplane.packets import Packet
 from kflab.draws import Draws
 from kflab.engine.engine import Engine
+from kflab.engine.ipvs_counts import UDP_NS
 from kflab.engine.schedulers import POLL_NS, SCHEDULERS
 
 
@@ -20,8 +20,8 @@ class Known:
     """What the engine knows of one virtual server."""
 
     index: int
-    scheduler: int
-    servers: frozenset[int] = frozenset()
+    told: tuple[int, frozenset[int], int] | None = None
+    """Scheduler, destinations with weight and timeout of UDP entries, as the engine was told last."""
     n_changes: int = 0
 
 
@@ -37,6 +37,9 @@ class Turns:
     def __init__(self, engine: Engine, draws: Draws) -> None:
         self._engine, self._draws = engine, draws
         self._known: dict[tuple[str, str], Known] = {}
+        """(node, virtual server's name) → what the engine knows."""
+        self._schedulers: dict[int, str] = {}
+        """Virtual server → `ipvs.scheduler`."""
 
     def of(self, node: str, rules: ModeRules, packet: Packet, servers: tuple[int, ...], t_ns: int) -> int:
         """Find the virtual server that takes turns for a packet, and let it have its destinations from `t_ns` on.
@@ -49,9 +52,11 @@ class Turns:
             t_ns: When the rules came into force.
 
         Returns:
-            Its index in the engine; -1 where nobody takes turns.
+            Its index in the engine; -1 where nobody takes turns or counts.
         """
-        virtual = rules.virtual_server(packet) if isinstance(rules, IpvsRuleSet) else None
+        if not isinstance(rules, IpvsRuleSet):
+            return -1
+        virtual = rules.virtual_server(packet)
         if virtual is None or virtual.scheduler not in SCHEDULERS:
             return -1
         key, scheduler = (node, virtual.name), SCHEDULERS[virtual.scheduler]
@@ -59,13 +64,25 @@ class Turns:
         if known is None:
             poll_ns = self._draws.control_between("ipvs-graceful-termination", node, 0, 0, POLL_NS)
             index = self._engine.add_virtual_server(poll_ns, graceful=packet.protocol == "TCP")
-            known = self._known[key] = Known(index, scheduler)
-        if (known.scheduler, known.servers) != (scheduler, frozenset(servers)):
+            known = self._known[key] = Known(index)
+        udp_ns = (round(rules.config.ipvs_udp_s * 1e9) or UDP_NS) if packet.protocol == "UDP" else 0
+        wanted = scheduler, frozenset(servers), udp_ns
+        if known.told != wanted:
             order = self._shuffled(f"{node}/{virtual.name}", known.n_changes, servers)
-            self._engine.list_destinations(known.index, t_ns, scheduler, order)
-            known.scheduler, known.servers = scheduler, frozenset(servers)
+            self._engine.list_destinations(known.index, t_ns, scheduler, order, udp_ns)
+            known.told, self._schedulers[known.index] = wanted, virtual.scheduler
             known.n_changes += 1
         return known.index
+
+    def scheduler(self, index: int) -> str:
+        """`ipvs.scheduler` of a virtual server, by its index in the engine; "" for another kind."""
+        return self._schedulers.get(index, "")
+
+    def draining(self, node: str) -> dict[str, frozenset[int]]:
+        """Virtual servers' names of a node → destinations that have weight 0 now."""
+        servers = self._engine.memory.schedulers.servers
+        found = {name: servers[known.index].draining for (there, name), known in self._known.items() if there == node}
+        return {name: frozenset(listed) for name, listed in found.items() if listed}
 
     def _shuffled(self, name: str, n: int, servers: tuple[int, ...]) -> tuple[int, ...]:
         left, order = sorted(servers), []

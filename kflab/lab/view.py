@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from kflab.dataplane.ipvs_schedulers import CHOOSER, COUNTING
 from kflab.engine.bins import Count
 from kflab.engine.types import Answer, Finished, Pick
 from kflab.lab.bands import WINDOW_BINS, Bands, Counts, frame, spread
@@ -264,11 +265,14 @@ class View:
                          int(low * n), int(high * n) + 1)
             )  # fmt: skip
         p_value = min(1.0, smallest * len(rows))
+        counting = lab.wiring.turns.scheduler(choosers[0].virtual)
         robin = choosers[0].picker in (Pick.ROUND_ROBIN, Pick.SCHEDULED)
         if unequal:
             word, why = "structural", "the rules give unequal shares"
         elif any(chooser.sticky for chooser in choosers):
             word, why = "structural", f"session affinity keeps each caller on one pod; n = {n:,} connections"
+        elif counting in COUNTING:
+            word, why = "structural", f"{CHOOSER[counting]}: who is done sooner gets more; n = {n:,} connections"
         elif p_value < STRUCTURAL_P:
             word, why = "structural", f"p = {p_value:.1e}, n = {n:,} connections"
         elif robin:

@@ -153,7 +153,7 @@ class Wiring:
         self._configs: dict[tuple[str, int], IngressConfig] = {}
         self._cleaned: dict[int, tuple[ProxyEndpoint, ...]] = {}
         """Chooser → endpoints at its kube-proxy's last cleanup of UDP entries."""
-        self._turns = Turns(engine, draws)
+        self.turns = Turns(engine, draws)
         self.affinity = Affinities(engine)
         self.masqueraded: set[tuple[int, int]] = set()
         """(chooser, server): connections that a node's rules masquerade on their way there."""
@@ -611,7 +611,7 @@ class Wiring:
             self.affinity.list(chooser.index, entry, fan.candidates, t_ns)
             chooser.virtual, chooser.sticky = entry, True
         else:
-            chooser.virtual = self._turns.of(chooser.place, rules, packet, fan.candidates, t_ns)
+            chooser.virtual = self.turns.of(chooser.place, rules, packet, fan.candidates, t_ns)
         chooser.picker = Pick.SCHEDULED if chooser.virtual >= 0 else Pick.RANDOM
         return fan
 

@@ -9,9 +9,10 @@ from test_against_reference import engine_rows
 from kflab.draws import Draws
 from kflab.engine.engine import Engine
 from kflab.engine.reference import Reference
+from kflab.engine.reference_counts import LeastTaker
 from kflab.engine.reference_turns import TurnTaker
 from kflab.engine.scheduled import entry_turn
-from kflab.engine.schedulers import Scheduler
+from kflab.engine.schedulers import SCHEDULERS, Scheduler
 from kflab.engine.types import Behaviour, Fan, Finished, Pick, Server, Stream, Timing
 
 MS = 1_000_000
@@ -29,7 +30,7 @@ STREAMS = [
 TIMING = Timing(service_p50_ns=5 * MS, connect_timeout_ns=50 * MS, keepalive_idle_ns=20 * MS)
 
 
-def models(seed: int, slab_ms: int, shared: bool, keepalive: bool, wrr: bool, changes: list) -> tuple:
+def models(seed: int, slab_ms: int, shared: bool, keepalive: bool, scheduler: str, changes: list) -> tuple:
     l7 = Stream(
         0, "l7", 300.0, lb=LB, entries=((0, ENTRY), (1, ENTRY)), upstreams=((0, UP),), client="203.0.113.45",
         keepalive=keepalive,
@@ -39,7 +40,8 @@ def models(seed: int, slab_ms: int, shared: bool, keepalive: bool, wrr: bool, ch
     engine = Engine(Draws(seed), TIMING, streams, servers, 2, slab_ns=slab_ms * MS)
     slow = Reference(Draws(seed), TIMING, streams, servers)
     virtual = engine.add_virtual_server(graceful=False)
-    taker = TurnTaker(starts_over=wrr)
+    turns = scheduler in ("rr", "wrr")
+    taker = TurnTaker(starts_over=scheduler == "wrr") if turns else LeastTaker(scheduler=scheduler)
     fans = {LB: Fan((0, 1), (1, 1)), ENTRY: Fan((0,), (1,)), UP: Fan(PODS, (1,) * 4)}
     for model in (engine, slow):
         for chooser, fan in fans.items():
@@ -48,10 +50,9 @@ def models(seed: int, slab_ms: int, shared: bool, keepalive: bool, wrr: bool, ch
     for chooser in users:
         engine.set_pick(chooser, Pick.SCHEDULED, virtual)
         slow.virtual[chooser] = taker
-    scheduler = Scheduler.WRR if wrr else Scheduler.RR
     for t_ns, listed in [(0, PODS), *changes]:
         fan = Fan(tuple(sorted(listed)), (1,) * len(listed))
-        engine.list_destinations(virtual, t_ns, scheduler, listed)
+        engine.list_destinations(virtual, t_ns, SCHEDULERS[scheduler], listed)
         taker.changes.append((t_ns, listed))
         for chooser in users:
             engine.learn(chooser, t_ns, fan)
@@ -66,13 +67,13 @@ changes = st.lists(change, max_size=6, unique_by=lambda one: one[0]).map(sorted)
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    changes, st.integers(0, 99), st.sampled_from((3, 37, 100)), st.booleans(), st.booleans(), st.booleans(),
-    st.integers(1, 4), st.sampled_from((Behaviour.REFUSES, Behaviour.SILENT)),
+    changes, st.integers(0, 99), st.sampled_from((3, 37, 100)), st.booleans(), st.booleans(),
+    st.sampled_from(tuple(SCHEDULERS)), st.integers(0, 4), st.sampled_from((Behaviour.REFUSES, Behaviour.SILENT)),
 )  # fmt: skip
 def test_same_rows(
-    changed: list, seed: int, slab_ms: int, shared: bool, keepalive: bool, wrr: bool, dying: int, how: int
+    changed: list, seed: int, slab_ms: int, shared: bool, keepalive: bool, scheduler: str, dying: int, how: int
 ) -> None:
-    engine, slow = models(seed, slab_ms, shared, keepalive, wrr, changed)
+    engine, slow = models(seed, slab_ms, shared, keepalive, scheduler, changed)
     engine.behave(dying, how, 200 * MS)
     slow.advance(200 * MS)
     slow.behave(dying, how)
@@ -145,11 +146,12 @@ def test_udp_and_sctp_are_deleted_at_once() -> None:
     assert engine_of[Scheduler.RR, False].memory.schedulers.servers[0].listed == [1, 0]
 
 
+@pytest.mark.parametrize("scheduler", ["rr", "lc", "nq"])
 @pytest.mark.parametrize("slab_ms", [1, 7, 250])
-def test_turns_do_not_depend_on_slabs(slab_ms: int) -> None:
+def test_turns_do_not_depend_on_slabs(slab_ms: int, scheduler: str) -> None:
     changed = [(100 * MS, (1, 2)), (150 * MS + 3, (2, 3, 4)), (150 * MS + 4, (4, 3, 1))]
-    engine, _ = models(3, slab_ms, False, False, False, changed)
-    other, _ = models(3, 100, False, False, False, changed)
+    engine, _ = models(3, slab_ms, False, False, scheduler, changed)
+    other, _ = models(3, 100, False, False, scheduler, changed)
     for one in (engine, other):
         one.advance(400 * MS)
     assert engine.digest() == other.digest()

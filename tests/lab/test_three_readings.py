@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from kflab.dataplane.iptables import RuleSet, Scan
 from kflab.dataplane.ipvs import IpvsScan
+from kflab.dataplane.ipvs_schedulers import CHOOSER, COUNTING, turn_words
 from kflab.dataplane.ipvs_walk import ipvs_fan
 from kflab.dataplane.memory_view import Turn
 from kflab.dataplane.modes import MODES, ModeRules, fan_in, rule_set_for, walk_in
@@ -31,7 +32,9 @@ from kflab.dataplane.walk import FanOut, fan
 from kflab.draws import Draws
 from kflab.engine.choosers import Choosers
 from kflab.engine.counts import chi_square_limit, count
+from kflab.engine.ipvs_counts import unpacked
 from kflab.engine.scheduled import entry_turn
+from kflab.engine.schedulers import SCHEDULERS
 from kflab.engine.types import Answer, Behaviour, Choice, Fan, Finished
 from kflab.lab import entries
 from kflab.lab.handle import Tab
@@ -199,9 +202,9 @@ spec:
     return "---".join(parts)
 
 
-def opened(mode: str, text: str) -> Lab:
+def opened(mode: str, text: str, scheduler: str = "") -> Lab:
     config = f"apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: {mode}\n"
-    config += "clusterCIDR: 10.244.0.0/16\n---"
+    config += f"clusterCIDR: 10.244.0.0/16\nipvs: {{scheduler: '{scheduler}'}}\n---"
     spec = LabSpec("readings", (Tab("readings.yaml", config + text, "", "file"),), rate_rps=600.0)
     with mock.patch.object(entries, "UNCALLED_RPS", 200.0):
         return Lab(spec)
@@ -213,9 +216,13 @@ def entry_chooser(lab: Lab, wired: Wired, node: int) -> Chooser | None:
     return wired.entries.get(place)
 
 
-def assert_in_turn(lab: Lab, kept: list[Finished]) -> None:
-    """The connections of each virtual server, in order of time, go round its destinations."""
-    picks: dict[int, list[tuple[int, int, int, int]]] = {}
+Pick = tuple[int, int, int, int, int]
+"""When a connection was scheduled, its stream and number, when its client knew the end, and its server."""
+
+
+def picks_of(lab: Lab, kept: list[Finished]) -> dict[int, list[Pick]]:
+    """The connections of each virtual server, in order of time."""
+    picks: dict[int, list[Pick]] = {}
     timing = lab.engine.timing
     for rows in kept:
         for i in range(len(rows)):
@@ -224,18 +231,50 @@ def assert_in_turn(lab: Lab, kept: list[Finished]) -> None:
             if chosen is not None and chosen.virtual >= 0 and rows.try_server[i, 0] >= 0:
                 way = {"pod": 0, "l4": timing.client_lb_ns + timing.lb_node_ns}[wired.stream.kind]
                 key = (int(rows.start_ns[i]) + way, int(rows.stream[i]), int(rows.number[i]))
-                picks.setdefault(chosen.virtual, []).append((*key, int(rows.try_server[i, 0])))
-    for virtual, found in picks.items():
+                one = (*key, int(rows.finish_ns[i]), int(rows.try_server[i, 0]))
+                picks.setdefault(chosen.virtual, []).append(one)
+    return {virtual: sorted(found) for virtual, found in picks.items()}
+
+
+def assert_in_turn(lab: Lab, kept: list[Finished]) -> None:
+    """The connections of each virtual server, in order of time, go round its destinations."""
+    for virtual, found in picks_of(lab, kept).items():
         listed = lab.engine.memory.schedulers.servers[virtual].listed
         # Requests still in flight are not among the rows: those that have started before the first of them are.
-        assert [row[-1] for row in sorted(found)[:50]] == [listed[n % len(listed)] for n in range(len(found[:50]))]
+        assert [row[-1] for row in found[:50]] == [listed[n % len(listed)] for n in range(len(found[:50]))]
+
+
+def assert_least(lab: Lab, kept: list[Finished], scheduler: str) -> None:
+    """Each connection went to the destination that had the least, by the rows alone; nothing times out in 2 s."""
+    for virtual, found in picks_of(lab, [*kept, lab.engine.in_flight_rows()]).items():
+        server = lab.engine.memory.schedulers.servers[virtual]
+        for i, (at_ns, *_, taken) in enumerate(found):
+            costs = []
+            for destination in server.listed:
+                ends = [one[3] for one in found[:i] if one[-1] == destination]
+                active = 0 if server.udp_ns else sum(end > at_ns for end in ends)
+                inactive = len(ends) - active
+                costs.append(256 * active + inactive if scheduler in ("lc", "wlc") else active)
+            assert taken == server.listed[costs.index(min(costs))], (scheduler, i, costs)
 
 
 @pytest.mark.parametrize("mode", MODES)
 @fixed(8)
 @given(manifests())
 def test_every_row_of_a_lab_is_the_walk_of_its_packet(mode: str, text: str) -> None:
-    lab = opened(mode, text)
+    check_every_row(mode, "rr", text)
+
+
+@pytest.mark.parametrize("scheduler", sorted(set(CHOOSER) - {"rr"}))
+@fixed(3)
+@given(manifests())
+def test_every_row_is_its_walk_under_any_scheduler(scheduler: str, text: str) -> None:
+    check_every_row("ipvs", scheduler, text)
+
+
+def check_every_row(mode: str, scheduler: str, text: str) -> None:
+    lab = opened(mode, text, scheduler)
+    scheduled = mode == "ipvs" and scheduler in SCHEDULERS
     kept: list[Finished] = []
     lab.watch_rows(kept.append)
     lab.advance(2 * S)
@@ -267,18 +306,23 @@ def test_every_row_of_a_lab_is_the_walk_of_its_packet(mode: str, text: str) -> N
                 walked += 1
                 word = lab.reopener.words(wired, int(rows.number[i]))[Choice.ENTRY] >> 32
                 place = entry_turn(int(rows.extra["turns"][i]))
-                assert bool(place) == (mode == "ipvs" and server >= 0)
-                turn = Turn(names[server], place) if place else None
+                assert bool(place) == (scheduled and server >= 0)
+                loads = unpacked(int(rows.extra["loads0"][i])) or (None, None)
+                assert (loads[0] is not None) == (bool(place) and scheduler in COUNTING)
+                turn = Turn(names[server], place, *loads) if place else None
                 one = walk_in(rules_of[chosen.index], lab.wiring.first_packet(chosen), word, turn=turn)
-                assert one.turn == (f"rr: turn {place} of {len(expected[chosen.index])}" if place else "")
+                words = turn_words(scheduler, turn, len(expected[chosen.index])) if turn else ""
+                assert one.turn == words
                 if server >= 0:
                     assert one.packet.destination == names[server]
                 else:
                     assert one.verdict is not Verdict.DNAT
                     assert int(rows.try_answer[i, 0]) == ANSWERS.get(one.verdict, Answer.TIMEOUT)
-    for index, counter in counts.items():
+    for index, counter in counts.items() if not scheduled or scheduler not in COUNTING else ():
         assert_likely(counter, expected[index], f"{mode}: chooser {index}")
-    if mode == "ipvs":
+    if scheduled and scheduler in COUNTING:
+        assert_least(lab, kept, scheduler)
+    elif scheduled:
         assert_in_turn(lab, kept)
     assert walked or not any(expected.values())
 
