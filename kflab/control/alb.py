@@ -242,8 +242,8 @@ class _Builder:
         if kind == "instance" and service.type not in ("NodePort", "LoadBalancer"):
             said = f"targets are instances, which needs a NodePort, and Service {service.meta.name} is a {service.type}"
             self._fail(ingress, f"{said} (target-type: ip goes to pods)")
-        digest = _hash(*_name(ingress.key), *_name(service.key), str(port.port), kind)
-        name = f"k8s-{_short(service.meta.namespace, 8)}-{_short(service.meta.name, 8)}-{digest}"
+        more = (*_name(ingress.key), *_name(service.key), str(port.port), kind)
+        name = target_group_name(service.meta.namespace, service.meta.name, *more)
         key = Key("TargetGroupBinding", service.meta.namespace, name)
         profile = lb.AWS_ALB_IP if kind == "ip" else lb.AWS_ALB
         self.groups.setdefault(key, TargetGroup(key, service.key, port.port, _settings(profile, given)))
@@ -305,6 +305,11 @@ def _number(text: str, default: int) -> int:
 
 def _name(key: Key) -> tuple[str, str]:
     return key.namespace, key.name
+
+
+def target_group_name(namespace: str, service: str, *more: str) -> str:
+    """k8s-NAMESPACE-NAME-HASH, which its TargetGroupBinding has too (buildTargetGroupName); `more` is hashed."""
+    return f"k8s-{_short(namespace, 8)}-{_short(service, 8)}-{_hash(*more)}"
 
 
 def _hash(*parts: str) -> str:

@@ -12,7 +12,7 @@ from typing import ClassVar
 from kflab.cluster.checkpoint import Mutable
 from kflab.cluster.store import Change
 from kflab.control import alb
-from kflab.control.alb import AlbModel
+from kflab.control.alb import AlbModel, TargetGroup
 from kflab.control.core import Controller, Core
 from kflab.control.facts import What
 from kflab.control.heap import Event
@@ -126,6 +126,10 @@ class AlbSync(Controller):
         for text in reading.left_out:
             self.core.assume(text, "no other way")
         return reading.models
+
+    def wanted_groups(self) -> tuple[TargetGroup, ...]:
+        """Target groups as the Ingresses of now want them, made or not."""
+        return tuple(group for model in self._read() if not model.problem for group in model.groups)
 
     def _deploy(self, model: AlbModel) -> None:
         """Let AWS be as the model says, and the Ingresses tell its name."""

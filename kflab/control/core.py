@@ -100,6 +100,10 @@ class Controller(Mutable):
     def ground_changed(self, key: Key) -> None:
         """What runs or listens on a pod changed now: seen by nobody, felt by packets."""
 
+    def admitted(self, pod: Pod) -> Pod:
+        """A pod that is about to be made, as this controller's mutating webhook lets it be."""
+        return pod
+
     def handle(self, event: Event) -> None:
         """An event of this controller's room is due now."""
 
@@ -149,6 +153,7 @@ class Core(Mutable):
         self._settling: dict[str, list[Controller]] = {}
         """Those of `_hears` that act before t = 0."""
         self._feels: list[Controller] = []
+        self._admits: list[Controller] = []
         self.stopped: dict[str, int] = {}
         """Stopped components and since when."""
         self.states: dict[Key, dict[str, None]] = {}
@@ -180,6 +185,8 @@ class Core(Mutable):
         for controller in controllers:
             if type(controller).ground_changed is not Controller.ground_changed:
                 self._feels.append(controller)
+            if type(controller).admitted is not Controller.admitted:
+                self._admits.append(controller)
             self.controllers[controller.room] = controller
             for kind in controller.kinds:
                 self._hears.setdefault(kind, []).append(controller)
@@ -194,6 +201,9 @@ class Core(Mutable):
 
     def create(self, obj: KubeObject, by: str) -> Change | None:
         """Write a new object: the API server adds uid and creation time, to a pod priority and default tolerations."""
+        if isinstance(obj, Pod):
+            for controller in self._admits:
+                obj = controller.admitted(obj)
         key = obj.key
         n = self._uids.get(key, 0)
         self._uids[key] = n + 1

@@ -171,6 +171,9 @@ class Delays:
     """Slice write until a MetalLB speaker has announced or withdrawn the address (M: as kube-proxy's watch)."""
     lb_target_s: Range = (1.0, 5.0)
     """Slice write until a cloud has registered or deregistered a pod as target (lifecycle 1.9: "seconds")."""
+    lb_requeue_s: float = 15.0
+    """While pods wait for their readiness gate, AWS's controller looks at their target group so often
+    (aws-load-balancer-controller pkg/targetgroupbinding/resource_manager.go, defaultRequeueDuration)."""
     lb_draining_s: Range = (5.0, 15.0)
     """Deregistered at AWS until no new request comes to a target any more. AWS says they stop at once; people see them
     come for some seconds: sleeps of 5 s before SIGTERM lose requests, 25 to 40 s do not (I:

@@ -36,6 +36,8 @@ class What(StrEnum):
     """The pod sandbox is gone; packets to its IP find nobody. Cuts a slab."""
     KUBELET_NOTICED = "kubelet-noticed"
     POD_STATUS_WRITTEN = "pod-status-written"
+    POD_CONDITION_SET = "pod-condition-set"
+    """Somebody else than the kubelet set a condition that a pod's readiness gates name."""
     POD_CREATED = "pod-created"
     POD_SCHEDULED = "pod-scheduled"
     POD_UNSCHEDULABLE = "pod-unschedulable"

@@ -18,7 +18,7 @@ from kflab.control.pleg import Pleg, Relist
 from kflab.control.podstart import ContainersStarted, PodFinished, PodStart
 from kflab.control.probes import KillContainer, Probes
 from kflab.control.runtime import ContainerRun, PodRuntime
-from kflab.control.status import PodWorker, StatusManager
+from kflab.control.status import PodWorker, StatusManager, passed_gates
 from kflab.manifest.objects import ContainerStatus, Key, Node, Pod, Service
 from kflab.replacing import replace
 
@@ -96,6 +96,8 @@ class Kubelet(Controller):
             if bound and self.status.worker(change.key, new.meta.uid) is None:
                 wait = self.core.delay("kubelet_watch_s", change.key)
                 self.core.push(wait, PodSeen(new.spec.node_name, change.key, new.meta.uid))
+            elif new.spec.readiness_gates and isinstance(old, Pod) and old.status.conditions != new.status.conditions:
+                self.status.conditions_changed(new)
 
     def handle(self, event: Event) -> None:
         """Whatever a kubelet does at an instant of its own."""
@@ -158,6 +160,7 @@ class Kubelet(Controller):
         key = pod.key
         worker = PodWorker(key, pod.meta.uid, pod.spec.node_name, pod.spec, seen_ns, host_ips=host_ips)
         worker.annotations = pod.meta.annotations
+        worker.passed = passed_gates(pod)
         reason = "PodInitializing" if pod.spec.init_containers else "ContainerCreating"
         worker.containers = {c.name: ContainerStatus(c.name, reason=reason) for c in running_containers(pod.spec)}
         once = [c for c in pod.spec.init_containers if c.restart_policy != "Always"]

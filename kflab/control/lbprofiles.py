@@ -97,6 +97,11 @@ class LbProfile:
         return self.picks in (ROUND_ROBIN, LEAST_OUTSTANDING, RANDOM)
 
     @property
+    def has_gates(self) -> bool:
+        """Whether the controller that registers its targets keeps pod readiness gates: for IP targets only."""
+        return self.drains and self.destination == POD
+
+    @property
     def follows_api(self) -> bool:
         """Whether it reads EndpointSlices itself (MetalLB's speakers)."""
         return self.cluster_check.how == SPEAKER

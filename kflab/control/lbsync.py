@@ -5,50 +5,20 @@ balancer believes is no event.
 """
 
 from bisect import bisect_right
-from dataclasses import dataclass
-from typing import ClassVar
 
 from kflab.cluster.store import Change
-from kflab.control import lbprofiles
+from kflab.control import lbgates, lbprofiles
 from kflab.control.core import Controller, Core
 from kflab.control.facts import What
 from kflab.control.heap import Event
 from kflab.control.lbchoice import METALLB_KINDS, choose
+from kflab.control.lbevents import HealthCheck, TargetDrained, TargetsRead, TargetsReadAgain, observer_name
 from kflab.control.lbprofiles import LbProfile
 from kflab.control.lbtargets import endpoints_of, of_node, takes_node, wanted
 from kflab.control.loadbalancers import ListedPod, LoadBalancer, Target
 from kflab.control.observers import Observer
 from kflab.control.surroundings import look_around
 from kflab.manifest.objects import EndpointSlice, Key, Node, Pod, Service
-
-
-@dataclass(frozen=True, slots=True)
-class HealthCheck(Event):
-    """A check of one target that may change something."""
-
-    room: ClassVar[str] = "lbsync"
-    balancer: Key
-    target: str
-    asked_ns: int
-    """When it was sent; the answer, or its timeout, comes now."""
-
-
-@dataclass(frozen=True, slots=True)
-class TargetsRead(Event):
-    """A cloud registers and deregisters targets as the slices, or the Nodes, say."""
-
-    room: ClassVar[str] = "lbsync"
-    balancer: Key
-
-
-@dataclass(frozen=True, slots=True)
-class TargetDrained(Event):
-    """No new flow comes to a deregistered target any more."""
-
-    room: ClassVar[str] = "lbsync"
-    balancer: Key
-    target: str
-    joined: int
 
 
 class LbSync(Controller):
@@ -97,6 +67,7 @@ class LbSync(Controller):
             self._make(service, profile, local)
         elif balancer.profile.destination != profile.destination:
             self._make(service, profile, local)  # other targets
+            lbgates.released(self.core, balancer)
             self._say(self.balancers[service.key], f"load balancer of {service.meta.name} is now {profile.title}")
         else:
             self._settings(balancer, profile, local)
@@ -106,6 +77,7 @@ class LbSync(Controller):
             return
         changed = balancer.profile != profile
         balancer.local, balancer.profile = local, profile
+        balancer.gates = self._gates(balancer)
         balancer.interval_ns, balancer.healthy_count, balancer.unhealthy_count = self._timing(profile, local)
         self._look_all(balancer)
         if changed and not self.core.quiet:
@@ -137,6 +109,7 @@ class LbSync(Controller):
         if gone is not None:
             self.core.observers.pop(observer_name(key), None)
             self._of_service[gone.service].pop(key)
+            lbgates.released(self.core, gone)
 
     def _timing(self, profile: LbProfile, local: bool) -> tuple[int, int, int]:
         """Interval in ns and counts: the profile's, unless the delays name them."""
@@ -158,13 +131,23 @@ class LbSync(Controller):
             ips = (self.core.addresses.allocate_lb_ip(name),)
         self._have(LoadBalancer(service.key, service.key, profile, hostname, ips, local, *self._timing(profile, local)))
 
+    def _gates(self, balancer: LoadBalancer) -> tuple[str, ...]:
+        if not balancer.profile.has_gates:
+            return ()
+        service = self.core.store.get(balancer.service)
+        own = lbgates.gates_of(service) if isinstance(service, Service) else ()
+        return own if balancer.key == balancer.service else (lbgates.gate_of(balancer.key),)
+
     def _have(self, balancer: LoadBalancer) -> None:
+        balancer.gates = self._gates(balancer)
         self.balancers[balancer.key] = balancer
         self._of_service.setdefault(balancer.service, {})[balancer.key] = None
         observer = Observer(observer_name(balancer.key), "lb", service=balancer.service.name)
         self.core.observers[observer.name] = observer
-        self._register(balancer)
-        if not self.core.quiet:
+        if self.core.quiet:
+            self._register(balancer)
+        else:
+            self._reconcile(balancer)
             self._learn(balancer)
 
     # --- registration -----------------------------------------------------------------------------------------
@@ -299,13 +282,19 @@ class LbSync(Controller):
 
     def handle(self, event: Event) -> None:
         """A check, a reading of targets, or the end of a target."""
-        assert isinstance(event, HealthCheck | TargetsRead | TargetDrained)
+        assert isinstance(event, HealthCheck | TargetsRead | TargetsReadAgain | TargetDrained)
         balancer = self.balancers.get(event.balancer)
         if balancer is None:
             return
         match event:
             case TargetsRead():
                 self._read(balancer)
+            case TargetsReadAgain():
+                balancer.again_due = False
+                before = dict.fromkeys((t.name, t.draining) for t in balancer.targets.values())
+                self._reconcile(balancer)
+                if before != dict.fromkeys((t.name, t.draining) for t in balancer.targets.values()):
+                    self._told(balancer)
             case TargetDrained(_, name, joined):
                 self._drained(balancer, name, joined)
             case HealthCheck(_, name, asked_ns):
@@ -315,7 +304,18 @@ class LbSync(Controller):
 
     def _read(self, balancer: LoadBalancer) -> None:
         balancer.refresh_due = False
+        self._reconcile(balancer)
+        self._told(balancer)
+
+    def _reconcile(self, balancer: LoadBalancer) -> None:
+        """What a controller does with a target group: register, deregister, and tell pods of their health."""
+        known = frozenset(target.name for target in balancer.targets.values() if not target.draining)
         self._register(balancer)
+        if lbgates.report(self.core, balancer, known) and not balancer.again_due:
+            balancer.again_due = True
+            self.core.push(self.core.delay("lb_requeue_s", balancer.key), TargetsReadAgain(balancer.key))
+
+    def _told(self, balancer: LoadBalancer) -> None:
         self._learn(balancer)
         many = sum(not target.draining for target in balancer.targets.values())
         what = "pod" if balancer.profile.destination == lbprofiles.POD else "node"
@@ -434,8 +434,3 @@ class LbSync(Controller):
     @staticmethod
     def _connects(balancer: LoadBalancer) -> bool:
         return balancer.profile.check(balancer.local).how == lbprofiles.CONNECT
-
-
-def observer_name(balancer: Key) -> str:
-    """Name of a load balancer's observer."""
-    return f"lb/{balancer.namespace}/{balancer.name}"

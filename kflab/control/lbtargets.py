@@ -3,7 +3,7 @@
 from kflab.control import lbprofiles
 from kflab.control.core import Core
 from kflab.control.loadbalancers import LoadBalancer, Target
-from kflab.manifest.objects import Endpoint, EndpointSlice, Key, Node, Service
+from kflab.manifest.objects import Endpoint, EndpointSlice, Key, Node, Pod, Service
 
 PRIMARY = "minikube.k8s.io/primary"
 
@@ -45,17 +45,27 @@ def endpoints_of(core: Core, service: Key) -> list[tuple[EndpointSlice, Endpoint
     return [(piece, entry) for piece in found if isinstance(piece, EndpointSlice) for entry in piece.endpoints]
 
 
-def _pods(core: Core, balancer: LoadBalancer) -> dict[str, Target]:
-    """The ready endpoints.
+def _only_gated(core: Core, entry: Endpoint) -> bool:
+    """Whether an endpoint that is not ready has ready containers, on a node that is Ready, and is not terminating."""
+    pod = core.store.get(entry.target) if entry.target is not None else None
+    node = core.store.get(Key("Node", "", entry.node_name))
+    well = isinstance(pod, Pod) and pod.status.containers_ready and not entry.terminating
+    return well and isinstance(node, Node) and node.ready == "True"
 
-    Source: aws-load-balancer-controller pkg/backend/endpoint_resolver.go, ResolvePodEndpoints.
+
+def _pods(core: Core, balancer: LoadBalancer) -> dict[str, Target]:
+    """The ready endpoints, and those that wait for nothing but their readiness gates.
+
+    Source: aws-load-balancer-controller pkg/backend/endpoint_resolver.go, resolvePodEndpointsWithEndpointsData.
     """
     service = core.store.get(balancer.service)
     found: dict[str, Target] = {}
     if not isinstance(service, Service):
         return found
     for piece, entry in endpoints_of(core, balancer.service):
-        if entry.ready is False or not entry.addresses or piece.address_type != "IPv4":
+        if not entry.addresses or piece.address_type != "IPv4":
+            continue
+        if entry.ready is False and not _only_gated(core, entry):
             continue
         pod = entry.target
         name = f"{pod.namespace}/{pod.name}" if pod is not None else entry.addresses[0]

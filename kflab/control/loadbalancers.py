@@ -82,6 +82,10 @@ class LoadBalancer(Mutable):
     """Of a target group: the Service's port; 0: all of them."""
     joined: int = 0
     """Registrations so far."""
+    gates: tuple[str, ...] = ()
+    """Condition types by which its controller tells pods that their target is healthy (see `lbgates`)."""
+    again_due: bool = False
+    """Its controller is about to look at its targets again, because pods wait for their gate."""
 
     def healthy(self) -> tuple[str, ...]:
         """Targets that pass their checks now, in order of registration."""

@@ -30,6 +30,7 @@ from kflab.control.heap import Event
 from kflab.control.hpa import HpaController
 from kflab.control.ingresssync import IngressSync
 from kflab.control.kubelet import Kubelet
+from kflab.control.lbgates import TargetGates
 from kflab.control.lbsync import LbSync
 from kflab.control.leaders import LEADING, Leaders
 from kflab.control.load import Loader, pins_check
@@ -143,6 +144,7 @@ class ControlPlane(Writes, Components):
                 Mirroring(core),
                 self.lb,
                 self.alb,
+                TargetGates(core, self.lb, self.alb),
                 self.proxies,
                 ProxyRollout(core, self.proxies),
                 self.ingresses,

@@ -7,6 +7,7 @@ from kflab.control.apps import HUNG, LOOPING, UNWELL
 from kflab.control.delays import SECOND_NS
 from kflab.control.facts import Fact
 from kflab.control.init_failures import FAILING
+from kflab.control.podconditions import set_by_hand
 from kflab.control.pressure import PRESSURE
 from kflab.control.probes import LIVENESS, READINESS, STARTUP
 from kflab.control.verb import Options, Verb
@@ -88,6 +89,11 @@ def _fail_init(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fa
 
 def _pass_init(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
     return plane.said_by(lambda: plane.start_of_pods.failures.end_well(key))
+
+
+def _set_condition(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
+    type_, status = str(options.get("type", "")), str(options.get("status", "True"))
+    return plane.said_by(lambda: set_by_hand(plane.core, key, type_, status))
 
 
 def _evict(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
@@ -172,6 +178,16 @@ POD_VERBS = (
         _recover,
         letter="f",
         when=UNWELL,
+    ),
+    Verb(
+        "setCondition",
+        "workload",
+        "set the conditions of its readiness gates",
+        "True, as a controller of theirs would",
+        "readiness gates of {name} were set",
+        _set_condition,
+        options={"type": "text", "status": "text"},
+        in_menu=False,
     ),
     Verb(
         "nodePressure",

@@ -40,6 +40,8 @@ class PodWorker(Mutable):
     """Container → (back-off in ns, when its image's pull failed last)."""
     ready: bool = False
     ready_since_ns: int | None = None
+    passed: frozenset[str] = frozenset()
+    """Readiness gates whose condition is True, as the kubelet last saw the pod."""
     back_off: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Container → (back-off in ns, when it was last raised), as client-go's flowcontrol.Backoff keeps it."""
     startup_passed: tuple[str, ...] = ()
@@ -99,6 +101,26 @@ class WriteStatus(KubeletEvent):
         return f"{STATUS_WRITER}{self.node}"
 
 
+@dataclass(frozen=True, slots=True)
+class ConditionsSeen(KubeletEvent):
+    """Conditions that readiness gates name reached the pod's kubelet."""
+
+    room: ClassVar[str] = "status"
+    needs_api: ClassVar[bool] = True
+    key: Key
+    uid: str
+
+    @property
+    def actor(self) -> str:
+        """The kubelet."""
+        return f"kubelet/{self.node}"
+
+
+def passed_gates(pod: Pod) -> frozenset[str]:
+    """A pod's readiness gates whose condition is True."""
+    return frozenset(gate for gate in pod.spec.readiness_gates if pod.status.passes(gate))
+
+
 class StatusManager(Controller):
     """Keeps the workers and writes their statuses."""
 
@@ -121,10 +143,36 @@ class StatusManager(Controller):
     def update(self, worker: PodWorker, name: str, status: ContainerStatus) -> None:
         """A container's status changed in the kubelet's eyes: work out readiness and write."""
         worker.containers[name] = status
+        self._find_ready(worker)
+        self.write_soon(worker)
+
+    def _find_ready(self, worker: PodWorker) -> None:
+        """Condition Ready: all containers are ready and all readiness gates passed.
+
+        Source: k8s.io/kubernetes pkg/kubelet/status/generate.go, GeneratePodReadyCondition.
+        """
         ready = all(st.ready for st in worker.containers.values())
+        ready = ready and worker.passed.issuperset(worker.spec.readiness_gates)
         if ready != worker.ready:
             worker.ready, worker.ready_since_ns = ready, self.core.now_ns
-        self.write_soon(worker)
+
+    def conditions_changed(self, pod: Pod) -> None:
+        """Somebody set conditions that readiness gates name: the pod's kubelet sees them soon.
+
+        Source: k8s.io/kubernetes pkg/kubelet/kubelet.go, HandlePodReconcile (NeedToReconcilePodReadiness).
+        """
+        wait = self.core.delay("kubelet_watch_s", pod.key)
+        self.core.push(wait, ConditionsSeen(pod.spec.node_name, pod.key, pod.meta.uid))
+
+    def _conditions_seen(self, worker: PodWorker) -> None:
+        pod = self.core.store.get(worker.key)
+        if not isinstance(pod, Pod):
+            return
+        worker.passed = passed_gates(pod)
+        before = worker.ready
+        self._find_ready(worker)
+        if worker.ready != before:
+            self.write_soon(worker)
 
     def write_soon(self, worker: PodWorker) -> None:
         """Send a PATCH, unless one that will carry this change is on its way."""
@@ -144,10 +192,13 @@ class StatusManager(Controller):
                 self.core.push(wait_ns, WriteStatus(node, worker.key, worker.uid))
 
     def handle(self, event: Event) -> None:
-        """Write what the kubelet knows now."""
-        assert isinstance(event, WriteStatus)
+        """Write what the kubelet knows now, or take in conditions that others set."""
+        assert isinstance(event, WriteStatus | ConditionsSeen)
         worker = self.worker(event.key, event.uid)
         if worker is None:
+            return
+        if isinstance(event, ConditionsSeen):
+            self._conditions_seen(worker)
             return
         worker.writing = False
         self.write(worker)
@@ -173,11 +224,19 @@ class StatusManager(Controller):
                 worker.inits.get(container.name) or worker.containers[container.name]
                 for container in worker.spec.init_containers
             ),
+            conditions=pod.status.conditions,
         )
         by = f"kubelet {worker.node}"
         change = self.core.put(replace(pod, status=status), by)
         if change is not None and not self.core.quiet:
             what = _describe(pod.status, status)
+            if (
+                pod.spec.readiness_gates
+                and worker.phase() == "Running"
+                and not status.ready
+                and status.containers_ready
+            ):
+                what = "not ready (ReadinessGatesNotReady)"
             if what != "pending" or pod.status.phase != "Pending":
                 text = f"kubelet on {worker.node} wrote that {pod.meta.name} is {what}"
                 self.core.fact(What.POD_STATUS_WRITTEN, worker.key, by, text, change.revision)

@@ -68,6 +68,12 @@ def describe_pod(out: Writer, pod: Pod, store: Store, now_ns: int) -> None:
     if spec.init_containers:
         _containers(out, "Init Containers", spec.init_containers, states, 0)
     _containers(out, "Containers", spec.containers, states, 0)
+    if spec.readiness_gates:
+        out.line(0, "Readiness Gates:")
+        out.line(1, "Type", "Status")
+        for gate in spec.readiness_gates:
+            found = status.condition(gate)
+            out.line(1, f"{gate} ", f"{found.status if found is not None else '<none>'} ")
     _conditions(out, pod)
     out.line(0, "QoS Class:", qos_class(pod))
     lines_of(out, "Node-Selectors", spec.node_selector)
@@ -77,17 +83,17 @@ def describe_pod(out: Writer, pod: Pod, store: Store, now_ns: int) -> None:
 def _conditions(out: Writer, pod: Pod) -> None:
     status = pod.status
     scheduled = bool(pod.spec.node_name)
-    rows = [("PodScheduled", scheduled)]
+    rows: list[tuple[str, bool | str]] = [("PodScheduled", scheduled)]
     if scheduled:
         # Order as the kubelet writes them (k8s.io/kubernetes pkg/kubelet/kubelet_pods.go, generateAPIPodStatus).
         has_sandbox = bool(status.pod_ips)
         failed = any(state.exit_code and state.state != "running" for state in status.inits)
-        ready = all(state.ready for state in status.containers) and bool(status.containers)
         rows = [
+            *((condition.type, condition.status) for condition in status.conditions),
             ("PodReadyToStartContainers", has_sandbox),
             ("Initialized", (status.phase != "Pending" or has_sandbox) and not failed),
             ("Ready", status.ready),
-            ("ContainersReady", ready),
+            ("ContainersReady", status.containers_ready),
             ("PodScheduled", True),
         ]
     out.line(0, "Conditions:")

@@ -127,7 +127,8 @@ def _restarts(pod: Pod, now_ns: int) -> str:
 def _pod(obj: Pod, now_ns: int, wide: bool) -> Cells:
     del wide
     narrow = (obj.meta.name, pod_ready(obj), pod_reason(obj), _restarts(obj, now_ns), _age(obj, now_ns))
-    gates = "<none>" if not obj.spec.readiness_gates else f"0/{len(obj.spec.readiness_gates)}"
+    passed = sum(obj.status.passes(gate) for gate in obj.spec.readiness_gates)
+    gates = f"{passed}/{len(obj.spec.readiness_gates)}" if obj.spec.readiness_gates else "<none>"
     return narrow, (obj.ip or "<none>", obj.spec.node_name or "<none>", obj.status.nominated_node or "<none>", gates)
 
 

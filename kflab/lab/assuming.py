@@ -1,6 +1,6 @@
 """What the lab takes for granted of applications, because manifests do not say it: told where the user sees it."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from kflab.cluster.store import Store
 from kflab.control.listening import running_containers
@@ -30,13 +30,11 @@ def app_assumptions(store: Store, workload_of: Callable[[Pod], Key | None]) -> I
 _EXEC = "exec probes succeed while the container runs"
 _INIT = "init containers end well"
 _HOOK = "a preStop hook that is no sleep takes 0.5 to 2 s"
-_GATES = "readinessGates are not waited for: each condition they name counts as True"
 
 _LINES = {
     _EXEC: "the verb failReadiness, or an httpGet probe",
     _INIT: f"annotate the pod with {DELAYS['init_container_s']}: 5s, {INIT_EXIT_CODE}: 1; or the verb failInit",
     _HOOK: f"annotate the pod with {DELAYS['pre_stop_exec_s']}: 5s",
-    _GATES: "no other way",
 }
 
 
@@ -49,8 +47,40 @@ def _assumed(pod: Pod) -> Iterator[str]:
         yield _INIT
     if DELAYS["pre_stop_exec_s"] not in pod.meta.annotations and any(c.pre_stop_hook for c in containers):
         yield _HOOK
-    if pod.spec.readiness_gates:
-        yield _GATES
+
+
+def gate_assumptions(
+    store: Store, workload_of: Callable[[Pod], Key | None], kept: Collection[str]
+) -> Iterator[tuple[str, str]]:
+    """Readiness gates that nobody here passes: their pods are not Ready, unless the manifests say that they are.
+
+    Args:
+        store: The cluster's objects.
+        workload_of: The workload that a pod belongs to.
+        kept: Condition types that a controller of the lab sets.
+    """
+    found: dict[str, dict[str, None]] = {}
+    for obj in store.of_kind("Pod"):
+        if isinstance(obj, Pod):
+            owner = workload_of(obj) or obj.key
+            for gate in obj.spec.readiness_gates:
+                if gate not in kept:
+                    found.setdefault(gate, {})[f"{owner.kind} {owner.namespace}/{owner.name}"] = None
+    for gate, names in found.items():
+        who = next((f"{name} sets it, which is not modelled" for start, name in _SETTERS if gate.startswith(start)), "")
+        text = f"readiness gate {gate} of {', '.join([*names][:_MOST])}: {who or 'a controller of yours sets it'}"
+        yield (
+            f"{text}; here a pod is not Ready until somebody does",
+            "status.conditions of the pod, or verb setCondition",
+        )
+
+
+_SETTERS = (
+    ("target-health.elbv2.k8s.aws/", "the AWS Load Balancer Controller, for a target group that the lab has not,"),
+    ("target-health.alb.ingress.k8s.aws/", "the old AWS ALB ingress controller"),
+    ("cloud.google.com/load-balancer-neg-ready", "GKE's NEG controller"),
+)
+"""Beginning of a condition type → who sets it (kubernetes/ingress-gce pkg/neg/readiness; AWS: control/lbgates.py)."""
 
 
 def client_assumptions(clients: Iterable[ClientSpec]) -> Iterator[tuple[str, str]]:

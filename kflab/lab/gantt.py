@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kflab.control.facts import What
+from kflab.control.lbevents import observer_name
+from kflab.control.lbprofiles import ALB_CONNECT_S
 from kflab.lab.autopsy import Bill, Cause
 from kflab.lab.autopsy_values import AutopsyReport, BillRow, GanttEvent, GanttGroup, GanttRow
 from kflab.lab.bill_words import fate_words, happening, observer_words, outcome_words, title
@@ -78,10 +80,17 @@ class Gantt:
     def _bill(self, bill: Bill, event: int) -> BillRow:
         trace = BILL_IDS + bill.id if bill.example is not None else None
         return BillRow(
-            bill.id, bill.cause, title(bill, self._lab.engine.timing.connect_timeout_ns), outcome_words(bill),
+            bill.id, bill.cause, title(bill, self._patience(bill)), outcome_words(bill),
             bill.failed, bill.slowed, tuple(sorted(bill.outcomes.items())), bill.observer, bill.pod, bill.from_ns,
             bill.until_ns, bill.first_ns, bill.last_ns, bill.longest_ns, event, trace,
         )  # fmt: skip
+
+    def _patience(self, bill: Bill) -> int:
+        """How long a connect was waited for, ns: an ALB has a time of its own."""
+        for balancer in self._lab.plane.balancers.values():
+            if balancer.profile.http and observer_name(balancer.key) == bill.observer:
+                return round(ALB_CONNECT_S * 1e9)
+        return self._lab.engine.timing.connect_timeout_ns
 
     # --- events ---------------------------------------------------------------------------------------------
 
@@ -117,7 +126,7 @@ class Gantt:
         ends = [bill.until_ns if bill.until_ns is not None else bill.last_ns for bill in bills]
         known = [bill.until_ns for bill in bills]
         return GanttEvent(
-            (1 << 20) + first.id, first.from_ns, title(first, self._lab.engine.timing.connect_timeout_ns), first.pod,
+            (1 << 20) + first.id, first.from_ns, title(first, self._patience(first)), first.pod,
             "window", max(*ends, first.from_ns + 1), None if None in known else max(n for n in known if n is not None),
             sum(bill.lost for bill in bills), rows,
         )  # fmt: skip

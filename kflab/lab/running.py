@@ -30,7 +30,13 @@ from kflab.errors import KflabError
 from kflab.kubectl.ages import instant
 from kflab.kubectl.complete import completions
 from kflab.lab import applying, pruning
-from kflab.lab.assuming import app_assumptions, autoscaler_assumptions, client_assumptions, conntrack_assumptions
+from kflab.lab.assuming import (
+    app_assumptions,
+    autoscaler_assumptions,
+    client_assumptions,
+    conntrack_assumptions,
+    gate_assumptions,
+)
 from kflab.lab.autopsy import Autopsy
 from kflab.lab.balancing import simplifications
 from kflab.lab.call_losses import CallLosses
@@ -218,6 +224,8 @@ class Lab:
                     yield (f"{text}, though its image is {image}", "no other profile is modelled")
         yield from simplifications(self.store, self.plane.balancers)
         yield from app_assumptions(self.store, self.workload_of)
+        gates = {gate for balancer in self.plane.balancers.values() for gate in balancer.gates}
+        yield from gate_assumptions(self.store, self.workload_of, gates)
         yield from autoscaler_assumptions(self.store)
         yield from client_assumptions(self.spec.clients)
         most = self.spec.conntrack_max

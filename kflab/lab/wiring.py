@@ -12,8 +12,8 @@ from typing import cast
 
 from kflab.cluster.outside import Outside
 from kflab.cluster.store import Store
+from kflab.control.lbevents import observer_name
 from kflab.control.lbprofiles import ALB_CONNECT_S, LB_ADDRESS, POD, LbProfile
-from kflab.control.lbsync import observer_name
 from kflab.control.loadbalancers import LoadBalancer
 from kflab.control.observers import NO_RULES
 from kflab.control.plane import ControlPlane

@@ -276,6 +276,21 @@ class ContainerStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Condition:
+    """One status.conditions entry of a pod or workload."""
+
+    type: str
+    status: str
+    """True, False or Unknown."""
+    reason: str = ""
+    message: str = ""
+    since_ns: int = 0
+    """lastTransitionTime."""
+    updated_ns: int = 0
+    """lastUpdateTime."""
+
+
+@dataclass(frozen=True, slots=True)
 class PodStatus:
     """v1 PodStatus, as the API server has it: what the kubelet last reported, not what is."""
 
@@ -293,6 +308,22 @@ class PodStatus:
     """status.initContainerStatuses, sidecars among them."""
     nominated_node: str = ""
     """status.nominatedNodeName: where pods are being deleted to make room for this one."""
+    conditions: tuple[Condition, ...] = ()
+    """Of the types that spec.readinessGates name: what others than the kubelet have set."""
+
+    @property
+    def containers_ready(self) -> bool:
+        """Condition ContainersReady."""
+        return bool(self.containers) and all(status.ready for status in self.containers)
+
+    def condition(self, type_: str) -> Condition | None:
+        """The condition of a type that a readiness gate names; None: nobody has set it."""
+        return next((condition for condition in self.conditions if condition.type == type_), None)
+
+    def passes(self, gate: str) -> bool:
+        """Whether a readiness gate is passed: a condition that nobody has set counts as False."""
+        found = self.condition(gate)
+        return found is not None and found.status == "True"
 
     @property
     def restarts(self) -> int:
@@ -324,21 +355,6 @@ class PodTemplate:
     labels: Labels = field(default_factory=dict)
     annotations: Labels = field(default_factory=dict)
     spec: PodSpec = PodSpec()
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """One status.conditions entry of a workload."""
-
-    type: str
-    status: str
-    """True, False or Unknown."""
-    reason: str = ""
-    message: str = ""
-    since_ns: int = 0
-    """lastTransitionTime."""
-    updated_ns: int = 0
-    """lastUpdateTime."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from kflab.manifest.addresses import sloppy_ip
 from kflab.manifest.objects import (
+    Condition,
     Container,
     ContainerPort,
     ContainerStatus,
@@ -31,7 +32,10 @@ _SLEEP = re.compile(r"(?:/\S*/)?sleep\s+(\d+)s?\s*;?\s*\Z")
 def pod(tree: Tree, given: Given) -> Pod:
     """v1 Pod."""
     spec = pod_spec(tree.get("spec") or {})
-    return Pod(given.meta, given.raw, given.place, spec=spec, status=_status(tree.get("status") or {}, given))
+    status = _status(tree.get("status") or {}, given)
+    if spec.readiness_gates:
+        status = replace(status, conditions=_gate_conditions(tree["status"], spec, given) if tree.get("status") else ())
+    return Pod(given.meta, given.raw, given.place, spec=spec, status=status)
 
 
 def pod_template(tree: Tree | None) -> PodTemplate:
@@ -185,6 +189,21 @@ def _status(status: Tree, given: Given) -> PodStatus:
         containers=tuple(_container_status(c, given) for c in status.get("containerStatuses") or ()),
         inits=tuple(_container_status(c, given) for c in status.get("initContainerStatuses") or ()),
         nominated_node=status.get("nominatedNodeName") or "",
+    )
+
+
+def _gate_conditions(status: Tree, spec: PodSpec, given: Given) -> tuple[Condition, ...]:
+    """The conditions that readiness gates name."""
+    return tuple(
+        Condition(
+            c["type"],
+            c.get("status") or "Unknown",
+            c.get("reason") or "",
+            c.get("message") or "",
+            when_ns(c.get("lastTransitionTime"), given.now) or 0,
+        )
+        for c in status.get("conditions") or ()
+        if c.get("type") in spec.readiness_gates
     )
 
 

@@ -99,13 +99,15 @@ def _pod(pod: Pod, start: Start) -> Tree:
 def _conditions(pod: Pod, start: Start) -> list[Tree]:
     status = pod.status
     ready = "True" if status.ready else "False"
+    containers = "True" if pod.spec.readiness_gates and status.containers_ready else ready
     rows = [
         ("Initialized", "True", status.start_ns),
         ("Ready", ready, status.ready_since_ns),
-        ("ContainersReady", ready, status.ready_since_ns),
+        ("ContainersReady", containers, status.ready_since_ns),
         ("PodScheduled", "True", status.scheduled_ns),
     ]
-    return [_some(type=name, status=word, lastTransitionTime=written(t_ns, start)) for name, word, t_ns in rows]
+    own = [_some(type=name, status=word, lastTransitionTime=written(t_ns, start)) for name, word, t_ns in rows]
+    return [*(_condition(condition, start) for condition in status.conditions), *own]
 
 
 def _container_status(status: ContainerStatus, pod: Pod, start: Start) -> Tree:

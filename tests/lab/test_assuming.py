@@ -1,7 +1,7 @@
 """What is taken for granted of applications is said, with how to say otherwise."""
 
 from kflab.cluster.store import Store
-from kflab.lab.assuming import app_assumptions
+from kflab.lab.assuming import app_assumptions, gate_assumptions
 from kflab.manifest.objects import Container, Key, Meta, Pod, PodSpec, Probe
 
 
@@ -42,8 +42,17 @@ def test_what_is_written_is_not_assumed() -> None:
     assert said(pod("c", hook, annotations={"kflab.dev/pre-stop": "3s"})) == []
 
 
-def test_readiness_gates_are_said_to_be_taken_as_passed() -> None:
-    gated = Pod(Meta("d", "default"), spec=PodSpec((Container("web"),), readiness_gates=("example.com/ok",)))
-    assert [text for text, _ in said(gated)] == [
-        "Pod default/d: readinessGates are not waited for: each condition they name counts as True"
+def test_a_gate_that_nobody_here_sets_is_said_with_who_does() -> None:
+    store = Store()
+    for i, gate in enumerate(
+        ("example.com/ok", "cloud.google.com/load-balancer-neg-ready", "target-health.elbv2.k8s.aws/a")
+    ):
+        spec = PodSpec((Container("web"),), readiness_gates=(gate,))
+        store.put(Pod(Meta(f"d-{i}", "default"), spec=spec), 0, "test")
+    kept = {"target-health.elbv2.k8s.aws/a"}
+    until = "; here a pod is not Ready until somebody does"
+    assert [text.removesuffix(until) for text, _ in gate_assumptions(store, lambda pod: None, kept)] == [
+        "readiness gate example.com/ok of Pod default/d-0: a controller of yours sets it",
+        "readiness gate cloud.google.com/load-balancer-neg-ready of Pod default/d-1: GKE's NEG controller sets it, "
+        "which is not modelled",
     ]
