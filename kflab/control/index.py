@@ -3,7 +3,8 @@
 What informers' indexers are for in the real controllers: nobody looks through all pods to find a Service's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from typing import TypeVar
 
 from kflab.cluster.checkpoint import Mutable
 from kflab.cluster.store import Change
@@ -11,6 +12,8 @@ from kflab.manifest.objects import EndpointSlice, Key, Labels, LabelSelector, Po
 
 Pair = tuple[str, str, str]
 """(namespace, label, value)."""
+
+Place = TypeVar("Place", bound=Hashable)
 
 Bucket = dict[Key, None]
 """An ordered set of keys."""
@@ -125,11 +128,11 @@ class Index(Mutable):
         return list(self._slices.get(service, ()))
 
 
-def _move(table: dict[Key, Bucket] | dict[str, Bucket], old: object, new: object, key: Key) -> None:
+def _move(table: dict[Place, Bucket], old: Place | None, new: Place | None, key: Key) -> None:
     if old is not None:
         _drop(table, old, key)
     if new is not None:
-        table.setdefault(new, {})[key] = None  # type: ignore[arg-type]  # old and new are of the table's key type
+        table.setdefault(new, {})[key] = None
 
 
 def _drop(table: object, at: object, key: Key) -> None:

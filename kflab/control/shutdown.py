@@ -15,7 +15,7 @@ from typing import ClassVar
 from kflab.control.core import Controller, Core
 from kflab.control.delays import SECOND_NS
 from kflab.control.facts import What
-from kflab.control.heap import KubeletEvent
+from kflab.control.heap import Event, KubeletEvent
 from kflab.control.machine import Machine
 from kflab.control.machines import Machines
 from kflab.control.nodelife import PostNodeStatus
@@ -111,8 +111,9 @@ class Shutdowns(Controller):
                     if not pods:
                         self.core.push(0, NextGroup(node, number))
 
-    def handle(self, event: KubeletEvent) -> None:  # type: ignore[override]  # all events of this room are kubelets'
+    def handle(self, event: Event) -> None:
         """Go on with the next group, or stop the machine."""
+        assert isinstance(event, KubeletEvent)
         node = event.node
         if node not in self._group:
             return

@@ -354,11 +354,11 @@ class Bands:
         target = ports.pop() if isinstance(target, str) and len(ports) == 1 else target
         n_listed = sum(row.listed for row in rows)
         picks = CHOOSER[self._lab.wiring.turns.scheduler(first.virtual) or DEFAULT]
-        empty = first.fan is not None and not first.fan.candidates
-        if empty:
-            answer = cast(object, first.fan).answer  # type: ignore[attr-defined]  # narrowed above
+        fan = first.fan
+        empty = fan is not None and not fan.candidates
+        if fan is not None and not fan.candidates:
             how = {Answer.REJECTED: "no endpoints: rejected", Answer.NO_UPSTREAM: "no endpoints: 503"}.get(
-                answer, "no answer"
+                fan.answer, "no answer"
             )
         else:
             how = (

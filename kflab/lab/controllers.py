@@ -5,7 +5,17 @@ from typing import cast
 
 from kflab.cluster.store import Store
 from kflab.control.ingressclass import ControllerIdentity, recognise, serves
-from kflab.manifest.objects import Ingress, IngressClass, Key, LabelSelector, Pod, Service
+from kflab.manifest.objects import (
+    DaemonSet,
+    Deployment,
+    Ingress,
+    IngressClass,
+    Key,
+    LabelSelector,
+    Pod,
+    Service,
+    StatefulSet,
+)
 
 _WORKLOADS = ("Deployment", "DaemonSet", "StatefulSet")
 
@@ -57,7 +67,8 @@ class Controllers:
         found = []
         for kind in _WORKLOADS:
             for obj in self._store.of_kind(kind):
-                template = obj.template  # type: ignore[attr-defined]  # all three kinds have one
+                assert isinstance(obj, Deployment | DaemonSet | StatefulSet)
+                template = obj.template
                 identity = recognise(template.spec, obj.meta.namespace)
                 if identity is None:
                     continue
@@ -72,6 +83,7 @@ class Controllers:
                     if isinstance(service, Service) and service.selector
                     and LabelSelector(service.selector).matches(labels)
                 ]  # fmt: skip
-                services.sort(key=lambda key, identity=identity: key != identity.publish_service)  # type: ignore[misc]  # bound now
+                first = identity.publish_service
+                services = [key for key in services if key == first] + [key for key in services if key != first]
                 found.append(Controller(obj.key, identity, pods, tuple(services)))
         return found

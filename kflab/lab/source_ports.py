@@ -203,8 +203,7 @@ class SourcePorts:
             some = np.flatnonzero(mine)
             ids = (streams << _NUMBER_BITS | rows.number[found.rows]) << _TRY_BITS | found.try_number
             attempts = np.where(own, 0, found.try_number - 1 + rows.extra["lost"][found.rows])
-            parts = (at, ids, found.starts, found.until, found.closed, own, attempts)
-            batches.append(_Batch(*(part[some] for part in parts)))  # type: ignore[arg-type]
+            batches.append(_Batch(at, ids, found.starts, found.until, found.closed, own, attempts).only(some))
         return _joined(batches) if batches else _Batch(*_NOTHING)
 
     # --- looking ----------------------------------------------------------------------------------------------

@@ -50,6 +50,13 @@ class Connections:
     kinds: Int64Array
     """`LOOSE`, `CLOSING` or `FIRM`."""
 
+    def only(self, some: Int64Array) -> "Connections":
+        """Those of some requests, by their places here."""
+        return Connections(
+            self.try_number, self.rows[some], self.near[some], self.far[some], self.servers[some], self.starts[some],
+            self.until[some], self.closed[some], self.kinds[some],
+        )  # fmt: skip
+
 
 class Reading:
     """Reads rows under one kube-proxy's settings.
@@ -78,11 +85,11 @@ class Reading:
         settled = np.where(rows.status > 0, Answer.OK, -rows.status.astype(np.int64))
         client = np.where(open_ & (settled != Answer.NO_PORT), Answer.NONE, settled)
         until = self._tcp(client, rows.start_ns, rows.finish_ns, rows.tries > 0, now_ns)
-        some = np.flatnonzero(through)
+        some, every = np.flatnonzero(through), np.arange(len(through))
         if len(some):
             kinds = _kinds(client, until, rows.tries > 0)
-            parts = (node, _passed(settled, gate), ingress, rows.start_ns, until, _closed(client) & ~open_, kinds)
-            yield Connections(0, some, *(part[some] for part in parts))  # type: ignore[arg-type]
+            far, over = _passed(settled, gate), _closed(client) & ~open_
+            yield Connections(0, every, node, far, ingress, rows.start_ns, until, over, kinds).only(some)
         caller = np.where(through, gate, node)
         keeps = through & paths.keepalive[rows.stream]
         udp, fixed = self._udp[rows.stream], paths.flow_port[rows.stream] + paths.connections[rows.stream] > 0
@@ -103,7 +110,7 @@ class Reading:
                 kinds = np.where(udp, np.where(_udp_stream(answer, start, end, now_ns), FIRM, LOOSE), kinds)
             over = _closed(answer) & (end <= now_ns) & ~udp
             far = _passed(answer, place_of[server])
-            yield Connections(k + 1, some, *(x[some] for x in (caller, far, server, start, until, over, kinds)))  # type: ignore[arg-type]
+            yield Connections(k + 1, every, caller, far, server, start, until, over, kinds).only(some)
 
     def _tcp(
         self, answer: Int64Array, start: Int64Array, end: Int64Array, accepted: BoolArray, now_ns: int

@@ -252,7 +252,9 @@ def _pair(pair: Pair, both: Compared, at: Columns, mark: str, glyphs: BarGlyphs)
         words = f"+{(event.t_ns - play.change_ns) / 1e9:.3f} {_fit(what, room, glyphs)}"
         pieces.append(Piece(x, words, "strong"))
         pieces.append(Piece(x + at.side - 1 - len(lost), lost, "lost"))
-    what = {"end": "ended", "start": "began", "window": "window"}[(pair.was or pair.then).kind]  # type: ignore[union-attr]  # one is there
+    either = pair.was or pair.then
+    assert either is not None
+    what = {"end": "ended", "start": "began", "window": "window"}[either.kind]
     return (*_marked(_differs(pair, both), mark), Piece(3, what, "strong"), *pieces)
 
 
