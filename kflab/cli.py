@@ -79,6 +79,13 @@ def _calls_option(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def _traffic_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--traffic", default="", choices=("flows", "auto"),
+        help="follow each request (flows, default), or only count them while nothing changes (auto), which is faster",
+    )  # fmt: skip
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="kflab",
@@ -113,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument("--duration", default=None, help="simulated time, e.g. 30s (default: the scenario's, else 60s)")
     replay.add_argument("--rate", type=float, default=None, help="requests per second from outside, for manifests")
     replay.add_argument("--url", default="", help="send traffic from outside to this URL only")
+    _traffic_option(replay)
     replay.add_argument("-o", "--output", default="text", choices=("text", "json"))
     replay.add_argument("--cold", action="store_true", help="start from nothing instead of a settled cluster")
     replay.add_argument("--ascii", action="store_true", help="draw with ASCII only")
@@ -296,6 +304,7 @@ def _scenario(what: Sequence[str], args: argparse.Namespace) -> "Scenario":
         load_balancer=args.load_balancer,
         calls=getattr(args, "calls", ""),
         profile=args.profile,
+        traffic_mode=getattr(args, "traffic", ""),
     )
 
 

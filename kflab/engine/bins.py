@@ -69,10 +69,15 @@ class Bins:
         if first == last:
             self.add_many(count, np.bincount(ids, minlength=self._totals[count].shape[0]), first)
             return
-        bins = times // BIN_NS
-        for bin_index in np.unique(bins).tolist():
-            part = ids[bins == bin_index]
-            self.add_many(count, np.bincount(part, minlength=self._totals[count].shape[0]), bin_index)
+        width, n_bins = self._totals[count].shape[0], last - first + 1
+        if n_bins > min(RING, len(ids)):
+            bins = times // BIN_NS
+            for bin_index in np.unique(bins).tolist():
+                self.add_many(count, np.bincount(ids[bins == bin_index], minlength=width), bin_index)
+            return
+        cells = (times // BIN_NS - first) * width + ids
+        for i, amounts in enumerate(np.bincount(cells, minlength=n_bins * width).reshape(n_bins, width)):
+            self.add_many(count, amounts, first + i)
 
     def add_many(self, count: Count, amounts: Int64Array, bin_index: int) -> None:
         """Add an amount for every id to one bin."""

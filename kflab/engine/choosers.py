@@ -175,6 +175,15 @@ class Choosers:
         """Whether any chooser changes inside the current slab."""
         return self._keys is not None
 
+    @property
+    def changes_ahead(self) -> bool:
+        """Whether any chooser has a version that is not in force yet."""
+        return bool(self._coming)
+
+    def candidates(self, chooser: int) -> tuple[int, ...]:
+        """Candidates in force now; none of a chooser of -1."""
+        return self._versions[chooser][0].fan.candidates if chooser >= 0 else ()
+
     def begin(self, start_ns: int, end_ns: int) -> None:
         """Look up what changes inside the slab [start, end)."""
         count = bisect_right(self._coming, (end_ns - 1, 1 << 62, 0))

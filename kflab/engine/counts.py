@@ -5,6 +5,8 @@ multinomial: a chain of binomials whose cost does not depend on how many request
 exactly, the remainder to the next in turn. Within one period the rules and behaviours are constant; queues and times
 are not modelled here. Kept connections are not independent: such streams need flows.
 
+For one stream and one period by itself; a running engine counts the draws of flows instead (`counting`).
+
 The samplers are Hörmann's transformed rejections (BTRS: "The generation of binomial random variates", J. Stat. Comput.
 Simul. 46, 1993; PTRS: "The transformed rejection method for generating Poisson random variables", Insurance:
 Mathematics and Economics 12, 1993), written on addressed 64-bit words. Proposals use IEEE double +, -, ×, ÷ and square

@@ -6,7 +6,7 @@ slab length. What an observer learns does not cut a slab: every step compares it
 
 import copy
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kflab.draws import Draws
-from kflab.engine import chains
+from kflab.engine import chains, counting
 from kflab.engine.affinity import Affinity
-from kflab.engine.arrivals import Arrivals
+from kflab.engine.arrivals import Arrivals, Batch
 from kflab.engine.bins import BIN_NS, Bins, Count
 from kflab.engine.calls import calling_rows
 from kflab.engine.choosers import Choosers
@@ -109,6 +109,7 @@ class Engine:
         self._bulk_from_ns = self._calls_changed_ns = 0
         self._told: deque[tuple[int, int, int]] = deque(maxlen=TOLD)
         self._underway: list[Underway] = []
+        self.counted = counting.Counted()
         self.watch: Callable[[int], int] | None = None
         """Called between two slabs when `next_watch_ns` has come; may set `steps.room` and `steps.ports`; returns when
         it is due next."""
@@ -125,6 +126,7 @@ class Engine:
     def _take(self, stream: Stream) -> None:
         """Know a stream; its paths are compiled when something moves next, once for all that came meanwhile."""
         check(stream)
+        counting.end(self)
         self.next_watch_ns = self.now_ns
         self._paths_stale = True
         for chooser in (stream.lb, *(chooser for _, chooser in (*stream.entries, *stream.upstreams))):
@@ -182,6 +184,7 @@ class Engine:
         Raises:
             KflabError: If `from_ns` is in the past, or the fan's weights make no sense.
         """
+        counting.end(self)
         self._ensure_chooser(chooser)
         self.choosers.learn(chooser, from_ns, fan, self.now_ns)
 
@@ -193,6 +196,7 @@ class Engine:
             pick: A `Pick`.
             scheduler: Of a SCHEDULED one: its virtual server, which must list the chooser's candidates.
         """
+        counting.end(self)
         self._ensure_chooser(chooser)
         self.choosers.set_pick(chooser, pick, scheduler)
 
@@ -214,10 +218,12 @@ class Engine:
 
     def keep_for(self, index: int, lasts_ns: int) -> None:
         """Let an affinity entry last this long from now on."""
+        counting.end(self)
         self.memory.schedulers.kept[index].lasts_ns = lasts_ns
 
     def list_endpoints(self, index: int, from_ns: int, servers: tuple[int, ...]) -> None:
         """Let the rules of an affinity entry list these servers for every pick at or after `from_ns` (now or later)."""
+        counting.end(self)
         self.memory.schedulers.kept[index].learn(from_ns, servers)
 
     def list_destinations(
@@ -237,6 +243,7 @@ class Engine:
         """
         if from_ns < self.now_ns:
             raise KflabError(f"virtual server {virtual} cannot learn at {from_ns} ns: it is already {self.now_ns} ns")
+        counting.end(self)
         self.memory.schedulers.learn(virtual, from_ns, scheduler, servers, udp_ns)
 
     def behave(self, server: int, behaviour: int, t_ns: int, drain: bool = False) -> None:
@@ -270,6 +277,7 @@ class Engine:
     def _change(self, change: _Change) -> None:
         if change.t_ns < self.now_ns:
             raise KflabError(f"a change at {change.t_ns} ns comes too late: it is {self.now_ns} ns")
+        counting.end(self)
         self._n_changes += 1
         self._changes.append(replace(change, order=self._n_changes))
         self._changes.sort(key=lambda each: (each.t_ns, each.order))
@@ -286,7 +294,7 @@ class Engine:
             if change.place >= 0:
                 self.steps.cut = with_place(self.steps.cut, change.place, change.off)
                 if change.off:
-                    self._all_in_flight()
+                    self.all_in_flight()
                     end_requests_across(self.steps, change.place, self.now_ns)
                 continue
             self._behave(change)
@@ -300,7 +308,7 @@ class Engine:
             return
         drains = change.drain and behaviour not in (Behaviour.HANGS, Behaviour.LISTENS)
         if not drains or hung:
-            self._all_in_flight()
+            self.all_in_flight()
         if hung:
             leave(self.steps, server, Behaviour.LISTENS if drains else behaviour, t_ns)
         if hangs:
@@ -310,12 +318,29 @@ class Engine:
         elif behaviour != Behaviour.LISTENS:
             end_requests_at(self.steps, server, behaviour, t_ns)
 
-    def _all_in_flight(self) -> None:
+    def all_in_flight(self) -> None:
         """Give every request that went express its own columns, so that its ending can be rewritten."""
         for underway in self._underway:
             underway.put_in_flight(self.memory.flights)
         self._underway = []
         self.compile_paths()
+
+    def may_count(self) -> str:
+        """Say why requests cannot be counted from now on (see `counting`); "" where they can."""
+        self.compile_paths()
+        return counting.obstacle(self)
+
+    def count_requests(self, on: bool) -> None:
+        """Count requests that start from now on, where `may_count` has nothing against it; or follow each again.
+
+        Whatever the engine is told ends it too.
+        """
+        (counting.begin if on else counting.end)(self)
+
+    @property
+    def changes_ahead(self) -> bool:
+        """Whether a server, a rate or a link is to change."""
+        return bool(self._changes)
 
     # Time -----------------------------------------------------------------------------------------------------------
 
@@ -335,6 +360,8 @@ class Engine:
 
     def _slab_length(self) -> int:
         per_ns = self.arrivals.rows_per_ns()
+        if self.counted.on:
+            return max(1, int(MAX_SLAB_ROWS / max(per_ns, MAX_SLAB_ROWS / counting.LONGEST_NS)))
         if self._many_calls and self.steps.paths.calls:
             to_next_bin = BIN_NS - self.now_ns % BIN_NS
             return min(self.slab_ns, to_next_bin, chains.SLAB_NS, max(1, int(MAX_SLAB_ROWS / max(per_ns, 1e-9)) // 8))
@@ -349,14 +376,20 @@ class Engine:
         memory, steps = self.memory, self.steps
         self.choosers.begin(self.now_ns, end_ns)
         steps.in_order = schedulers_in_order(steps)
-        ordered, calling = self._needs_order(), bool(steps.paths.calls)
+        ordered, calling = not self.counted.on and self._needs_order(), bool(steps.paths.calls)
         before, rounds = steps.ordered_rows, steps.call_rounds
         routed: list[Express] = []
         tries = partial(take_tries, steps) if ordered else None
         if calling and not ordered:
             tries = partial(chains.take_chains, steps, others=routed)
-        for batch in self.arrivals.take(end_ns):
+        batches: Iterable[Batch] = self.arrivals.take(end_ns)
+        if self.counted.on:
+            batches = list(batches)
+            routed = counting.arriving(self, batches, end_ns)
+        for batch in batches:
             self.bins.add(Count.STREAM_SENT, np.full(len(batch.starts), batch.stream), batch.starts)
+            if self.counted.on:
+                continue
             in_flight = ordered or bool(steps.paths.calling[batch.stream])
             express = None if in_flight else route(steps, batch, self.now_ns, end_ns)
             if in_flight:
@@ -371,7 +404,10 @@ class Engine:
             self._underway.append(Underway(express))
         for underway in self._underway:
             over = underway.finish(self.bins, end_ns)
-            if over is not None:
+            if over is not None and over.express.counted:
+                self.finished.add_counted(over, end_ns)
+                self.counted.note(over, self.bins)
+            elif over is not None:
                 self.finished.add_express(over, end_ns)
         self._underway = [underway for underway in self._underway if len(underway)]
         if len(done):
@@ -440,6 +476,15 @@ class Engine:
         """Take the requests finished since the last call, in order of (finish, stream, number)."""
         return self.finished.take()
 
+    def take_counted(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Take what counted requests came to since the last call: all went well.
+
+        Returns:
+            [streams] how many finished, [servers] how many each answered or, of an ingress server, handed on; either
+            may be shorter than there are.
+        """
+        return self.counted.take()
+
     def take_told(self) -> list[tuple[int, int, int]]:
         """Take (t_ns, server, Behaviour) of every `behave` since the last call: what tries met, and since when."""
         told = list(self._told)
@@ -449,7 +494,7 @@ class Engine:
     @property
     def in_flight(self) -> int:
         """How many requests have started and not finished."""
-        return self.memory.flights.live + sum(map(len, self._underway))
+        return self.memory.flights.live + sum(map(len, self._underway)) + sum(map(len, self.counted.held))
 
     def in_flight_rows(self) -> Finished:
         """Requests that have started and not finished, as far as they have gone, by (stream, number).
@@ -464,6 +509,9 @@ class Engine:
         for underway in self._underway:
             rows = np.arange(len(underway.express)) if underway.rows is None else underway.rows
             parts.append(underway.express.matrix(rows))
+        for express in self.counted.held:
+            parts.append(counting.on_its_way(self.steps, express))
+            parts[-1][Col.DUE] = NEVER
         rows = np.concatenate(parts, axis=1)
         return as_columns(rows[:, np.lexsort((rows[Col.NUMBER], rows[Col.STREAM]))])
 

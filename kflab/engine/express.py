@@ -5,7 +5,8 @@ inside the slab, no chooser changes in it, and everything it picks exists and li
 their start. What is accepted joins the queues of `steps` (`Steps.at_workers`), so order at a worker is one order.
 """
 
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import numpy as np
@@ -34,12 +35,13 @@ class Express:
     numbers: Int64Array
     starts: Int64Array
     nodes: "Int64Array | int"
-    ingresses: Int64Array
+    ingresses: "Int64Array | int"
+    """-1 where the client's connection goes to the server itself."""
     servers: Int64Array
-    in_hops: Int64Array
-    """One way, node to ingress."""
+    in_hops: "Int64Array | int"
+    """One way, node to ingress; 0 without one."""
     out_hops: Int64Array
-    """One way, ingress to server."""
+    """One way, ingress (without one: node) to server."""
     arrivals: Int64Array
     workers: Int64Array
     """Worker of the server."""
@@ -49,8 +51,32 @@ class Express:
     to_node_ns: int
     nginx_ns: int
     done: Int64Array
-    """When the server is done; empty until the queues have run."""
+    """When the server is done; the arrivals until the queues have run."""
     finishes: Int64Array
+    turns: "Int64Array | int" = 0
+    """`Col.TURNS`."""
+    counted: bool = False
+    """Of a counted span (see `counting`)."""
+
+    @property
+    def direct(self) -> bool:
+        """Whether the client's connection goes to the server itself."""
+        return isinstance(self.ingresses, int)
+
+    def only(self, rows: Int64Array) -> "Express":
+        """Keep some rows."""
+        kept = copy(self)
+        for one in fields(self):
+            column = getattr(self, one.name)
+            if isinstance(column, np.ndarray):
+                setattr(kept, one.name, column[rows])
+        return kept
+
+    def answered_ns(self, rows: Int64Array) -> Int64Array:
+        """When the caller of the try, an ingress server or the client itself, has the answer."""
+        if self.direct:
+            return self.finishes.take(rows)
+        return self.done.take(rows) + self.out_hops.take(rows)
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -60,28 +86,40 @@ class Express:
         block = np.zeros((N_COLS, len(rows)), dtype=np.int64)
         block[Col.SERVER0 : Col.SERVER0 + MAX_TRIES] = -1
         block[Col.WORKER0 : Col.WORKER0 + MAX_TRIES] = -1
-        starts, in_hops, out_hops = self.starts[rows], self.in_hops[rows], self.out_hops[rows]
+        starts, out_hops = self.starts[rows], self.out_hops[rows]
+        in_hops = _of(self.in_hops, rows)
         services, done = self.services[rows], self.done[rows]
         block[Col.STREAM] = self.stream
         block[Col.NUMBER] = self.numbers[rows]
         block[Col.START] = starts
         block[Col.STAGE] = Stage.ANSWER
         block[Col.DUE] = self.finishes[rows]
-        block[Col.NODE] = self.nodes if isinstance(self.nodes, int) else self.nodes[rows]
-        block[Col.INGRESS] = self.ingresses[rows]
-        block[Col.OUT] = block[Col.TRY_END0] = done + out_hops
+        block[Col.NODE] = _of(self.nodes, rows)
+        block[Col.INGRESS] = _of(self.ingresses, rows)
+        block[Col.TURNS] = _of(self.turns, rows)
         block[Col.TRIES] = 1
-        block[Col.BACK] = in_hops + self.to_node_ns
-        block[Col.HOP] = out_hops
+        block[Col.TRY_END0] = self.answered_ns(rows)
+        if self.direct:
+            block[Col.BACK] = out_hops + self.to_node_ns
+            block[Col.HOP] = self.arrivals[rows] - starts
+            block[Col.TRY_START0] = starts
+        else:
+            block[Col.OUT] = block[Col.TRY_END0]
+            block[Col.BACK] = in_hops + self.to_node_ns
+            block[Col.HOP] = out_hops
+            block[Col.TRY_START0] = starts + in_hops + (self.to_node_ns + self.nginx_ns)
         block[Col.SERVED] = done
         block[Col.QUEUE] = done - services - self.arrivals[rows]
         block[Col.SERVICE] = services
         block[Col.STATUS] = 200
         block[Col.SERVER0] = self.servers[rows]
         block[Col.ANSWER0] = Answer.OK
-        block[Col.TRY_START0] = starts + in_hops + (self.to_node_ns + self.nginx_ns)
         block[Col.WORKER0] = self.workers[rows]
         return block
+
+
+def _of(column: "Int64Array | int", rows: Int64Array) -> "Int64Array | int":
+    return column if isinstance(column, int) else column[rows]
 
 
 @dataclass(slots=True)
@@ -324,7 +362,7 @@ class Underway:
 
     def finish(self, bins: Bins, end_ns: int) -> "ExpressFinished | None":
         """Take out the rows that finish before `end_ns`, and count them."""
-        express, first = self.express, self.rows is None
+        express, first = self.express, self.rows is None and not self.express.counted
         finishes = express.finishes if self.rows is None else express.finishes.take(self.rows)
         over = finishes < end_ns
         rows, late = np.flatnonzero(over), np.flatnonzero(~over)
@@ -339,8 +377,7 @@ class Underway:
             answered -= np.bincount(express.servers.take(late), minlength=bins.width(Count.SERVER_OK))
             bins.add_many(Count.SERVER_OK, answered, (end_ns - 1) // BIN_NS)
         else:
-            ends = express.done.take(rows) + express.out_hops.take(rows)
-            bins.add(Count.SERVER_OK, express.servers.take(rows), ends)
+            bins.add(Count.SERVER_OK, express.servers.take(rows), express.answered_ns(rows))
         if first:
             finished = np.zeros(bins.width(Count.STREAM_OK), dtype=np.int64)
             finished[express.stream] = len(rows)

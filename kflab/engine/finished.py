@@ -46,9 +46,27 @@ def mix(x: UInt64Array) -> UInt64Array:
     return x ^ x >> np.uint64(31)
 
 
-def _coded_latencies(batch: "Int64Array | ExpressFinished") -> tuple[Int64Array, Int64Array]:
+@dataclass(frozen=True, slots=True)
+class Latencies:
+    """Counted requests, which all went well: shapes (n,), ns."""
+
+    finish_ns: Int64Array
+    latency_ns: Int64Array
+
+    def finishes(self) -> Int64Array:
+        return self.finish_ns
+
+    def latencies(self) -> Int64Array:
+        return self.latency_ns
+
+
+Ranked = Int64Array | ExpressFinished | Latencies
+"""What percentiles are made from."""
+
+
+def _coded_latencies(batch: Ranked) -> tuple[Int64Array, Int64Array]:
     """Return finishes and latencies, the latter inverted where a request failed."""
-    if isinstance(batch, ExpressFinished):
+    if not isinstance(batch, np.ndarray):
         return batch.finishes(), batch.latencies()
     latencies = batch[Col.DUE] - batch[Col.START]
     good = (batch[Col.STATUS] >= 200) & (batch[Col.STATUS] < 400)
@@ -71,7 +89,7 @@ class FinishedRows:
         """Rows that nobody took in time."""
         self._batches: deque[tuple[int, Int64Array | ExpressFinished]] = deque()
         self._kept = 0
-        self._latencies: deque[tuple[int, int, Int64Array | ExpressFinished]] = deque()
+        self._latencies: deque[tuple[int, int, Ranked]] = deque()
         self._n_latencies = 0
         self._sum = 0
         self._sum2 = 0
@@ -94,6 +112,16 @@ class FinishedRows:
         if self.hashing:
             self._hash(over.matrix())
 
+    def add_counted(self, over: ExpressFinished, end_ns: int) -> None:
+        """Add requests of a counted span: only how long they took is kept."""
+        finishes = over.finishes()
+        self.total += len(finishes)
+        self._rank(len(finishes), Latencies(finishes, over.latencies()), end_ns)
+        if self.hashing:
+            numbers, stream = over.express.numbers.take(over.rows), over.express.stream
+            state = mix(mix((numbers + (stream << 48)).view(np.uint64)) + finishes.view(np.uint64))
+            self._sum = (self._sum + int(state.sum())) & (1 << 64) - 1
+
     def _add(
         self,
         count: int,
@@ -108,7 +136,9 @@ class FinishedRows:
             gone, _ = self._batches.popleft()
             self._kept -= gone
             self.dropped += gone
-        n_ranked = ranked.shape[1] if isinstance(ranked, np.ndarray) else count
+        self._rank(ranked.shape[1] if isinstance(ranked, np.ndarray) else count, ranked, end_ns)
+
+    def _rank(self, n_ranked: int, ranked: Ranked, end_ns: int) -> None:
         self._latencies.append((n_ranked, end_ns, ranked))
         self._n_latencies += n_ranked
         while len(self._latencies) > 1 and (

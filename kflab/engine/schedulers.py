@@ -259,6 +259,11 @@ class Schedulers:
     """Those that will change by themselves."""
     _changes: int = 0
 
+    @property
+    def changes_ahead(self) -> bool:
+        """Whether any virtual server will change by itself."""
+        return bool(self._waiting)
+
     def add(self, virtual: VirtualServer) -> int:
         """Add one; return its index."""
         self.servers.append(virtual)

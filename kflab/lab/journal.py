@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kflab.control.verbs import VERBS
 from kflab.errors import KflabError
 from kflab.lab.commands import Act, Apply, Command, Kill, Result, Scale, SetLoad, SetMode, Start, Stop
-from kflab.lab.spec import KERNEL, Action, LabSpec
+from kflab.lab.spec import FLOWS, KERNEL, Action, LabSpec
 from kflab.manifest.write import tree_to_yaml
 
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ class Journal:
         tree["cluster"] = {key: value for key, value in cluster.items() if value}
         tree["timing"] = dict(spec.timing)
         tree["traffic"] = {"rate": spec.rate_rps, "url": spec.url} if not spec.clients else {}
+        if spec.traffic_mode != FLOWS:
+            tree["traffic"]["mode"] = spec.traffic_mode
         tree["clients"] = [_client(client) for client in spec.clients]
         tree["actions"] = [_action(action) for action in self.actions]
         return {key: value for key, value in tree.items() if value or key in ("seed",)}

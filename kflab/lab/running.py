@@ -51,6 +51,7 @@ from kflab.lab.commands import (
 )
 from kflab.lab.conntrack import Conntrack
 from kflab.lab.controllers import Controllers
+from kflab.lab.counting import ASSUMED, OVERRIDE, Counting
 from kflab.lab.entries import OUTSIDE_CLIENT, Entries, Entry, describe_traffic
 from kflab.lab.gantt import Gantt
 from kflab.lab.handle import Tab
@@ -65,7 +66,7 @@ from kflab.lab.rollouts import drained, progress
 from kflab.lab.rulebook import RuleBook
 from kflab.lab.signals import LabSignals
 from kflab.lab.snapshot import Knowledge, ShareGroup, Snapshot
-from kflab.lab.spec import Action, LabSpec
+from kflab.lab.spec import AUTO, Action, LabSpec
 from kflab.lab.terminal import Terminal
 from kflab.lab.view import View
 from kflab.lab.wiring import Wiring
@@ -176,6 +177,7 @@ class Lab:
         self.load_factor = 1.0
         self._actions: list[Action] = sorted(spec.actions, key=lambda action: action.t_ns)
         self.journal = Journal(spec)
+        self.counting = Counting(self)
         self._prune_at_ns = pruning.EVERY_NS
         self._watchers: list[Callable[[Finished], None]] = []
         self.view = View(self)
@@ -230,6 +232,8 @@ class Lab:
         yield from client_assumptions(self.spec.clients)
         most = self.spec.conntrack_max
         yield from conntrack_assumptions(most, self.spec.conntrack_buckets or buckets_for(most))
+        if self.spec.traffic_mode == AUTO:
+            yield ASSUMED, OVERRIDE
         if self.wiring.shared_destinations:
             release = "{}.{}".format(*self.spec.kernel)
             may = "may be taken from" if self.spec.kernel >= EVICTS_FROM else "stays with"
@@ -277,7 +281,7 @@ class Lab:
 
     def _run_to(self, to_ns: int) -> None:
         while self.t_ns < to_ns:
-            stop = min(to_ns, (self.t_ns // self.slab_ns + 1) * self.slab_ns)
+            stop = self.counting.next_stop(to_ns)
             while (due := self.plane.next_ns()) is not None and due <= stop:
                 self.hear(self.plane.step())
             self.plane.advance_clock(stop)
@@ -292,6 +296,10 @@ class Lab:
 
     def collect(self, t_ns: int) -> None:
         """Take in what the engine has finished up to `t_ns`."""
+        counted, answered = self.engine.take_counted()
+        self.totals.ok += int(counted.sum())
+        self.since_event.ok += int(counted.sum())
+        self.view.add_answered(answered)
         rows = self.engine.take_finished()
         calls = self.engine.is_call(rows.stream)
         fronts, inner = (rows.only(~calls), rows.only(calls)) if calls.any() else (rows, None)
@@ -442,7 +450,11 @@ class Lab:
 
     def do(self, command: Command) -> Result:
         """Carry out a command now. Bad ones are answered, not raised."""
-        return self._obeying.do(command)
+        recorded = len(self.journal.actions)
+        result = self._obeying.do(command)
+        if len(self.journal.actions) > recorded:
+            self.counting.interrupt()
+        return result
 
     def begin(self, kind: str, subject: Key | None, what: str, kubelet: str, revision: int) -> None:
         """Something was changed after a store revision: follow who learns of it, and count anew."""

@@ -12,6 +12,11 @@ KERNEL = (6, 1)
 """Linux release of nodes of which nobody says more."""
 
 
+FLOWS, AUTO = "flows", "auto"
+TRAFFIC_MODES = (FLOWS, AUTO)
+"""How requests are simulated: each followed; or only counted while nothing changes (`lab.counting`)."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClientSpec:
     """One source of requests from outside the cluster (or, with `from_pod`, from a pod)."""
@@ -99,6 +104,8 @@ class LabSpec:
     """Requests per second from outside, over all entry points found, when `clients` is empty."""
     url: str = ""
     """Only this URL from outside, when `clients` is empty."""
+    traffic_mode: str = FLOWS
+    """One of `TRAFFIC_MODES`."""
     conntrack_max: int = 0
     """nf_conntrack_max of every node; 0: as kube-proxy sets it."""
     conntrack_buckets: int = 0

@@ -95,13 +95,16 @@ class View:
             if caller:
                 lab.lost_by_observer[caller] = lab.lost_by_observer.get(caller, 0) + int(tries[mine].sum())
 
+    def add_answered(self, answered: NDArray[np.int64]) -> None:
+        """Count what servers answered in a counted span; shape (servers,)."""
+        for server in np.flatnonzero(answered).tolist():
+            self._answered[server] = self._answered.get(server, 0) + int(answered[server])
+
     def _count_answers(self, rows: Finished) -> None:
         answered = rows.try_server[rows.try_answer == Answer.OK]
         through = rows.ingress[(rows.ingress >= 0) & (rows.status > 0)]
         for servers in (answered, through):
-            counts = np.bincount(servers[servers >= 0])
-            for server in np.flatnonzero(counts).tolist():
-                self._answered[server] = self._answered.get(server, 0) + int(counts[server])
+            self.add_answered(np.bincount(servers[servers >= 0]))
 
     def _caller(self, stream: int, node: int, ingress: int) -> str:
         """Observer by whose knowledge the last leg's choice was made."""

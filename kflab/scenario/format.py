@@ -19,7 +19,7 @@ from kflab.dataplane.addresses import canonical
 from kflab.errors import KflabError, Place
 from kflab.lab.commands import Apply, Command, Kill, KillRandom, Scale, SetLoad, SetMode, Start, Stop
 from kflab.lab.handle import Tab
-from kflab.lab.spec import Action, ClientSpec, LabSpec, PinSpec
+from kflab.lab.spec import FLOWS, TRAFFIC_MODES, Action, ClientSpec, LabSpec, PinSpec
 from kflab.manifest.objects import Key
 from kflab.manifest.plain import load_plain
 from kflab.manifest.typed import PROXY_MODES
@@ -191,7 +191,7 @@ def _build(origin: Origin, fields: Mapping[str, _Field]) -> Scenario:
             "calls",
             "kernel",
         ),
-        "traffic": ("rate", "url"),
+        "traffic": ("rate", "url", "mode"),
     }
     for key, field in fields.items():
         room, _, part = key.partition(".")
@@ -221,6 +221,7 @@ def _build(origin: Origin, fields: Mapping[str, _Field]) -> Scenario:
         rate_rps=_number(get("traffic.rate", 100.0), "rate", place("traffic.rate"), 0, MOST_RPS),
         url=str(get("traffic.url", "")),
         **_conntrack(get("cluster.conntrack", {}), place("cluster.conntrack")),
+        traffic_mode=_traffic_mode(get("traffic.mode", FLOWS), place("traffic.mode")),
         kernel=_kernel(get("cluster.kernel", "6.1"), place("cluster.kernel")),
         nodes=_whole(get("cluster.nodes", 0), "nodes", place("cluster.nodes"), 0, MOST_NODES),
         namespace=_namespace(get("cluster.namespace", "default"), place("cluster.namespace")),
@@ -286,6 +287,12 @@ def _namespace(value: Any, place: Place) -> str:
 def _profile(value: Any, place: Place) -> str:
     if value != "" and value not in SPEEDS:
         raise KflabError(f"profile {value!r}: expected one of {', '.join(SPEEDS)}", place)
+    return str(value)
+
+
+def _traffic_mode(value: Any, place: Place) -> str:
+    if value not in TRAFFIC_MODES:
+        raise KflabError(f"traffic.mode {value!r}: expected one of {', '.join(TRAFFIC_MODES)}", place)
     return str(value)
 
 

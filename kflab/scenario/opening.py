@@ -33,6 +33,7 @@ def open_what(
     load_balancer: str = "",
     calls: str = "",
     profile: str = "",
+    traffic_mode: str = "",
 ) -> Scenario:
     """Open a bundled scenario by name, a scenario file, or any manifests as `kubectl apply -f` would.
 
@@ -45,6 +46,7 @@ def open_what(
         rate_rps: Requests per second from outside, instead of the scenario's.
         url: Send traffic from outside to this URL only.
         cold: Start from nothing instead of a settled cluster.
+        traffic_mode: One of `spec.TRAFFIC_MODES`; "": the scenario's.
         profile: How fast the cluster is; "": the scenario's, or `small`.
         calls: "none", "guess" or a file of calls (see `calls_file`); "": the scenario's word, or guess.
         load_balancer: Name of the profile of Services' load balancers; "": the scenario's, or what manifests tell.
@@ -81,6 +83,7 @@ def open_what(
         namespace=namespace or scenario.spec.namespace,
         cold=cold or scenario.spec.cold,
         profile=profile or scenario.spec.profile,
+        traffic_mode=traffic_mode or scenario.spec.traffic_mode,
         load_balancer=load_balancer or scenario.spec.load_balancer,
     )
     if calls in MODES:

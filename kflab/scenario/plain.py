@@ -24,6 +24,9 @@ from kflab.scenario.gantt_text import report_lines
 REPORT_EVERY_NS = 5_000_000_000
 """How often a line about traffic is printed, simulated."""
 
+_SPANS_SHOWN = 6
+"""Counted spans that the report names; the JSON has them all."""
+
 QUIET = frozenset({What.LISTENERS_CHANGED})
 """Facts that only repeat what another line says."""
 
@@ -130,6 +133,8 @@ def _traffic(lab: Lab) -> str:
     p50, p99 = lab.percentiles(max(0, lab.t_ns - REPORT_EVERY_NS), lab.t_ns)
     if p50 is not None and p99 is not None:
         text += f"; p50 {p50 / 1e6:.1f} ms, p99 {p99 / 1e6:.1f} ms"
+    if lab.counting.enabled:
+        text += f"; {lab.counting.requests:,} counted"
     return text
 
 
@@ -142,6 +147,7 @@ def _report(scenario: Scenario, lab: Lab, verdicts: list[Verdict]) -> list[str]:
     lines.append(f"  tries lost    {total.lost_tries:,} refused, reset or timed out; {saved}")
     for label, sent, ok, failed in lab.call_counts():
         lines.append(f"  calls         {label}: {sent:,} sent, {ok:,} ok, {failed:,} failed")
+    lines += _counted(lab)
     knowledge = lab.knowledge()
     if knowledge.t_ns is not None:
         lines.append(f"  who knew      {knowledge.what}")
@@ -157,6 +163,20 @@ def _report(scenario: Scenario, lab: Lab, verdicts: list[Verdict]) -> list[str]:
         got = "nothing measured" if verdict.measured is None else f"measured {verdict.measured:g}"
         lines.append(f"  expectation   {verdict.expectation}: {got}: {mark}")
     lines.append(f"  event hash    {lab.digest()}")
+    return lines
+
+
+def _counted(lab: Lab) -> list[str]:
+    """Which spans were counted, and why the others were not."""
+    counting = lab.counting
+    if not counting.enabled:
+        return []
+    spans = [f"{start / 1e9:g} to {end / 1e9:g} s" for start, end in counting.spans()]
+    shown = ", ".join(spans[:_SPANS_SHOWN]) + (f" and {len(spans) - _SPANS_SHOWN} more" * (len(spans) > _SPANS_SHOWN))
+    length = f"{counting.counted_ns() / 1e9:g} s of {lab.t_ns / 1e9:g} s"
+    lines = [f"  counted       {counting.requests:,} requests in {length}{': ' + shown if shown else ''}"]
+    for why, cells in counting.followed.most_common():
+        lines.append(f"    {cells:,} s followed one by one: {why}")
     return lines
 
 
@@ -218,6 +238,11 @@ def _as_json(scenario: Scenario, lab: Lab, facts: list[Fact], verdicts: list[Ver
         "requests": {
             "sent": total.sent, "ok": total.ok, "failed": total.failed, "in_flight": total.in_flight,
             "by_status": dict(sorted(total.by_status.items())), "lost_tries": total.lost_tries, "saved": total.saved,
+        },
+        "counted": None if not lab.counting.enabled else {
+            "requests": lab.counting.requests,
+            "spans_s": [[start / 1e9, end / 1e9] for start, end in lab.counting.spans()],
+            "followed_s": dict(lab.counting.followed.most_common()),
         },
         "calls": [
             {"call": label, "sent": sent, "ok": ok, "failed": failed} for label, sent, ok, failed in lab.call_counts()

@@ -67,6 +67,8 @@ timing: {connect_timeout_ns: 99999999999999999999999}
 traffic: {rate: x}
 traffic: {rate: .nan}
 traffic: {rate: -1}
+traffic: {mode: counts}
+traffic: {mode: [auto]}
 """.splitlines()
 
 

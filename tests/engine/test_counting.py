@@ -1,0 +1,172 @@
+"""Counted spans: the numbers of flows, without a row for each request."""
+
+import pytest
+from small_path import MakeEngine
+
+from kflab.draws import Draws
+from kflab.engine.bins import Count
+from kflab.engine.counts import chi_square_limit
+from kflab.engine.engine import Engine
+from kflab.engine.schedulers import Scheduler
+from kflab.engine.types import Behaviour, Call, Fan, Pick, Server, Stream, Timing
+
+MS = 1_000_000
+SPAN = (300 * MS, 900 * MS)
+PODS = (2, 3, 4)
+
+
+def run(engine: Engine, counting: bool, stops_ms: tuple[float, ...] = (), until_ms: int = 2000) -> Engine:
+    """Count (or not) in SPAN; a pod crashes where it ends."""
+    engine.advance(SPAN[0])
+    if counting:
+        assert engine.may_count() == ""
+        engine.count_requests(True)
+    for t_ms in stops_ms:
+        engine.advance(int(t_ms * MS))
+    engine.advance(SPAN[1])
+    engine.behave(3, Behaviour.REFUSES, SPAN[1])
+    engine.advance(until_ms * MS)
+    return engine
+
+
+def ok_tries(engine: Engine) -> list[int]:
+    return [int(engine.bins.totals(Count.SERVER_OK)[server]) for server in PODS]
+
+
+@pytest.mark.parametrize("workers", [1, 16])
+@pytest.mark.parametrize("rate", [300.0, 5000.0])
+def test_new_connections_at_random_count_as_flows_do(make_engine: MakeEngine, workers: int, rate: float) -> None:
+    """One worker at 5000 requests/s is far beyond saturation: also the queues are those of flows."""
+    flows = run(make_engine(rate_rps=rate, workers=workers), counting=False)
+    counts = run(make_engine(rate_rps=rate, workers=workers), counting=True)
+    for name in Count:
+        # The engine counts what ingress servers (0 and 1) handed on only where requests have no rows.
+        first = 2 if name == Count.SERVER_OK else 0
+        assert (counts.bins.totals(name)[first:] == flows.bins.totals(name)[first:]).all(), name
+        assert (counts.bins.series(name, 0, 20)[:, first:] == flows.bins.series(name, 0, 20)[:, first:]).all(), name
+    assert flows.in_flight == counts.in_flight
+    for chooser in range(5):
+        assert flows.connections(chooser) == counts.connections(chooser)
+    assert flows.window(100 * MS, 2000 * MS) == counts.window(100 * MS, 2000 * MS)
+
+
+@pytest.mark.parametrize("in_turn", [False, True])
+@pytest.mark.parametrize("workers", [1, 16])
+def test_no_row_of_a_counted_request_is_handed_out(make_engine: MakeEngine, in_turn: bool, workers: int) -> None:
+    engine = make_engine(rate_rps=2000.0, workers=workers, in_turn=in_turn)
+    engine.advance(SPAN[0])
+    engine.take_finished()
+    engine.count_requests(True)
+    engine.advance(SPAN[1])
+    rows = engine.take_finished()
+    assert (rows.start_ns < SPAN[0]).all()
+    ok, answered = engine.take_counted()
+    assert ok.sum() > 200
+    assert answered[list(PODS)].sum() == ok.sum()
+    assert answered[:2].sum() == ok[0]
+    sent = int(engine.bins.totals(Count.STREAM_SENT).sum())
+    done = int(engine.bins.totals(Count.STREAM_OK).sum() + engine.bins.totals(Count.STREAM_FAILED).sum())
+    assert sent == done + engine.in_flight
+    assert len(engine.in_flight_rows()) == engine.in_flight
+
+
+@pytest.mark.parametrize(("in_turn", "keepalive"), [(False, False), (True, False), (True, True)])
+def test_cuts_and_checkpoints_change_nothing(make_engine: MakeEngine, in_turn: bool, keepalive: bool) -> None:
+    def made() -> Engine:
+        return make_engine(rate_rps=4000.0, in_turn=in_turn, keepalive=keepalive, workers=100)
+
+    whole = run(made(), counting=True)
+    in_pieces = run(made(), counting=True, stops_ms=(300.05, 300.3, 471.77, 471.8, 899.9999))
+    assert in_pieces.digest() == whole.digest()
+    assert (in_pieces.bins.totals(Count.SERVER_BAD) == whole.bins.totals(Count.SERVER_BAD)).all()
+    engine = made()
+    engine.advance(SPAN[0])
+    engine.count_requests(True)
+    engine.advance(500 * MS)
+    kept = engine.checkpoint()
+    engine.advance(SPAN[1])
+    engine.restore(kept)
+    engine.advance(SPAN[1])
+    engine.behave(3, Behaviour.REFUSES, SPAN[1])
+    engine.advance(2000 * MS)
+    assert engine.digest() == whole.digest()
+
+
+@pytest.mark.parametrize("keepalive", [False, True])
+def test_turns_and_kept_connections_have_the_shares_of_flows(make_engine: MakeEngine, keepalive: bool) -> None:
+    flows, counts = (
+        run(make_engine(rate_rps=6000.0, in_turn=True, keepalive=keepalive, workers=150), counting, until_ms=1500)
+        for counting in (False, True)
+    )
+    for name in (Count.STREAM_SENT, Count.SERVER_BAD):
+        a, b = flows.bins.totals(name), counts.bins.totals(name)
+        # The pod that dies refuses as many, but for the turn and the connections that it meets them at.
+        assert abs(int(a.sum()) - int(b.sum())) <= 12, name
+    cells = list(zip(ok_tries(flows), ok_tries(counts), strict=True))
+    assert sum((a - b) ** 2 / (a + b) for a, b in cells) < chi_square_limit(len(cells))
+    assert max(abs(a - b) for a, b in cells) <= 12
+    mine, theirs = counts.window(SPAN[0], SPAN[1]), flows.window(SPAN[0], SPAN[1])
+    assert abs(mine.n - theirs.n) <= 12
+    assert mine.p50_ns == pytest.approx(theirs.p50_ns, rel=0.05)
+    assert mine.p99_ns == pytest.approx(theirs.p99_ns, rel=0.1)
+
+
+def with_virtual_server(sticky: bool) -> Engine:
+    """Two kinds of callers on a node, and one virtual server, or one affinity entry, for both."""
+    streams = [Stream(n, "pod", 700.0, place=0, entries=((0, n),)) for n in range(2)]
+    engine = Engine(Draws(5), Timing(), streams, [Server(f"p{n}", n % 2) for n in range(5)], 2)
+    which = engine.add_affinity(60_000 * MS) if sticky else engine.add_virtual_server()
+    if sticky:
+        engine.list_endpoints(which, 0, PODS)
+    else:
+        engine.list_destinations(which, 0, Scheduler.RR, PODS)
+    for chooser in range(2):
+        engine.set_pick(chooser, Pick.SCHEDULED, which)
+        engine.learn(chooser, 0, Fan(PODS, (1, 1, 1)))
+    engine.advance(10 * MS)
+    return engine
+
+
+def test_turns_of_a_virtual_server_and_affinity() -> None:
+    for sticky in (False, True):
+        flows, counts = (run(with_virtual_server(sticky), counting, until_ms=900) for counting in (False, True))
+        assert ok_tries(flows) == ok_tries(counts)
+        assert sorted(ok_tries(counts))[0] == 0 if sticky else max(ok_tries(counts)) - min(ok_tries(counts)) < 9
+
+
+def test_what_needs_flows_is_named(make_engine: MakeEngine) -> None:
+    def why(engine: Engine, t_ms: int = 100) -> str:
+        engine.advance(t_ms * MS)
+        return engine.may_count()
+
+    assert why(make_engine()) == ""
+    assert "idle connection" in why(make_engine(keepalive=True))
+    assert why(make_engine(keepalive=True, in_turn=True, rate_rps=500.0)) == ""
+    assert "front" in why(make_engine(no_route=True))
+    assert "calls" in why(make_engine(calls=((-1, (Call(1),)),)))
+    engine = make_engine()
+    engine.learn(2, 200 * MS, Fan((2, 3), (1, 1)))
+    assert why(engine) == "a change is under way"
+    assert why(engine, 200) == ""
+    engine.behave(4, Behaviour.REFUSES, 200 * MS)
+    assert why(engine, 300) == "an address that is listed does not answer"
+    for chooser in (2, 3, 4):
+        engine.learn(chooser, 300 * MS, Fan((2, 3), (1, 1)))
+    assert why(engine, 400) == ""
+    engine.behave(2, Behaviour.HANGS, 400 * MS)
+    assert why(engine, 500) == "a process hangs"
+    busy = make_engine(rate_rps=2000.0, keepalive=True, in_turn=True)
+    assert "more than 5% of workers are busy" in why(busy)
+
+
+def test_what_the_engine_is_told_ends_a_span(make_engine: MakeEngine) -> None:
+    engine = make_engine(rate_rps=2000.0)
+    engine.advance(SPAN[0])
+    engine.count_requests(True)
+    engine.advance(400 * MS)
+    engine.set_rate(0, 1000.0, 400 * MS)
+    engine.advance(600 * MS)
+    rows = engine.take_finished()
+    assert engine.counted.spans_until(600 * MS) == ((SPAN[0], 400 * MS),)
+    assert ((rows.start_ns < SPAN[0]) | (rows.start_ns >= 400 * MS)).all()
+    assert (rows.start_ns >= 400 * MS).sum() > 100
