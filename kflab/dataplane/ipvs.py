@@ -99,6 +99,10 @@ class IpvsRuleSet(NodePorts[IpvsPort]):
         self.draining: Draining = draining or {}
         self._kinds = {sets.set_name(kind.name, self.family): kind for kind in sets.KINDS}
 
+    def with_draining(self, draining: Draining) -> "IpvsRuleSet":
+        """The same with these servers of weight 0."""
+        return IpvsRuleSet(self.facts, self.config, self.services, self.family, self.scheduler, draining)
+
     @cached_property
     def node_ips(self) -> tuple[str, ...]:
         """Addresses that serve NodePorts, never loopback (proxier.go syncProxyRules, netlink_linux.go)."""

@@ -19,7 +19,7 @@ What is modelled, by source:
   is deleted and added anew.
 """
 
-from bisect import insort
+from bisect import bisect_right, insort
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -109,6 +109,8 @@ class VirtualServer:
     """Servers, in the list's order."""
     draining: dict[int, None] = field(default_factory=dict)
     """Those of weight 0."""
+    drained: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
+    """(from_ns, those of weight 0) since anything was, ascending; what was replaced long ago is forgotten."""
     last: int = HEAD
     """Where the pointer stands: a listed server, or `HEAD`."""
     coming: list[Change] = field(default_factory=list)
@@ -167,16 +169,28 @@ class VirtualServer:
                 self.draining[server] = None
             else:
                 self._delete(server)
-        self._changed(before)
+        self._changed(change.from_ns, before)
 
     def _poll(self, t_ns: int, connected: Connected) -> None:
         before = list(self.listed), dict(self.draining)
         for server in list(self.draining):
             if not self._has_connections(server, t_ns, connected):
                 self._delete(server)
-        self._changed(before)
+        self._changed(t_ns, before)
 
-    def _changed(self, before: tuple[list[int], dict[int, None]]) -> None:
+    def draining_at(self, t_ns: int) -> tuple[int, ...]:
+        """Those that had weight 0 at an instant."""
+        i = bisect_right(self.drained, t_ns, key=lambda entry: entry[0])
+        return self.drained[i - 1][1] if i else ()
+
+    def forget_before(self, t_ns: int) -> None:
+        """Drop what was replaced before `t_ns`."""
+        i = bisect_right(self.drained, t_ns, key=lambda entry: entry[0])
+        del self.drained[: max(0, i - 1)]
+
+    def _changed(self, t_ns: int, before: tuple[list[int], dict[int, None]]) -> None:
+        if before[1] != self.draining:
+            self.drained.append((t_ns, tuple(self.draining)))
         if before != (self.listed, self.draining):
             self._ring = None
             if self.scheduler == Scheduler.WRR:

@@ -1,8 +1,11 @@
 """Which rules were in force on a node at an instant: what its kube-proxy knew, in the mode it ran."""
 
+from collections.abc import Callable
+
 from kflab.cluster.store import Store
 from kflab.control.observers import NO_RULES, Observer
 from kflab.control.plane import ControlPlane
+from kflab.dataplane.ipvs import Draining, IpvsRuleSet
 from kflab.dataplane.world import RulesInForce
 from kflab.errors import KflabError
 from kflab.lab.rulebook import RuleBook
@@ -16,12 +19,16 @@ class NodeRules:
         store: The cluster.
         plane: For the observers.
         book: Makes the rule sets.
+        draining: (node, t_ns) → what IPVS there keeps with weight 0 for connections that it still has.
     """
 
-    def __init__(self, store: Store, plane: ControlPlane, book: RuleBook) -> None:
+    def __init__(
+        self, store: Store, plane: ControlPlane, book: RuleBook, draining: Callable[[str, int], Draining]
+    ) -> None:
         self._store = store
         self._plane = plane
         self._book = book
+        self._draining = draining
 
     def _observer(self, node: str) -> Observer | None:
         return self._plane.observers.get(f"kube-proxy/{node}")
@@ -68,4 +75,8 @@ class NodeRules:
         version = observer.at(t_ns) if observer else None
         if observer is None or version is None:
             return "".join(self._book.text(node, 0))
+        draining = self._draining(node, t_ns)
+        rules = self._book.rule_set(node, version[1], observer.config_at(t_ns)) if draining else None
+        if isinstance(rules, IpvsRuleSet):
+            return rules.with_draining(draining).save_text()
         return "".join(self._book.text(node, version[1], observer.config_at(t_ns)))

@@ -129,7 +129,9 @@ class Lab:
         self.plane = ControlPlane(self.store, self.draws, self.delays, pins, signals, self.proxy, spec.load_balancer)
         signals.plane = self.plane
         self.book.follow(self.plane.proxies.configs)
-        self.node_rules = NodeRules(self.store, self.plane, self.book)
+        self.node_rules = NodeRules(
+            self.store, self.plane, self.book, lambda node, t_ns: self.wiring.draining(node, t_ns)
+        )
         self.client_pod: Key | None = None
         extra = self._made(loaded.objects)
         self.plane.load((*loaded.objects, *extra.objects), loaded.observed_keys, cold=spec.cold)

@@ -201,6 +201,8 @@ class NodeRow:
     outage: str = ""
     """What is wrong with its machine in truth: "no power", "cut off", "cut off from the API", "shutting down"."""
     cordoned: bool = False
+    draining: int = 0
+    """IPVS: destinations of weight 0, kept for connections that are still open or remembered."""
 
 
 @dataclass(frozen=True, slots=True)

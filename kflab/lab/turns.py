@@ -38,6 +38,8 @@ class Turns:
         self._engine, self._draws = engine, draws
         self._known: dict[tuple[str, str], Known] = {}
         """(node, virtual server's name) → what the engine knows."""
+        self._of_node: dict[str, list[tuple[str, int]]] = {}
+        """Node → (virtual server's name, its index)."""
         self._schedulers: dict[int, str] = {}
         """Virtual server → `ipvs.scheduler`."""
 
@@ -65,6 +67,7 @@ class Turns:
             poll_ns = self._draws.control_between("ipvs-graceful-termination", node, 0, 0, POLL_NS)
             index = self._engine.add_virtual_server(poll_ns, graceful=packet.protocol == "TCP")
             known = self._known[key] = Known(index)
+            self._of_node.setdefault(node, []).append((virtual.name, index))
         udp_ns = (round(rules.config.ipvs_udp_s * 1e9) or UDP_NS) if packet.protocol == "UDP" else 0
         wanted = scheduler, frozenset(servers), udp_ns
         if known.told != wanted:
@@ -78,11 +81,16 @@ class Turns:
         """`ipvs.scheduler` of a virtual server, by its index in the engine; "" for another kind."""
         return self._schedulers.get(index, "")
 
-    def draining(self, node: str) -> dict[str, frozenset[int]]:
-        """Virtual servers' names of a node → destinations that have weight 0 now."""
+    def draining(self, node: str, t_ns: int) -> dict[str, tuple[int, ...]]:
+        """Virtual servers of a node, by name → destinations that had weight 0 at an instant, where there were any."""
         servers = self._engine.memory.schedulers.servers
-        found = {name: servers[known.index].draining for (there, name), known in self._known.items() if there == node}
-        return {name: frozenset(listed) for name, listed in found.items() if listed}
+        found = {name: servers[index].draining_at(t_ns) for name, index in self._of_node.get(node, ())}
+        return {name: listed for name, listed in found.items() if listed}
+
+    def forget_before(self, t_ns: int) -> None:
+        """Drop what was replaced before `t_ns`."""
+        for known in self._known.values():
+            self._engine.memory.schedulers.servers[known.index].forget_before(t_ns)
 
     def _shuffled(self, name: str, n: int, servers: tuple[int, ...]) -> tuple[int, ...]:
         left, order = sorted(servers), []

@@ -324,6 +324,7 @@ class View:
                     lab.running(f"kube-proxy/{name}"), lab.running(f"kubelet/{name}"),
                     f"kube-proxy/{name}" in calling, counts.rate(counts.chosen, ids), lab.plane.next_relist_ns(name),
                     tuple(pods), self._outage(name), node.unschedulable,
+                    sum(map(len, lab.wiring.turns.draining(name, lab.t_ns).values())),
                 )
             )  # fmt: skip
         return tuple(rows)

@@ -20,6 +20,7 @@ from kflab.control.plane import ControlPlane
 from kflab.control.runtime import PodRuntime
 from kflab.dataplane.alb import route
 from kflab.dataplane.endpoints import ProxyEndpoint
+from kflab.dataplane.ipvs import Draining
 from kflab.dataplane.lb import in_service, node_weights, source_at_target
 from kflab.dataplane.nginx import IngressConfig
 from kflab.dataplane.nginx import route as nginx_route
@@ -731,6 +732,14 @@ class Wiring:
             i = bisect_right(chooser.past, t_ns, key=lambda entry: entry[0])
             del chooser.past[: max(0, i - 1)]
         self.affinity.forget_before(t_ns)
+        self.turns.forget_before(t_ns)
+
+    def draining(self, node: str, t_ns: int) -> Draining:
+        """What IPVS on a node kept with weight 0 at an instant, for connections that it still had."""
+        return {
+            name: frozenset(join_host_port(*self.servers[server][:2]) for server in servers)
+            for name, servers in self.turns.draining(node, t_ns).items()
+        }
 
     def empty_verdict(self, chooser: Chooser, t_ns: int) -> Verdict | None:
         """Why a chooser of endpoints had nothing to choose at `t_ns`; None where its node had no rules at all."""

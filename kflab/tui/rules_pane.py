@@ -99,6 +99,8 @@ class RulesPane(LinePane):
         self.trace: RequestTrace | None = None
         self.hop = 0
         self._revisions: Mapping[str, str] = {}
+        self._draining: Mapping[str, int] = {}
+        """Node → IPVS destinations of weight 0: they come and go between two revisions."""
         self._asked: tuple[str, str] | None = None
         self._error = ""
         self._starts: list[int] = []
@@ -114,15 +116,17 @@ class RulesPane(LinePane):
     def show(self, snapshot: Snapshot) -> None:
         """Fetch the rules again when the node's kube-proxy wrote new ones."""
         self._revisions = {node.key.name: node.rules for node in snapshot.nodes}
+        self._draining = {node.key.name: node.draining for node in snapshot.nodes}
         if self.node not in self._revisions and self._revisions:
             calling = [node.key.name for node in snapshot.nodes if node.callers]
             self.node = calling[0] if calling else next(iter(self._revisions))
         self._fetch()
 
     def _fetch(self) -> None:
-        """Ask the lab, once for each node and revision."""
+        """Ask the lab, once for each node and what it has written."""
         met_ns = self._met_ns()
-        wanted = (self.node, self._revisions.get(self.node, "") if met_ns is None else f"at {met_ns}")
+        now = f"{self._revisions.get(self.node, '')} {self._draining.get(self.node, 0)}"
+        wanted = (self.node, now if met_ns is None else f"at {met_ns}")
         if not self.node or wanted == self._asked:
             return
         self._asked = wanted
