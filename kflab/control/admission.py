@@ -14,6 +14,7 @@ from kflab.manifest.objects import (
     Deployment,
     HorizontalPodAutoscaler,
     Ingress,
+    Job,
     Key,
     KubeObject,
     LabelSelector,
@@ -103,6 +104,9 @@ def carry_over(old: KubeObject, new: KubeObject) -> KubeObject:
         kept = {name: getattr(old, name) for name in ("current_revision", "update_revision", "revisions")
                 if hasattr(old, name)}  # fmt: skip
         return replace(merged, observed=old.observed, **kept)
+    if isinstance(merged, Job) and isinstance(old, Job):
+        kept = {name: getattr(old, name) for name in ("observed", "start_ns", "completion_ns", "completed_indexes")}
+        return replace(merged, conditions=old.conditions, **kept)
     if isinstance(merged, PodDisruptionBudget) and isinstance(old, PodDisruptionBudget):
         return replace(merged, status=old.status)
     if isinstance(merged, HorizontalPodAutoscaler) and isinstance(old, HorizontalPodAutoscaler):

@@ -85,6 +85,8 @@ class Delays:
     """Create and start of a new pod's containers (lifecycle 2)."""
     container_restart_s: Range = (0.3, 1.5)
     """Re-creation of a crashed container (lifecycle 4A.6)."""
+    job_run_s: Range = (10.0, 10.0)
+    """How long a Job's container runs that does not say, until it exits with 0 (M)."""
     app_listen_s: Range = (0.0, 0.0)
     """From container start until the application listens (M)."""
 

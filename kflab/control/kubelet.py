@@ -360,8 +360,10 @@ class Kubelet(Controller):
 
     # --- ground truth changes -------------------------------------------------------------------------------
 
-    def containers_exited(self, key: Key, names: Sequence[str], exit_code: int, why: str, reason: str = "") -> None:
-        """Containers stop running now, whether or not anybody notices."""
+    def containers_exited(
+        self, key: Key, names: Sequence[str], exit_code: int, why: str, reason: str = "", *, done: bool = False
+    ) -> None:
+        """Containers stop running now, whether or not anybody notices; `done`: because their work is done."""
         ground = self.core.runtime.get(key)
         if ground is None:
             return
@@ -377,7 +379,8 @@ class Kubelet(Controller):
         self.core.set_ground(key, after)
         what = " and ".join(run.name for run in dead)
         text = f"{what} of {key.name} exited with code {exit_code}{why}"
-        self.core.fact(What.CONTAINER_EXITED, key, f"node {ground.node}", text, ports=after.hanging)
+        fact = What.CONTAINER_COMPLETED if done else What.CONTAINER_EXITED
+        self.core.fact(fact, key, f"node {ground.node}", text, ports=after.hanging)
         if after.listening != ground.listening:
             self._tell_listeners(after)
         self.pleg.pod_changed(ground.node, key)

@@ -45,7 +45,7 @@ BY = "user"
 WRITTEN_APART = ("Namespace", "Node", "Service", "EndpointSlice", "Pod")
 """Kinds with their own step of opening."""
 
-WORKLOADS = ("StatefulSet", "DaemonSet", "Deployment", "ReplicaSet")
+WORKLOADS = ("StatefulSet", "DaemonSet", "Deployment", "ReplicaSet", "Job")
 
 
 class Loader:

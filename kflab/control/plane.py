@@ -24,11 +24,13 @@ from kflab.control.disruption import DisruptionController
 from kflab.control.drain import Drains
 from kflab.control.endpointslice import EndpointSliceController
 from kflab.control.facts import Fact
+from kflab.control.finite import Finite
 from kflab.control.garbage import GarbageCollector
 from kflab.control.ground_signals import GroundSignals
 from kflab.control.heap import Event
 from kflab.control.hpa import HpaController
 from kflab.control.ingresssync import IngressSync
+from kflab.control.job import JobController
 from kflab.control.kubelet import Kubelet
 from kflab.control.lbgates import TargetGates
 from kflab.control.lbsync import LbSync
@@ -138,6 +140,8 @@ class ControlPlane(Writes, Components):
                 self.deployments,
                 StatefulSetController(core),
                 DaemonSetController(core),
+                JobController(core),
+                Finite(core, self.kubelet, self.termination),
                 ServiceController(core),
                 self.disruption,
                 self.slices,

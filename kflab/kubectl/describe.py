@@ -12,6 +12,7 @@ from kflab.cluster.store import Store
 from kflab.kubectl.ages import human_duration, rfc1123z
 from kflab.kubectl.commands import Describe
 from kflab.kubectl.describe_autoscaler import describe_autoscaler
+from kflab.kubectl.describe_job import describe_job
 from kflab.kubectl.describe_pod import describe_deployment, describe_pod, describe_set
 from kflab.kubectl.endpoints import ready_text, slices_of
 from kflab.kubectl.env import Env
@@ -36,6 +37,7 @@ from kflab.manifest.objects import (
     Ingress,
     IngressBackend,
     IngressClass,
+    Job,
     Key,
     KubeObject,
     LoadBalancerIngress,
@@ -378,6 +380,7 @@ _WRITERS: Mapping[type[KubeObject], Callable[[Writer, Any, Store, int], None]] =
     Ingress: _ingress,
     IngressClass: _ingress_class,
     PodDisruptionBudget: _budget,
+    Job: describe_job,
     PriorityClass: _priority_class,
     HorizontalPodAutoscaler: describe_autoscaler,
     Node: _node,

@@ -94,6 +94,9 @@ def _tell(fact: Fact, store: Store) -> tuple[Key, str, str, str, str] | None:
             reason = "NodeReady" if " is Ready" in fact.text else "NodeNotReady"
             source = "kubelet" if fact.by.startswith("kubelet") else "node-controller"
             return about, "Normal", reason, f"Node {about.name} status is now: {reason}", source
+        case What.JOB_FINISHED:
+            reason, _, text = fact.detail.partition(": ")
+            return about, "Normal" if reason == "Completed" else "Warning", reason, text, "job-controller"
         case What.AUTOSCALED:
             return about, "Normal", "SuccessfulRescale", fact.detail, "horizontal-pod-autoscaler"
         case What.AUTOSCALER_FAILED:

@@ -51,6 +51,7 @@ DAEMON_SETS = Resource("DaemonSet", "daemonsets", ("ds",), "apps")
 HORIZONTAL_POD_AUTOSCALERS = Resource(
     "HorizontalPodAutoscaler", "horizontalpodautoscalers", ("hpa",), "autoscaling", version="v2"
 )
+JOBS = Resource("Job", "jobs", (), "batch")
 NODES = Resource("Node", "nodes", ("no",), namespaced=False)
 
 RESOURCES: tuple[Resource, ...] = (
@@ -66,6 +67,7 @@ RESOURCES: tuple[Resource, ...] = (
     DEPLOYMENTS,
     REPLICA_SETS,
     STATEFUL_SETS,
+    JOBS,
     Resource("EndpointSlice", "endpointslices", (), "discovery.k8s.io"),
     Resource("IngressClass", "ingressclasses", (), "networking.k8s.io", namespaced=False),
     Resource("Ingress", "ingresses", ("ing",), "networking.k8s.io"),
@@ -76,7 +78,7 @@ RESOURCES: tuple[Resource, ...] = (
 """Kinds with their own columns, in the order of `kubectl api-resources`."""
 
 ALL: tuple[Resource, ...] = (
-    PODS, SERVICES, DAEMON_SETS, DEPLOYMENTS, REPLICA_SETS, STATEFUL_SETS, HORIZONTAL_POD_AUTOSCALERS
+    PODS, SERVICES, DAEMON_SETS, DEPLOYMENTS, REPLICA_SETS, STATEFUL_SETS, HORIZONTAL_POD_AUTOSCALERS, JOBS
 )  # fmt: skip
 """What `kubectl get all` prints (category "all"), in its order, as far as the lab runs them."""
 

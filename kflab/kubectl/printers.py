@@ -21,6 +21,7 @@ from kflab.manifest.objects import (
     HorizontalPodAutoscaler,
     Ingress,
     IngressClass,
+    Job,
     KubeObject,
     LoadBalancerIngress,
     Namespace,
@@ -139,7 +140,7 @@ def _containers(containers: Sequence[Container]) -> tuple[str, str]:
     return ",".join(container.name for container in containers), ",".join(container.image for container in containers)
 
 
-def seen(obj: Deployment | ReplicaSet | StatefulSet | DaemonSet, field: str) -> int:
+def seen(obj: Deployment | ReplicaSet | StatefulSet | DaemonSet | Job, field: str) -> int:
     """A number of the object's status; 0 where its controller has not written it yet."""
     return int(obj.observed.get(field, 0))
 
@@ -260,6 +261,34 @@ def _budget(obj: PodDisruptionBudget, now_ns: int, wide: bool) -> Cells:
     least = "N/A" if obj.min_available is None else str(obj.min_available)
     most = "N/A" if obj.max_unavailable is None else str(obj.max_unavailable)
     return (obj.meta.name, least, most, str(obj.status.disruptions_allowed), _age(obj, now_ns)), ()
+
+
+def job_status(obj: Job) -> str:
+    """The STATUS column (printJob)."""
+    true = {each.type for each in obj.conditions if each.status == "True"}
+    order = ("Complete", "Failed", "Suspended", "FailureTarget", "SuccessCriteriaMet")
+    return next((name for name in order if name in true), "Running")
+
+
+def job_duration(obj: Job, now_ns: int) -> str:
+    """From its start to its completion, or until now."""
+    if obj.start_ns is None:
+        return ""
+    return human_duration((now_ns if obj.completion_ns is None else obj.completion_ns) - obj.start_ns)
+
+
+def _job(obj: Job, now_ns: int, wide: bool) -> Cells:
+    del wide
+    done = seen(obj, "succeeded")
+    if obj.completions is not None:
+        completions = f"{done}/{obj.completions}"
+    else:
+        completions = f"{done}/1 of {obj.parallelism}" if obj.parallelism > 1 else f"{done}/1"
+    containers = obj.template.spec.containers
+    names, images = (",".join(getattr(c, field) for c in containers) for field in ("name", "image"))
+    uid = f"batch.kubernetes.io/controller-uid={obj.meta.uid}"
+    narrow = (obj.meta.name, job_status(obj), completions, job_duration(obj, now_ns), _age(obj, now_ns))
+    return narrow, (names, images, uid)
 
 
 def _priority_class(obj: PriorityClass, now_ns: int, wide: bool) -> Cells:
@@ -383,6 +412,7 @@ _HEADERS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "Ingress": (("NAME", "CLASS", "HOSTS", "ADDRESS", "PORTS", "AGE"), ()),
     "IngressClass": (("NAME", "CONTROLLER", "PARAMETERS", "AGE"), ()),
     "PodDisruptionBudget": (("NAME", "MIN AVAILABLE", "MAX UNAVAILABLE", "ALLOWED DISRUPTIONS", "AGE"), ()),
+    "Job": (("NAME", "STATUS", "COMPLETIONS", "DURATION", "AGE"), ("CONTAINERS", "IMAGES", "SELECTOR")),
     "PriorityClass": (("NAME", "VALUE", "GLOBAL-DEFAULT", "AGE", "PREEMPTIONPOLICY"), ()),
     "HorizontalPodAutoscaler": (("NAME", "REFERENCE", "TARGETS", "MINPODS", "MAXPODS", "REPLICAS", "AGE"), ()),
     "Node": (
@@ -410,6 +440,7 @@ _PRINTERS: Mapping[type[KubeObject], Callable[[Any, int, bool], Cells]] = {
     Ingress: _ingress,
     IngressClass: _ingress_class,
     PodDisruptionBudget: _budget,
+    Job: _job,
     PriorityClass: _priority_class,
     HorizontalPodAutoscaler: _autoscaler,
     Node: _node,

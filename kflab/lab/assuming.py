@@ -5,7 +5,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from kflab.cluster.store import Store
 from kflab.control.listening import running_containers
 from kflab.lab.spec import ClientSpec
-from kflab.manifest.app_annotations import CPU_PER_BUSY_SECOND, DELAYS, INIT_EXIT_CODE, STARTUP_CPU
+from kflab.manifest.app_annotations import (
+    CPU_PER_BUSY_SECOND,
+    DELAYS,
+    EXIT_CODE,
+    INIT_EXIT_CODE,
+    RUNS_FOR,
+    STARTUP_CPU,
+)
 from kflab.manifest.objects import Container, HorizontalPodAutoscaler, Key, Pod
 
 _MOST = 3
@@ -29,11 +36,13 @@ def app_assumptions(store: Store, workload_of: Callable[[Pod], Key | None]) -> I
 
 _EXEC = "exec probes succeed while the container runs"
 _INIT = "init containers end well"
+_JOB = "a Job's containers run for 10 s and exit with 0"
 _HOOK = "a preStop hook that is no sleep takes 0.5 to 2 s"
 
 _LINES = {
     _EXEC: "the verb failReadiness, or an httpGet probe",
     _INIT: f"annotate the pod with {DELAYS['init_container_s']}: 5s, {INIT_EXIT_CODE}: 1; or the verb failInit",
+    _JOB: f"annotate the pod template with {RUNS_FOR}: 30s, {EXIT_CODE}: 1 in 30%; or the delay job_run_s",
     _HOOK: f"annotate the pod with {DELAYS['pre_stop_exec_s']}: 5s",
 }
 
@@ -45,6 +54,8 @@ def _assumed(pod: Pod) -> Iterator[str]:
     once = len(containers) < len(pod.spec.containers) + len(pod.spec.init_containers)
     if once and INIT_EXIT_CODE not in pod.meta.annotations:
         yield _INIT
+    if pod.meta.owner is not None and pod.meta.owner.kind == "Job" and RUNS_FOR not in pod.meta.annotations:
+        yield _JOB
     if DELAYS["pre_stop_exec_s"] not in pod.meta.annotations and any(c.pre_stop_hook for c in containers):
         yield _HOOK
 

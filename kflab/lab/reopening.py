@@ -69,6 +69,7 @@ UNDER_WAY = ""
 
 _FATES = {
     What.CONTAINER_EXITED: "crashed",
+    What.CONTAINER_COMPLETED: "completed",
     What.POD_DELETED: "was deleted",
     What.SIGTERM_SENT: "got SIGTERM",
     What.SIGKILL_SENT: "was killed at the end of its grace period",
@@ -78,6 +79,9 @@ _FATES = {
     What.PROCESS_RESUMED: "went on",
 }
 
+
+_NEW_HANGS = (What.PROCESS_HUNG, What.PROCESS_RESUMED, What.CONTAINER_EXITED, What.CONTAINER_COMPLETED)
+"""Facts that tell behind which ports processes hang from now on."""
 
 BODY_BYTES = 512
 """Length of every answer's body in access logs: a fixed modelling value, bodies are not modelled."""
@@ -178,7 +182,7 @@ class LabWorld:
             machine = self._lab.plane.core.machines.get(fact.subject.name, Machine())
             why = "" if machine.reachable else "is cut off from the network" if machine.powered else "has no power"
             self._outages.setdefault(fact.subject.name, []).append((fact.t_ns, why))
-        elif fact.what in (What.PROCESS_HUNG, What.PROCESS_RESUMED, What.CONTAINER_EXITED):
+        elif fact.what in _NEW_HANGS:
             ports = frozenset(number for _, number in fact.ports)
             self._hangs.setdefault(fact.subject, []).append((fact.t_ns, ports))
         if fact.what in _FATES:

@@ -84,6 +84,7 @@ CUTS = frozenset(
         What.PROCESS_HUNG,
         What.PROCESS_RESUMED,
         What.CONTAINER_EXITED,
+        What.CONTAINER_COMPLETED,
     }
 )
 """Facts that change what requests meet."""

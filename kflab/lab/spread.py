@@ -25,6 +25,7 @@ ENDINGS = {
     What.SIGTERM_SENT: "got SIGTERM",
     What.SIGKILL_SENT: "got SIGKILL",
     What.CONTAINER_EXITED: "exited",
+    What.CONTAINER_COMPLETED: "completed",
     What.ADDRESS_GONE: "lost its address",
     What.POD_LOST: "went down with its node",
     What.POD_REMOVED: "was removed",

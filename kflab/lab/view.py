@@ -167,6 +167,8 @@ class View:
         if not runtime.up:
             if status is not None and status.reason == "CrashLoopBackOff":
                 return "crashed", waits
+            if obj.spec.restart_policy != "Always" and all(run.exit_code == 0 for run in runtime.containers):
+                return "succeeded", waits
             noticed = status is not None and status.state != "running"
             started = any(run.starts for run in runtime.containers)
             return ("starting" if noticed or not started else "crashed"), waits

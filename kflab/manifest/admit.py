@@ -17,6 +17,7 @@ from kflab.manifest.objects import (
     Deployment,
     EndpointSlice,
     IngressClass,
+    Job,
     KubeObject,
     Node,
     Pod,
@@ -136,6 +137,15 @@ def _ingress_class(old: IngressClass, new: IngressClass, report: Report) -> None
         _refuse(report, ("spec", "controller"), invalid(new.controller, _IMMUTABLE))
 
 
+def _job(old: Job, new: Job, report: Report) -> None:
+    if not old.indexed and old.completions != new.completions:
+        _refuse(report, ("spec", "completions"), invalid(new.completions, _IMMUTABLE))
+    if old.indexed != new.indexed:
+        _refuse(report, ("spec", "completionMode"), invalid("Indexed" if new.indexed else "NonIndexed", _IMMUTABLE))
+    if old.template != new.template and not old.suspend:
+        _refuse(report, ("spec", "template"), f"Invalid value: core.PodTemplateSpec{{…}}: {_IMMUTABLE}")
+
+
 def _priority_class(old: PriorityClass, new: PriorityClass, report: Report) -> None:
     if old.value != new.value:
         _refuse(report, ("value",), "Forbidden: may not be changed in an update.")
@@ -174,6 +184,7 @@ _CHECKS: dict[str, Callable[[Any, Any, Report], None]] = {
     "Pod": _pod,
     "Node": _node,
     "IngressClass": _ingress_class,
+    "Job": _job,
     "PriorityClass": _priority_class,
     "EndpointSlice": _endpoint_slice,
     "Secret": _secret,

@@ -50,6 +50,12 @@ STARTUP_CPU = "kflab.dev/startup-cpu"
 INIT_EXIT_CODE = "kflab.dev/init-exit-code"
 """Exit code of init containers: one number for all, or NAME=CODE, …; 0, they end well, without it."""
 
+RUNS_FOR = "kflab.dev/runs-for"
+"""How long each of the pod's containers runs until it exits by itself; without it for ever, but for a Job's."""
+
+EXIT_CODE = "kflab.dev/exit-code"
+"""What they exit with then: a number, or "1 in 30%" for a share of the runs; 0 without it."""
+
 NEVER = "never"
 """Value of exit-after: the application ignores SIGTERM."""
 
@@ -92,6 +98,21 @@ def init_exit_code(annotations: Mapping[str, str], name: str) -> int:
         if container.strip() in ("", name):
             found = int(code)
     return found
+
+
+def runs_for_ns(annotations: Mapping[str, str]) -> int | None:
+    """How long a container runs until it exits by itself, ns; None without the annotation."""
+    text = annotations.get(RUNS_FOR)
+    return None if text is None else _duration_ns(RUNS_FOR, text)
+
+
+def exit_code_of(annotations: Mapping[str, str]) -> tuple[int, float]:
+    """(exit code, in which share of the runs) of containers that exit by themselves."""
+    text = annotations.get(EXIT_CODE, "0").strip()
+    match = re.fullmatch(r"([0-9]{1,3})(?: in ([0-9]{1,2}|100)%)?", text)
+    if match is None or int(match[1]) > 255:
+        raise KflabError(f"{EXIT_CODE}: {text!r} must be an exit code from 0 to 255, as 1, or 1 in 30%")
+    return int(match[1]), int(match[2] or 100) / 100
 
 
 def cpu_per_busy_second(annotations: Mapping[str, str]) -> int:
@@ -139,7 +160,7 @@ def shares_queue(annotations: Mapping[str, str]) -> bool:
 def problems(annotations: Mapping[str, str]) -> dict[str, str]:
     """Annotation → what is wrong with it, of those that this module reads."""
     found = {}
-    read = (BACKLOG, PROBE_QUEUE, WORKERS, QUEUE, CPU_PER_BUSY_SECOND, STARTUP_CPU, INIT_EXIT_CODE)
+    read = (BACKLOG, PROBE_QUEUE, WORKERS, QUEUE, CPU_PER_BUSY_SECOND, STARTUP_CPU, INIT_EXIT_CODE, EXIT_CODE, RUNS_FOR)
     for name in (*DELAYS.values(), *read):
         if name not in annotations:
             continue
@@ -153,6 +174,8 @@ def problems(annotations: Mapping[str, str]) -> dict[str, str]:
                 cpu_per_busy_second(annotations)
             elif name == STARTUP_CPU:
                 startup_cpu(annotations)
+            elif name == EXIT_CODE:
+                exit_code_of(annotations)
             elif name == INIT_EXIT_CODE:
                 init_exit_code(annotations, "")
             elif name == WORKERS:

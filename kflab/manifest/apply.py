@@ -18,6 +18,7 @@ _STATUS: Final = {
     "ReplicaSet": ("observed",),
     "StatefulSet": ("observed", "current_revision", "update_revision", "revisions"),
     "DaemonSet": ("observed", "revisions"),
+    "Job": ("observed", "start_ns", "completion_ns", "completed_indexes", "conditions"),
     "Service": ("load_balancer",),
     "PodDisruptionBudget": ("status",),
     "HorizontalPodAutoscaler": ("status",),

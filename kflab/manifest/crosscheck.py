@@ -11,6 +11,7 @@ from kflab.manifest.objects import (
     Deployment,
     Ingress,
     IngressBackend,
+    Job,
     Key,
     Labels,
     Pod,
@@ -24,7 +25,7 @@ from kflab.manifest.objects import (
 if TYPE_CHECKING:
     from kflab.manifest.loader import Document
 
-_WORKLOADS = (Deployment, ReplicaSet, StatefulSet, DaemonSet)
+_WORKLOADS = (Deployment, ReplicaSet, StatefulSet, DaemonSet, Job)
 
 
 def check_together(documents: Sequence[Document]) -> list[Finding]:

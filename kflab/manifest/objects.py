@@ -449,6 +449,32 @@ class DaemonSet(KubeObject):
     revisions: tuple[Revision, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Job(KubeObject):
+    """batch/v1 Job."""
+
+    template: PodTemplate = PodTemplate()
+    """Its restartPolicy is OnFailure or Never."""
+    parallelism: int = 1
+    completions: int | None = 1
+    """None: one pod that succeeds is enough, and the others are waited for."""
+    backoff_limit: int = 6
+    active_deadline_s: int | None = None
+    ttl_s: int | None = None
+    """spec.ttlSecondsAfterFinished; None: it stays."""
+    indexed: bool = False
+    """completionMode Indexed."""
+    suspend: bool = False
+    replaces_failed_only: bool = False
+    """podReplacementPolicy Failed: a pod that is being deleted is waited for."""
+    observed: Mapping[str, int] = field(default_factory=dict)
+    """status: active, ready, succeeded, failed, terminating."""
+    start_ns: int | None = None
+    completion_ns: int | None = None
+    completed_indexes: tuple[int, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+
+
 # --- Services -------------------------------------------------------------------------------------------------
 
 
@@ -802,7 +828,7 @@ class Unmodelled(KubeObject):
 KINDS: Mapping[str, type[KubeObject]] = {
     cls.__name__: cls
     for cls in (
-        Namespace, Node, Pod, Deployment, ReplicaSet, StatefulSet, DaemonSet, Service, EndpointSlice, Endpoints,
+        Namespace, Node, Pod, Deployment, ReplicaSet, StatefulSet, DaemonSet, Job, Service, EndpointSlice, Endpoints,
         Ingress, IngressClass, PodDisruptionBudget, PriorityClass, HorizontalPodAutoscaler, ConfigMap, Secret,
         KubeProxyConfiguration,
     )

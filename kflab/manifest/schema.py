@@ -46,6 +46,7 @@ API_VERSIONS = {
     "ReplicaSet": "apps/v1",
     "StatefulSet": "apps/v1",
     "DaemonSet": "apps/v1",
+    "Job": "batch/v1",
     "EndpointSlice": "discovery.k8s.io/v1",
     "Endpoints": "v1",
     "Ingress": "networking.k8s.io/v1",
@@ -65,6 +66,7 @@ OLD_GROUPS = {
     "ReplicaSet": ("apps", "extensions"),
     "StatefulSet": ("apps",),
     "DaemonSet": ("apps", "extensions"),
+    "Job": ("batch",),
     "EndpointSlice": ("discovery.k8s.io",),
     "Ingress": ("networking.k8s.io", "extensions"),
     "IngressClass": ("networking.k8s.io",),
@@ -75,7 +77,7 @@ OLD_GROUPS = {
 }
 """Groups whose other versions are the same kind, no longer served (deprecation guide, v1.16–v1.25)."""
 
-_MERGED_AS_WELL = {"batch/v1/Job", "batch/v1/CronJob", "v1/ServiceAccount"}
+_MERGED_AS_WELL = {"batch/v1/CronJob", "v1/ServiceAccount"}
 """Kinds without behaviour whose patches merge strategically all the same; their fields are not judged."""
 
 
@@ -113,7 +115,7 @@ def fields_of(struct: str) -> dict[str, FieldType]:
     for word in _table()[struct]:
         name, _, type_text = word.partition(":")
         fields[name] = _parse_type(type_text)
-    if struct in KINDS or struct in {"Job", "CronJob", "ServiceAccount"}:
+    if struct in KINDS or struct in {"CronJob", "ServiceAccount"}:
         fields |= {"apiVersion": _PLAIN["s"], "kind": _PLAIN["s"], "metadata": FieldType("struct", "ObjectMeta")}
     return fields
 

@@ -226,8 +226,12 @@ DetectLocal bridgeInterface:s interfaceNamePrefix:s
 ProxyConntrack maxPerCore:i min:i tcpEstablishedTimeout:s tcpCloseWaitTimeout:s tcpBeLiberal:b udpTimeout:s
   udpStreamTimeout:s
 
-Job spec:JobSpec status:any
-JobSpec template:PodTemplateSpec
+Job spec:JobSpec status:JobStatus
+JobSpec parallelism:i completions:i activeDeadlineSeconds:i podFailurePolicy:any successPolicy:any backoffLimit:i
+  backoffLimitPerIndex:i maxFailedIndexes:i selector:LabelSelector manualSelector:b template:PodTemplateSpec
+  ttlSecondsAfterFinished:i completionMode:s suspend:b podReplacementPolicy:s managedBy:s
+JobStatus conditions:[Condition]/type startTime:s completionTime:s active:i terminating:i succeeded:i failed:i
+  completedIndexes:s failedIndexes:s uncountedTerminatedPods:any ready:i
 CronJob spec:CronJobSpec status:any
 CronJobSpec jobTemplate:JobTemplateSpec
 JobTemplateSpec metadata:ObjectMeta spec:JobSpec

@@ -31,6 +31,7 @@ from kflab.manifest.objects import (
 )
 from kflab.manifest.schema import group_of, modelled_kind
 from kflab.manifest.typed_autoscaler import autoscaler
+from kflab.manifest.typed_batch import job
 from kflab.manifest.typed_common import Given, Tree, text_map, when_ns
 from kflab.manifest.typed_network import endpoint_slice, endpoints, ingress, service
 from kflab.manifest.typed_pods import pod, quantities
@@ -287,6 +288,7 @@ _CONVERTERS: dict[str, Callable[[Tree, Any], KubeObject]] = {
     "ReplicaSet": replica_set,
     "StatefulSet": stateful_set,
     "DaemonSet": daemon_set,
+    "Job": job,
     "Service": service,
     "EndpointSlice": endpoint_slice,
     "Endpoints": endpoints,

@@ -38,11 +38,11 @@ def pod(tree: Tree, given: Given) -> Pod:
     return Pod(given.meta, given.raw, given.place, spec=spec, status=status)
 
 
-def pod_template(tree: Tree | None) -> PodTemplate:
-    """PodTemplateSpec."""
+def pod_template(tree: Tree | None, restart_policy: str = "Always") -> PodTemplate:
+    """PodTemplateSpec of a workload whose pods have this restartPolicy."""
     tree = tree or {}
     metadata = tree.get("metadata") or {}
-    spec = replace(pod_spec(tree.get("spec") or {}), restart_policy="Always")  # a workload's pods have no other
+    spec = replace(pod_spec(tree.get("spec") or {}), restart_policy=restart_policy)
     return PodTemplate(text_map(metadata.get("labels")), text_map(metadata.get("annotations")), spec)
 
 

@@ -33,7 +33,7 @@ def deployment(tree: Tree, given: Given) -> Deployment:
         given.meta,
         given.raw,
         given.place,
-        replicas=_count(spec.get("replicas"), 1),
+        replicas=count(spec.get("replicas"), 1),
         selector=selector,
         template=template,
         strategy=RollingUpdate(
@@ -41,12 +41,12 @@ def deployment(tree: Tree, given: Given) -> Deployment:
             surge if is_share(surge) else "25%",
             unavailable if is_share(unavailable) else "25%",
         ),
-        min_ready_s=_count(spec.get("minReadySeconds"), 0),
+        min_ready_s=count(spec.get("minReadySeconds"), 0),
         paused=bool(spec.get("paused")),
-        revision_history_limit=_count(spec.get("revisionHistoryLimit"), 10),
-        progress_deadline_s=_count(spec.get("progressDeadlineSeconds"), 600),
-        observed=_observed(tree),
-        conditions=_conditions(tree),
+        revision_history_limit=count(spec.get("revisionHistoryLimit"), 10),
+        progress_deadline_s=count(spec.get("progressDeadlineSeconds"), 600),
+        observed=observed(tree),
+        conditions=conditions(tree),
     )
 
 
@@ -58,11 +58,11 @@ def replica_set(tree: Tree, given: Given) -> ReplicaSet:
         given.meta,
         given.raw,
         given.place,
-        replicas=_count(spec.get("replicas"), 1),
+        replicas=count(spec.get("replicas"), 1),
         selector=selector,
         template=template,
-        min_ready_s=_count(spec.get("minReadySeconds"), 0),
-        observed=_observed(tree),
+        min_ready_s=count(spec.get("minReadySeconds"), 0),
+        observed=observed(tree),
     )
 
 
@@ -80,18 +80,18 @@ def stateful_set(tree: Tree, given: Given) -> StatefulSet:
         given.meta,
         given.raw,
         given.place,
-        replicas=_count(spec.get("replicas"), 1),
+        replicas=count(spec.get("replicas"), 1),
         selector=selector,
         template=template,
         service_name=spec.get("serviceName") or "",
         pod_management=spec.get("podManagementPolicy") or "OrderedReady",
         update_type="OnDelete" if kind == "OnDelete" else "RollingUpdate",
-        partition=None if kind and rolling is None else _count((rolling or {}).get("partition"), 0),
+        partition=None if kind and rolling is None else count((rolling or {}).get("partition"), 0),
         max_unavailable=most if is_share(most) else None,
-        min_ready_s=_count(spec.get("minReadySeconds"), 0),
-        start_ordinal=_count((spec.get("ordinals") or {}).get("start"), 0),
-        revision_history_limit=_count(spec.get("revisionHistoryLimit"), 10),
-        observed=_observed(tree),
+        min_ready_s=count(spec.get("minReadySeconds"), 0),
+        start_ordinal=count((spec.get("ordinals") or {}).get("start"), 0),
+        revision_history_limit=count(spec.get("revisionHistoryLimit"), 10),
+        observed=observed(tree),
         current_revision=str(status.get("currentRevision") or ""),
         update_revision=str(status.get("updateRevision") or ""),
     )
@@ -115,9 +115,9 @@ def daemon_set(tree: Tree, given: Given) -> DaemonSet:
             surge if is_share(surge) else 0,
             unavailable if is_share(unavailable) else 1,
         ),
-        min_ready_s=_count(spec.get("minReadySeconds"), 0),
-        revision_history_limit=_count(spec.get("revisionHistoryLimit"), 10),
-        observed=_observed(tree),
+        min_ready_s=count(spec.get("minReadySeconds"), 0),
+        revision_history_limit=count(spec.get("revisionHistoryLimit"), 10),
+        observed=observed(tree),
     )
 
 
@@ -178,16 +178,18 @@ def is_share(value: Any) -> TypeGuard[int | str]:
     )
 
 
-def _count(value: Any, default: int) -> int:
+def count(value: Any, default: int) -> int:
+    """A number, 0 or more, or its default."""
     return default if value is None else max(0, int(value))
 
 
-def _observed(tree: Tree) -> Mapping[str, int]:
+def observed(tree: Tree) -> Mapping[str, int]:
+    """Counts of a status."""
     status = tree.get("status") or {}
     return {name: value for name, value in status.items() if isinstance(value, int) and not isinstance(value, bool)}
 
 
-def _conditions(tree: Tree) -> tuple[Condition, ...]:
+def conditions(tree: Tree) -> tuple[Condition, ...]:
     """Conditions of a dump; their dates lie before the lab opened and are not kept."""
     entries = (tree.get("status") or {}).get("conditions") or ()
     return tuple(

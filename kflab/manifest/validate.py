@@ -10,6 +10,7 @@ from kflab.manifest.shape import check_shape, quotes_hint
 from kflab.manifest.typed import IPVS_SCHEDULERS, PROXY_MODES
 from kflab.manifest.typed_common import Tree
 from kflab.manifest.validate_autoscaler import check_autoscaler
+from kflab.manifest.validate_batch import check_job
 from kflab.manifest.validate_network import (
     check_endpoint_slice,
     check_endpoints,
@@ -202,6 +203,7 @@ _CHECKS = {
     "ReplicaSet": check_workload,
     "StatefulSet": check_workload,
     "DaemonSet": check_workload,
+    "Job": check_job,
     "Service": check_service,
     "EndpointSlice": check_endpoint_slice,
     "Endpoints": check_endpoints,

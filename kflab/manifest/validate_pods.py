@@ -46,7 +46,7 @@ def check_pod(tree: Tree, report: Report) -> None:
         report.refused(("spec",), "Required value", "a pod with one container that listens nowhere")
         return
     check_pod_spec(tree["spec"], ("spec",), report, workload=False)
-    _check_annotations(tree, ("metadata",), report)
+    check_annotations(tree, ("metadata",), report)
     for position, entry in enumerate((tree.get("status") or {}).get("podIPs") or ()):
         if entry.get("ip") and sloppy_ip(entry["ip"]) is None:
             words = invalid(entry["ip"], "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")
@@ -115,7 +115,7 @@ def check_workload(tree: Tree, report: Report) -> None:
         report.refused((*pod_path, "containers"), "Required value", "pods with one container that listens nowhere")
         return
     check_pod_spec(pod_spec, pod_path, report, workload=True)
-    _check_annotations(template, (*path, "template", "metadata"), report)
+    check_annotations(template, (*path, "template", "metadata"), report)
 
 
 def _check_update_strategy(strategy: Tree, path: Path, report: Report) -> None:
@@ -147,7 +147,7 @@ def _check_update_strategy(strategy: Tree, path: Path, report: Report) -> None:
         report.refused((*path, "rollingUpdate", "maxUnavailable"), words, "maxUnavailable 1")
 
 
-def _check_annotations(tree: Tree, path: Path, report: Report) -> None:
+def check_annotations(tree: Tree, path: Path, report: Report) -> None:
     """The lab's own annotations; the API server does not know them."""
     given = text_map((tree.get("metadata") or {}).get("annotations"))
     for name, words in app_annotations.problems(given).items():
@@ -178,15 +178,18 @@ def _check_selector(tree: Tree, spec: Tree, report: Report) -> None:
         report.refused(labels_path, words, "the pods get the selector's labels as well")
 
 
-def check_pod_spec(spec: Tree, path: Path, report: Report, workload: bool) -> None:
-    """PodSpec."""
+def check_pod_spec(
+    spec: Tree, path: Path, report: Report, workload: bool, policies: tuple[str, ...] = ("Always",)
+) -> None:
+    """PodSpec; of a workload with the restartPolicies that its pods may have."""
     containers = spec.get("containers") or []
     if not containers:
         report.refused((*path, "containers"), "Required value", "one container that listens nowhere")
     restart = spec.get("restartPolicy")
-    if restart and (restart not in RESTART_POLICIES or (workload and restart != "Always")):
-        supported = ("Always",) if workload else RESTART_POLICIES
-        report.refused((*path, "restartPolicy"), unsupported(restart, supported), "Always")
+    if restart and (restart not in RESTART_POLICIES or (workload and restart not in policies)):
+        supported = policies if workload else RESTART_POLICIES
+        taken = policies[-1] if workload else "Always"
+        report.refused((*path, "restartPolicy"), unsupported(restart, supported), taken)
     grace = spec.get("terminationGracePeriodSeconds")
     if grace is not None and grace < 0:
         where = (*path, "terminationGracePeriodSeconds")

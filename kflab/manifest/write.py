@@ -16,7 +16,7 @@ from kflab.manifest.scalars import resolve
 from kflab.manifest.schema import ANY, API_VERSIONS, FieldType, fields_of
 from kflab.manifest.write_kinds import WRITERS, IfAbsent, Whole, written
 
-_OWNER_VERSIONS: Final = {**API_VERSIONS, "Job": "batch/v1", "Node": "v1"}
+_OWNER_VERSIONS: Final = {**API_VERSIONS, "Node": "v1"}
 _HIDDEN: Final = "(hidden)"
 
 

@@ -21,6 +21,7 @@ from kflab.manifest.objects import (
     Ingress,
     IngressBackend,
     IngressClass,
+    Job,
     Key,
     Labels,
     LabelSelector,
@@ -39,6 +40,7 @@ from kflab.manifest.objects import (
     StatefulSet,
 )
 from kflab.manifest.quantities import milli_text
+from kflab.manifest.typed_batch import indexes_text
 
 Tree = dict[str, Any]
 Start = datetime | None
@@ -283,6 +285,28 @@ def _ordered_update(obj: StatefulSet) -> Tree:
     return update
 
 
+def _job(obj: Job, start: Start) -> Tree:
+    spec = _some(
+        activeDeadlineSeconds=obj.active_deadline_s,
+        backoffLimit=obj.backoff_limit,
+        completionMode="Indexed" if obj.indexed else "NonIndexed",
+        completions=obj.completions,
+        parallelism=obj.parallelism,
+        podReplacementPolicy="Failed" if obj.replaces_failed_only else "TerminatingOrFailed",
+        ttlSecondsAfterFinished=obj.ttl_s,
+    )
+    uid = {"batch.kubernetes.io/controller-uid": obj.meta.uid}
+    selector = {"selector": {"matchLabels": uid}} if obj.meta.uid else {}
+    status = _some(
+        completedIndexes=indexes_text(obj.completed_indexes),
+        completionTime=None if obj.completion_ns is None else written(obj.completion_ns, start),
+        conditions=[_condition(c, start) for c in obj.conditions],
+        startTime=None if obj.start_ns is None else written(obj.start_ns, start),
+    )
+    rest = {**selector, "suspend": obj.suspend, "template": _template(obj.template)}
+    return {"spec": {**spec, **rest}, "status": {**_status(obj.observed), **status}}
+
+
 def _service(obj: Service, start: Start) -> Tree:
     external = obj.type in ("NodePort", "LoadBalancer")
     affinity = {"clientIP": {"timeoutSeconds": obj.affinity_timeout_s}} if obj.session_affinity == "ClientIP" else None
@@ -513,6 +537,7 @@ WRITERS: Mapping[str, Callable[[Any, Start], Tree]] = {
     "Ingress": _ingress,
     "IngressClass": _ingress_class,
     "PodDisruptionBudget": _budget,
+    "Job": _job,
     "PriorityClass": _priority_class,
     "HorizontalPodAutoscaler": _autoscaler,
     "Node": _node,

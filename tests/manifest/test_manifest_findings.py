@@ -275,14 +275,14 @@ def test_the_same_object_twice_names_both_places_and_the_later_wins() -> None:
 
 
 def test_pods_that_another_controller_makes_count_as_selected() -> None:
-    job = """apiVersion: batch/v1
-kind: Job
+    other = """apiVersion: v1
+kind: ReplicationController
 metadata: {name: j}
 spec:
   template:
     metadata: {labels: {app: web}}
 """
-    loaded = read(SERVICE, job)
+    loaded = read(SERVICE, other)
     assert [f.severity for f in loaded.findings] == [Severity.INFO]
 
 
