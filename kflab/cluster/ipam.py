@@ -48,6 +48,8 @@ class Pins:
     @staticmethod
     def nth(table: Mapping[str, tuple[str, ...]], namespace: str, kind: str, name: str, ordinal: int) -> str:
         """The pinned value of a workload's pod, "" where there is none."""
+        if not table:
+            return ""
         pinned = table.get(f"{namespace}/{kind}/{name}") or table.get(f"{namespace}/{name}") or ()
         return pinned[ordinal] if 0 <= ordinal < len(pinned) else ""
 

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 from kflab.cluster.checkpoint import Mutable
 from kflab.manifest.objects import Key, KubeObject
+from kflab.replacing import quick
 
 RULE_KINDS = frozenset({"Service", "EndpointSlice"})
 """Kinds that kube-proxy makes rules from; `rules_revision` counts only their changes."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Change:
     """One write. `old` is None for a creation, `new` is None for a removal."""
@@ -50,10 +52,11 @@ class Store(Mutable):
 
     def put(self, obj: KubeObject, t_ns: int, by: str) -> Change | None:
         """Create or replace an object. Returns None when nothing differs."""
-        old = self._now.get(obj.key)
+        key = obj.key
+        old = self._now.get(key)
         if old is not None and old == obj:
             return None
-        return self._write(obj.key, old, obj, t_ns, by)
+        return self._write(key, old, obj, t_ns, by)
 
     def delete(self, key: Key, t_ns: int, by: str) -> Change | None:
         """Remove an object for good (graceful deletion is the caller's business). None if it is not there."""

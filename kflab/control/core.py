@@ -22,8 +22,8 @@ from kflab.control.priorities import prioritized
 from kflab.control.runtime import PodRuntime
 from kflab.control.signals import Signals
 from kflab.control.tolerations import with_defaults
-from kflab.manifest.objects import Key, KubeObject, Pod, PodSpec
-from kflab.replacing import replace
+from kflab.manifest.objects import Key, KubeObject, Meta, Pod, PodSpec
+from kflab.replacing import copier, replace
 
 Int64Array = NDArray[np.int64]
 UInt64Array = NDArray[np.uint64]
@@ -72,6 +72,10 @@ class ControlDraws(Protocol):
         ...
 
 
+_born = copier(Meta, "uid", "creation_ns")
+_admitted = copier(Pod, "meta", "spec")
+
+
 def address_of(key: Key) -> str:
     """An object's part of the address of its draws."""
     return f"{key.kind}/{key.namespace}/{key.name}"
@@ -79,6 +83,10 @@ def address_of(key: Key) -> str:
 
 def _of_kubelet(event: Event, node: str) -> bool:
     return isinstance(event, KubeletEvent) and event.node == node
+
+
+Audience = tuple[str, str, bool, bool]
+"""Kind of the object written, kind of its owner ("" without one), whether it is gone, whether the cluster settles."""
 
 
 class Controller(Mutable):
@@ -90,6 +98,10 @@ class Controller(Mutable):
     """The process it is part of, where that can be stopped by itself: "controller-manager", "scheduler"."""
     settles: ClassVar[bool] = True
     """False: what is written before t = 0 is nothing to it."""
+    owners: ClassVar[tuple[str, ...] | None] = None
+    """Kinds of owner whose pods it hears of, "" for pods without one; None: all pods."""
+    pods_gone: ClassVar[bool] = False
+    """Of pods it hears only that they are gone."""
 
     def __init__(self, core: "Core") -> None:
         self.core = core
@@ -150,8 +162,7 @@ class Core(Mutable):
         self.facts: list[Fact] = []
         self.controllers: dict[str, Controller] = {}
         self._hears: dict[str, list[Controller]] = {}
-        self._settling: dict[str, list[Controller]] = {}
-        """Those of `_hears` that act before t = 0."""
+        self._audiences: dict[Audience, list[Controller]] = {}
         self._feels: list[Controller] = []
         self._admits: list[Controller] = []
         self.stopped: dict[str, int] = {}
@@ -190,8 +201,6 @@ class Core(Mutable):
             self.controllers[controller.room] = controller
             for kind in controller.kinds:
                 self._hears.setdefault(kind, []).append(controller)
-                if controller.settles:
-                    self._settling.setdefault(kind, []).append(controller)
 
     # --- writes ---------------------------------------------------------------------------------------------
 
@@ -208,14 +217,10 @@ class Core(Mutable):
         n = self._uids.get(key, 0)
         self._uids[key] = n + 1
         given = obj.meta
-        meta = replace(
-            given,
-            uid=given.uid or uid(key.kind, key.namespace, key.name, n),
-            creation_ns=given.creation_ns or self.now_ns,
-        )
+        its_uid = given.uid or uid(key.kind, key.namespace, key.name, n)
+        meta = _born(given, its_uid, given.creation_ns or self.now_ns)
         if isinstance(obj, Pod):
-            spec = self._tolerant(self._prioritized(obj.spec))
-            return self.put(replace(obj, meta=meta, spec=spec), by)
+            return self.put(_admitted(obj, meta, self._tolerant(self._prioritized(obj.spec))), by)
         return self.put(replace(obj, meta=meta), by)
 
     def _prioritized(self, spec: PodSpec) -> PodSpec:
@@ -246,10 +251,23 @@ class Core(Mutable):
     def _tell(self, change: Change | None) -> Change | None:
         if change is not None:
             self.index.take(change)
-            hears = self._settling if self.quiet else self._hears
-            for controller in hears.get(change.key.kind, ()):
+            obj = change.new or change.old
+            owner = obj.meta.owner if obj is not None else None
+            about = (change.key.kind, "" if owner is None else owner.kind, change.new is None, self.quiet)
+            audience = self._audiences.get(about)
+            if audience is None:
+                audience = self._audiences[about] = self._audience(*about)
+            for controller in audience:
                 controller.changed(change)
         return change
+
+    def _audience(self, kind: str, owner: str, gone: bool, quiet: bool) -> list[Controller]:
+        """Controllers to which a write means something, in order."""
+        return [
+            each for each in self._hears.get(kind, ())
+            if (each.settles or not quiet)
+            and (kind != "Pod" or ((gone or not each.pods_gone) and (each.owners is None or owner in each.owners)))
+        ]  # fmt: skip
 
     def set_ground(self, key: Key, ground: PodRuntime | None) -> None:
         """Change what is so on a node; None: nothing of the pod is left there."""
@@ -274,9 +292,8 @@ class Core(Mutable):
         """Run everything due before `until_ns`, where nothing is stopped or cut off yet."""
         assert self.quiet
         heap, controllers = self.heap, self.controllers
-        while (t_ns := heap.next_ns()) is not None and t_ns < until_ns:
-            self.now_ns = t_ns
-            event = heap.pop()
+        while (due := heap.pop_before(until_ns)) is not None:
+            self.now_ns, event = due
             controllers[event.room].handle(event)
 
     def run_next(self) -> None:

@@ -63,6 +63,7 @@ class DaemonSetController(Controller):
 
     room = "daemonset"
     kinds = ("DaemonSet", "Pod", "Node")
+    owners = ("DaemonSet",)
     component = "controller-manager"
 
     def __init__(self, core: Core) -> None:

@@ -4,6 +4,7 @@ Source: k8s.io/kubernetes pkg/controller/deployment (deployment_controller.go, r
 One step per sync, as there: growing the new ReplicaSet and shrinking old ones are different syncs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,18 +12,20 @@ from kflab.cluster.store import Change
 from kflab.control.core import Controller, Core
 from kflab.control.facts import What
 from kflab.control.garbage import collect
+from kflab.control.hashing import fnv32a_all
 from kflab.control.heap import Event
-from kflab.control.names import template_hash
+from kflab.control.names import canonical_template, code_of, template_hash
 from kflab.control.pods import owned_pods
 from kflab.control.progress import check_at_ns, rollout_conditions
 from kflab.control.rollout import available, new_replicas, old_sizes, scaled
 from kflab.control.set_revisions import DESIRED, HASH, REVISION, annotations_of_new, template_tree
 from kflab.manifest.objects import Deployment, Key, KubeObject, LabelSelector, Meta, PodTemplate, ReplicaSet
-from kflab.replacing import replace
+from kflab.replacing import quick, replace
 
 BY = "deployment-controller"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class SyncDeployment(Event):
     """A Deployment is taken from the work queue."""
@@ -37,6 +40,7 @@ class DeploymentController(Controller):
 
     room = "deployment"
     kinds = ("Deployment", "ReplicaSet", "Pod")
+    pods_gone = True
     component = "controller-manager"
 
     def __init__(self, core: Core) -> None:
@@ -137,6 +141,12 @@ class DeploymentController(Controller):
         code = template_hash(deployment, deployment.template)
         self._hashes[deployment.key] = (deployment, code)
         return code
+
+    def know(self, deployments: Sequence[Deployment]) -> None:
+        """Work out the hashes of many templates at once: a cluster is being opened."""
+        texts = [canonical_template(each, each.template).encode() for each in deployments]
+        for each, value in zip(deployments, fnv32a_all(texts), strict=True):
+            self._hashes[each.key] = (each, code_of(value))
 
     def _roll(self, deployment: Deployment, new: ReplicaSet | None, sets: list[ReplicaSet]) -> None:
         if new is None:

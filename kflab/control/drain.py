@@ -38,6 +38,7 @@ class Drains(Controller):
 
     room = "drain"
     kinds = ("Pod", "Node")
+    pods_gone = True
 
     def __init__(self, core: Core, disruption: DisruptionController) -> None:
         super().__init__(core)

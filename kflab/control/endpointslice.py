@@ -14,7 +14,7 @@ from kflab.control.facts import What
 from kflab.control.heap import Event
 from kflab.control.names import generated
 from kflab.manifest.objects import Container, Endpoint, EndpointPort, EndpointSlice, Key, Meta, Node, Pod, Service
-from kflab.replacing import replace
+from kflab.replacing import quick, replace
 
 BY = "endpointslice-controller"
 
@@ -30,6 +30,7 @@ Group = tuple[str, tuple[EndpointPort, ...]]
 """Address type and ports: what all endpoints of a slice share."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class SyncService(Event):
     """A Service is taken from the work queue and its slices are written."""
@@ -142,7 +143,8 @@ class EndpointSliceController(Controller):
                 family = family_of(ip)
                 if family in families:
                     entry = with_hints(service, endpoint(service, pod, ip, zone))
-                    wanted.setdefault((family, ports), {})[pod.key] = entry
+                    assert entry.target is not None
+                    wanted.setdefault((family, ports), {})[entry.target] = entry
         return wanted
 
     # --- writes ---------------------------------------------------------------------------------------------

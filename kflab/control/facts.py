@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from kflab.manifest.objects import Key
+from kflab.replacing import quick
 
 
 class What(StrEnum):
@@ -107,6 +108,7 @@ NODE_CUTS = frozenset({What.MACHINE_OFF, What.MACHINE_ON, What.LINK_CUT, What.LI
 """Facts that may change whether packets reach a node."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Fact:
     """One thing that happened."""

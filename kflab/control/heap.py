@@ -87,6 +87,13 @@ class EventHeap(Mutable):
             self._skip()
         return event
 
+    def pop_before(self, until_ns: int) -> tuple[int, Event] | None:
+        """Take the next event off, with its instant; None when none is due before `until_ns`."""
+        times = self._times
+        if not times or times[0] >= until_ns:
+            return None
+        return times[0], self.pop()
+
     def _skip(self) -> None:
         """Let the first entry be of an event that was not dropped."""
         while self._dropped and self._times:

@@ -26,6 +26,8 @@ class Index(Mutable):
         self._pods_by_label: dict[Pair, Bucket] = {}
         self._pods_by_namespace: dict[str, Bucket] = {}
         self._by_owner: dict[Key, Bucket] = {}
+        self._ownerless: dict[str, Bucket] = {}
+        """Namespace → pods that nobody owns."""
         self._pods_by_node: dict[str, Bucket] = {}
         self._services_by_pair: dict[Pair, dict[Key, Labels]] = {}
         self._service_pair: dict[Key, Pair] = {}
@@ -41,6 +43,11 @@ class Index(Mutable):
             _move(self._by_owner, old_owner, new_owner, key)
         match key.kind:
             case "Pod":
+                if (old is not None and old_owner is None) != (new is not None and new_owner is None):
+                    if new is not None and new_owner is None:
+                        self._ownerless.setdefault(key.namespace, {})[key] = None
+                    else:
+                        _drop(self._ownerless, key.namespace, key)
                 self._pod(key, old if isinstance(old, Pod) else None, new if isinstance(new, Pod) else None)
             case "Service":
                 self._service(key, new if isinstance(new, Service) else None)
@@ -89,8 +96,12 @@ class Index(Mutable):
         """Services whose selector matches a pod with these labels."""
         found: list[Key] = []
         for label, value in labels.items():
-            for key, selector in self._services_by_pair.get((namespace, label, value), {}).items():
-                if selector.items() <= labels.items():
+            there = self._services_by_pair.get((namespace, label, value))
+            for key, selector in there.items() if there else ():
+                for name, wanted in selector.items():
+                    if labels.get(name) != wanted:
+                        break
+                else:
                     found.append(key)
         return found
 
@@ -122,6 +133,10 @@ class Index(Mutable):
     def owned_by(self, owner: Key) -> Sequence[Key]:
         """Objects whose controlling ownerReference names `owner`, in order of creation."""
         return list(self._by_owner.get(owner, ()))
+
+    def has_ownerless(self, namespace: str) -> bool:
+        """Whether a namespace has pods that nobody owns."""
+        return namespace in self._ownerless
 
     def slices_of(self, service: Key) -> Sequence[Key]:
         """A Service's EndpointSlices, in order of creation."""

@@ -20,9 +20,10 @@ from kflab.control.probes import KillContainer, Probes
 from kflab.control.runtime import ContainerRun, PodRuntime
 from kflab.control.status import PodWorker, StatusManager, passed_gates
 from kflab.manifest.objects import ContainerStatus, Key, Node, Pod, Service
-from kflab.replacing import replace
+from kflab.replacing import copier, quick, replace
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class PodSeen(KubeletEvent):
     """A pod bound to the node reached its kubelet."""
@@ -38,6 +39,7 @@ class PodSeen(KubeletEvent):
         return f"kubelet/{self.node}"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class SandboxReady(KubeletEvent):
     """Pod sandbox and network are there."""
@@ -66,6 +68,10 @@ class RetrySync(KubeletEvent):
     uid: str
     container: str
     starts: int
+
+
+_running = copier(ContainerStatus, "state", "reason", "restarts", "started_ns", "ready")
+_started = copier(ContainerRun, "up", "accepting", "since_ns", "starts", "hung", "killed_ns")
 
 
 class Kubelet(Controller):
@@ -214,10 +220,7 @@ class Kubelet(Controller):
         for name in names:
             run = ground.container(name)
             if not run.up:
-                fresh = replace(
-                    run, up=True, accepting=wait == 0, since_ns=now, starts=run.starts + 1, hung=False, killed_ns=None
-                )
-                runs.append(fresh)
+                runs.append(_started(run, True, wait == 0, now, run.starts + 1, False, None))
         if not runs:
             return
         ground = ground.with_runs(*runs, started_ns=now)
@@ -285,9 +288,7 @@ class Kubelet(Controller):
             status = worker.containers[container.name]
             fresh = run.starts > 0 and status.restarts != run.starts - 1
             if run.up and (fresh or status.state != "running"):
-                worker.containers[container.name] = replace(
-                    status, state="running", reason="", restarts=run.starts - 1, started_ns=run.since_ns, ready=False
-                )
+                worker.containers[container.name] = _running(status, "running", "", run.starts - 1, run.since_ns, False)
                 self.probes.container_running(worker, container)
             elif not run.up and run.starts > 0 and (fresh or status.state == "running"):
                 self._container_died(worker, run)

@@ -50,6 +50,9 @@ def probe_port(container: Container, probe: Probe) -> int | None:
 
 def declared_ports(container: Container) -> Ports:
     """What a container says it listens on: containerPorts and the ports of its probes."""
+    if len(container.ports) == 1 and container.readiness is container.liveness is container.startup is None:
+        only = container.ports[0]
+        return ((only.protocol, only.port),)
     found = {(port.protocol, port.port) for port in container.ports}
     for probe in (container.readiness, container.liveness, container.startup):
         port = probe_port(container, probe) if probe is not None and probe.action != "exec" else None
@@ -78,9 +81,9 @@ def container_ports(pod: Pod, services: Iterable[Service]) -> tuple[tuple[Ports,
         main = next((i for i, c in enumerate(containers) if c.restart_policy != "Always"), 0)
         return tuple(wanted if i == main else () for i in range(len(containers))), False
     ports = [declared_ports(container) for container in containers]
-    silent = [i for i, own in enumerate(ports) if not own]
-    if not silent:
+    if all(ports):
         return tuple(ports), False
+    silent = [i for i, own in enumerate(ports) if not own]
     claimed = {port for own in ports for port in own}
     wished = {
         (port.protocol, port.target)

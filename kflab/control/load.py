@@ -84,6 +84,7 @@ class Loader:
                 self.core.create(obj, BY)
         self._slices([obj for obj in given if isinstance(obj, EndpointSlice)], pods)
         workloads = [obj for obj in given if obj.kind in WORKLOADS]
+        self.deployments.know([obj for obj in workloads if isinstance(obj, Deployment)])
         pods = self._owned(workloads, pods)
         for pod in pods:
             if pod.key in observed and pod.spec.node_name and (pod.status.pod_ips or finished(pod)):

@@ -7,6 +7,7 @@ Sources: k8s.io/apimachinery pkg/util/rand (alphabet, SafeEncodeString); k8s.io/
 import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -16,8 +17,10 @@ from kflab.manifest.write import to_tree
 ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 """No vowels and no look-alikes, so that no word appears by chance."""
 
-SUFFIX = 5
-"""Length of a generated suffix."""
+_PAIRS = [first + second for second in ALPHABET for first in ALPHABET]
+"""Two letters of a suffix by the number that they stand for, the lower digit first."""
+
+FNV_BASIS, FNV_PRIME = 0x811C9DC5, 0x01000193
 
 MAX_GENERATED = 58
 """A generateName prefix is cut here, so that prefix and suffix fit a DNS label."""
@@ -30,11 +33,9 @@ def number_of(name: str) -> int:
 
 def suffix(bits: int) -> str:
     """Five characters of the alphabet from a random number."""
-    letters = []
-    for _ in range(SUFFIX):
-        bits, digit = divmod(bits, len(ALPHABET))
-        letters.append(ALPHABET[digit])
-    return "".join(letters)
+    rest, first = divmod(bits, len(_PAIRS))
+    rest, second = divmod(rest, len(_PAIRS))
+    return _PAIRS[first] + _PAIRS[second] + ALPHABET[rest % len(ALPHABET)]
 
 
 def generated(prefix: str, bits: int) -> str:
@@ -44,9 +45,9 @@ def generated(prefix: str, bits: int) -> str:
 
 def fnv32a(data: bytes) -> int:
     """The 32-bit FNV-1a hash."""
-    value = 0x811C9DC5
+    value = FNV_BASIS
     for byte in data:
-        value = ((value ^ byte) * 0x01000193) & 0xFFFFFFFF
+        value = ((value ^ byte) * FNV_PRIME) & 0xFFFFFFFF
     return value
 
 
@@ -62,7 +63,12 @@ def template_hash(workload: KubeObject, template: PodTemplate) -> str:
     hashes are of the same shape, not the same. The tree as written is used where there is one: a change in a field
     without type in the lab rolls the pods as well.
     """
-    return safe_encode(str(fnv32a(canonical_template(workload, template).encode())))
+    return code_of(fnv32a(canonical_template(workload, template).encode()))
+
+
+def code_of(hashed: int) -> str:
+    """A hash as the label pod-template-hash has it."""
+    return safe_encode(str(hashed))
 
 
 def canonical_template(workload: KubeObject, template: PodTemplate) -> str:
@@ -80,17 +86,24 @@ def _canonical(value: Any) -> str:
     return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), default=str)
 
 
+@lru_cache(maxsize=256)
+def _fields_of(cls: type) -> tuple[tuple[str, bool, Any], ...]:
+    """Of each field of a dataclass: name, whether its default goes unsaid, and that default."""
+    return tuple((f.name, f.metadata == UNHASHED, f.default) for f in fields(cls))
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, _LEAVES):
         return value
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if is_dataclass(value) and not isinstance(value, type):
-        told = {f.name: getattr(value, f.name) for f in fields(value)}
-        unsaid = (f.name for f in fields(value) if f.metadata == UNHASHED and told[f.name] == f.default)
-        for name in tuple(unsaid):
-            del told[name]
-        return {name: _plain(item) for name, item in told.items()}
+        told = {}
+        for name, late, default in _fields_of(type(value)):
+            item = getattr(value, name)
+            if not (late and item == default):
+                told[name] = _plain(item)
+        return told
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     return value

@@ -29,6 +29,8 @@ def named_node(affinity: Mapping[str, Any] | None) -> str | None:
 
 def _node_terms(affinity: Mapping[str, Any] | None) -> list[Mapping[str, Any]] | None:
     """Terms of the required node affinity; None where there is none."""
+    if not affinity:
+        return None
     level: Any = affinity
     for name in ("nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution"):
         level = level.get(name) if isinstance(level, Mapping) else None

@@ -11,8 +11,10 @@ from kflab.cluster.checkpoint import Mutable
 from kflab.control.core import Core
 from kflab.control.heap import KubeletEvent
 from kflab.manifest.objects import Key
+from kflab.replacing import quick
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Relist(KubeletEvent):
     """A relist that will find something has ended."""

@@ -73,6 +73,7 @@ class PodMetrics(Controller):
 
     room = "podmetrics"
     kinds = ("HorizontalPodAutoscaler", "Pod")
+    pods_gone = True
 
     def __init__(self, core: Core) -> None:
         super().__init__(core)

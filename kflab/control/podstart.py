@@ -18,9 +18,10 @@ from kflab.control.images import Images
 from kflab.control.init_failures import InitFailures, RetryInit
 from kflab.control.status import PodWorker, StatusManager
 from kflab.manifest.objects import Container, ContainerStatus, Key
-from kflab.replacing import replace
+from kflab.replacing import quick, replace
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class ContainersStarted(KubeletEvent):
     """Containers of a pod run from now on."""

@@ -18,8 +18,8 @@ from kflab.control.pods import owners
 from kflab.control.podstart import PodStart
 from kflab.control.status import PodWorker, StatusManager
 from kflab.manifest.app_annotations import probes_queue
-from kflab.manifest.objects import Container, Key, Probe
-from kflab.replacing import replace
+from kflab.manifest.objects import Container, ContainerStatus, Key, Probe
+from kflab.replacing import copier, replace
 
 STARTUP, READINESS, LIVENESS = "startup", "readiness", "liveness"
 
@@ -64,6 +64,9 @@ def _probe(container: Container, kind: str) -> Probe | None:
     return {STARTUP: container.startup, READINESS: container.readiness, LIVENESS: container.liveness}[kind]
 
 
+_ready = copier(ContainerStatus, "ready")
+
+
 class Probes(Controller):
     """Runs the probes that matter."""
 
@@ -92,7 +95,7 @@ class Probes(Controller):
         worker.startup_passed = (*worker.startup_passed, name)
         status = worker.containers[name]
         if container.readiness is None:
-            self.status.update(worker, name, replace(status, ready=True))
+            self.status.update(worker, name, _ready(status, True))
         else:
             # A started container that is not ready gets an extra probe on every pod sync, and this is one.
             self.status.update(worker, name, replace(status, ready=False))

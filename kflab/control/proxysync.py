@@ -20,7 +20,7 @@ from kflab.control.lbsync import LbSync
 from kflab.control.names import number_of
 from kflab.control.observers import NO_RULES, Observer
 from kflab.manifest.objects import EndpointSlice, Key, KubeObject, KubeProxyConfiguration, LoadBalancerIngress, Service
-from kflab.replacing import replace
+from kflab.replacing import quick, replace
 
 FAR_PAST = -(10**18)
 
@@ -35,6 +35,7 @@ PLAUSIBLE_NS = 60_000_000_000
 """Rules of a settled cluster were last written within the last minute before t = 0 (M)."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class ProxySynced(Event):
     """A sync run has ended: the rules are in the kernel."""

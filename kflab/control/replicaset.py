@@ -18,7 +18,7 @@ from kflab.control.heap import Event
 from kflab.control.names import generated
 from kflab.control.pods import active, available, create_pod, mark_deleted, owned_pods
 from kflab.manifest.objects import Key, Meta, Pod, ReplicaSet
-from kflab.replacing import replace
+from kflab.replacing import quick, replace
 
 BY = "replicaset-controller"
 
@@ -26,6 +26,7 @@ BURST = 500
 """At most so many creations or deletions per sync."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class SyncReplicaSet(Event):
     """A ReplicaSet is taken from the work queue."""
@@ -35,6 +36,7 @@ class SyncReplicaSet(Event):
     key: Key
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class CreatePods(Event):
     """One batch of the slow start is sent."""
@@ -50,6 +52,7 @@ class ReplicaSetController(Controller):
 
     room = "replicaset"
     kinds = ("ReplicaSet", "Pod")
+    owners = ("ReplicaSet", "")
     component = "controller-manager"
 
     def __init__(self, core: Core) -> None:
@@ -107,17 +110,20 @@ class ReplicaSetController(Controller):
             self._write_status(rs)
             return
         self._adopt(rs)
-        pods = [pod for pod in owned_pods(self.core, rs.key) if active(pod)]
-        missing = rs.replicas - len(pods) - self._expected.get(rs.key, 0)
+        key = rs.key
+        pods = [pod for pod in owned_pods(self.core, key) if active(pod)]
+        missing = rs.replicas - len(pods) - self._expected.get(key, 0)
         if missing > 0:
             self._slow_start(rs, min(missing, BURST))
         elif missing < 0:
             for pod in victims(self.core, rs, pods)[: min(-missing, BURST)]:
                 mark_deleted(self.core, pod, None, BY)
-        self._write_status(rs)
+        self._write_status(rs, pods if missing >= 0 else None)
 
     def _adopt(self, rs: ReplicaSet) -> None:
         """Pods that match and have no owner become the ReplicaSet's (controller_ref_manager.go)."""
+        if not self.core.index.has_ownerless(rs.meta.namespace):
+            return
         for pod in self.core.store.all_of(self.core.index.pods_matching(rs.meta.namespace, rs.selector)):
             if pod.meta.owner is not None or not isinstance(pod, Pod):
                 continue
@@ -126,30 +132,35 @@ class ReplicaSetController(Controller):
 
     def _slow_start(self, rs: ReplicaSet, count: int) -> None:
         """Batches of 1, 2, 4, 8 …, each sent when the one before has succeeded."""
-        self._expected[rs.key] = self._expected.get(rs.key, 0) + count
+        key = rs.key
+        self._expected[key] = self._expected.get(key, 0) + count
         wait, batch = 0, 1
         while count > 0:
             size = min(batch, count)
-            wait += self.core.delay("api_write_s", rs.key)
-            self.core.push(wait, CreatePods(rs.key, size))
+            wait += self.core.delay("api_write_s", key)
+            self.core.push(wait, CreatePods(key, size))
             count, batch = count - size, 2 * batch
 
     def _create(self, rs: ReplicaSet) -> None:
-        owner = rs.meta.owner or rs.key
+        key = rs.key
+        owner = rs.meta.owner or key
         ordinal = self._created.get(owner, 0)
         self._created[owner] = ordinal + 1
         name = Pins.nth(self.core.pins.pod_names, owner.namespace, owner.kind, owner.name, ordinal)
         while not name or self.core.store.get(Key("Pod", rs.meta.namespace, name)) is not None:
-            name = generated(f"{rs.meta.name}-", self.core.bits("pod-name", address_of(rs.key)))
-        meta = Meta(name, rs.meta.namespace, rs.template.labels, rs.template.annotations, owner=rs.key)
-        create_pod(self.core, rs.key, Pod(meta, spec=rs.template.spec), BY, (owner, ordinal))
+            name = generated(f"{rs.meta.name}-", self.core.bits("pod-name", address_of(key)))
+        meta = Meta(name, rs.meta.namespace, rs.template.labels, rs.template.annotations, owner=key)
+        create_pod(self.core, key, Pod(meta, spec=rs.template.spec), BY, (owner, ordinal))
 
     def note_given(self, owner: Key, count: int) -> None:
         """Pods that came with the input count as created: pins are for those made later."""
         self._created[owner] = self._created.get(owner, 0) + count
 
-    def _write_status(self, rs: ReplicaSet) -> None:
-        pods = [pod for pod in owned_pods(self.core, rs.key) if active(pod)]
+    def _write_status(self, rs: ReplicaSet, pods: list[Pod] | None = None) -> None:
+        """Count its active pods: `pods`, where they are known."""
+        key = rs.key
+        if pods is None:
+            pods = [pod for pod in owned_pods(self.core, key) if active(pod)]
         min_ready = ns(rs.min_ready_s)
         now = self.core.now_ns
         ready = [pod for pod in pods if pod.status.ready]
@@ -157,17 +168,19 @@ class ReplicaSetController(Controller):
         labels = rs.template.labels
         observed = {
             "replicas": len(pods),
-            "fullyLabeledReplicas": sum(labels.items() <= pod.meta.labels.items() for pod in pods),
+            "fullyLabeledReplicas": sum(
+                labels is pod.meta.labels or labels.items() <= pod.meta.labels.items() for pod in pods
+            ),
             "readyReplicas": len(ready),
             "availableReplicas": len(good),
         }
-        current = self.core.store.get(rs.key)
+        current = self.core.store.get(key)
         if isinstance(current, ReplicaSet) and current.observed != observed:
             self.core.put(replace(current, observed=observed), BY)
         if len(good) < len(ready):
             # Upstream asks for one more sync when the first pod's minReadySeconds are over.
             first = min(p.status.ready_since_ns or 0 for p in ready if p not in good)
-            self.core.push_at(first + min_ready, SyncReplicaSet(rs.key))
+            self.core.push_at(first + min_ready, SyncReplicaSet(key))
 
 
 def victims(core: Core, rs: ReplicaSet, pods: list[Pod]) -> list[Pod]:

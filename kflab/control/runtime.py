@@ -6,12 +6,13 @@ Kept apart from what the API says: the API has what the kubelet last reported.
 from dataclasses import dataclass, field
 
 from kflab.manifest.objects import Key
-from kflab.replacing import replace
+from kflab.replacing import copier, quick
 
 Ports = tuple[tuple[str, int], ...]
 """(protocol, port) pairs, sorted."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class ContainerRun:
     """One container on its node."""
@@ -40,6 +41,7 @@ class ContainerRun:
         return self.exit_reason or ("Completed" if self.exit_code == 0 else "Error")
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class PodRuntime:
     """One pod on its node, as it is."""
@@ -85,14 +87,17 @@ class PodRuntime:
         for run in changed:
             runs[self.names[run.name]] = run
         containers = tuple(runs)
-        return replace(
+        return _with_runs(
             self,
-            containers=containers,
-            listening=open_ports(containers),
-            hanging=open_ports(tuple(run for run in containers if run.hung)),
-            started_ns=self.started_ns if started_ns is None else started_ns,
-            exited_ns=self.exited_ns if exited_ns is None else exited_ns,
+            containers,
+            open_ports(containers),
+            open_ports(tuple([run for run in containers if run.hung])),
+            self.started_ns if started_ns is None else started_ns,
+            self.exited_ns if exited_ns is None else exited_ns,
         )
+
+
+_with_runs = copier(PodRuntime, "containers", "listening", "hanging", "started_ns", "exited_ns")
 
 
 def open_ports(runs: tuple[ContainerRun, ...]) -> Ports:

@@ -27,12 +27,13 @@ from kflab.control.placement import Placement, Reasons, sentence
 from kflab.control.pods import mark_deleted
 from kflab.control.podterms import wishes_of
 from kflab.control.preemption import Candidate, Preemption
-from kflab.manifest.objects import Key, Node, Pod, PodSpec
-from kflab.replacing import replace
+from kflab.manifest.objects import Key, Node, Pod, PodSpec, PodStatus
+from kflab.replacing import copier, quick, replace
 
 BY = "scheduler"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class SchedulePod(Event):
     """A pod without node is at the head of the queue."""
@@ -41,6 +42,10 @@ class SchedulePod(Event):
     needs_api: ClassVar[bool] = True
     key: Key
 
+
+_bound = copier(Pod, "spec", "status")
+_on_node = copier(PodSpec, "node_name")
+_scheduled = copier(PodStatus, "scheduled_ns", "reason", "nominated_node")
 
 Signature = tuple[Any, ...]
 
@@ -128,6 +133,8 @@ class Scheduler(Controller):
 
     def _unpark(self, *, waiting_for_pods: bool = False) -> None:
         """Try parked pods again: all, or those for which another pod's coming makes a difference."""
+        if not self.parked:
+            return
         again = [key for key, waits in self.parked.items() if waits or not waiting_for_pods]
         waits_ns = [self.core.delay("watch_s", key) for key in again]
         priorities = {key: pod.spec.priority for key in again if isinstance(pod := self.core.store.get(key), Pod)}
@@ -151,13 +158,9 @@ class Scheduler(Controller):
         self.preemption.forget(event.key)
         self._said.pop(event.key, None)
         now = self.core.now_ns
-        bound = replace(
-            pod,
-            spec=replace(pod.spec, node_name=node),
-            status=replace(pod.status, scheduled_ns=now, reason="", nominated_node=""),
-        )
+        bound = _bound(pod, _on_node(pod.spec, node), _scheduled(pod.status, now, "", ""))
         change = self.core.put(bound, BY)
-        if change is not None:
+        if change is not None and not self.core.quiet:
             name = pod.meta.name
             self.core.fact(What.POD_SCHEDULED, pod.key, BY, f"scheduler put {name} on {node}", change.revision)
 

@@ -42,6 +42,7 @@ class StatefulSetController(Controller):
 
     room = "statefulset"
     kinds = ("StatefulSet", "Pod")
+    owners = ("StatefulSet",)
     component = "controller-manager"
 
     def __init__(self, core: Core) -> None:

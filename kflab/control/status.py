@@ -13,7 +13,9 @@ from kflab.control.facts import What
 from kflab.control.heap import Event, KubeletEvent
 from kflab.manifest.app_annotations import own_delay_ns
 from kflab.manifest.objects import ContainerStatus, Key, Labels, Pod, PodSpec, PodStatus
-from kflab.replacing import replace
+from kflab.replacing import copier, quick
+
+_reported = copier(Pod, "status")
 
 
 @dataclass(slots=True)
@@ -86,6 +88,7 @@ class PodWorker(Mutable):
         return "Failed" if self.spec.restart_policy == "Never" else "Running"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class WriteStatus(KubeletEvent):
     """A kubelet's status PATCH arrives at the API server."""
@@ -227,7 +230,7 @@ class StatusManager(Controller):
             conditions=pod.status.conditions,
         )
         by = f"kubelet {worker.node}"
-        change = self.core.put(replace(pod, status=status), by)
+        change = self.core.put(_reported(pod, status), by)
         if change is not None and not self.core.quiet:
             what = _describe(pod.status, status)
             if (

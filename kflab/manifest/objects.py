@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from kflab.errors import Place
+from kflab.replacing import quick
 
 Labels = Mapping[str, str]
 
@@ -38,6 +39,7 @@ NO_KEY = Key("", "", "")
 """Names nothing."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Meta:
     """ObjectMeta, as far as the lab reads it."""
@@ -91,6 +93,7 @@ class Requirement:
     values: tuple[str, ...] = ()
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class LabelSelector:
     """metav1.LabelSelector. An empty selector matches everything; "no selector" is None where it is used."""
@@ -133,6 +136,7 @@ class Taint:
     value: str = ""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Toleration:
     """A pod toleration; empty `key` with Exists tolerates all."""
@@ -144,6 +148,7 @@ class Toleration:
     seconds: int | None = None
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Node(KubeObject):
     """v1 Node."""
@@ -165,6 +170,7 @@ class Node(KubeObject):
 # --- pods and workloads ---------------------------------------------------------------------------------------
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class ContainerPort:
     """One containerPort."""
@@ -189,6 +195,7 @@ class Probe:
     failure: int = 3
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Container:
     """A container of a pod template."""
@@ -223,6 +230,7 @@ class Container:
         return self.pull_policy == "Always" or (not self.pull_policy and tag in ("", "latest"))
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class PodSpec:
     """v1 PodSpec, as far as modelled."""
@@ -253,6 +261,7 @@ class PodSpec:
     """"Never": the pod waits for room; "" is PreemptLowerPriority."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class ContainerStatus:
     """status.containerStatuses entry. `state` is waiting, running or terminated."""
@@ -275,6 +284,7 @@ class ContainerStatus:
         return self.exit_reason or ("Error" if self.exit_code else "Completed")
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Condition:
     """One status.conditions entry of a pod or workload."""
@@ -331,6 +341,7 @@ class PodStatus:
         return sum(status.restarts for status in (*self.containers, *self.inits))
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Pod(KubeObject):
     """v1 Pod."""
@@ -348,6 +359,7 @@ class Pod(KubeObject):
         return self.meta.deletion_ns is not None
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class PodTemplate:
     """A workload's spec.template."""
@@ -357,6 +369,7 @@ class PodTemplate:
     spec: PodSpec = PodSpec()
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class RollingUpdate:
     """Deployment strategy. Values are ints or percentages as text ("25%"); type Recreate ignores them."""
@@ -366,6 +379,7 @@ class RollingUpdate:
     max_unavailable: int | str = "25%"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Deployment(KubeObject):
     """apps/v1 Deployment."""
@@ -383,6 +397,7 @@ class Deployment(KubeObject):
     conditions: tuple[Condition, ...] = ()
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class ReplicaSet(KubeObject):
     """apps/v1 ReplicaSet."""
@@ -478,6 +493,7 @@ class Job(KubeObject):
 # --- Services -------------------------------------------------------------------------------------------------
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class ServicePort:
     """One Service port. `target` is a number or a container port name."""
@@ -500,6 +516,7 @@ class LoadBalancerIngress:
     ip_mode: str = "VIP"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Service(KubeObject):
     """v1 Service."""
@@ -537,6 +554,7 @@ class Service(KubeObject):
         return self.cluster_ips[0] if self.cluster_ips else ""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One endpoint of an EndpointSlice. None means the field is absent."""
@@ -553,6 +571,7 @@ class Endpoint:
     hint_nodes: tuple[str, ...] = ()
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class EndpointPort:
     """One EndpointSlice port. `port` None means all ports."""
@@ -563,6 +582,7 @@ class EndpointPort:
     app_protocol: str = ""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class EndpointSlice(KubeObject):
     """discovery.k8s.io/v1 EndpointSlice; its Service is label `kubernetes.io/service-name`."""
