@@ -73,7 +73,7 @@ def chosen(only: str) -> list[str]:
     for char in asked:
         if char not in LETTERS:
             raise KflabError(f"--only {only!r}: {char!r} is no workload; they are {', '.join(LETTERS)}")
-    return [letter for letter in "bcadefgh" if not asked or letter in asked]
+    return [letter for letter in "bcadefghi" if not asked or letter in asked]
 
 
 def _tell(text: str) -> None:
@@ -322,6 +322,43 @@ def _one_mode(bench: Bench, one: "NodeRules") -> None:
     add("peak memory", one.peak_mib, "MiB", "before the naive walker's lists, of a process of its own")
 
 
+def _hour(bench: Bench) -> None:
+    from kflab.bench import hour
+    from kflab.lab.spec import AUTO
+
+    bench.raw["i"] = []
+    seconds = hour.QUICK_S if bench.quick else hour.HOUR_S
+    length = f"{seconds // 60} simulated minutes"
+    if bench.quick:
+        bench.notes.append(f"(i) --quick: {length}, not an hour")
+    for path in hour.PATHS:
+        bench.tell(f"  {path}: {length} …")
+        flows, counted = hour.baseline(path), hour.run(path, AUTO, seconds)
+        bench.raw["i"] += [asdict(flows), asdict(counted)]
+        per_hour_s = hour.HOUR_S * hour.RATE_RPS / flows.rate
+        bench.add(
+            "i", f"{path}: each followed", flows.rate, "requests/s",
+            f"steady traffic, the last {hour.BASELINE_S} of {flows.simulated_s} simulated s; {flows.peak_mib:.0f} MiB",
+            beside=f"an hour without an update would take {per_hour_s:,.0f} s",
+        )  # fmt: skip
+        bench.add(
+            "i", f"{path}: counted", counted.rate, "requests/s", "the same while nothing changes",
+            beside=f"{counted.rate / flows.rate:.1f} × followed ones",
+        )  # fmt: skip
+        bench.add(
+            "i", f"{path}: {'hour' if not bench.quick else length}", counted.cpu_s, "s",
+            f"{counted.sent:,} requests, {counted.failed:,} failed, {hour.NODES} nodes, {hour.PODS} pods all replaced; "
+            f"counted in {counted.counted_s:,.0f} s, the rest followed one by one",
+            beside=f"{counted.update_cpu_s:.1f} s of it are the update", target="< 60 s",
+            reached=None if bench.quick else counted.cpu_s < 60,
+        )  # fmt: skip
+        bench.add(
+            "i", f"{path}: peak memory", counted.peak_mib, "MiB", "of a process of its own",
+            beside=f"{counted.growth_mib:+.1f} MiB in the last quarter", target="flat (< 5 MiB in the last quarter)",
+            reached=None if bench.quick else counted.growth_mib < 5,
+        )  # fmt: skip
+
+
 WORKLOADS: dict[str, Callable[[Bench], None]] = {
     "a": _engine,
     "b": _floor,
@@ -331,4 +368,5 @@ WORKLOADS: dict[str, Callable[[Bench], None]] = {
     "f": _first_paint,
     "g": _screen,
     "h": _rules,
+    "i": _hour,
 }

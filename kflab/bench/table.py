@@ -22,6 +22,7 @@ LETTERS = {
     "f": "process start to first paint, beside a bare Textual app of three widgets",
     "g": "the screen through a pseudo-terminal: key to paint, a held lab, memory",
     "h": "rules of one node among 10,000 Services × 10 endpoints and 5,000 nodes: write, change, walk; conform",
+    "i": "one simulated hour of 100 nodes, 10,000 requests/s and a rolling update: CPU time, memory",
 }
 
 

@@ -88,7 +88,7 @@ def test_values_have_three_figures(value: float, text: str) -> None:
 
 
 def test_baselines_are_measured_before_what_is_compared_with_them() -> None:
-    assert sorted(report.chosen("")) == list("abcdefgh")
+    assert sorted(report.chosen("")) == list("abcdefghi")
     letters = report.chosen("a,b c")
     assert sorted(letters) == ["a", "b", "c"]
     assert letters[-1] == "a"
