@@ -1,5 +1,6 @@
 """The one error kflab raises for anything a person can put right."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -30,3 +31,11 @@ class KflabError(Exception):
 
     def __str__(self) -> str:
         return f"{self.place}: {self.message}" if self.place else self.message
+
+
+def did_you_mean(wrong: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?`, or "" where no known name is near."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(wrong, sorted(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

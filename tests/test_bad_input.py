@@ -131,7 +131,11 @@ def test_no_permission_is_one_line(folder: Path, capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["nosuch"], "no file, folder or scenario named 'nosuch'; scenarios are apiserver-outage"),
+        (["nosuch"], "no file, folder or scenario named 'nosuch'; `kflab scenarios` lists"),
+        (
+            ["replay", "rolling-updat"],
+            "no file, folder or scenario named 'rolling-updat'; did you mean 'rolling-update'?",
+        ),
         (["replay", "nosuch.yaml"], "'nosuch.yaml'"),
         (["replay", "no/such"], '"no/such" does not exist'),
         (["replay", "overview", "--rate", "abc"], "'abc'"),

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TypeGuard
 
-from kflab.errors import KflabError
+from kflab.errors import KflabError, did_you_mean
 
 Range = tuple[float, float]
 
@@ -276,7 +276,7 @@ class Delays:
         values: dict[str, object] = {}
         for name, given in overrides.items():
             if name not in names:
-                raise KflabError(f"unknown delay {name!r}{_nearest(name, names)}")
+                raise KflabError(f"unknown delay {name!r}{did_you_mean(name, names)}")
             values[name] = _read(name, given, isinstance(getattr(self, name), tuple | LogNormal | Exponential))
         return replace(self, **values)  # type: ignore[arg-type]  # names and types were checked just above
 
@@ -333,10 +333,3 @@ def _distribution(name: str, given: Mapping[object, object], drawn: bool) -> Dis
         f"delay {name}: a distribution is {{p50, p99}} (log-normal) or {{mean}} (exponential), in seconds from a "
         f"microsecond on, not {dict(given)!r}"
     )
-
-
-def _nearest(name: str, names: set[str]) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, sorted(names), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kflab.control.lbprofiles import PROFILES
 from kflab.control.profiles import PROFILES as SPEEDS
-from kflab.errors import KflabError
+from kflab.errors import KflabError, did_you_mean
 from kflab.lab.handle import Tab
 from kflab.lab.spec import LabSpec
 from kflab.manifest.sources import read_paths
@@ -114,5 +114,6 @@ def _scenario(what: Sequence[str]) -> Scenario | None:
     if not path.exists() and "/" not in name:
         if name in bundled():
             return load(name)
-        raise KflabError(f"no file, folder or scenario named {name!r}; scenarios are {', '.join(bundled())}")
+        hint = did_you_mean(name, bundled()) or "; `kflab scenarios` lists what is built in"
+        raise KflabError(f"no file, folder or scenario named {name!r}{hint}")
     return None
