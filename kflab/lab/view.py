@@ -43,6 +43,16 @@ NARRATED_NS = 4_000_000_000
 """How long a scenario's line of narration stands, simulated."""
 
 
+_ANSWERS = 16
+"""More than there are kinds of `Answer`."""
+
+_ENDED = {
+    Answer.REFUSED: "refused", Answer.REJECTED: "refused", Answer.RESET: "reset", Answer.TIMEOUT: "timed out",
+    Answer.TABLE_FULL: "timed out", Answer.NO_PORT: "timed out",
+}  # fmt: skip
+"""What a lost try met, in words that follow "tries"."""
+
+
 def _tally(counts: dict[int, int], servers: NDArray[np.int32]) -> None:
     """Count each server as often as it is named; -1 is nobody."""
     for server, count in zip(*(column.tolist() for column in np.unique(servers, return_counts=True)), strict=True):
@@ -57,6 +67,8 @@ class View:
         self._bands = Bands(lab)
         self._lost: dict[int, int] = {}
         """Server → tries lost since the last change."""
+        self._ends: dict[int, int] = {}
+        """Server × 16 + answer → how many of them."""
         self._saved: dict[int, int] = {}
         """Server → requests that lost a try there and still went well."""
         self._answered: dict[int, int] = {}
@@ -68,6 +80,7 @@ class View:
     def restart_counts(self) -> None:
         """A change happened: count anew."""
         self._lost.clear()
+        self._ends.clear()
         self._saved.clear()
         self._answered.clear()
 
@@ -82,6 +95,7 @@ class View:
         lost, servers = lost[which], rows.try_server[which]
         good = (rows.status[which] >= 200) & (rows.status[which] < 400)
         _tally(self._lost, servers[lost])
+        _tally(self._ends, servers[lost].astype(np.int32) * _ANSWERS + rows.try_answer[which][lost])
         # A request that lost two tries at one server was saved from it once.
         again = np.zeros_like(lost)
         for j in range(1, lost.shape[1]):
@@ -133,11 +147,21 @@ class View:
         assert incident is not None
         end = incident.moved_ns if not self._still_losing(ids) else None
         when = f" in {(end - incident.t_ns) / 1e9:.2f} s" if end is not None else " so far"
-        word = "refused" if incident.kind != "force" else "lost"
+        word = self._how_lost(ids, lost)
         text = f"{lost:,} tries {word}{when}"
         if saved:
             text += f"; NGINX tried again and saved {saved:,} request{'s' if saved != 1 else ''}"
         return lost, text, word
+
+    def _how_lost(self, servers: list[int], lost: int) -> str:
+        """What the tries lost at some servers met: one word where nearly all met the same, else "lost"."""
+        words: dict[str, int] = {}
+        for end, count in self._ends.items():
+            if end // _ANSWERS in servers:
+                word = _ENDED.get(end % _ANSWERS, "lost")
+                words[word] = words.get(word, 0) + count
+        word, count = max(words.items(), key=lambda item: item[1])
+        return word if count >= 0.9 * lost else "lost"
 
     def _still_losing(self, servers: list[int]) -> bool:
         """Whether tries to any of these servers were lost in the last half second."""
@@ -159,7 +183,7 @@ class View:
         if obj.terminating:
             return "terminating", waits
         if runtime is not None and not runtime.sandbox:
-            return "crashed", "its node has no power"
+            return "no power", "its node is off"
         if runtime is None:
             if obj.status.phase in ("Succeeded", "Failed"):
                 return obj.status.phase.lower(), ""

@@ -3,7 +3,7 @@
 from textual.strip import Strip
 
 from kflab.lab.snapshot import Candidate, Snapshot
-from kflab.tui.glyphs import UNICODE, Glyphs, of_state, state_token
+from kflab.tui.glyphs import DOWN, UNICODE, Glyphs, of_state, state_token
 from kflab.tui.pane import Pane
 from kflab.tui.plan import TINY_COLUMNS, TINY_ROWS
 from kflab.tui.row import Row
@@ -44,7 +44,7 @@ def _candidate(row: Candidate, width: int, glyphs: Glyphs) -> Row:
     figure = share(row.share)
     line = Row().put(1, of_state(glyphs, row.state), state_token(row.state))
     line.put(3, shorten(row.name, max(6, width - 24), glyphs.ellipsis))
-    token = "lost" if row.failing or row.state == "crashed" else "late" if state_token(row.state) == "late" else "dim"
+    token = "lost" if row.failing or row.state in DOWN else "late" if state_token(row.state) == "late" else "dim"
     line.put(max(line.x + 1, width - 20), row.state, token)
     return line.right(width - 1, figure, "lost" if row.failing else "text")
 

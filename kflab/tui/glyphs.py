@@ -169,6 +169,7 @@ STATE_GLYPHS = {
     "starting": "starting",
     "not ready": "starting",
     "crashed": "crashed",
+    "no power": "crashed",
     "failed": "crashed",
     "hung": "starting",
     "terminating": "terminating",
@@ -179,6 +180,9 @@ STATE_GLYPHS = {
 }
 """Field of `Glyphs` for each state word of a snapshot."""
 
+DOWN = ("crashed", "no power")
+"""States of a pod whose process has ended without anybody's wish."""
+
 STATE_TOKENS = {
     "ready": "traffic",
     "healthy": "traffic",
@@ -186,6 +190,7 @@ STATE_TOKENS = {
     "starting": "late",
     "not ready": "late",
     "crashed": "lost",
+    "no power": "lost",
     "failed": "lost",
     "hung": "lost",
     "terminating": "late",

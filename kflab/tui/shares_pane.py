@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from kflab.lab.snapshot import ShareGroup, ShareRow, Snapshot
 from kflab.tui import text
-from kflab.tui.glyphs import of_state, state_token
+from kflab.tui.glyphs import DOWN, of_state, state_token
 from kflab.tui.line_pane import LinePane
 from kflab.tui.row import Row, wrap_words
 
@@ -62,12 +62,10 @@ class SharesPane(LinePane):
         self, row: ShareRow, group: ShareGroup, name_width: int, axis: int, end: int, width: int, counts: bool
     ) -> Row:
         glyphs, total = self.glyphs, max(1, group.n)
-        dead = row.state in ("crashed", "gone", "terminating", "failed")
+        dead = row.state in (*DOWN, "gone", "terminating", "failed")
         inside = row.low <= row.connections <= row.high
         line = Row().put(1, of_state(glyphs, row.state), state_token(row.state))
-        line.put(
-            3, text.shorten(row.key.name, name_width, glyphs.ellipsis), "lost" if row.state == "crashed" else "text"
-        )
+        line.put(3, text.shorten(row.key.name, name_width, glyphs.ellipsis), "lost" if row.state in DOWN else "text")
         if row.expected is None:
             line.put(axis, "no part in the choice", "faint")
         else:
@@ -110,7 +108,7 @@ class SharesPane(LinePane):
             expected = float(row.expected) * self._total(row)
         cells[cell(expected)] = (glyphs.tick_on, "text")
         token = "lost" if dead else "traffic" if inside else "late"
-        cells[cell(row.connections)] = (glyphs.crashed if row.state == "crashed" else glyphs.ready, token)
+        cells[cell(row.connections)] = (glyphs.crashed if row.state in DOWN else glyphs.ready, token)
         return cells
 
     def _total(self, row: ShareRow) -> int:

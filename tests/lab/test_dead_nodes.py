@@ -76,6 +76,10 @@ def test_a_dead_node_of_a_pod_costs_its_share_of_new_connections():
     assert statuses == {-Answer.TIMEOUT}
     waits = {int(w) for rows in lab.rows for w in (rows.finish_ns - rows.start_ns)[rows.status != 200]}
     assert lab.engine.timing.connect_timeout_ns in waits
+    service = next(band for band in lab.snapshot().bands if band.kind == "service")
+    states = {row.node: row.state for row in service.candidates}
+    assert states["node-3"] == "no power", "no container crashed"
+    assert "tries timed out so far" in service.footer
     lab.advance(90 * S)
     assert failed(lab, 70, 84)[1] == 0
 
@@ -182,7 +186,7 @@ def test_who_knows_and_the_nodes_view_tell_truth_from_what_the_api_says():
     assert (row.word, row.revision) == ("not noticed yet", "Ready")
     node = next(each for each in lab.snapshot().nodes if each.key.name == "node-3")
     assert (node.ready, node.outage) == ("True", "no power")
-    assert {pod.state for pod in node.pods} == {"crashed"}
+    assert {pod.state for pod in node.pods} == {"no power"}
     lab.advance(70 * S)
     row = next(each for each in lab.knowledge().knowers if each.name == "node controller")
     assert (row.word, row.revision) == ("noticed", "Unknown")
