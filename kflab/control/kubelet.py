@@ -231,7 +231,7 @@ class Kubelet(Controller):
             self.core.fact(What.CONTAINER_STARTED, key, f"kubelet {worker.node}", text)
         if wait:
             self.core.push(wait, StartsListening(key, uid, runs[0].starts))
-        elif any(run.ports for run in runs):
+        else:
             self._tell_listeners(ground)
         self.pleg.pod_changed(worker.node, key)
 
@@ -246,8 +246,7 @@ class Kubelet(Controller):
         if late and (worker is None or not worker.kill):
             after = ground.with_runs(*late)
             self.core.set_ground(key, after)
-            if any(run.ports for run in late):
-                self.listeners_changed(after)
+            self.listeners_changed(after)
 
     # --- listeners ------------------------------------------------------------------------------------------
 
