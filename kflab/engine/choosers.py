@@ -253,6 +253,12 @@ class Choosers:
             slots[rows] = np.where(run[found] == servers[rows], first + found, 0)
         return slots
 
+    def slot_of(self, version: int, server: int) -> int:
+        """Find the slot of one server in a version, as `slots_of` does."""
+        first = int(self.offset[version])
+        found = np.flatnonzero(self.flat[first : first + int(self.size[version])] == server)
+        return first + int(found[0]) if len(found) else 0
+
     def count(self, slots: Int64Array) -> None:
         """Count connections per slot (a slot is counted also when its fan is empty)."""
         if len(slots) < 64:

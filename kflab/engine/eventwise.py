@@ -109,12 +109,34 @@ class Eventwise:
 
     def _through(self, place: int) -> None:
         """Take one row through its node or its ingress server, as the steps do."""
+        if self._past_node(self.flights[place]):
+            return
         steps, row = self.steps, np.array([self.rows[place]])
         m = steps.memory.flights.m
         m[:, row[0]] = self.flights[place]
         counted.close_idle(steps, self.flights[place][Col.DUE])
         (steps.at_node if m[Col.STAGE, row[0]] == Stage.NODE else steps.at_ingress)(row)
         self.flights[place] = m[:, row[0]].tolist()
+
+    def _past_node(self, flight: list[int]) -> bool:
+        """Take one row through its node where nothing is out of the ordinary: as `Steps.at_node`, in less time."""
+        steps, stream, node, t = self.steps, flight[Col.STREAM], flight[Col.NODE], flight[Col.DUE]
+        paths, choosers, timing = steps.paths, steps.choosers, steps.timing
+        odd = steps.cut is not None or steps.room is not None or bool(paths.flow_port[stream])
+        if odd or flight[Col.STAGE] != Stage.NODE:
+            return False
+        chooser = paths.entries.get_one(stream, node)
+        if chooser < 0 or choosers.flat[choosers.offset[choosers.version_at(chooser, t)]] < 0:
+            return False
+        server, _ = self.pick(flight, chooser, t)
+        hop = timing.same_node_ns if int(steps.memory.place[server]) == node else timing.cross_node_ns
+        flight[Col.BACK], flight[Col.DUE] = int(paths.to_node[stream]) + hop, t + hop
+        if paths.is_l7[stream]:
+            flight[Col.INGRESS], flight[Col.STAGE] = server, Stage.INGRESS
+            return True
+        flight[Col.SERVER0], flight[Col.STAGE], flight[Col.TRIES] = server, Stage.SERVER, 1
+        flight[Col.HOP], flight[Col.TRY_START0] = flight[Col.DUE] - flight[Col.START], flight[Col.START]
+        return True
 
     def _try(self, flight: list[int]) -> None:
         steps, t, tries = self.steps, flight[Col.DUE], flight[Col.TRIES]
@@ -214,7 +236,7 @@ class Eventwise:
             scheduler, t_ns, (flight[Col.STREAM], flight[Col.NUMBER], part), int(table.flat[drawn]), version,
             partial(Connected(steps), scheduler), Listed(table.flat, table.offset, table.size),
         )  # fmt: skip
-        return int(table.slots_of(np.array([version]), np.array([server]))[0]), place
+        return table.slot_of(version, server), place
 
     def _kept(self, flight: list[int], ingress: int, key: tuple[str, int], t: int) -> Connection | None:
         memory, timing = self.steps.memory, self.steps.timing

@@ -15,7 +15,8 @@ class PairMap:
     """A sparse table (a, b) → value as sorted keys; b may be -1."""
 
     def __init__(self, rows: Iterable[tuple[int, int, int]]) -> None:
-        table = sorted({(a, b): value for a, b, value in rows}.items())
+        self._one = {(a, b): value for a, b, value in rows}
+        table = sorted(self._one.items())
         self._width = max((b for (_, b), _ in table), default=0) + 2
         self._keys = np.array([a * self._width + b + 1 for (a, b), _ in table] or [-1], dtype=np.int64)
         self._values = np.array([value for _, value in table] or [-1], dtype=np.int64)
@@ -29,7 +30,7 @@ class PairMap:
 
     def get_one(self, a: int, b: int) -> int:
         """Look one pair up."""
-        return int(self.get(np.array([a]), np.array([b]))[0])
+        return self._one.get((a, b), -1)
 
 
 def check(stream: Stream) -> None:

@@ -13,15 +13,13 @@ from kflab.dataplane.modes import ModeRules
 from kflab.engine.affinity import Held
 from kflab.engine.engine import Engine
 from kflab.engine.ipvs_counts import TIME_WAIT_NS
+from kflab.lab.turns import udp_entry_ns
 from kflab.manifest.objects import Key
 
 CALLING_PODS: Final = "pods"
 """Stands for the addresses of all pods of a node that call others, where session affinity looks at them."""
 
 _S: Final = 1_000_000_000
-
-_IPVS_UDP_NS: Final = 300 * _S
-"""net/netfilter/ipvs/ip_vs_proto_udp.c, udp_timeouts."""
 
 _EXPIRE_LATER_NS: Final = 60 * _S
 """net/netfilter/ipvs/ip_vs_conn.c, ip_vs_conn_expire: a template that controls connections is looked at again then."""
@@ -42,7 +40,7 @@ def lasts(timeout_s: int, rules: ModeRules, protocol: str) -> int:
         return timeout_s * _S
     total = timeout_s * _S
     if isinstance(rules, IpvsRuleSet):
-        holds = _IPVS_UDP_NS if protocol == "UDP" else TIME_WAIT_NS
+        holds = udp_entry_ns(rules.config) if protocol == "UDP" else TIME_WAIT_NS
         total += max(0, -(-(holds - total) // _EXPIRE_LATER_NS)) * _EXPIRE_LATER_NS
     return total - 1  # at that very instant it is over
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from kflab.dataplane.ipvs import IpvsRuleSet
 from kflab.dataplane.modes import ModeRules
 from kflab.dataplane.packets import Packet
+from kflab.dataplane.proxy_config import ProxyConfig
 from kflab.draws import Draws
 from kflab.engine.engine import Engine
 from kflab.engine.ipvs_counts import UDP_NS
@@ -23,6 +24,11 @@ class Known:
     told: tuple[int, frozenset[int], int] | None = None
     """Scheduler, destinations with weight and timeout of UDP entries, as the engine was told last."""
     n_changes: int = 0
+
+
+def udp_entry_ns(config: ProxyConfig) -> int:
+    """How long IPVS keeps an entry after its last datagram."""
+    return round(config.ipvs_udp_s * 1e9) or UDP_NS
 
 
 class Turns:
@@ -68,7 +74,7 @@ class Turns:
             index = self._engine.add_virtual_server(poll_ns, graceful=packet.protocol == "TCP")
             known = self._known[key] = Known(index)
             self._of_node.setdefault(node, []).append((virtual.name, index))
-        udp_ns = (round(rules.config.ipvs_udp_s * 1e9) or UDP_NS) if packet.protocol == "UDP" else 0
+        udp_ns = udp_entry_ns(rules.config) if packet.protocol == "UDP" else 0
         wanted = scheduler, frozenset(servers), udp_ns
         if known.told != wanted:
             order = self._shuffled(f"{node}/{virtual.name}", known.n_changes, servers)
