@@ -102,6 +102,11 @@ class LbProfile:
         return self.drains and self.destination == POD
 
     @property
+    def takes_turns(self) -> bool:
+        """Whether each of its nodes sends connections to its targets in turn; an ALB's requests are drawn here."""
+        return self.picks == ROUND_ROBIN and not self.http
+
+    @property
     def follows_api(self) -> bool:
         """Whether it reads EndpointSlices itself (MetalLB's speakers)."""
         return self.cluster_check.how == SPEAKER

@@ -282,7 +282,8 @@ class _Walker:
     def _through(self, balancer: LbInForce, packet: Packet, rule: str = "") -> tuple[Packet | None, str]:
         """To a target of a load balancer; `rule` says why of this target group."""
         record, t = self.record, self._lb_ns()
-        step = steps.balance(balancer, packet, self.choices.flow_hash, self.choices.entry, t, rule)
+        turn = record.node if record is not None and balancer.profile.takes_turns else ""
+        step = steps.balance(balancer, packet, self.choices.flow_hash, self.choices.entry, t, rule, turn)
         number = self._add(step.hop)
         if step.after is None:
             self.status = step.ending

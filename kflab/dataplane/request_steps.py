@@ -10,7 +10,7 @@ from kflab.dataplane.cni import masquerade_port, masquerade_source, masquerade_w
 from kflab.dataplane.dns import ClusterDns, Resolution
 from kflab.dataplane.ipvs_schedulers import CHOOSER, COUNTING
 from kflab.dataplane.lb import flow_hash as hash_of_flow
-from kflab.dataplane.lb import pick_target, shares, source_at_target, target_alternatives
+from kflab.dataplane.lb import in_service, pick_target, shares, source_at_target, target_alternatives
 from kflab.dataplane.memory_view import KeptConnection, MemoryView
 from kflab.dataplane.modes import walk_in
 from kflab.dataplane.nginx import Route
@@ -130,7 +130,9 @@ def front_answers(front: AlbInForce, packet: Packet, found: AlbRoute, t_ns: int)
     return Hop(1, BALANCER, before=packet, mover=BALANCER, why=why, outcome=outcome, touches=ingresses, t_ns=t_ns)
 
 
-def balance(balancer: LbInForce, packet: Packet, value: int | None, draw: int, t_ns: int, rule: str = "") -> Step:
+def balance(
+    balancer: LbInForce, packet: Packet, value: int | None, draw: int, t_ns: int, rule: str = "", turn: str = ""
+) -> Step:
     """The load balancer picks a target; what it rewrites is its profile's.
 
     Args:
@@ -140,6 +142,7 @@ def balance(balancer: LbInForce, packet: Packet, value: int | None, draw: int, t
         draw: u32 by which one of several pods on a node is taken (IP targets).
         t_ns: When.
         rule: Why this target group, of a load balancer that has several.
+        turn: The node that had its turn, where that is on record; else the choice is told by `value`.
     """
     profile, address = balancer.profile, packet.dst
     listener = balancer.port or packet.dport
@@ -155,6 +158,9 @@ def balance(balancer: LbInForce, packet: Packet, value: int | None, draw: int, t
     if value is None:
         value = hash_of_flow(packet)
     target = pick_target(balancer.targets, value, profile, address, draw)
+    if turn:
+        serving = in_service(balancer.targets, profile, address)
+        target = next((one for one in serving if one.node.name == turn), target)
     if target is None:
         why = balancing_words(balancer, address) if balancer.targets else "no target is registered"
         ending = "503" if profile.http else "timeout"

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from kflab.engine import counted
+from kflab.engine import ipvs_entries
 from kflab.engine.addresses import ephemeral_port
 from kflab.engine.connections import NEVER_NS, ClientConnection, lifetime_ns, slot_of
 from kflab.engine.cuts import lost_between_two
@@ -27,7 +27,7 @@ def depart(slab: "Eventwise", flight: list[int]) -> None:
     connection = known.usable(slot, node, t)
     if before is not None and connection is None and not before.in_hand:
         answer = Answer.RESET if before.broken else Answer.OK
-        counted.close_kept(steps, before, answer, min(t, max(before.until_ns, before.last_ns)))
+        ipvs_entries.close_kept(steps, before, answer, min(t, max(before.until_ns, before.last_ns)))
     if connection is not None:
         flight[Col.KEPT], flight[Col.KEPT_PORTS] = 1, connection.port
     else:
@@ -43,7 +43,7 @@ def depart(slab: "Eventwise", flight: list[int]) -> None:
         connection = ClientConnection(*slot, node, server, t, _source_port(steps, flight), worker)
         connection.until_ns = min(NEVER_NS, t + lifetime_ns(int(steps.paths.connection_age[stream]), word))
         known.current[slot] = connection
-        counted.keep(steps, connection, flight)
+        ipvs_entries.keep(steps, connection, flight)
     connection.in_hand += 1
     connection.last_ns = t
     same = node == int(steps.memory.place[connection.server])
@@ -83,7 +83,7 @@ def heard(steps: "Steps", flight: list[int]) -> None:
     steps.memory.connections.answered(connection)
     if not connection.in_hand and steps.memory.connections.current.get(_slot(steps, flight)) is not connection:
         answer = -flight[Col.STATUS] if flight[Col.STATUS] < 0 else Answer.OK
-        counted.close_kept(steps, connection, answer, flight[Col.DUE])
+        ipvs_entries.close_kept(steps, connection, answer, flight[Col.DUE])
 
 
 def process_ended(steps: "Steps", server: int, t_ns: int) -> None:

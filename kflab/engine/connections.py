@@ -46,7 +46,7 @@ class ClientConnection:
     in_hand: int = 0
     """Requests on it that the client still waits for."""
     counted: bool = False
-    """Whether a virtual server counts it (see `counted`)."""
+    """Whether a virtual server counts it (see `ipvs_entries`)."""
 
 
 Slot = tuple[int, int]

@@ -212,6 +212,14 @@ class Engine:
         """
         return self.memory.schedulers.add_affinity(lasts_ns)
 
+    def add_zoned_turns(self) -> int:
+        """Add a load balancer that takes turns in each zone (see `zoned_turns`); return its index, for `set_pick`."""
+        return self.memory.schedulers.add_zoned()
+
+    def put_in_zone(self, index: int, target: int, virtual: int) -> None:
+        """Say which virtual server takes turns in the zone of a load balancer's target."""
+        self.memory.schedulers.zoned[index].of[target] = virtual
+
     def affinity(self, index: int) -> Affinity:
         """The affinity entry of an index, to read."""
         return self.memory.schedulers.kept[index]

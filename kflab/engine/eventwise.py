@@ -3,7 +3,7 @@
 Four cases need it: streams with kept connections (which connection is idle depends on when earlier answers came),
 clients that keep their own (see `connecting`), round robin while some candidate does not answer (a failed try takes the
 next turn before requests that start later), and virtual servers whose turns depend on what happens within the slab
-(`scheduled`), which those that count connections always do (`counted`).
+(`scheduled`), which those that count connections always do (`ipvs_entries`).
 Some 10 µs an event, against some 0.1 µs a row in `steps`, so the engine comes here only for slabs that need it. The
 outcome is the same as that of `steps` where both apply; a test holds them together.
 
@@ -17,7 +17,7 @@ from heapq import heapify, heappop, heappush
 
 import numpy as np
 
-from kflab.engine import connecting, counted
+from kflab.engine import connecting, ipvs_entries
 from kflab.engine.addresses import ephemeral_port
 from kflab.engine.affinity import Listed
 from kflab.engine.bins import Count
@@ -67,7 +67,7 @@ class Eventwise:
         Of answers those to calls matter, and those over connections that the client keeps.
         """
         if self.steps.memory.schedulers.open:
-            over_ns = counted.next_end(self.steps, flight)
+            over_ns = ipvs_entries.next_end(self.steps, flight)
             if over_ns < self.end_ns:
                 heappush(self.heap, (over_ns, _OVER, flight[Col.STREAM], flight[Col.NUMBER], place))
         rank = _RANK.get(flight[Col.STAGE])
@@ -88,7 +88,7 @@ class Eventwise:
             t_ns, rank, _, _, place = heappop(self.heap)
             flight = self.flights[place]
             if rank == _OVER:
-                counted.close_ended(self.steps, flight, t_ns)
+                ipvs_entries.close_ended(self.steps, flight, t_ns)
                 continue
             if rank == 0 and self.steps.paths.connections[flight[Col.STREAM]]:
                 connecting.depart(self, flight)
@@ -114,7 +114,7 @@ class Eventwise:
         steps, row = self.steps, np.array([self.rows[place]])
         m = steps.memory.flights.m
         m[:, row[0]] = self.flights[place]
-        counted.close_idle(steps, self.flights[place][Col.DUE])
+        ipvs_entries.close_idle(steps, self.flights[place][Col.DUE])
         (steps.at_node if m[Col.STAGE, row[0]] == Stage.NODE else steps.at_ingress)(row)
         self.flights[place] = m[:, row[0]].tolist()
 
@@ -143,7 +143,7 @@ class Eventwise:
         if tries:
             self._count_bad(flight)
         if flight[Col.LOST]:
-            counted.give_up_broken(steps, flight, t)
+            ipvs_entries.give_up_broken(steps, flight, t)
         if tries or flight[Col.LOST]:
             number = np.array([flight[Col.NUMBER]], dtype=np.int64)
             # The words of a try are those of its place among all tries made, also those not counted.
@@ -231,7 +231,7 @@ class Eventwise:
         -1.
         """
         steps, table = self.steps, self.steps.choosers
-        counted.close_idle(steps, t_ns)
+        ipvs_entries.close_idle(steps, t_ns)
         server, place, flight[Col.LOADS0 + part] = steps.memory.schedulers.take_one(
             scheduler, t_ns, (flight[Col.STREAM], flight[Col.NUMBER], part), int(table.flat[drawn]), version,
             partial(Connected(steps), scheduler), Listed(table.flat, table.offset, table.size),
@@ -242,7 +242,7 @@ class Eventwise:
         memory, timing = self.steps.memory, self.steps.timing
         kept = memory.pools.take(ingress, key, t, timing.keepalive_idle_ns)
         if kept is not None:
-            counted.from_pool(self.steps, flight, kept.via, kept.server)
+            ipvs_entries.from_pool(self.steps, flight, kept.via, kept.server)
             flight[Col.KEPT] |= 1 << flight[Col.TRIES]
             flight[Col.KEPT_PORTS] |= kept.source_port << 16 * flight[Col.TRIES]
         return kept
@@ -393,7 +393,7 @@ class Eventwise:
             in_turn = chooser < 0 or steps.choosers.pick[chooser] == Pick.ROUND_ROBIN
             key = ("server", server) if in_turn else ("chooser", chooser)
             port = self._source_port(flight, last)
-            via = counted.to_pool(steps, flight)
+            via = ipvs_entries.to_pool(steps, flight)
             connection = Connection(key, server, flight[Col.WORKER0 + last], t, port, via)
             memory.pools.keep(ingress, connection, steps.timing.keepalive_connections)
         flight[Col.STAGE], flight[Col.DUE] = Stage.ANSWER, t + flight[Col.BACK]
@@ -445,7 +445,7 @@ def take_tries(steps: Steps, active: Rows, end_ns: int) -> tuple[Rows, list[Int6
         ours |= (stages == Stage.CALL) | inner
     rows = active[ours & (m[Col.DUE, active] < end_ns)]
     if steps.memory.schedulers.open:
-        rows = counted.with_ending(steps, rows, end_ns)
+        rows = ipvs_entries.with_ending(steps, rows, end_ns)
     if not len(rows):
         return active, []
     known = np.concatenate([rows, waiting_rows(steps.memory)]) if calls else rows

@@ -22,7 +22,7 @@ class Connection:
     source_port: int = 0
     """The ingress server's port, from the try that opened it."""
     via: int = -1
-    """The virtual server that counts it (see `counted`); -1 none."""
+    """The virtual server that counts it (see `ipvs_entries`); -1 none."""
 
 
 @dataclass(slots=True)

@@ -1,6 +1,6 @@
 """A virtual server that counts connections, told as a list of all it ever scheduled, read from the start each time.
 
-The other half of the property test of `ipvs_counts` and `counted`.
+The other half of the property test of `ipvs_counts` and `ipvs_entries`.
 """
 
 from dataclasses import dataclass, field

@@ -30,6 +30,7 @@ import numpy as np
 from kflab.engine.affinity import Affinity, Listed
 from kflab.engine.ipvs_counts import CLOSE_NS, Counts, Load, expected_delay, overhead
 from kflab.engine.types import Int64Array
+from kflab.engine.zoned_turns import ZonedTurns
 
 POLL_NS: Final = 60_000_000_000
 """How often kube-proxy looks whether draining destinations have no connections left (rsCheckDeleteInterval)."""
@@ -267,6 +268,8 @@ class Schedulers:
     servers: list[VirtualServer] = field(default_factory=list)
     kept: dict[int, Affinity] = field(default_factory=dict)
     """Index → the affinity entry that takes the place of a virtual server."""
+    zoned: dict[int, ZonedTurns] = field(default_factory=dict)
+    """Index → the load balancer that takes the place of a virtual server."""
     open: dict[Key, tuple[int, int]] = field(default_factory=dict)
     """Connections that are counted and not over → their virtual server and destination."""
     _waiting: dict[int, None] = field(default_factory=dict)
@@ -287,6 +290,12 @@ class Schedulers:
         """Add an affinity entry; return its index."""
         index = self.add(VirtualServer())
         self.kept[index] = Affinity(lasts_ns)
+        return index
+
+    def add_zoned(self) -> int:
+        """Add a load balancer that takes turns in each zone; return its index."""
+        index = self.add(VirtualServer())
+        self.zoned[index] = ZonedTurns()
         return index
 
     def learn(self, index: int, from_ns: int, scheduler: int, servers: tuple[int, ...], udp_ns: int = 0) -> None:
@@ -337,6 +346,12 @@ class Schedulers:
             if index in self.kept:
                 servers[rows] = self.kept[index].take(times[rows], drawn[rows], versions[rows], listed)
                 places[rows] = -1
+            elif index in self.zoned:
+                at = self.zoned[index].virtual_servers(drawn[rows])
+                for virtual in np.unique(at).tolist():
+                    mine = rows[at == virtual]
+                    asked = partial(connected, virtual)
+                    servers[mine], places[mine], _ = self.servers[virtual].take(times[mine], asked)
             else:
                 asked = partial(connected, index)
                 servers[rows], places[rows], loads[rows] = self.servers[index].take(times[rows], asked)

@@ -81,7 +81,10 @@ def simplifications(store: Store, balancers: Mapping[Key, LoadBalancer]) -> Iter
     """What the lab leaves out of load balancers that are there: (what, how to have it otherwise)."""
     for key, balancer in balancers.items():
         profile, name = balancer.profile, f"{key.namespace}/{balancer.service.name}"
-        if profile.picks == lbprofiles.ROUND_ROBIN:
+        if profile.takes_turns:
+            text = "has one load balancer node per zone here; a busy one has more, each with turns of its own"
+            yield f"{profile.title} of {name} {text}", "no other way"
+        elif profile.picks == lbprofiles.ROUND_ROBIN:
             yield f"{profile.title} of {name} takes turns; traffic here draws with the same shares", "no other way"
         if profile.picks == lbprofiles.LEAST_OUTSTANDING:
             text = "sends to the target with the fewest outstanding requests; here it draws with equal shares"

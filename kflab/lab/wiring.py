@@ -31,6 +31,7 @@ from kflab.draws import Draws
 from kflab.engine.engine import Engine
 from kflab.engine.types import Answer, Behaviour, Call, Fan, Pick, Server, Stream
 from kflab.lab.affinity import CALLING_PODS, Affinities, lasts
+from kflab.lab.balancer_turns import BalancerTurns
 from kflab.lab.balancing import in_force
 from kflab.lab.call_wiring import CallWiring
 from kflab.lab.controllers import Controller, Controllers
@@ -155,6 +156,7 @@ class Wiring:
         self._cleaned: dict[int, tuple[ProxyEndpoint, ...]] = {}
         """Chooser → endpoints at its kube-proxy's last cleanup of UDP entries."""
         self.turns = Turns(engine, draws)
+        self.balancer_turns = BalancerTurns(engine)
         self.affinity = Affinities(engine)
         self.masqueraded: set[tuple[int, int]] = set()
         """(chooser, server): connections that a node's rules masquerade on their way there."""
@@ -579,11 +581,18 @@ class Wiring:
         if known is None:
             chooser.picker = Pick.FLOW_HASH
             return Fan(answer=Answer.TIMEOUT)
-        # Turns (Classic LB) and Envoy's draws have the same equal shares: both are drawn here.
-        chooser.picker = Pick.RANDOM if known.profile.copies else Pick.FLOW_HASH
+        # An ALB's turns and Envoy's draws have the same equal shares: both are drawn here.
+        chooser.picker, chooser.virtual = Pick.RANDOM if known.profile.copies else Pick.FLOW_HASH, -1
         weights = node_weights(known.targets, known.profile, known.address)
         if not weights:
             return Fan(answer=Answer.NO_UPSTREAM if known.profile.http else Answer.TIMEOUT)
+        if known.profile.takes_turns:
+            zones: dict[str, tuple[int, ...]] = {}
+            for target in in_service(known.targets, known.profile, known.address):
+                zone = target.zone if known.profile.zonal else ""
+                zones[zone] = (*zones.get(zone, ()), self.place(target.node.name))
+            listener = chooser.entry.balancer, chooser.entry.port.port
+            chooser.picker, chooser.virtual = Pick.SCHEDULED, self.balancer_turns.of(*listener, zones, t_ns)
         return Fan(tuple(self.place(node.name) for node in weights), tuple(weights.values()))
 
     def _compile_entry(self, chooser: Chooser, t_ns: int) -> Fan:

@@ -402,7 +402,7 @@ def test_cross_zone_turned_on_evens_the_shares_at_once() -> None:
 
 def test_what_is_left_out_is_said() -> None:
     said = [text for text, _ in lab_of("aws-clb").assumptions]
-    assert any("takes turns; traffic here draws with the same shares" in text for text in said)
+    assert any("has one load balancer node per zone here" in text for text in said)
     sticky = [text for text, _ in lab_of("gcp", more="sessionAffinity: ClientIP").assumptions]
     assert any("hash the client's address alone" in text for text in sticky)
 
