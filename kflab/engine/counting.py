@@ -14,35 +14,32 @@ Not to the last request, and said where it is shown:
   third of the workers busy the median is 10 % longer). So this is counted only up to a load of `MOST_BUSY`. The pools
   stand still: after the span they hold what they held before, no older.
 
-What needs flows: see `obstacle`. Results do not depend on how a span is cut into slabs: requests are routed in order of
-their start, and queue in order of their arrival.
+Connections that clients keep open stay where they are: a request goes over the one that its draw names, as a flow does.
+
+What needs flows: see `countable`. Results do not depend on how a span is cut into slabs: requests are routed in order
+of their start, and queue in order of their arrival.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kflab.draws import TABLE_SIZE
 from kflab.engine.addresses import ephemeral_ports, flow_hashes
 from kflab.engine.affinity import Listed
 from kflab.engine.arrivals import Batch
 from kflab.engine.bins import Bins, Count
+from kflab.engine.connections import slot_of
 from kflab.engine.express import Express, ExpressFinished
 from kflab.engine.memory import NEVER, Col, Stage
-from kflab.engine.scheduled import Connected, schedulers_in_order
-from kflab.engine.schedulers import Scheduler
+from kflab.engine.scheduled import Connected
 from kflab.engine.steps import Steps
-from kflab.engine.types import Behaviour, Int64Array, Pick, Stream, UInt64Array
+from kflab.engine.types import Int64Array, Pick, UInt64Array
 
 if TYPE_CHECKING:
     from kflab.engine.engine import Engine
-
-MOST_BUSY = 0.05
-"""Offered load per worker up to which kept connections are counted: the mean wait of drawn workers is then some 4 % of
-the mean of the default service time (M/G/1, Pollaczek and Khinchine). Ours."""
 
 KEPT_SPANS = 1000
 """Spans remembered."""
@@ -111,110 +108,11 @@ def _grown(counts: Int64Array, n: int) -> Int64Array:
     return counts if len(counts) >= n else np.append(counts, np.zeros(n - len(counts), dtype=np.int64))
 
 
-# Whether ----------------------------------------------------------------------------------------------------------
-
-
-def obstacle(engine: "Engine") -> str:
-    """Say why requests cannot be counted from now on; "" where they can."""
-    passing = next(_passing(engine), "")
-    if passing:
-        return passing
-    if engine.counted.static is None:
-        engine.counted.static = next((why for stream in engine.streams for why in _of_stream(engine, stream)), "")
-    return engine.counted.static
-
-
-def _passing(engine: "Engine") -> Iterator[str]:
-    """What may pass by itself, or come."""
-    memory = engine.memory
-    if engine.changes_ahead or engine.choosers.changes_ahead or memory.schedulers.changes_ahead:
-        yield "a change is under way"
-    if engine.steps.cut is not None:
-        yield "a node is cut off"
-    if engine.watch is not None:
-        yield "conntrack tables or source ports are watched"
-    if memory.schedulers.open:
-        yield "a virtual server counts connections"
-    if memory.hangs:
-        yield "a process hangs"
-    if memory.n_shared:
-        yield "workers of a pod share one queue"
-    m, live = memory.flights.m, memory.flights.due_before(NEVER)
-    stages = m[Col.STAGE, live]
-    before = m[Col.TRIES, live] + m[Col.LOST, live] - (stages == Stage.SERVER)
-    if ((stages <= Stage.SERVER) & (before > 0)).any():
-        yield "a request tries again"
-
-
-def _of_stream(engine: "Engine", stream: Stream) -> Iterator[str]:
-    table = engine.choosers
-    if not stream.rate_rps:
-        return
-    if stream.calls:
-        yield "pods make calls for what they serve"
-    if stream.flow_port or stream.one_way:
-        yield "a UDP sender keeps its port or wants no answer"
-    if stream.connections:
-        yield "a client keeps connections open"
-    if stream.front_answer or stream.no_route:
-        yield "a front answers by itself"
-    nodes: set[int] = {stream.place}
-    if stream.kind in ("l7", "l4"):
-        nodes = set(table.candidates(stream.lb))
-        yield from _picking(engine, stream.lb)
-    if not nodes:
-        yield "a load balancer has no target"
-    entries = dict(stream.entries)
-    first: set[int] = set()
-    for node in sorted(nodes):
-        chooser = entries.get(node, -1)
-        first.update(table.candidates(chooser))
-        if not table.candidates(chooser):
-            yield "a node's rules lead nowhere"
-        yield from _picking(engine, chooser)
-    servers = set(first)
-    for ingress in sorted(first) if stream.kind == "l7" else ():
-        chooser = dict(stream.upstreams).get(ingress, -1)
-        servers.update(table.candidates(chooser))
-        if not table.candidates(chooser):
-            yield "NGINX has no upstream"
-        elif table.pick[chooser] == Pick.SCHEDULED:
-            yield "a node's rules take turns for NGINX's connections, or keep them on one pod"
-        elif table.pick[chooser] == Pick.RANDOM and stream.keepalive:
-            yield "NGINX keeps connections to a Service's address: a request's pod is that of an idle connection"
-    if stream.keepalive and _busy(engine, servers - first) > MOST_BUSY:
-        yield f"more than {MOST_BUSY:.0%} of workers are busy, and NGINX keeps connections to them"
-    if any(engine.memory.behaviour[server] != Behaviour.LISTENS for server in servers):
-        yield "an address that is listed does not answer"
-
-
-def _busy(engine: "Engine", servers: set[int]) -> float:
-    """Offered load per worker if every request of the engine came to these servers."""
-    rate_rps = sum(stream.rate_rps for stream in engine.streams)
-    tables = {int(engine.steps.server_table[server]) for server in servers}
-    longest_s = max((int(engine.steps.tables[table].sum()) / TABLE_SIZE / 1e9 for table in tables), default=0.0)
-    workers = sum(int(engine.memory.n_workers[server]) for server in servers)
-    return rate_rps * longest_s / max(1, workers)
-
-
-def _picking(engine: "Engine", chooser: int) -> Iterator[str]:
-    """What a chooser of the way in may not do."""
-    table, schedulers = engine.choosers, engine.memory.schedulers
-    which = int(table.scheduler[chooser]) if chooser >= 0 else -1
-    if which < 0:
-        return
-    virtual = schedulers.servers[which]
-    if which in schedulers_in_order(engine.steps):
-        yield "turns of one virtual server depend on more than its connections' order"
-    elif which not in schedulers.kept and virtual.scheduler not in (Scheduler.RR, Scheduler.WRR):
-        yield "a virtual server counts connections"
-
-
 # Begin and end ----------------------------------------------------------------------------------------------------
 
 
 def begin(engine: "Engine") -> None:
-    """Count requests that start from now on; there is no `obstacle`.
+    """Count requests that start from now on; there is no obstacle (see `countable`).
 
     Those under way are sent on to their server at once, by the draws and at the times that they have anyway, so that
     later turns are all taken by counted ones.
@@ -252,14 +150,28 @@ def end(engine: "Engine") -> None:
         rows = memory.flights.add(len(express), blank=False)
         memory.flights.m[:, rows[0] : rows[-1] + 1] = on_its_way(steps, express)
     counted.held = []
-    if engine.choosers.n_scheduled:
-        engine.all_in_flight()  # what looks for a destination's connections looks there
+    if engine.choosers.n_scheduled or steps.paths.any_connections:
+        engine.all_in_flight()  # what looks for a destination's connections, or a client's requests, looks there
+    if steps.paths.any_connections:
+        _in_hand(steps)
     stood_ns = engine.now_ns - counted.since_ns
     if stood_ns:
         counted.spans.append((counted.since_ns, engine.now_ns))
         counted.ended_ns += stood_ns
     for ingress, kept in memory.pools.idle.items():
         memory.pools.idle[ingress] = [replace(one, idle_since_ns=one.idle_since_ns + stood_ns) for one in kept]
+
+
+def _in_hand(steps: Steps) -> None:
+    """Count anew what clients wait for over each connection that they keep open."""
+    m, known = steps.memory.flights.m, steps.memory.connections
+    live = steps.memory.flights.due_before(NEVER)
+    live = live[(steps.paths.connections[m[Col.STREAM, live]] > 0) & (m[Col.SERVER0, live] >= 0)]
+    for one in known.current.values():
+        one.in_hand = 0
+    for stream, word, opened_ns in m[[Col.STREAM, Col.ARRIVAL_WORD, Col.OPENED]][:, live].T.tolist():
+        slot = slot_of(word, int(steps.paths.connections[stream]))
+        known.of((stream, slot), opened_ns).in_hand += 1
 
 
 def on_its_way(steps: Steps, express: Express) -> Int64Array:
@@ -269,9 +181,10 @@ def on_its_way(steps: Steps, express: Express) -> Int64Array:
     block[Col.STAGE] = Stage.SERVER
     block[Col.DUE] = express.arrivals
     block[Col.OUT] = 0 if express.direct else NEVER
+    if isinstance(express.opened, int):
+        block[Col.WORKER0] = -1  # drawn when it is there; a kept connection has its own
     for col in (Col.SERVED, Col.QUEUE, Col.SERVICE, Col.STATUS, Col.ANSWER0, Col.TRY_END0):
         block[col] = 0
-    block[Col.WORKER0] = -1
     address = int(steps.paths.address[express.stream])
     words = steps.draws.rows(address, express.numbers)
     block[Col.ARRIVAL_WORD : Col.SERVICE_WORD + 1] = words.T.view(np.int64)
@@ -284,7 +197,9 @@ def on_its_way(steps: Steps, express: Express) -> Int64Array:
 def arriving(engine: "Engine", batches: Sequence[Batch], end_ns: int) -> list[Express]:
     """Route a slab's new requests; return those, and earlier ones, that are at their server before its end."""
     counted = engine.counted
-    routed = [*counted.held, *_route(engine.steps, batches)]
+    kept = engine.steps.paths.connections
+    routed = [*counted.held, *_route(engine.steps, [batch for batch in batches if not kept[batch.stream]])]
+    routed += [_over_kept(engine.steps, batch) for batch in batches if kept[batch.stream]]
     counted.held, there = [], []
     for express in routed:
         late = express.arrivals >= end_ns
@@ -350,6 +265,32 @@ def _route(steps: Steps, batches: Sequence[Batch]) -> list[Express]:
         )  # fmt: skip
         begin_at += n
     return made
+
+
+def _over_kept(steps: Steps, batch: Batch) -> Express:
+    """Let new requests of one stream each go over one of the connections that its client keeps open."""
+    memory, stream, starts = steps.memory, batch.stream, batch.starts
+    pool = int(steps.paths.connections[stream])
+    known = [memory.connections.current[(stream, slot)] for slot in range(pool)]
+    place = int(steps.paths.place[stream])
+    slots = (batch.words[:, 0] & _LOW_HALF).view(np.int64) * pool >> 32
+    last = np.zeros(pool, dtype=np.int64)
+    np.maximum.at(last, slots, starts)
+    for one, last_ns in zip(known, last.tolist(), strict=True):
+        one.last_ns = max(one.last_ns, last_ns)
+    servers, workers, ports, opened = (
+        np.array(column, dtype=np.int64)[slots]
+        for column in zip(*((one.server, one.worker, one.port, one.opened_ns) for one in known), strict=True)
+    )
+    hops = steps.hop_ns(np.full(len(starts), place), memory.place[servers])
+    arrivals = starts + hops
+    return Express(
+        stream=stream, numbers=np.arange(batch.first, batch.first + len(starts)), starts=starts, nodes=place,
+        ingresses=-1, servers=servers, in_hops=0, out_hops=hops, arrivals=arrivals, workers=workers,
+        queue_ids=memory.first_worker[servers] + workers, services=steps.service_ns(servers, batch.words[:, 3]),
+        to_node_ns=0, nginx_ns=0, done=arrivals, finishes=arrivals, counted=True,
+        opened=opened, ports=ports, arrival_words=batch.words[:, 0].view(np.int64),
+    )  # fmt: skip
 
 
 @dataclass(slots=True)

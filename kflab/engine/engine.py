@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kflab.draws import Draws
-from kflab.engine import chains, counting
+from kflab.engine import chains, countable, counting
 from kflab.engine.affinity import Affinity
 from kflab.engine.arrivals import Arrivals, Batch
 from kflab.engine.bins import BIN_NS, Bins, Count
@@ -334,9 +334,9 @@ class Engine:
         self.compile_paths()
 
     def may_count(self) -> str:
-        """Say why requests cannot be counted from now on (see `counting`); "" where they can."""
+        """Say why requests cannot be counted from now on (see `countable`); "" where they can."""
         self.compile_paths()
-        return counting.obstacle(self)
+        return countable.obstacle(self)
 
     def count_requests(self, on: bool) -> None:
         """Count requests that start from now on, where `may_count` has nothing against it; or follow each again.

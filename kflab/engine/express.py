@@ -55,6 +55,12 @@ class Express:
     finishes: Int64Array
     turns: "Int64Array | int" = 0
     """`Col.TURNS`."""
+    opened: "Int64Array | int" = 0
+    """When the connection was opened that its client keeps; 0 where it opens one per request."""
+    ports: "Int64Array | int" = 0
+    """The client's port of that connection."""
+    arrival_words: "Int64Array | int" = 0
+    """ARRIVAL words, which name that connection."""
     counted: bool = False
     """Of a counted span (see `counting`)."""
 
@@ -97,6 +103,10 @@ class Express:
         block[Col.NODE] = _of(self.nodes, rows)
         block[Col.INGRESS] = _of(self.ingresses, rows)
         block[Col.TURNS] = _of(self.turns, rows)
+        if not isinstance(self.opened, int):
+            block[Col.OPENED], block[Col.KEPT] = self.opened[rows], 1
+            block[Col.KEPT_PORTS] = _of(self.ports, rows)
+            block[Col.ARRIVAL_WORD] = _of(self.arrival_words, rows)
         block[Col.TRIES] = 1
         block[Col.TRY_END0] = self.answered_ns(rows)
         if self.direct:

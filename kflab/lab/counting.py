@@ -61,6 +61,8 @@ class Counting:
             return "the control plane had something to do"
         if lab.facts and lab.t_ns - lab.facts[-1].t_ns < SETTLE_NS:
             return "something had just happened"
+        if lab.conntrack.limited or lab.conntrack.ports.followed:
+            return "room in conntrack tables or source ports may run out"  # counted requests leave no entries
         return lab.engine.may_count()
 
     def interrupt(self) -> None:

@@ -134,6 +134,28 @@ def test_turns_of_a_virtual_server_and_affinity() -> None:
         assert sorted(ok_tries(counts))[0] == 0 if sticky else max(ok_tries(counts)) - min(ok_tries(counts)) < 9
 
 
+def with_kept_connections() -> Engine:
+    """Two clients: one keeps five connections open, the other opens one per request."""
+    streams = [Stream(0, "pod", 900.0, place=0, entries=((0, 0),), connections=5)]
+    streams.append(Stream(1, "pod", 300.0, place=1, entries=((1, 0),)))
+    engine = Engine(Draws(5), Timing(), streams, [Server(f"p{n}", n % 2, 4) for n in range(5)], 2)
+    engine.learn(0, 0, Fan(PODS, (1, 1, 1)))
+    return engine
+
+
+def test_connections_that_clients_keep_stay_on_their_pods() -> None:
+    """Also when one of their pods crashes where the span ends: its requests in hand are reset, the next reconnect."""
+    flows, counts = (run(with_kept_connections(), counting, (333.3, 600)) for counting in (False, True))
+    for name in Count:
+        assert (counts.bins.totals(name) == flows.bins.totals(name)).all(), name
+    kept = [engine.memory.connections for engine in (flows, counts)]
+    assert kept[0].current == kept[1].current
+    assert not kept[0].leaving
+    assert not kept[1].leaving
+    assert int(flows.bins.totals(Count.STREAM_FAILED)[0]) > 0
+    assert flows.connections(0) == counts.connections(0)
+
+
 def test_what_needs_flows_is_named(make_engine: MakeEngine) -> None:
     def why(engine: Engine, t_ms: int = 100) -> str:
         engine.advance(t_ms * MS)
@@ -144,6 +166,9 @@ def test_what_needs_flows_is_named(make_engine: MakeEngine) -> None:
     assert why(make_engine(keepalive=True, in_turn=True, rate_rps=500.0)) == ""
     assert "front" in why(make_engine(no_route=True))
     assert "calls" in why(make_engine(calls=((-1, (Call(1),)),)))
+    kept = with_kept_connections()
+    assert kept.may_count() == "a client opens connections"
+    assert why(kept) == ""
     engine = make_engine()
     engine.learn(2, 200 * MS, Fan((2, 3), (1, 1)))
     assert why(engine) == "a change is under way"

@@ -1,0 +1,130 @@
+"""Whether requests may be counted (see `counting`), and what stands against it."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from kflab.draws import TABLE_SIZE
+from kflab.engine.connections import NEVER_NS
+from kflab.engine.memory import NEVER, Col, Stage
+from kflab.engine.scheduled import schedulers_in_order
+from kflab.engine.schedulers import Scheduler
+from kflab.engine.types import Behaviour, Pick, Stream
+
+if TYPE_CHECKING:
+    from kflab.engine.engine import Engine
+
+MOST_BUSY = 0.05
+"""Offered load per worker up to which NGINX's kept connections are counted: the mean wait of drawn workers is then some
+4 % of the mean of the default service time (M/G/1, Pollaczek and Khinchine). Ours."""
+
+
+def obstacle(engine: "Engine") -> str:
+    """Say why requests cannot be counted from now on; "" where they can."""
+    passing = next(_passing(engine), "")
+    if passing:
+        return passing
+    if engine.counted.static is None:
+        engine.counted.static = next((why for stream in engine.streams for why in _of_stream(engine, stream)), "")
+    return engine.counted.static
+
+
+def _passing(engine: "Engine") -> Iterator[str]:
+    """What may pass by itself, or come."""
+    memory = engine.memory
+    if engine.changes_ahead or engine.choosers.changes_ahead or memory.schedulers.changes_ahead:
+        yield "a change is under way"
+    if engine.steps.cut is not None:
+        yield "a node is cut off"
+    if engine.watch is not None:
+        yield "conntrack tables or source ports are watched"
+    if memory.schedulers.open:
+        yield "a virtual server counts connections"
+    if memory.hangs:
+        yield "a process hangs"
+    if memory.n_shared:
+        yield "workers of a pod share one queue"
+    for stream in engine.streams:
+        if stream.connections and stream.rate_rps:
+            yield from _kept_by_client(engine, stream)
+    m, live = memory.flights.m, memory.flights.due_before(NEVER)
+    stages = m[Col.STAGE, live]
+    before = m[Col.TRIES, live] + m[Col.LOST, live] - (stages == Stage.SERVER)
+    if ((stages <= Stage.SERVER) & (before > 0)).any():
+        yield "a request tries again"
+
+
+def _kept_by_client(engine: "Engine", stream: Stream) -> Iterator[str]:
+    """Whether every connection of a client is there to stay: then each request goes over one of them."""
+    known, behaviour = engine.memory.connections, engine.memory.behaviour
+    if stream.connection_age_ns:
+        yield "a server closes connections of a certain age"
+    if any(leaving[0] == stream.index for leaving in known.leaving):
+        yield "a client has given connections up"
+    for slot in range(stream.connections):
+        one = known.current.get((stream.index, slot))
+        if one is None or not one.established or one.place != stream.place:
+            yield "a client opens connections"
+        elif one.broken or one.until_ns < NEVER_NS or behaviour[one.server] != Behaviour.LISTENS:
+            yield "a client's connection is about to end"
+
+
+def _of_stream(engine: "Engine", stream: Stream) -> Iterator[str]:
+    table = engine.choosers
+    if not stream.rate_rps:
+        return
+    if stream.calls:
+        yield "pods make calls for what they serve"
+    if stream.flow_port or stream.one_way:
+        yield "a UDP sender keeps its port or wants no answer"
+    if stream.front_answer or stream.no_route:
+        yield "a front answers by itself"
+    nodes: set[int] = {stream.place}
+    if stream.kind in ("l7", "l4"):
+        nodes = set(table.candidates(stream.lb))
+        yield from _picking(engine, stream.lb)
+    if not nodes:
+        yield "a load balancer has no target"
+    entries = dict(stream.entries)
+    first: set[int] = set()
+    for node in sorted(nodes) if not stream.connections else ():
+        chooser = entries.get(node, -1)
+        first.update(table.candidates(chooser))
+        if not table.candidates(chooser):
+            yield "a node's rules lead nowhere"
+        yield from _picking(engine, chooser)
+    servers = set(first)
+    for ingress in sorted(first) if stream.kind == "l7" else ():
+        chooser = dict(stream.upstreams).get(ingress, -1)
+        servers.update(table.candidates(chooser))
+        if not table.candidates(chooser):
+            yield "NGINX has no upstream"
+        elif table.pick[chooser] == Pick.SCHEDULED:
+            yield "a node's rules take turns for NGINX's connections, or keep them on one pod"
+        elif table.pick[chooser] == Pick.RANDOM and stream.keepalive:
+            yield "NGINX keeps connections to a Service's address: a request's pod is that of an idle connection"
+    if stream.keepalive and _busy(engine, servers - first) > MOST_BUSY:
+        yield f"more than {MOST_BUSY:.0%} of workers are busy, and NGINX keeps connections to them"
+    if any(engine.memory.behaviour[server] != Behaviour.LISTENS for server in servers):
+        yield "an address that is listed does not answer"
+
+
+def _busy(engine: "Engine", servers: set[int]) -> float:
+    """Offered load per worker if every request of the engine came to these servers."""
+    rate_rps = sum(stream.rate_rps for stream in engine.streams)
+    tables = {int(engine.steps.server_table[server]) for server in servers}
+    longest_s = max((int(engine.steps.tables[table].sum()) / TABLE_SIZE / 1e9 for table in tables), default=0.0)
+    workers = sum(int(engine.memory.n_workers[server]) for server in servers)
+    return rate_rps * longest_s / max(1, workers)
+
+
+def _picking(engine: "Engine", chooser: int) -> Iterator[str]:
+    """What a chooser of the way in may not do."""
+    table, schedulers = engine.choosers, engine.memory.schedulers
+    which = int(table.scheduler[chooser]) if chooser >= 0 else -1
+    if which < 0:
+        return
+    virtual = schedulers.servers[which]
+    if which in schedulers_in_order(engine.steps):
+        yield "turns of one virtual server depend on more than its connections' order"
+    elif which not in schedulers.kept and virtual.scheduler not in (Scheduler.RR, Scheduler.WRR):
+        yield "a virtual server counts connections"
