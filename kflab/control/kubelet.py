@@ -41,6 +41,22 @@ class PodSeen(KubeletEvent):
 
 @quick
 @dataclass(frozen=True, slots=True)
+class KillPod(KubeletEvent):
+    """The kubelet starts to stop a pod."""
+
+    room: ClassVar[str] = "termination"
+    needs_api: ClassVar[bool] = True
+    key: Key
+    uid: str
+    grace_s: int
+
+    @property
+    def actor(self) -> str:
+        """The kubelet."""
+        return f"kubelet/{self.node}"
+
+
+@dataclass(frozen=True, slots=True)
 class SandboxReady(KubeletEvent):
     """Pod sandbox and network are there."""
 
@@ -140,6 +156,9 @@ class Kubelet(Controller):
             self._waiting[key] = uid
             return
         worker = self.new_worker(pod, self.core.now_ns)
+        if pod.terminating:  # deleted before its kubelet saw it: nothing of it starts (pod_workers.go, UpdatePod)
+            self.core.push(0, KillPod(worker.node, key, uid, pod.meta.grace_s or 0))
+            return
         if not self.core.quiet:
             self.status.write_soon(worker)  # ContainerCreating, before the sandbox is made (kubelet.go, SyncPod)
         self.core.push(self.core.delay("sandbox_s", key), SandboxReady(pod.spec.node_name, key, uid))
@@ -285,7 +304,8 @@ class Kubelet(Controller):
         for container in running_containers(worker.spec):
             run = ground.container(container.name)
             status = worker.containers[container.name]
-            fresh = run.starts > 0 and status.restarts != run.starts - 1
+            unseen = status.state == "waiting" and status.exit_code is None  # its first start, over before a relist
+            fresh = run.starts > 0 and (unseen or status.restarts != run.starts - 1)
             if run.up and (fresh or status.state != "running"):
                 worker.containers[container.name] = _running(status, "running", "", run.starts - 1, run.since_ns, False)
                 self.probes.container_running(worker, container)

@@ -16,13 +16,12 @@ from kflab.control.core import STATUS_WRITER, Controller, Core
 from kflab.control.facts import What
 from kflab.control.heap import Event
 from kflab.control.ingresssync import IngressSync
-from kflab.control.kubelet import Kubelet, PodSeen
+from kflab.control.kubelet import KillPod, Kubelet, PodSeen
 from kflab.control.lbsync import LbSync
 from kflab.control.machine import LINKS, Machine
 from kflab.control.nodelife import NodeLife
 from kflab.control.proxysync import ProxySync
 from kflab.control.status import PodWorker
-from kflab.control.termination import KillPod
 from kflab.errors import KflabError
 from kflab.manifest.objects import ContainerStatus, Key, Pod
 

@@ -12,29 +12,13 @@ from kflab.control.core import STATUS_WRITER, Controller, Core
 from kflab.control.delays import SECOND_NS
 from kflab.control.facts import What
 from kflab.control.heap import Event, KubeletEvent
-from kflab.control.kubelet import Kubelet
+from kflab.control.kubelet import KillPod, Kubelet
 from kflab.control.probes import KillContainer
 from kflab.control.runtime import ContainerRun
 from kflab.control.status import PodWorker
 from kflab.manifest.app_annotations import ignores_sigterm
 from kflab.manifest.objects import Key, Pod
 from kflab.replacing import replace
-
-
-@dataclass(frozen=True, slots=True)
-class KillPod(KubeletEvent):
-    """The kubelet starts to stop a pod."""
-
-    room: ClassVar[str] = "termination"
-    needs_api: ClassVar[bool] = True
-    key: Key
-    uid: str
-    grace_s: int
-
-    @property
-    def actor(self) -> str:
-        """The kubelet."""
-        return f"kubelet/{self.node}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,3 +173,24 @@ def test_sidecars_stop_last_in_reverse_order_within_the_one_grace_period():
     assert [name for name, _ in exits[:1]] == ["api"]
     assert max(t for _, t in exits) <= 6.1, "at the end of the grace period all get SIGTERM, and 2 s"
     assert first(facts, What.SIGKILL_SENT, pod)
+
+
+def test_a_pod_deleted_before_its_kubelet_saw_it_never_starts():
+    plane = cluster(deployment(0), service(), delays=Delays(kubelet_watch_s=(0.5, 0.5)))
+    pod = one_more(plane)
+    while not plane.store.get(pod).spec.node_name:
+        plane.step()
+    plane.delete_pod(pod)
+    plane.scale(PRODUCT, 0)
+    facts = plane.run_until(60 * S)
+    assert plane.store.get(pod) is None
+    assert not started(facts, pod)
+
+
+def test_a_container_that_dies_before_the_kubelet_first_looks_is_restarted():
+    plane = cluster(deployment(0), service(), delays=Delays(pleg_relist_s=5.0))
+    VERBS["crashLoop"].do(plane, PRODUCT, {"after": S // 2, "for": 8 * S})
+    pod = one_more(plane)
+    plane.run_until(100 * S)
+    status = plane.store.get(pod).status
+    assert (status.ready, status.restarts > 0) == (True, True)
