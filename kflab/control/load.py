@@ -96,10 +96,11 @@ class Loader:
                 self.core.create(obj, BY)
 
     def _priority_classes(self, given: Sequence[KubeObject]) -> None:
-        """The two that every cluster has, where any is asked about: others see no difference."""
+        """The two that every cluster has, where another is asked about: otherwise nobody sees a difference."""
         specs = [obj.spec if isinstance(obj, Pod) else getattr(getattr(obj, "template", None), "spec", None)
                  for obj in given]  # fmt: skip
-        asked = any(spec is not None and spec.priority_class for spec in specs)
+        known = ("", *(each.meta.name for each in SYSTEM_CLASSES))
+        asked = any(spec is not None and spec.priority_class not in known for spec in specs)
         if asked or any(isinstance(obj, PriorityClass) for obj in given):
             keys = {obj.key for obj in given}
             for each in SYSTEM_CLASSES:

@@ -15,6 +15,7 @@ from kflab.control.ingressclass import (
     unserved,
 )
 from kflab.control.listening import ANNOTATION
+from kflab.control.priorities import CLUSTER_CRITICAL
 from kflab.manifest.objects import (
     Container,
     ContainerPort,
@@ -257,7 +258,7 @@ def coredns(objects: Iterable[KubeObject]) -> Made:
     )  # fmt: skip
     deployment = Deployment(
         Meta("coredns", "kube-system", labels), replicas=2, selector=LabelSelector(labels),
-        template=PodTemplate(labels, {}, PodSpec((container,))),
+        template=PodTemplate(labels, {}, PodSpec((container,), priority_class=CLUSTER_CRITICAL)),
     )  # fmt: skip
     service = Service(
         Meta("kube-dns", "kube-system", {**labels, "kubernetes.io/name": "CoreDNS"}),

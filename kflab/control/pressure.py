@@ -4,9 +4,8 @@ Every 10 s the eviction manager looks; over a hard threshold it evicts at most o
 Failed, reason Evicted, and stays as an object; whoever made it makes another elsewhere, because the node has a taint.
 
 Source: k8s.io/kubernetes pkg/kubelet/eviction/eviction_manager.go (synchronize, evictPod), helpers.go
-(rankMemoryPressure: usage above requests, priority, usage). Memory use is not modelled, nor are priorities: pods
-without a memory request use more than they asked for, the others do not; of equals the youngest goes first (M). Pods
-of kube-system are taken for critical ones, which are never evicted (M).
+(rankMemoryPressure: usage above requests, priority, usage). Memory use is not modelled: pods without a memory request
+use more than they asked for, the others do not; of equals the youngest goes first (M). Critical pods are never evicted.
 """
 
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from kflab.control.core import Controller, Core
 from kflab.control.delays import SECOND_NS
 from kflab.control.facts import What
 from kflab.control.heap import Event, KubeletEvent
+from kflab.control.priorities import critical
 from kflab.control.status import PodWorker
 from kflab.control.termination import Termination
 from kflab.errors import KflabError
@@ -121,10 +121,10 @@ class Pressure(Controller):
             pod = self.core.store.get(worker.key)
             if worker.node != node or worker.kill or not isinstance(pod, Pod) or pod.terminating:
                 continue
-            if worker.key.namespace != "kube-system" and pod.status.phase == "Running":
+            if not critical(worker.key.namespace, worker.spec) and pod.status.phase == "Running":
                 asks = any("memory" in container.requests for container in pod.spec.containers)
-                found.append((asks, -(pod.meta.creation_ns or 0), worker.key, worker))
-        return [entry[3] for entry in sorted(found, key=lambda entry: entry[:3])]
+                found.append((asks, worker.spec.priority, -(pod.meta.creation_ns or 0), worker.key, worker))
+        return [entry[4] for entry in sorted(found, key=lambda entry: entry[:4])]
 
     def _evict(self, worker: PodWorker) -> None:
         by = f"kubelet {worker.node}"

@@ -29,6 +29,15 @@ SYSTEM_CLASSES: Final = (
 _SYSTEM: Final = {each.meta.name: each for each in SYSTEM_CLASSES}
 
 
+SYSTEM_CRITICAL: Final = 2_000_000_000
+"""From this priority on the kubelet takes a pod for critical (pkg/kubelet/types/pod_update.go, IsCriticalPod)."""
+
+
+def critical(namespace: str, spec: PodSpec) -> bool:
+    """Whether a kubelet ends a pod last; pods of kube-system that name no class are taken for critical too (M)."""
+    return spec.priority >= SYSTEM_CRITICAL or (namespace == "kube-system" and not spec.priority_class)
+
+
 def class_of(store: Store, name: str) -> PriorityClass | None:
     """The class that a pod names, or the default one; None: there is none."""
     if name:

@@ -6,7 +6,8 @@ Terminated. Until then its endpoint says what its readiness says, and is not ter
 before the application ends. Source: k8s.io/kubernetes pkg/kubelet/nodeshutdown (killPods, migrateConfig),
 pkg/kubelet/status/status_manager.go (mergePodStatus: no terminal phase while containers may run); lifecycle 1.5.
 
-Pods of kube-system count as critical: priority classes are not looked at, and that is what kubeadm gives them.
+Two groups as with shutdownGracePeriodCriticalPods: critical pods go last. Pods of kube-system that name no
+PriorityClass count as critical.
 """
 
 from dataclasses import dataclass
@@ -19,12 +20,11 @@ from kflab.control.heap import Event, KubeletEvent
 from kflab.control.machine import Machine
 from kflab.control.machines import Machines
 from kflab.control.nodelife import PostNodeStatus
+from kflab.control.priorities import critical
 from kflab.control.status import PodWorker
 from kflab.control.termination import Termination
 from kflab.errors import KflabError
 from kflab.manifest.objects import Key
-
-CRITICAL = "kube-system"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Shutdowns(Controller):
         while number < len(periods):
             pods = [
                 worker for worker in self.termination.status.workers.values()
-                if worker.node == node and (worker.key.namespace == CRITICAL) == (number == 1)
+                if worker.node == node and critical(worker.key.namespace, worker.spec) == (number == 1)
                 and worker.key in self.core.runtime
             ]  # fmt: skip
             if pods:

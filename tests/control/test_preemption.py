@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from kflab.control import made
 from kflab.control.facts import What
 from kflab.control.plane import settle
 from kflab.control.preemption import Candidate, _best
+from kflab.control.verbs import VERBS
 from kflab.draws import Draws
 from kflab.kubectl.events import events_from
 from kflab.kubectl.printers import cells
@@ -172,3 +174,23 @@ def test_a_class_out_of_range_is_refused_in_the_servers_words():
     (finding,) = admit(None, document.obj, document.marks)
     assert "maximum allowed value of a user defined priority is 1000000000" in finding.message
     assert (finding.place.line, finding.place.column) == (4, 8)
+
+
+def test_node_pressure_takes_the_less_important_pod_and_never_a_critical_one():
+    only = {"node_selector": {"kubernetes.io/hostname": "n1"}}
+    labelled = [replace(each, meta=replace(each.meta, labels={"kubernetes.io/hostname": each.meta.name}))
+                for each in nodes({"cpu": "8"}, {"cpu": "8"})]  # fmt: skip
+    boxes = [deployment(1, container(), name=name, priority_class=cls, **only)
+             for name, cls in (("usual", "low"), ("least", ""), ("vital", "system-node-critical"))]  # fmt: skip
+    plane = settle([*labelled, LOW, *boxes], Draws(3))
+    VERBS["nodePressure"].do(plane, Key("Node", "", "n1"), {"pods": 5})
+    plane.run_until(120 * S)
+    evicted = [f.subject.name.split("-")[0] for f in plane.facts if f.what is What.POD_EVICTED]
+    assert evicted == ["least", "usual"]
+
+
+def test_the_made_coredns_is_critical_as_kubeadms():
+    workload, _ = made.coredns(()).objects
+    assert workload.template.spec.priority_class == "system-cluster-critical"
+    plane = settle([*nodes({"cpu": "1"}), workload], Draws(3))
+    assert {pod.spec.priority for pod in pods(plane)} == {2_000_000_000}
