@@ -187,7 +187,9 @@ class View:
         if runtime is None:
             if obj.status.phase in ("Succeeded", "Failed"):
                 return obj.status.phase.lower(), ""
-            return ("starting", "") if obj.spec.node_name else ("pending", obj.status.reason)
+            nominated = obj.status.nominated_node
+            waits = f"nominated for {nominated}" if nominated else obj.status.reason
+            return ("starting", "") if obj.spec.node_name else ("pending", waits)
         if not runtime.up:
             if status is not None and status.reason == "CrashLoopBackOff":
                 return "crashed", waits
