@@ -12,7 +12,8 @@ net/netfilter/ipvs/ip_vs_core.c, ip_vs_sched_persist (a template, its timer set 
 ip_vs_conn.c, ip_vs_conn_expire (a template that still controls connections lives 60 s longer).
 
 Simplified: time is exact, not in jiffies; a caller whose choosers list different endpoints (Local and Cluster traffic)
-has one entry, not two; no list is ever full (xt_recent's ip_list_tot).
+has one entry, not two. Lists of xt_recent that may be full: `caller_lists`. nftables' sets hold 65,535 callers (nft
+gives a dynamic set without a size that one), which no lab reaches.
 """
 
 from bisect import bisect_right, insort
@@ -123,3 +124,9 @@ class Listed:
     def __call__(self, version: int, server: int) -> bool:
         first = int(self._offset[version])
         return bool((self._flat[first : first + int(self._size[version])] == server).any())
+
+    def endpoints(self, version: int) -> list[int]:
+        """Servers of a version, in the order of its rules."""
+        first = int(self._offset[version])
+        listed: list[int] = self._flat[first : first + int(self._size[version])].tolist()
+        return list(dict.fromkeys(listed))

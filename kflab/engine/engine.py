@@ -222,17 +222,22 @@ class Engine:
 
     def affinity(self, index: int) -> Affinity:
         """The affinity entry of an index, to read."""
-        return self.memory.schedulers.kept[index]
+        return self.memory.schedulers.kept.entries[index]
 
     def keep_for(self, index: int, lasts_ns: int) -> None:
         """Let an affinity entry last this long from now on."""
         counting.end(self)
-        self.memory.schedulers.kept[index].lasts_ns = lasts_ns
+        self.memory.schedulers.kept.entries[index].lasts_ns = lasts_ns
 
     def list_endpoints(self, index: int, from_ns: int, servers: tuple[int, ...]) -> None:
         """Let the rules of an affinity entry list these servers for every pick at or after `from_ns` (now or later)."""
         counting.end(self)
-        self.memory.schedulers.kept[index].learn(from_ns, servers)
+        self.memory.schedulers.kept.list_endpoints(index, from_ns, servers)
+
+    def share_lists(self, index: int, number: int) -> None:
+        """Let an affinity entry's caller be in lists of this number from now on (see `caller_lists`); -1: in none."""
+        counting.end(self)
+        self.memory.schedulers.kept.share(index, number)
 
     def list_destinations(
         self, virtual: int, from_ns: int, scheduler: int, servers: tuple[int, ...], udp_ns: int = 0

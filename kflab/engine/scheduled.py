@@ -121,7 +121,8 @@ def schedulers_in_order(steps: "Steps") -> Int64Array:
     found = {int(table.scheduler[chooser]) for chooser in paths.asking_in_order}
     scheduled = np.unique(table.scheduler[table.scheduler >= 0])
     found |= {index for index in scheduled.tolist() if steps.memory.schedulers.servers[index].counting}
-    return np.array(sorted(found - {-1}), dtype=np.int64)
+    mates = {mate for index in found - {-1} for mate in steps.memory.schedulers.kept.mates(index)}
+    return np.array(sorted(mates), dtype=np.int64)
 
 
 class Connected:

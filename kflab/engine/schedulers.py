@@ -29,6 +29,7 @@ import numpy as np
 
 from kflab.engine.affinity import Affinity, Listed
 from kflab.engine.ipvs_counts import CLOSE_NS, Counts, Load, expected_delay, overhead
+from kflab.engine.kept_callers import KeptCallers
 from kflab.engine.types import Int64Array
 from kflab.engine.zoned_turns import ZonedTurns
 
@@ -266,8 +267,8 @@ class Schedulers:
     """All virtual servers that traffic may reach, by index."""
 
     servers: list[VirtualServer] = field(default_factory=list)
-    kept: dict[int, Affinity] = field(default_factory=dict)
-    """Index → the affinity entry that takes the place of a virtual server."""
+    kept: KeptCallers = field(default_factory=KeptCallers)
+    """Affinity entries, which take the places of virtual servers."""
     zoned: dict[int, ZonedTurns] = field(default_factory=dict)
     """Index → the load balancer that takes the place of a virtual server."""
     open: dict[Key, tuple[int, int]] = field(default_factory=dict)
@@ -289,7 +290,7 @@ class Schedulers:
     def add_affinity(self, lasts_ns: int) -> int:
         """Add an affinity entry; return its index."""
         index = self.add(VirtualServer())
-        self.kept[index] = Affinity(lasts_ns)
+        self.kept.entries[index] = Affinity(lasts_ns)
         return index
 
     def add_zoned(self) -> int:
@@ -339,12 +340,13 @@ class Schedulers:
         Returns:
             As `VirtualServer.take`; an affinity entry gives no places: -1.
         """
-        order = np.lexsort((numbers, streams, times, which))
-        ids, first = np.unique(which[order], return_index=True)
+        together = self.kept.together(which)
+        order = np.lexsort((numbers, streams, times, together))
+        ids, first = np.unique(together[order], return_index=True)
         servers, places, loads = np.empty_like(times), np.empty_like(times), np.zeros_like(times)
         for index, rows in zip(ids.tolist(), np.split(order, first[1:]), strict=True):
-            if index in self.kept:
-                servers[rows] = self.kept[index].take(times[rows], drawn[rows], versions[rows], listed)
+            if index in self.kept.entries:
+                servers[rows] = self.kept.take(which[rows], times[rows], drawn[rows], versions[rows], listed)
                 places[rows] = -1
             elif index in self.zoned:
                 at = self.zoned[index].virtual_servers(drawn[rows])
@@ -364,9 +366,10 @@ class Schedulers:
         self, which: int, t_ns: int, key: Key, drawn: int, version: int, connected: Connected, listed: Listed
     ) -> tuple[int, int, int]:
         """Give one connection its server, as `take` does; `connected` is of this virtual server."""
-        times, kept = np.array([t_ns]), self.kept.get(which)
-        if kept is not None:
-            return int(kept.take(times, np.array([drawn]), np.array([version]), listed)[0]), -1, 0
+        times = np.array([t_ns])
+        if which in self.kept.entries:
+            kept = self.kept.take(np.array([which]), times, np.array([drawn]), np.array([version]), listed)
+            return int(kept[0]), -1, 0
         server, place, load = (int(found[0]) for found in self.servers[which].take(times, connected))
         if load:
             self._count(key, t_ns, which, server)

@@ -1,7 +1,8 @@
 """ClientIP affinity, from the nodes' rules to the engine's entries, and what they held when a request came.
 
 Simplified: IPVS keeps a template while the connections it controls live (see `lasts`), with each connection closed as
-soon as it is opened; the pods of a node that call one Service share an entry (`CALLING_PODS`).
+soon as it is opened; the pods of a node that call one Service share an entry (`CALLING_PODS`). The user is told by
+`assuming.affinity_assumptions` and `calls`.
 """
 
 from collections.abc import Callable
@@ -59,15 +60,39 @@ class Affinities:
         """Entry → chooser → endpoints that its rules list."""
         self._of: dict[int, int] = {}
         """Chooser → its entry."""
+        self._numbers: dict[tuple[str, Key, int], int] = {}
+        """(node, Service, port) → number of its lists of callers."""
+        self._mode_of: dict[int, type[ModeRules]] = {}
+        """Entry → the kind of rules that it is of."""
 
-    def entry(self, key: EntryKey, lasts_ns: int, t_ns: int, engine_until: Callable[[int], None]) -> int:
-        """Find or make the engine's entry of a caller; it lasts so long from `t_ns` on."""
+    def entry(
+        self, key: EntryKey, rules: ModeRules, lasts_ns: int, t_ns: int, engine_until: Callable[[int], None]
+    ) -> int:
+        """Find or make the engine's entry of a caller.
+
+        Args:
+            key: Whose it is.
+            rules: Its node's. In iptables mode the entry is in xt_recent's lists, with those of the other callers of
+                its Service port; a mode knows nothing of what another one kept.
+            lasts_ns: How long it lasts.
+            t_ns: From when on that is so.
+            engine_until: Lets the engine run up to an instant.
+        """
         found = self._entries.get(key)
         if found is None:
             found = self._entries[key] = self._engine.add_affinity(lasts_ns)
-        elif self._engine.affinity(found).lasts_ns != lasts_ns:
+        elif self._engine.affinity(found).lasts_ns != lasts_ns or self._mode_of[found] is not type(rules):
             engine_until(t_ns)
             self._engine.keep_for(found, lasts_ns)
+        if self._mode_of.get(found) is not type(rules):
+            node, _, service, port = key
+            self._mode_of[found] = type(rules)
+            numbers, place = self._numbers, (node, service, port)
+            in_lists = isinstance(rules, RuleSet)
+            self._engine.share_lists(found, numbers.setdefault(place, len(numbers)) if in_lists else -1)
+            if found in self._lists:
+                self._engine.list_endpoints(found, t_ns, ())
+                self._tell(found, t_ns)
         return found
 
     def list(self, chooser: int, entry: int, servers: tuple[int, ...], t_ns: int) -> None:

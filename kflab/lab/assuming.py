@@ -13,7 +13,7 @@ from kflab.manifest.app_annotations import (
     RUNS_FOR,
     STARTUP_CPU,
 )
-from kflab.manifest.objects import Container, HorizontalPodAutoscaler, Key, Pod
+from kflab.manifest.objects import Container, HorizontalPodAutoscaler, Key, Pod, Service
 
 _MOST = 3
 """How many workloads one line names."""
@@ -120,6 +120,29 @@ def conntrack_assumptions(most: int, buckets: int) -> Iterator[tuple[str, str]]:
             "connection whose SYN is repeated has no new entry",
             "cluster: {conntrack: {max: 65536, buckets: 65536}}",
         )
+
+
+def affinity_assumptions(store: Store, mode: str) -> Iterator[tuple[str, str]]:
+    """What is simplified of session affinity, where a Service has it.
+
+    Args:
+        store: The cluster.
+        mode: kube-proxy's.
+    """
+    sticky = (
+        obj for obj in store.of_kind("Service") if isinstance(obj, Service) and obj.session_affinity == "ClientIP"
+    )
+    names = [f"{service.meta.namespace}/{service.meta.name}" for service in sticky]
+    if not names:
+        return
+    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
+    text = (
+        f"session affinity of {', '.join(names[:_MOST])}{more}: time is exact, not in jiffies; a caller that reaches "
+        "other endpoints by one address of a Service than by another (Local and Cluster policy) has one entry for both"
+    )
+    if mode == "ipvs":
+        text += "; a persistence template waits for its connections as if each were closed as soon as it is opened"
+    yield text, "sessionAffinity: None"
 
 
 def _has_exec_probe(container: Container) -> bool:

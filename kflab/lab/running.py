@@ -31,6 +31,7 @@ from kflab.kubectl.ages import instant
 from kflab.kubectl.complete import completions
 from kflab.lab import applying, pruning
 from kflab.lab.assuming import (
+    affinity_assumptions,
     app_assumptions,
     autoscaler_assumptions,
     client_assumptions,
@@ -233,6 +234,7 @@ class Lab:
         yield from gate_assumptions(self.store, self.workload_of, gates)
         yield from autoscaler_assumptions(self.store)
         yield from client_assumptions(self.spec.clients)
+        yield from affinity_assumptions(self.store, self.book.config.mode)
         most = self.spec.conntrack_max
         yield from conntrack_assumptions(most, self.spec.conntrack_buckets or buckets_for(most))
         if self.spec.traffic_mode == AUTO:

@@ -617,7 +617,7 @@ class Wiring:
             caller = CALLING_PODS if chooser.entry.kind == "call" else packet.src
             key = (chooser.place, caller, chooser.service, chooser.service_port)
             lasts_ns = lasts(out.affinity_s, rules, packet.protocol)
-            entry = self.affinity.entry(key, lasts_ns, t_ns, self._engine_until)
+            entry = self.affinity.entry(key, rules, lasts_ns, t_ns, self._engine_until)
             self.affinity.list(chooser.index, entry, fan.candidates, t_ns)
             chooser.virtual, chooser.sticky = entry, True
         else:

@@ -4,9 +4,14 @@ import re
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
+
+from kflab.engine.types import Finished
 from kflab.lab.commands import Kill, SetLoad, SetMode
+from kflab.lab.handle import Tab
 from kflab.lab.records import Record, record
 from kflab.lab.running import Lab
+from kflab.lab.spec import ClientSpec, LabSpec
 from kflab.scenario.opening import open_what
 
 S = 1_000_000_000
@@ -113,3 +118,70 @@ def test_nftables_times_out_and_ipvs_waits_for_its_closed_connections(tmp_path: 
     assert moves(with_pauses(tmp_path, 5.0, mode="nftables")[1])
     assert moves(with_pauses(tmp_path, 5.0, mode="ipvs")[1]) == []
     assert moves(with_pauses(tmp_path, 130.0, mode="ipvs")[1])
+
+
+def crowd(tmp_path: Path, mode: str, n_callers: int) -> Lab:
+    """As many callers outside as that, each about once a second, to two pods through one node."""
+    text = MANIFESTS.replace("replicas: 4", "replicas: 2").replace(
+        "spec:\n  selector", "spec:\n  type: NodePort\n  selector"
+    )
+    text = text.replace("targetPort: 8080", "targetPort: 8080, nodePort: 30080")
+    clients = tuple(
+        ClientSpec("http://node-1:30080/", 1.0, name=f"c{n}", address=f"198.51.100.{n}") for n in range(n_callers)
+    )
+    lab = Lab(LabSpec("crowd", (Tab("a.yaml", text, None),), clients=clients, nodes=1))
+    if mode != "iptables":
+        assert lab.do(SetMode(mode)).ok
+    lab.advance(6 * S)
+    return lab
+
+
+def moved(lab: Lab, to_s: int) -> float:
+    """Share of connections, from now on, that went to another pod than their caller's one before."""
+    last: dict[int, int] = {}
+    count = [0, 0]
+
+    def watch(rows: Finished) -> None:
+        for stream, server in zip(rows.stream.tolist(), rows.try_server[:, 0].tolist(), strict=True):
+            if stream in last:
+                count[last[stream] != server] += 1
+            last[stream] = server
+
+    lab.watch_rows(watch)
+    lab.advance(to_s * S)
+    return count[1] / sum(count)
+
+
+def test_more_callers_than_xt_recent_remembers_move_in_iptables_mode_only(tmp_path: Path) -> None:
+    share = moved(crowd(tmp_path, "iptables", 250), 16)
+    assert 0.05 < share < 0.35  # 200 of 250 are remembered
+    assert moved(crowd(tmp_path, "nftables", 250), 16) == 0.0
+    assert moved(crowd(tmp_path, "ipvs", 250), 16) == 0.0
+    assert moved(crowd(tmp_path, "iptables", 100), 16) == 0.0
+
+
+def test_a_forgotten_caller_is_opened_as_its_record(tmp_path: Path) -> None:
+    lab = crowd(tmp_path, "iptables", 250)
+    for one in list(lab.sampler.recent())[-60:]:
+        assert not [hop for hop in lab.reopener.open_record(one).hops if hop.outcome == "mismatch"]
+
+
+def test_what_is_simplified_is_told(tmp_path: Path) -> None:
+    def told(lab: Lab) -> str:
+        return next(text for text, _ in lab.assumptions if "session affinity of default/web" in text)
+
+    lab = crowd(tmp_path, "iptables", 1)
+    assert "(Local and Cluster policy) has one entry for both" in told(lab)
+    assert "persistence" not in told(lab)
+    assert not [text for text, _ in Lab(open_what(["overview"]).spec).assumptions if "session affinity of" in text]
+
+
+@pytest.mark.parametrize(("old", "new"), [("iptables", "ipvs"), ("ipvs", "iptables"), ("iptables", "nftables")])
+def test_a_mode_knows_nothing_of_what_another_one_kept(tmp_path: Path, old: str, new: str) -> None:
+    lab = crowd(tmp_path, old, 40)
+    lab.advance(12 * S)
+    assert moved(lab, 16) == 0.0
+    assert lab.do(SetMode(new)).ok
+    share = moved(lab, 26)
+    assert 0.01 < share < 0.2  # each caller is drawn anew once, and one of two goes elsewhere
+    assert moved(lab, 34) == 0.0
