@@ -24,12 +24,20 @@ _MEANWHILE = {
 """By whether the new mode's kube-proxy removes the old mode's rules at its start (server_linux.go platformCleanup)."""
 
 _LEFT_BEHIND = {
-    "ipvs": "on a real node IPVS's virtual servers and kube-ipvs0 stay until `kube-proxy --cleanup` or a reboot: a "
-    "Service that loses its endpoints may still be sent to old ones (not modelled).",
-    "iptables": "on a real node iptables mode's refusals for Services without endpoints stay in the filter table until "
-    "`kube-proxy --cleanup` or a reboot (not modelled).",
+    "ipvs": "IPVS's virtual servers, kube-ipvs0 and its filter chains stay until `kube-proxy --cleanup` or a reboot. "
+    "iptables mode's DNAT comes first, so that is felt at ClusterIPs alone: on a real node one whose Service loses its "
+    "endpoints is still sent to the last ones, one of a deleted Service too, and a port that a Service lacks is still "
+    "refused (not modelled: here iptables mode's rules alone decide).",
+    "iptables": "filter KUBE-EXTERNAL-SERVICES stays until `kube-proxy --cleanup` or a reboot: on a real node what it "
+    "refuses or drops now at NodePorts and external addresses, for want of endpoints (or of ones on the node, with "
+    "policy Local), it goes on refusing or dropping when there are some (not modelled). ClusterIPs are not affected.",
 }
-"""By the old mode, where the new one is of the same kind and removes nothing of it."""
+"""By the old mode, where the new one is of the same kind and removes nothing of it.
+
+nat's chains have the same names in both and are written anew; KUBE-EXTERNAL-SERVICES is iptables mode's alone. Filter
+INPUT jumps to it before IPVS sees a packet (hook priorities: NF_IP_PRI_FILTER 0, IPVS at NF_IP_PRI_NAT_SRC - 2; k/k
+pkg/proxy/iptables/proxier.go, iptablesJumpChains). What the node itself sends is IPVS's before filter OUTPUT.
+"""
 
 
 def configuration(lab: "Lab", mode: str) -> KubeProxyConfiguration:

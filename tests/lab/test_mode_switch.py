@@ -1,11 +1,14 @@
 """`:mode`: kube-proxy restarts in another mode, node after node, while requests go on."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kflab.control.facts import Fact, What
+from kflab.dataplane.modes import MODES
 from kflab.lab.commands import Apply, KillRandom, SetMode, Start, Stop
+from kflab.lab.handle import Tab
 from kflab.lab.pruning import prune
 from kflab.lab.records import Record, record
 from kflab.lab.running import Lab
@@ -149,7 +152,7 @@ def test_the_answer_says_what_changes_for_this_clusters_callers() -> None:
     lab = Lab(load("overview").spec)
     text = lab.do(SetMode("ipvs")).text
     assert "Until its first sync a node keeps the rules it has" in text
-    assert "refusals for Services without endpoints stay" in text
+    assert "filter KUBE-EXTERNAL-SERVICES stays until `kube-proxy --cleanup`" in text
 
 
 def test_a_stopped_kube_proxy_is_passed_over_and_starts_in_the_new_mode() -> None:
@@ -236,3 +239,64 @@ def test_history_is_forgotten_while_a_kube_proxy_restarts() -> None:
     assert "-s rr" in lab.rules_text(away.node)
     for row in lab.view.traces()[::20]:
         assert not [hop for hop in lab.open_request(row.id).hops if hop.outcome == "mismatch"]
+
+
+SWITCHES = [(old, new) for old in MODES for new in MODES if old != new]
+TEXTS = {"iptables": ":KUBE-SVC-", "nftables": "table ip kube-proxy {", "ipvs": "-s rr"}
+
+
+def in_mode(mode: str, scenario: str) -> Lab:
+    """A lab whose nodes have been in a mode since before its first request."""
+    spec = load(scenario).spec
+    text = f"apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: {mode}\n"
+    said = [tab for tab in spec.tabs if "KubeProxyConfiguration" in tab.text]
+    tabs = [
+        replace(tab, text=tab.text.replace("mode: iptables", f"mode: {mode}")) if tab in said else tab
+        for tab in spec.tabs
+    ]
+    return Lab(replace(spec, tabs=(*tabs, *(() if said else (Tab("proxy.yaml", text, None),))), actions=()))
+
+
+@pytest.mark.parametrize(("old", "new"), SWITCHES)
+def test_every_switch_does_what_its_answer_says(old: str, new: str) -> None:
+    """nftables and the other two remove each other's rules at start; iptables and ipvs leave each other's alone."""
+    lab = in_mode(old, "overview")
+    lab.advance(S)
+    assert TEXTS[old] in lab.rules_text("node-a")
+    text = lab.do(SetMode(new)).text
+    lab.advance(9 * S)
+    removes = "nftables" in (old, new)
+    assert bool(facts_of(lab, What.RULES_REMOVED)) is removes
+    assert ("While a new one starts, its node has no Service rules" in text) is removes
+    assert ("Until its first sync a node keeps the rules it has" in text) is not removes
+    assert ("left behind: " in text) is not removes
+    assert (lab.totals.failed > 0) is removes
+    for node in ("node-a", "node-b"):
+        rules = lab.rules_text(node)
+        assert [mode for mode in MODES if TEXTS[mode] in rules] == [new]
+    if not removes:
+        stays = {"iptables": "KUBE-EXTERNAL-SERVICES stays", "ipvs": "IPVS's virtual servers, kube-ipvs0"}
+        assert stays[old] in text
+        assert "(not modelled" in text
+
+
+@pytest.mark.parametrize(("old", "new"), SWITCHES)
+def test_established_connections_go_on_in_every_switch(old: str, new: str) -> None:
+    lab = in_mode(old, "keepalive-clients")
+    rows: list[Record] = []
+    lab.watch_rows(lambda found: rows.extend(record(found, i) for i in range(0, len(found), 5)))
+    lab.advance(4 * S)
+    opened = {one.opened_ns for one in lab.engine.memory.connections.current.values()}
+    text = lab.do(SetMode(new)).text
+    lab.advance(12 * S)
+    assert len(facts_of(lab, What.RULES_SYNCED)) == 3
+    assert lab.totals.failed == 0
+    assert {one.opened_ns for one in lab.engine.memory.connections.current.values()} == opened
+    words = next(line for line in text.splitlines() if line.startswith("established connections: "))
+    if (old, new) == ("ipvs", "nftables"):
+        assert "on a real node those that IPVS carries end" in words
+        assert "(not modelled)" in words
+    else:
+        assert words.endswith("they go on; conntrack has their addresses.")
+    for one in rows[-30:]:
+        assert not [hop for hop in lab.reopener.open_record(one).hops if hop.outcome == "mismatch"]
