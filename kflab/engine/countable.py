@@ -126,5 +126,7 @@ def _picking(engine: "Engine", chooser: int) -> Iterator[str]:
     virtual = schedulers.servers[which]
     if which in schedulers_in_order(engine.steps):
         yield "turns of one virtual server depend on more than its connections' order"
-    elif which not in schedulers.kept and virtual.scheduler not in (Scheduler.RR, Scheduler.WRR):
+    elif len(schedulers.kept.mates(which)) > 1:
+        yield "more callers come to a Service than xt_recent's lists hold"
+    elif which not in schedulers.kept.entries and virtual.scheduler not in (Scheduler.RR, Scheduler.WRR):
         yield "a virtual server counts connections"
