@@ -22,6 +22,7 @@ from kflab.dataplane.request_record import (
     REJECTED,
     RESET,
     TIMEOUT,
+    UNREACHABLE,
     Choices,
     Record,
     Request,
@@ -50,7 +51,11 @@ _FRONT_ANSWERS: Final = {"refused": "502", "reset": "502", "timeout": "504"}
 
 _ENDINGS: Final = {"refused": "refused", "reset": "closed the connection", "timeout": "did not answer in time"}
 
-_WORDS: Final = {REFUSED: "refused", REJECTED: "refused", RESET: "reset", TIMEOUT: "timeout"}
+_NO_NEIGHBOUR: Final = (
+    "ARP asks for it three times and gets no answer, so the caller's node drops the SYN and says host unreachable"
+)
+
+_WORDS: Final = {REFUSED: "refused", REJECTED: "refused", RESET: "reset", TIMEOUT: "timeout", UNREACHABLE: UNREACHABLE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -466,11 +471,13 @@ class _Walker:
         outage = self._outage(packet, t)
         if outage and what == "timeout":
             reason = outage
+        if what == UNREACHABLE:
+            reason = f"{outage}; {_NO_NEIGHBOUR}"
         if full:
             reason = f"nf_conntrack on {full}: table full, dropping packet"
         elif self.untouched and pod is None and what == "timeout":
             reason = "no Service rule takes it, so it is routed as it is, and nobody has this address"
-        verb = "timed out" if what == "timeout" else what
+        verb = {"timeout": "timed out", UNREACHABLE: "no route to host"}.get(what, what)
         self._add(
             Hop(
                 0,
@@ -517,11 +524,11 @@ def _parts(record: Record | None, latency: int | None) -> tuple[tuple[str, int],
     """Latency split: what failed tries took, by how they failed; queue, service; network (with NGINX) is the rest."""
     if record is None or latency is None:
         return ()
-    lost = {"refused": 0, "reset": 0, "timeout": 0}
+    lost = {"refused": 0, "reset": 0, "timeout": 0, UNREACHABLE: 0}
     for tried in record.tries:
         name = _WORDS.get(tried.answer)
         if name is not None:
             lost[name] += tried.end_ns - tried.start_ns
     network = latency - sum(lost.values()) - record.queue_ns - record.service_ns
-    failed = [(name, lost[name]) for name in ("refused", "reset", "timeout") if lost[name]]
+    failed = [(name, lost[name]) for name in ("refused", "reset", "timeout", UNREACHABLE) if lost[name]]
     return (*failed, ("queue", record.queue_ns), ("service", record.service_ns), ("network", network))

@@ -10,6 +10,8 @@ RESET = "reset"
 TIMEOUT = "timeout"
 REJECTED = "rejected"
 NO_UPSTREAM = "no upstream"
+UNREACHABLE = "no route"
+"""EHOSTUNREACH, "No route to host"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class TryRecord:
     """How one try went."""
 
     answer: str
-    """ok, refused, reset, timeout, rejected or no upstream."""
+    """ok, refused, reset, timeout, rejected, no upstream or no route."""
     start_ns: int
     """When the caller sent the SYN: the rules of that time decided."""
     end_ns: int

@@ -306,6 +306,8 @@ class Engine:
                 continue
             if change.place >= 0:
                 self.steps.cut = with_place(self.steps.cut, change.place, change.off)
+                if self.steps.neighbours is not None:
+                    self.steps.neighbours.cut(change.place, change.off, self.now_ns)
                 if change.off:
                     self.all_in_flight()
                     end_requests_across(self.steps, change.place, self.now_ns)
@@ -465,6 +467,7 @@ class Engine:
         if len(self.steps.in_order) or self.memory.schedulers.open:
             return True
         lossy = self.steps.ports is not None or self.steps.room is not None
+        lossy |= self.steps.neighbours is not None and self.steps.cut is not None
         in_bulk = not lossy and self._calls_in_bulk()
         paths = self.steps.paths
         kept = paths.any_keepalive or paths.any_connections

@@ -281,6 +281,8 @@ class Eventwise:
             self._serve(flight, server, last)
         elif behaviour == Behaviour.HANGS:
             self._wait(flight, server, last, bool(kept))
+        elif behaviour == Behaviour.SILENT and not kept and steps.neighbours is not None:
+            self._unanswered(flight)
         elif behaviour == Behaviour.SILENT:
             patience = steps.paths.read_patience if kept else steps.paths.connect_patience
             timeout = int(patience[flight[Col.STREAM]])
@@ -292,6 +294,14 @@ class Eventwise:
             self._fail_kept(flight, t + flight[Col.HOP])
         else:
             self._fail(flight, Answer.RESET, t + flight[Col.HOP], False)
+
+    def _unanswered(self, flight: list[int]) -> None:
+        """The SYN of the last try gets no answer."""
+        last = flight[Col.TRIES] - 1
+        asked = (flight[col] for col in (Col.STREAM, Col.INGRESS, Col.NODE, Col.SERVER0 + last, Col.TRY_START0 + last))
+        streams, ingress, nodes, servers, began = (np.array([value], dtype=np.int64) for value in asked)
+        answers, ends = self.steps.unanswered(streams, ingress, nodes, servers, began)
+        self._fail(flight, int(answers[0]), int(ends[0]), True)
 
     def _no_port(self, flight: list[int], server: int) -> bool:
         """Whether the caller's node finds no source port for the last try."""

@@ -56,6 +56,7 @@ class Paths:
         balanced = np.array([stream.kind in ("l7", "l4") for stream in streams], dtype=bool)
         self.is_l7 = np.array([stream.kind == "l7" for stream in streams], dtype=bool)
         self.inside = np.array([stream.kind in ("pod", "call") for stream in streams], dtype=bool)
+        self.udp = np.array([stream.udp for stream in streams], dtype=bool)
         """[streams] -> the caller is on the node whose rules pick."""
         self.balanced = balanced
         """[streams] -> goes through a load balancer."""

@@ -13,6 +13,7 @@ import numpy as np
 from kflab.draws import Draws, duration_table
 from kflab.engine.addresses import ephemeral_ports, flow_hashes, flow_salt
 from kflab.engine.arrivals import FRACTION_BITS, Rate, unit_gaps
+from kflab.engine.neighbours import PROBES_NS, Neighbours
 from kflab.engine.pools import Connection, Pools
 from kflab.engine.reference_affinity import RecentLists
 from kflab.engine.reference_counts import LeastTaker, Scheduled
@@ -21,6 +22,9 @@ from kflab.engine.snat import PortTable, ahead, attempts
 from kflab.engine.types import Answer, Behaviour, Call, Choice, Fan, Pick, Server, Stream, Timing
 
 _BLOCK = 64
+
+FIRST_WAIT_NS = 1_000_000_000
+"""After it a SYN is sent again; each further wait is twice the one before, six times in all."""
 
 
 @dataclass(slots=True)
@@ -138,6 +142,7 @@ class Reference:
         self.hanging: dict[int, Hanging] = {}
         self.off: set[int] = set()
         """Places that nothing passes to or from."""
+        self.neighbours: Neighbours | None = None
         self.ports: dict[tuple[int, int], PortTable] = {}
         """(place, server) → source ports of masqueraded connections."""
         self.masqueraded: set[tuple[int, int]] = set()
@@ -445,9 +450,11 @@ class Reference:
             self._serve(request, this, t_ns)
         elif behaviour == Behaviour.HANGS:
             self._wait(request, this, t_ns, kept)
+        elif behaviour == Behaviour.SILENT and not kept:
+            self._fail(request, *self._unanswered(request, this), True)
         elif behaviour == Behaviour.SILENT:
-            patience = self._patience(request.stream, read=kept)
-            self._fail(request, Answer.TIMEOUT, this.start_ns + patience, request.stream.idempotent or not kept)
+            patience = self._patience(request.stream, read=True)
+            self._fail(request, Answer.TIMEOUT, this.start_ns + patience, request.stream.idempotent)
         elif kept:
             self._reset(request, t_ns + request.hop_ns)
         else:
@@ -696,6 +703,23 @@ class Reference:
                 held.this.worker, held.this.answer, held.this.end_ns = held.worker, Answer.NONE, 0
                 self._served(request, held.arrival_ns, held.service_ns, done)
 
+    def _unanswered(self, request: Request, this: Try) -> tuple[int, int]:
+        """How a connect ends whose SYNs get no answer, and when."""
+        given_up, caller = this.start_ns + self._patience(request.stream), self._caller(request)
+        inside = request.is_l7 or request.stream.kind in ("pod", "call")
+        if self.neighbours is None or not inside or request.stream.udp or not self._lost(this.server, caller):
+            return Answer.TIMEOUT, given_up
+        pair = np.array([caller]), np.array([self.servers[this.server].place])
+        told = int(self.neighbours.failed_ns(*pair)[0])
+        syn, wait = this.start_ns, FIRST_WAIT_NS
+        while syn < told:
+            if wait > 32 * FIRST_WAIT_NS:
+                return Answer.TIMEOUT, given_up
+            syn, wait = syn + wait, 2 * wait
+        while told <= syn:
+            told += PROBES_NS
+        return (Answer.UNREACHABLE, told) if told < given_up else (Answer.TIMEOUT, given_up)
+
     def _caller(self, request: Request) -> int:
         return self.servers[request.ingress].place if request.is_l7 else request.node
 
@@ -709,6 +733,8 @@ class Reference:
 
     def cut(self, place: int, off: bool) -> None:
         """Cut a place off now, or let everything pass again."""
+        if self.neighbours is not None:
+            self.neighbours.cut(place, off, self.now_ns)
         if not off:
             self.off.discard(place)
             return

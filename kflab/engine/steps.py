@@ -25,6 +25,7 @@ from kflab.engine.bins import Bins, Count
 from kflab.engine.choosers import Choosers
 from kflab.engine.hanging import admit
 from kflab.engine.memory import NEVER, Col, Memory, Stage
+from kflab.engine.neighbours import Neighbours
 from kflab.engine.paths import Paths
 from kflab.engine.queues import order_by_arrival, serve
 from kflab.engine.scheduled import asked_by_flows, take_turns, waits
@@ -38,7 +39,7 @@ _WORKER_BITS = np.uint64(0xFFFF)
 _TOP_16 = np.uint64(48)
 
 STATUS_OF = np.zeros(16, dtype=np.int64)
-STATUS_OF[[Answer.REFUSED, Answer.REJECTED, Answer.RESET, Answer.NONE]] = 502
+STATUS_OF[[Answer.REFUSED, Answer.REJECTED, Answer.RESET, Answer.UNREACHABLE, Answer.NONE]] = 502
 STATUS_OF[Answer.TIMEOUT] = 504
 STATUS_OF[[Answer.TABLE_FULL, Answer.NO_PORT]] = 504
 STATUS_OF[Answer.NO_UPSTREAM] = 503
@@ -88,6 +89,8 @@ class Steps:
         """Of the slab that runs: rows whose SYN arrived at a hanging server."""
         self.cut: cuts.Cut | None = None
         """[places + 1] -> whether a node's packets go nowhere; None where all nodes are well (see `cuts`)."""
+        self.neighbours: Neighbours | None = None
+        """What nodes on one Ethernet know of dead ones; None: a router between them drops packets in silence."""
         self.ports: PortsInUse | None = None
         """Source ports of masqueraded connections; None while no node can run out of them."""
         self.in_order: Int64Array = np.zeros(0, dtype=np.int64)
@@ -268,6 +271,30 @@ class Steps:
             behaviour[cuts.lost_between(self.cut, callers, self.memory.place[servers])] = Behaviour.SILENT
         return behaviour
 
+    def unanswered(
+        self, streams: Int64Array, ingress: Int64Array, nodes: Int64Array, servers: Int64Array, began: Int64Array
+    ) -> tuple[Int64Array, Int64Array]:
+        """How tries end that get no answer to their SYN, and when: (Answer, ns), shape (n,) each.
+
+        Args:
+            streams: Of the requests, shape (n,).
+            ingress: Ingress server that tries; -1 the client itself.
+            nodes: Place of the client.
+            servers: Whom they try.
+            began: When the SYN was sent, ns.
+        """
+        paths, place = self.paths, self.memory.place
+        patience = paths.connect_patience[streams]
+        answers, ends = np.full(len(streams), Answer.TIMEOUT, dtype=np.int64), began + patience
+        if self.neighbours is not None and self.cut is not None:
+            callers, there = np.where(ingress >= 0, place[ingress], nodes), place[servers]
+            # A client outside is behind a router.
+            asks = cuts.lost_between(self.cut, callers, there) & ((ingress >= 0) | paths.inside[streams])
+            asks &= ~paths.udp[streams]
+            ends[asks], heard = self.neighbours.ends(callers[asks], there[asks], began[asks], patience[asks])
+            answers[asks] = np.where(heard, Answer.UNREACHABLE, Answer.TIMEOUT)
+        return answers, ends
+
     def at_ingress(self, rows: Rows) -> None:
         """The ingress server accepts, or its node answers for it."""
         if self.ports is not None:
@@ -422,8 +449,11 @@ class Steps:
             return rows
         refused, silent = rows[behaviour == Behaviour.REFUSES], rows[behaviour == Behaviour.SILENT]
         self.failed(refused, Answer.REFUSED, m[Col.DUE, refused] + m[Col.HOP, refused], True)
-        began = m[Col.TRY_START0 + m[Col.TRIES, silent] - 1, silent]
-        self.failed(silent, Answer.TIMEOUT, began + self.paths.connect_patience[m[Col.STREAM, silent]], True)
+        last = m[Col.TRIES, silent] - 1
+        of = (m[Col.STREAM, silent], m[Col.INGRESS, silent], m[Col.NODE, silent])
+        self.failed(
+            silent, *self.unanswered(*of, m[Col.SERVER0 + last, silent], m[Col.TRY_START0 + last, silent]), True
+        )
         hanging = rows[behaviour == Behaviour.HANGS]
         m[Col.STAGE, hanging] = Stage.RELEASE  # not due again in this slab's rounds; `admit` gives the real stage
         self.hanging.append(hanging)

@@ -13,19 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kflab.engine.memory import Col
+from kflab.engine.scramble import words
 from kflab.engine.types import Int64Array, UInt64Array
 
 if TYPE_CHECKING:
     from kflab.engine.steps import Rows, Steps
 
 BoolArray = NDArray[np.bool_]
-IntArray = NDArray[np.int64] | NDArray[np.int32]
 
 EVICTION_RANGE: Final = 8
 """Buckets that are looked into (NF_CT_EVICTION_RANGE)."""
-
-_STEP: Final = np.uint64(0x9E3779B97F4A7C15)
-"""So that a word of zeros is scrambled as well."""
 
 
 def chance(n_entries: int, n_buckets: int) -> int:
@@ -45,21 +42,6 @@ def chance(n_entries: int, n_buckets: int) -> int:
         factor *= factor
         power >>= 1
     return min(int((1.0 - none) * 2.0**64), (1 << 64) - 1)
-
-
-def words(streams: IntArray, numbers: IntArray, tries: IntArray, places: IntArray, salt: int) -> UInt64Array:
-    """A random word for each connection at a node, by its address; shape (n,)."""
-    mixed = np.full(len(numbers), salt, dtype=np.uint64)
-    for part in (numbers, streams, tries, places):
-        mixed = _mix((mixed ^ part.astype(np.int64).view(np.uint64)) + _STEP)
-    return mixed
-
-
-def _mix(x: UInt64Array) -> UInt64Array:
-    """The finaliser of splitmix64."""
-    x = (x ^ x >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ x >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
-    return x ^ x >> np.uint64(31)
 
 
 class TableRoom:
@@ -97,7 +79,7 @@ class TableRoom:
         met = np.flatnonzero(lost)
         if len(met):
             which = np.broadcast_to(np.asarray(tries, dtype=np.int64), lost.shape)[met]
-            drawn = words(streams[met], numbers[met], which, places[met], self._salt)
+            drawn = words(self._salt, streams[met], numbers[met], which, places[met])
             lost[met] = drawn >= self._chances[places[met]]
             np.add.at(self.dropped, places[lost], 1)
             np.add.at(self.evicted, places[met][~lost[met]], 1)

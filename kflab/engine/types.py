@@ -48,6 +48,8 @@ class Answer:
     NO_PORT: Final = 8
     """The caller's node had no free source port left for MASQUERADE: the packet was dropped, the caller sees a
     timeout."""
+    UNREACHABLE: Final = 9
+    """The caller's node found nobody at the other node's address on their Ethernet: "No route to host"."""
 
 
 class Behaviour:
@@ -177,6 +179,8 @@ class Stream:
     each."""
     one_way: bool = False
     """UDP: the server sends nothing back."""
+    udp: bool = False
+    """Its requests are datagrams: nobody waits for a connection."""
     connections: int = 0
     """pod, TCP: the client keeps this many connections open and sends each request over one of them (see
     `connections`); 0: a new connection per request."""

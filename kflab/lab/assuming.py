@@ -13,7 +13,7 @@ from kflab.manifest.app_annotations import (
     RUNS_FOR,
     STARTUP_CPU,
 )
-from kflab.manifest.objects import Container, HorizontalPodAutoscaler, Key, Pod, Service
+from kflab.manifest.objects import Container, HorizontalPodAutoscaler, Key, Pod
 
 _MOST = 3
 """How many workloads one line names."""
@@ -104,45 +104,6 @@ def client_assumptions(clients: Iterable[ClientSpec]) -> Iterator[tuple[str, str
                 "listening serves its open connections until its process exits"
             )
             yield text, "connections: 0 opens one per request; kflab.dev/exit-after says when the process exits"
-
-
-def conntrack_assumptions(most: int, buckets: int) -> Iterator[tuple[str, str]]:
-    """How a full table makes room, where the scenario says how many entries one takes.
-
-    Args:
-        most: nf_conntrack_max of every node; 0 where the scenario does not say.
-        buckets: Size of its hash table.
-    """
-    if most:
-        yield (
-            f"a full conntrack table of {most:,} entries evicts one that is not ASSURED where the eight hash buckets "
-            f"that a first packet looks into, of {buckets:,}, hold one; all buckets are as likely to, and an evicted "
-            "connection whose SYN is repeated has no new entry",
-            "cluster: {conntrack: {max: 65536, buckets: 65536}}",
-        )
-
-
-def affinity_assumptions(store: Store, mode: str) -> Iterator[tuple[str, str]]:
-    """What is simplified of session affinity, where a Service has it.
-
-    Args:
-        store: The cluster.
-        mode: kube-proxy's.
-    """
-    sticky = (
-        obj for obj in store.of_kind("Service") if isinstance(obj, Service) and obj.session_affinity == "ClientIP"
-    )
-    names = [f"{service.meta.namespace}/{service.meta.name}" for service in sticky]
-    if not names:
-        return
-    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
-    text = (
-        f"session affinity of {', '.join(names[:_MOST])}{more}: time is exact, not in jiffies; a caller that reaches "
-        "other endpoints by one address of a Service than by another (Local and Cluster policy) has one entry for both"
-    )
-    if mode == "ipvs":
-        text += "; a persistence template waits for its connections as if each were closed as soon as it is opened"
-    yield text, "sessionAffinity: None"
 
 
 def _has_exec_probe(container: Container) -> bool:

@@ -184,7 +184,7 @@ class Autopsy:
             return self._open((Cause.TABLE_FULL, place), Cause.TABLE_FULL, chooser, -1, place, pick_ns)
         if answer == Answer.NO_PORT:
             return self._open((Cause.NO_PORT, place, server), Cause.NO_PORT, chooser, server, place, pick_ns)
-        if answer == Answer.TIMEOUT and silence < 0:
+        if answer in (Answer.TIMEOUT, Answer.UNREACHABLE) and silence < 0:
             out = self._node_out(place, server, stream, pick_ns)
             if out:
                 since, until = self._lab.reopener.world.outage_window(out, pick_ns)

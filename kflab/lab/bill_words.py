@@ -93,6 +93,7 @@ def _answer_word(code: int) -> str:
     words = {
         Answer.REFUSED: "refused", Answer.RESET: "reset", Answer.TIMEOUT: "timeout", Answer.REJECTED: "rejected",
         Answer.NO_UPSTREAM: "no upstream", Answer.TABLE_FULL: "dropped",
+        Answer.UNREACHABLE: "no route to host",
     }  # fmt: skip
     return words.get(code, "no answer")
 

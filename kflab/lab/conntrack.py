@@ -65,6 +65,7 @@ _ANSWERS = {
     Answer.TIMEOUT: "timeout",
     Answer.TABLE_FULL: "timeout",
     Answer.NO_PORT: "timeout",
+    Answer.UNREACHABLE: "timeout",
     Answer.REJECTED: "rejected",
     Answer.NO_UPSTREAM: "no upstream",
 }

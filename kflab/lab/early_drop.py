@@ -23,7 +23,8 @@ import numpy as np
 from kflab.control.names import number_of
 from kflab.dataplane.conntrack import UDP_STREAM_AFTER_NS
 from kflab.engine.memory import NEVER
-from kflab.engine.table_room import TableRoom, chance, words
+from kflab.engine.scramble import words
+from kflab.engine.table_room import TableRoom, chance
 from kflab.engine.types import Finished, Int64Array, UInt64Array
 from kflab.engine.udpflows import UdpFlow
 from kflab.lab.records import Record
@@ -105,7 +106,7 @@ class EarlyDrop:
         stream, number, tries, there = (
             np.array([v], dtype=np.int64) for v in (one.stream, one.number, try_number, place)
         )
-        return bool(np.isin(words(stream, number, tries, there, self._salt), self._gone[place])[0])
+        return bool(np.isin(words(self._salt, stream, number, tries, there), self._gone[place])[0])
 
     def _is_gone(self, rows: Finished, found: Found) -> BoolArray:
         gone = np.zeros(len(found.places), dtype=bool)
@@ -116,7 +117,7 @@ class EarlyDrop:
 
     def _words(self, rows: Finished, found: Found, which: Int64Array) -> UInt64Array:
         at = found.rows[which]
-        return words(rows.stream[at], rows.number[at], found.tries[which], found.places[which], self._salt)
+        return words(self._salt, rows.stream[at], rows.number[at], found.tries[which], found.places[which])
 
     # --- looking --------------------------------------------------------------------------------------------------
 

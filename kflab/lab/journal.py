@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kflab.control.verbs import VERBS
 from kflab.errors import KflabError
 from kflab.lab.commands import Act, Apply, Command, Kill, Result, Scale, SetLoad, SetMode, Start, Stop
-from kflab.lab.spec import FLOWS, KERNEL, Action, LabSpec
+from kflab.lab.spec import FLOWS, KERNEL, ROUTED, Action, LabSpec
 from kflab.manifest.write import tree_to_yaml
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ class Journal:
                 for name, value in (("max", spec.conntrack_max), ("buckets", spec.conntrack_buckets))
                 if value
             },
+            "podNetwork": spec.pod_network if spec.pod_network != ROUTED else "",
             "kernel": "{}.{}".format(*spec.kernel) if spec.kernel != KERNEL else "",
         }
         tree["cluster"] = {key: value for key, value in cluster.items() if value}

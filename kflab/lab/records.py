@@ -35,6 +35,7 @@ _STATUS_WORDS = {
     Answer.NO_PORT: "timeout",
     Answer.REJECTED: "refused",
     Answer.NO_UPSTREAM: "503",
+    Answer.UNREACHABLE: "no route",
 }
 
 

@@ -22,6 +22,7 @@ from kflab.dataplane.node_facts import NodeFacts
 from kflab.dataplane.packets import Packet, RequestTrace, join_host_port
 from kflab.dataplane.request import Choices, Request, TryRecord, trace_request
 from kflab.dataplane.request import Record as WalkRecord
+from kflab.dataplane.request_record import UNREACHABLE
 from kflab.dataplane.world import (
     HANGS,
     LISTENS,
@@ -62,6 +63,7 @@ ANSWER_WORDS = {
     Answer.NO_UPSTREAM: "no upstream",
     Answer.TABLE_FULL: "timeout",
     Answer.NO_PORT: "timeout",
+    Answer.UNREACHABLE: UNREACHABLE,
 }
 
 UNDER_WAY = ""
@@ -732,7 +734,7 @@ def parts_of(one: Record) -> tuple[tuple[str, int], ...]:
     for answer, start, end in zip(one.answers, one.try_starts_ns, one.try_ends_ns, strict=True):
         if answer in (Answer.REJECTED, Answer.REFUSED):
             lost[Answer.REFUSED] += end - start
-        elif answer in (Answer.TABLE_FULL, Answer.NO_PORT):
+        elif answer in (Answer.TABLE_FULL, Answer.NO_PORT, Answer.UNREACHABLE):
             lost[Answer.TIMEOUT] += end - start
         elif answer in lost:
             lost[answer] += end - start

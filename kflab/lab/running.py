@@ -24,20 +24,15 @@ from kflab.dataplane.proxy_config import ProxyConfig
 from kflab.draws import Draws
 from kflab.engine.bins import Count
 from kflab.engine.engine import Engine
+from kflab.engine.neighbours import Neighbours
 from kflab.engine.snat import EVICTS_FROM
 from kflab.engine.types import Finished, Timing
 from kflab.errors import KflabError
 from kflab.kubectl.ages import instant
 from kflab.kubectl.complete import completions
 from kflab.lab import applying, pruning
-from kflab.lab.assuming import (
-    affinity_assumptions,
-    app_assumptions,
-    autoscaler_assumptions,
-    client_assumptions,
-    conntrack_assumptions,
-    gate_assumptions,
-)
+from kflab.lab.assuming import app_assumptions, autoscaler_assumptions, client_assumptions, gate_assumptions
+from kflab.lab.assuming_nodes import affinity_assumptions, conntrack_assumptions, network_assumptions
 from kflab.lab.autopsy import Autopsy
 from kflab.lab.balancing import simplifications
 from kflab.lab.call_losses import CallLosses
@@ -67,7 +62,7 @@ from kflab.lab.rollouts import drained, progress
 from kflab.lab.rulebook import RuleBook
 from kflab.lab.signals import LabSignals
 from kflab.lab.snapshot import Knowledge, ShareGroup, Snapshot
-from kflab.lab.spec import AUTO, Action, LabSpec
+from kflab.lab.spec import AUTO, HOST_GW, Action, LabSpec
 from kflab.lab.terminal import Terminal
 from kflab.lab.view import View
 from kflab.lab.wiring import Wiring
@@ -142,6 +137,8 @@ class Lab:
         self.book.reset()
         timing = self._timing()
         self.engine = Engine(self.draws, timing, [], [], n_places=len(self.store.keys("Node")), slab_ns=slab_ns)
+        if spec.pod_network == HOST_GW:
+            self.engine.steps.neighbours = Neighbours(self.draws.control_u64("neighbours", ""))
         self.controllers = Controllers(self.store)
         self.wiring = Wiring(self.plane, self.book, self.engine, self.controllers, self.draws, self.lb_address)
         signals.waits, signals.busy = self.wiring.wait_ns, self.wiring.busy_ns
@@ -235,6 +232,7 @@ class Lab:
         yield from autoscaler_assumptions(self.store)
         yield from client_assumptions(self.spec.clients)
         yield from affinity_assumptions(self.store, self.book.config.mode)
+        yield from network_assumptions(self.spec.pod_network, self.spec.actions)
         most = self.spec.conntrack_max
         yield from conntrack_assumptions(most, self.spec.conntrack_buckets or buckets_for(most))
         if self.spec.traffic_mode == AUTO:

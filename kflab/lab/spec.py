@@ -8,6 +8,12 @@ from kflab.lab.commands import Command
 from kflab.lab.handle import Tab
 from kflab.manifest.objects import Key
 
+ROUTED, HOST_GW = "routed", "host-gw"
+POD_NETWORKS = (ROUTED, HOST_GW)
+"""routed: by a router, as in a cloud's VPC, which drops what it cannot deliver without a word. host-gw: straight, the
+nodes are on one Ethernet segment (flannel's backend of that name; Documentation/backends.md: "Requires direct layer2
+connectivity between hosts")."""
+
 KERNEL = (6, 1)
 """Linux release of nodes of which nobody says more."""
 
@@ -112,6 +118,8 @@ class LabSpec:
     """Size of every node's conntrack hash table (nf_conntrack_buckets); 0: as the kernel and kube-proxy set it."""
     kernel: tuple[int, int] = KERNEL
     """Linux release of the nodes: from 6.5 on MASQUERADE may take the port of a connection in TIME_WAIT."""
+    pod_network: str = ROUTED
+    """How nodes reach one another's pods (`POD_NETWORKS`)."""
     nodes: int = 0
     """Make this many Nodes; 0: those given, else three."""
     namespace: str = "default"

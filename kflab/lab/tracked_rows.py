@@ -28,6 +28,10 @@ LOOSE, CLOSING, FIRM = range(3)
 its collector take it (TCP that closes, nf_conntrack_proto_tcp.c, tcp_can_early_drop), or nothing."""
 
 
+_SILENT = (Answer.TIMEOUT, Answer.TABLE_FULL, Answer.UNREACHABLE)
+"""Nobody answered the SYN; an ICMP error leaves its entry as it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Connections:
     """One connection of each of some requests: the client's to an ingress, or one try's. Arrays of one length."""
@@ -119,7 +123,7 @@ class Reading:
         until = np.zeros(len(answer), dtype=np.int64)
         until = np.where(answer == Answer.OK, end + closing[TIME_WAIT], until)
         until = np.where(answer == Answer.RESET, end + closing[CLOSE], until)
-        silent = (answer == Answer.TIMEOUT) | (answer == Answer.TABLE_FULL)
+        silent = np.isin(answer, _SILENT)
         until = np.where(silent & accepted, end + closing[FIN_WAIT], until)
         until = np.where(silent & ~accepted, _last_syns(start, end) + closing[SYN_SENT], until)
         # A try whose caller went away before it knew ended with it.
@@ -148,7 +152,7 @@ def _udp_stream(answer: Int64Array, start: Int64Array, end: Int64Array, now_ns: 
 def _kinds(answer: Int64Array, until: Int64Array, accepted: BoolArray) -> Int64Array:
     """What a full table may do with TCP entries that end at `until` (`NEVER`: open)."""
     open_ = until == NEVER
-    silent = (answer == Answer.TIMEOUT) | (answer == Answer.TABLE_FULL)
+    silent = np.isin(answer, _SILENT)
     loose = ~accepted & (open_ | silent)
     return np.where(loose, LOOSE, np.where(open_, FIRM, CLOSING))
 

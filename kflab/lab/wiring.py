@@ -289,6 +289,7 @@ class Wiring:
             pinned_ports=pinned,
             flow_port=source.client_port if source else 0,
             one_way=source is not None and source.one_way,
+            udp=entry.port.protocol == "UDP",
             connections=source.connections if source else 0,
             connection_age_ns=source.connection_age_ns if source else 0,
             client=entry.client,

@@ -7,7 +7,7 @@ scalars merge over it. Paths are relative to the file that names them.
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from kflab.dataplane.addresses import canonical
 from kflab.errors import KflabError, Place
 from kflab.lab.commands import Apply, Command, Kill, KillRandom, Scale, SetLoad, SetMode, Start, Stop
 from kflab.lab.handle import Tab
-from kflab.lab.spec import FLOWS, TRAFFIC_MODES, Action, ClientSpec, LabSpec, PinSpec
+from kflab.lab.spec import FLOWS, POD_NETWORKS, ROUTED, TRAFFIC_MODES, Action, ClientSpec, LabSpec, PinSpec
 from kflab.manifest.objects import Key
 from kflab.manifest.plain import load_plain
 from kflab.manifest.typed import PROXY_MODES
@@ -79,8 +79,8 @@ METRICS = (
     "requestsFailed", "requestsSent", "requestsEnded", "triesRefused", "trafficMovedWithin", "okShare",
     "podShare", *WORKLOAD_METRICS,
 )  # fmt: skip
-"""requestsEnded counts those that ended with `status` ("504", "refused", "reset", "timeout"). podShare is what part
-(0..1) `pod` has in all answers of the pods of `service` since the start; pods that are gone count no more."""
+"""requestsEnded counts those that ended with `status` ("504", "refused", "reset", "timeout", "no route"). podShare is
+what part (0..1) `pod` has in all answers of the pods of `service` since the start; pods that are gone count no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +190,7 @@ def _build(origin: Origin, fields: Mapping[str, _Field]) -> Scenario:
             "conntrack",
             "calls",
             "kernel",
+            "podNetwork",
         ),
         "traffic": ("rate", "url", "mode"),
     }
@@ -223,6 +224,7 @@ def _build(origin: Origin, fields: Mapping[str, _Field]) -> Scenario:
         **_conntrack(get("cluster.conntrack", {}), place("cluster.conntrack")),
         traffic_mode=_traffic_mode(get("traffic.mode", FLOWS), place("traffic.mode")),
         kernel=_kernel(get("cluster.kernel", "6.1"), place("cluster.kernel")),
+        pod_network=_one_of(get("cluster.podNetwork", ROUTED), POD_NETWORKS, "podNetwork", place("cluster.podNetwork")),
         nodes=_whole(get("cluster.nodes", 0), "nodes", place("cluster.nodes"), 0, MOST_NODES),
         namespace=_namespace(get("cluster.namespace", "default"), place("cluster.namespace")),
         cold=_truth(get("cluster.cold", False), "cold", place("cluster.cold")),
@@ -249,6 +251,12 @@ def _conntrack(value: Any, place: Place) -> dict[str, Any]:
         if key not in ("max", "buckets"):
             raise KflabError(f"unknown field {key!r} of conntrack; expected max, buckets", place)
     return {f"conntrack_{key}": _whole(n, f"conntrack.{key}", place, 1, MOST_RPS) for key, n in given.items()}
+
+
+def _one_of(value: Any, known: Sequence[str], what: str, place: Place) -> str:
+    if value not in known:
+        raise KflabError(f"{what} {value!r}: expected {' or '.join(known)}", place)
+    return str(value)
 
 
 def _kernel(value: Any, place: Place) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from kflab.dataplane.packets import Hop, RequestTrace
 from kflab.lab.snapshot import Band, Candidate, Snapshot
 from kflab.manifest.objects import Key
 
-_FAILED_TRIES = frozenset({"refused", "timeout", "reset", "dropped", "rejected"})
+_FAILED_TRIES = frozenset({"refused", "timeout", "no route", "reset", "dropped", "rejected"})
 _PORT = re.compile(r":(\d+)")
 
 
@@ -196,7 +196,7 @@ def black_hole(snapshot: Snapshot, candidate: Candidate) -> bool:
     for trace in reversed(snapshot.traces):
         for met in reversed(trace.tries):
             if met.pod == candidate.name and met.outcome in _FAILED_TRIES:
-                return met.outcome in ("timeout", "dropped")
+                return met.outcome in ("timeout", "no route", "dropped")
     return candidate.state == "gone" or "no answer" in candidate.note
 
 

@@ -1,5 +1,6 @@
 """The vectorised engine and the event-by-event model produce the very same rows."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from unittest import mock
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from kflab.draws import Draws
 from kflab.engine import express
 from kflab.engine.engine import Engine
+from kflab.engine.neighbours import Neighbours
 from kflab.engine.reference import Reference
 from kflab.engine.types import Answer, Behaviour, Fan, Finished, Pick, Server, Stream, Timing
 
@@ -201,10 +203,13 @@ def compare(
     shared: bool = False,
     keeping: list[Stream] | None = None,
     timing: Timing = TIMING,
+    neighbours: Callable[[], Neighbours] | None = None,
 ) -> None:
     streams, servers = make_streams(keepalive, idempotent, tries, 2, keeping), make_servers(workers, shared)
     engine = Engine(Draws(seed), timing, streams, servers, 3, slab_ns=slab_ms * MS)
     slow = Reference(Draws(seed), timing, streams, servers)
+    if neighbours is not None:
+        engine.steps.neighbours, slow.neighbours = neighbours(), neighbours()
     for model in (engine, slow):
         model.set_pick(LB, Pick.FLOW_HASH)
         if in_turn:

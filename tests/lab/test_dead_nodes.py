@@ -1,17 +1,23 @@
 """What callers meet while a node is dead or cut off: silence, on every way that leads there or through it."""
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 
 from kflab.engine.types import Answer, Finished
+from kflab.errors import KflabError
 from kflab.lab.autopsy import Cause
 from kflab.lab.commands import Act
 from kflab.lab.handle import Tab
 from kflab.lab.records import record
 from kflab.lab.running import Lab
-from kflab.lab.spec import ClientSpec, LabSpec, PinSpec
+from kflab.lab.spec import HOST_GW, ClientSpec, LabSpec, PinSpec
 from kflab.manifest.objects import Key
+from kflab.scenario.format import load, load_text
 
 S = 10**9
+SCENARIOS = Path(__file__).resolve().parents[2] / "scenarios"
 
 APP = """
 apiVersion: apps/v1
@@ -191,3 +197,40 @@ def test_who_knows_and_the_nodes_view_tell_truth_from_what_the_api_says():
     row = next(each for each in lab.knowledge().knowers if each.name == "node controller")
     assert (row.word, row.revision) == ("noticed", "Unknown")
     assert 44 * S < row.learned_ns - 5 * S < 56 * S
+
+
+def test_on_one_ethernet_callers_in_the_cluster_have_no_route_to_host_once_arp_has_failed() -> None:
+    outside = ClientSpec("http://app", rate_rps=60.0, name="outside")
+    pins = PinSpec(public_names={"app": "default/app"})
+    lab = lab_of(WEB, outside, pod_network=HOST_GW, pins=pins)
+    do(lab, "powerOff", "node-3")
+    lab.advance(62 * S)
+    inside = [rows.only(rows.stream == 0) for rows in lab.rows]
+    late = [rows.only((rows.start_ns > 59 * S - 3 * S) & (rows.start_ns < 56 * S + 2 * S)) for rows in inside]
+    answers = {int(status) for rows in late for status in rows.status}
+    assert answers == {200, -Answer.UNREACHABLE}
+    waits = [int(w) for rows in late for w in (rows.finish_ns - rows.start_ns)[rows.status < 0]]
+    assert 0 < min(waits)
+    assert max(waits) <= 3 * S
+    assert -Answer.UNREACHABLE not in {int(status) for rows in lab.rows for status in rows.status[rows.stream == 1]}
+    lost = [record(rows, i) for rows in inside for i in range(len(rows)) if rows.status[i] == -Answer.UNREACHABLE]
+    for one in lost[::9]:
+        trace = lab.reopener.open_record(one)
+        assert not [hop for hop in trace.hops if hop.outcome == "mismatch"]
+        assert trace.status == "no route"
+        assert "no route to host in" in trace.hops[-1].why
+        assert "node-3 has no power; ARP asks for it three times and gets no answer" in trace.hops[-1].why
+        assert sum(ns for _, ns in trace.parts) == one.latency_ns
+    assert {bill.cause for bill in lab.autopsy.bills} <= {Cause.STALE, Cause.NODE_LOST, Cause.DEAF}
+    assert any("pod network host-gw" in text for text, _ in lab.assumptions)
+
+
+def test_a_scenario_says_which_network_lies_between_its_nodes() -> None:
+    routed = Lab(load(str(SCENARIOS / "node-power-loss.yaml")).spec)
+    assert any("pod network routed: a router between the nodes" in text for text, _ in routed.assumptions)
+    spec = load(str(SCENARIOS / "node-power-loss-l2.yaml")).spec
+    assert spec.pod_network == HOST_GW
+    assert Lab(spec).journal.as_tree(S)["cluster"]["podNetwork"] == "host-gw"
+    head = "kflab: scenario/v1\nmanifests:\n  documents: [{name: a, text: ''}]\ncluster:\n  podNetwork: "
+    with pytest.raises(KflabError, match=r"x.yaml:5:15: podNetwork 'vxlan': expected routed or host-gw"):
+        load_text(f"{head}vxlan\n", "x.yaml")

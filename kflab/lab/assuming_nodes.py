@@ -1,0 +1,71 @@
+"""What the lab takes for granted of nodes' kernels and of the network between them: told where the user sees it."""
+
+from collections.abc import Iterator, Sequence
+
+from kflab.cluster.store import Store
+from kflab.lab.commands import Act
+from kflab.lab.spec import HOST_GW, Action
+from kflab.manifest.objects import Service
+
+_MOST = 3
+"""How many Services one line names."""
+
+_CUTTING = ("powerOff", "partition")
+"""Verbs that take a node off the network."""
+
+
+def affinity_assumptions(store: Store, mode: str) -> Iterator[tuple[str, str]]:
+    """What is simplified of session affinity, where a Service has it.
+
+    Args:
+        store: The cluster.
+        mode: kube-proxy's.
+    """
+    sticky = (
+        obj for obj in store.of_kind("Service") if isinstance(obj, Service) and obj.session_affinity == "ClientIP"
+    )
+    names = [f"{service.meta.namespace}/{service.meta.name}" for service in sticky]
+    if not names:
+        return
+    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
+    text = (
+        f"session affinity of {', '.join(names[:_MOST])}{more}: time is exact, not in jiffies; a caller that reaches "
+        "other endpoints by one address of a Service than by another (Local and Cluster policy) has one entry for both"
+    )
+    if mode == "ipvs":
+        text += "; a persistence template waits for its connections as if each were closed as soon as it is opened"
+    yield text, "sessionAffinity: None"
+
+
+def conntrack_assumptions(most: int, buckets: int) -> Iterator[tuple[str, str]]:
+    """How a full table makes room, where the scenario says how many entries one takes.
+
+    Args:
+        most: nf_conntrack_max of every node; 0 where the scenario does not say.
+        buckets: Size of its hash table.
+    """
+    if most:
+        yield (
+            f"a full conntrack table of {most:,} entries evicts one that is not ASSURED where the eight hash buckets "
+            f"that a first packet looks into, of {buckets:,}, hold one; all buckets are as likely to, and an evicted "
+            "connection whose SYN is repeated has no new entry",
+            "cluster: {conntrack: {max: 65536, buckets: 65536}}",
+        )
+
+
+def network_assumptions(pod_network: str, actions: Sequence[Action]) -> Iterator[tuple[str, str]]:
+    """Which network lies between the nodes, where the scenario says so or cuts a node off."""
+    cuts = any(isinstance(one.command, Act) and one.command.verb in _CUTTING for one in actions)
+    if pod_network == HOST_GW:
+        yield (
+            "pod network host-gw: the nodes are on one Ethernet segment; after a node is gone, callers in the cluster "
+            "get No route to host as soon as ARP for it has failed (3 to 53 s, drawn as of an entry in constant use); "
+            "clients outside are behind a router and time out, as datagrams and a single curl do",
+            "cluster: {podNetwork: routed}",
+        )
+    elif cuts:
+        yield (
+            "pod network routed: a router between the nodes, as in a cloud's VPC, drops packets to one that is gone "
+            "without a word, so callers time out",
+            "cluster: {podNetwork: host-gw}",
+        )
