@@ -51,6 +51,10 @@ class MemoryView(Protocol):
         """When the client's affinity entry ran out, where this connection made a new one; None: it did not."""
         ...
 
+    def affinity_forgotten(self, node: str, client: str, service: Key, port: int, t_ns: int) -> bool:
+        """Whether the entry that this connection made anew had been dropped from a full list."""
+        ...
+
     def tracked(self, node: str, packet: Packet) -> str:
         """ip:port that a node's conntrack entry sends the packet to, past all rules; "" for a first packet."""
         ...
@@ -91,6 +95,10 @@ class BlankMemory:
     def affinity_ended(self, node: str, client: str, service: Key, port: int, t_ns: int) -> int | None:
         """Never."""
         return None
+
+    def affinity_forgotten(self, node: str, client: str, service: Key, port: int, t_ns: int) -> bool:
+        """Never."""
+        return False
 
     def tracked(self, node: str, packet: Packet) -> str:
         """Never."""

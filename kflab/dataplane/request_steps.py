@@ -259,6 +259,8 @@ def node_rules(
         if ended_ns is not None:
             ago_s = (t_ns - ended_ns) / 1e9
             why += f" · affinity entry of {packet.src} ended {ago_s:.1f} s ago: drawn anew"
+        elif memory.affinity_forgotten(node, packet.src, port.service, port.port, t_ns):
+            why += f" · {packet.src} was dropped from its endpoint's full list of 100 callers (xt_recent): drawn anew"
     touches = [node_key]
     touches.extend(dict.fromkeys(port.service for port in deciding))
     if taken.target:

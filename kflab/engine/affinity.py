@@ -35,6 +35,8 @@ class Held(NamedTuple):
     server: int
     ended_ns: int
     """When the entry before ran out unused; -1 where it did not, or there was none."""
+    forgotten: bool = False
+    """The entry before was dropped from a full list (`caller_lists`)."""
 
 
 @dataclass(slots=True)

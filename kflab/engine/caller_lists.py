@@ -101,7 +101,8 @@ class CallerLists:
             if server < 0:
                 server = word
                 over = one.server >= 0 and t_ns - one.used_ns > one.lasts_ns
-                one.history.append(Held(t_ns, server, one.used_ns + one.lasts_ns if over else -1))
+                forgotten = one.server in listed and not over
+                one.history.append(Held(t_ns, server, one.used_ns + one.lasts_ns if over else -1, forgotten))
             one.server, one.used_ns = server, t_ns
             self._set(lists.setdefault(server, {}), caller, t_ns)
             servers.append(server)

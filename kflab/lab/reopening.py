@@ -139,6 +139,11 @@ class _Memory:
         held = self.lab.wiring.affinity.held(node, client, service, port, t_ns)
         return held.ended_ns if held is not None and held.since_ns == t_ns and held.ended_ns >= 0 else None
 
+    def affinity_forgotten(self, node: str, client: str, service: Key, port: int, t_ns: int) -> bool:
+        """Whether the entry had been dropped that the connection of this instant made anew."""
+        held = self.lab.wiring.affinity.held(node, client, service, port, t_ns)
+        return held is not None and held.since_ns == t_ns and held.forgotten
+
     def tracked(self, node: str, packet: Packet) -> str:
         """The endpoint of the entry that the record says was there."""
         return self.flow

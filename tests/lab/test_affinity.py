@@ -162,8 +162,11 @@ def test_more_callers_than_xt_recent_remembers_move_in_iptables_mode_only(tmp_pa
 
 def test_a_forgotten_caller_is_opened_as_its_record(tmp_path: Path) -> None:
     lab = crowd(tmp_path, "iptables", 250)
-    for one in list(lab.sampler.recent())[-60:]:
-        assert not [hop for hop in lab.reopener.open_record(one).hops if hop.outcome == "mismatch"]
+    lab.advance(9 * S)
+    opened = [lab.reopener.open_record(one) for one in list(lab.sampler.recent())[-300:]]
+    assert not [hop for trace in opened for hop in trace.hops if hop.outcome == "mismatch"]
+    said = [hop.why for trace in opened for hop in trace.hops if "full list of 100 callers (xt_recent)" in hop.why]
+    assert len(said) > 10
 
 
 def test_what_is_simplified_is_told(tmp_path: Path) -> None:
