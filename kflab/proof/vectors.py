@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TextIO, TypeVar
 
 from kflab.errors import KflabError, Place
-from kflab.exits import FAILED, OK, USAGE
+from kflab.exits import FAILED, OK
 from kflab.proof.case import Case, Vector
 from kflab.proof.ingress_vectors import run_ingress
 from kflab.proof.kube_proxy_vectors import run_flows, run_rules
@@ -64,24 +64,23 @@ def conform(paths: Sequence[str], out: TextIO, mode: str = "iptables") -> int:
         mode: kube-proxy's mode.
 
     Returns:
-        0 if all passed, 1 if any failed, 2 for a malformed file.
+        0 if all passed, 1 if any failed.
+
+    Raises:
+        KflabError: For a malformed file.
     """
     if mode != "iptables":
         return _conform_in(mode, paths, out)
     passed = failed = 0
     for name in paths:
-        try:
-            run, vectors = read_vectors(Path(name))
-            for vector in vectors:
-                for case in _cases(run, vector, name):
-                    if case.passed:
-                        passed += 1
-                        continue
-                    failed += 1
-                    out.write(f"✖ {case.name}\n    expected {case.expected}\n    found    {case.found}\n")
-        except KflabError as error:
-            out.write(f"{error}\n")
-            return USAGE
+        run, vectors = read_vectors(Path(name))
+        for vector in vectors:
+            for case in _cases(run, vector, name):
+                if case.passed:
+                    passed += 1
+                    continue
+                failed += 1
+                out.write(f"✖ {case.name}\n    expected {case.expected}\n    found    {case.found}\n")
     out.write(f"{passed} passed, {failed} failed\n")
     return FAILED if failed else OK
 
@@ -91,23 +90,19 @@ def _conform_in(mode: str, paths: Sequence[str], out: TextIO) -> int:
     passed = failed = apart = 0
     sources: dict[str, str] = {}
     for name in paths:
-        try:
-            run, vectors = read_vectors(Path(name))
-            for vector in vectors:
-                for found in _cases_in(mode, run, vector, name):
-                    case = found.case
-                    if not case.passed:
-                        failed += 1
-                        out.write(f"✖ {case.name}\n    expected {case.expected}\n    found    {case.found}\n")
-                    elif found.not_applicable:
-                        apart += 1
-                        sources[found.not_applicable] = found.source
-                        out.write(f"– {case.name}: {found.not_applicable}\n")
-                    else:
-                        passed += 1
-        except KflabError as error:
-            out.write(f"{error}\n")
-            return USAGE
+        run, vectors = read_vectors(Path(name))
+        for vector in vectors:
+            for found in _cases_in(mode, run, vector, name):
+                case = found.case
+                if not case.passed:
+                    failed += 1
+                    out.write(f"✖ {case.name}\n    expected {case.expected}\n    found    {case.found}\n")
+                elif found.not_applicable:
+                    apart += 1
+                    sources[found.not_applicable] = found.source
+                    out.write(f"– {case.name}: {found.not_applicable}\n")
+                else:
+                    passed += 1
     if sources:
         out.write(f"not applicable in {mode} mode:\n")
         out.writelines(f"    {reason}: {source}\n" for reason, source in sources.items())

@@ -31,7 +31,10 @@ def need(name: str) -> Path:
 
 def run(path: Path, mode: str) -> tuple[int, list[str]]:
     out = io.StringIO()
-    code = conform([str(path)], out, mode)
+    try:
+        code = conform([str(path)], out, mode)
+    except KflabError as error:
+        return 2, str(error).splitlines()  # as `kflab conform` does: the line on standard error, exit 2
     return code, out.getvalue().splitlines()
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kflab.errors import KflabError
 from kflab.proof.vectors import conform
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "conformance"
@@ -22,7 +23,10 @@ def need(name: str) -> Path:
 
 def run(path: Path) -> tuple[int, list[str]]:
     out = io.StringIO()
-    code = conform([str(path)], out)
+    try:
+        code = conform([str(path)], out)
+    except KflabError as error:
+        return 2, str(error).splitlines()  # as `kflab conform` does: the line on standard error, exit 2
     return code, out.getvalue().splitlines()
 
 
