@@ -30,7 +30,7 @@ class Lab(fakes.FakeLab):
 
     def rules_text(self, node: str, t_ns: int | None = None) -> object:
         self.asked = [*getattr(self, "asked", []), node]
-        return fakes._done(f"*nat\n# {node}\n{SVC}\n{SEP}\n{OTHER}\nCOMMIT\n")
+        return fakes.answered(f"*nat\n# {node}\n{SVC}\n{SEP}\n{OTHER}\nCOMMIT\n")
 
 
 def trace() -> RequestTrace:
