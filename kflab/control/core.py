@@ -147,6 +147,8 @@ class Core(Mutable):
         self.surroundings = Surroundings(load_balancer)
         """What decides whose load balancers Services get; `look_around` keeps it up to date."""
         self.now_ns = 0
+        self.ahead_ns = 0
+        """Up to when one event may tell of later instants too, as far as nothing else happens before them."""
         self.quiet = True
         """Before t = 0: fixed delays instead of draws, no facts, observers learn all at once at the end."""
         self.heap = EventHeap()
@@ -291,9 +293,9 @@ class Core(Mutable):
     def run_settling(self, until_ns: int) -> None:
         """Run everything due before `until_ns`, where nothing is stopped or cut off yet."""
         assert self.quiet
-        heap, controllers = self.heap, self.controllers
-        while (due := heap.pop_before(until_ns)) is not None:
-            self.now_ns, event = due
+        controllers = self.controllers
+        for t_ns, event in self.heap.take_before(until_ns):
+            self.now_ns = t_ns
             controllers[event.room].handle(event)
 
     def run_next(self) -> None:

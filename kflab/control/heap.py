@@ -1,6 +1,7 @@
 """The event heap: what is due when, in an order that never depends on how far anybody advances at once."""
 
-from collections.abc import Callable, Sequence
+from bisect import insort
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from typing import ClassVar
@@ -64,6 +65,29 @@ class EventHeap(Mutable):
         heappush(self._times, t_ns)
         return self._seq
 
+    def places(self, count: int) -> int:
+        """Set numbers aside for `count` events that are pushed later with `push_at_place`; returns the first."""
+        first = self._seq + 1
+        self._seq += count
+        return first
+
+    def push_at_place(self, t_ns: int, number: int, event: Event) -> None:
+        """Let an event be due among those of one instant where its number belongs."""
+        self._left += 1
+        due = self._due.get(t_ns)
+        if due is not None:
+            low = self._taken if t_ns == self._times[0] else 0
+            insort(due, (number, event), lo=low, key=lambda entry: entry[0])
+            return
+        if self._taken and t_ns < self._times[0]:
+            self._forget_taken()
+        self._due[t_ns] = [(number, event)]
+        heappush(self._times, t_ns)
+
+    def head(self) -> tuple[int, int] | None:
+        """Instant and number of the next event."""
+        return (self._times[0], self._due[self._times[0]][self._taken][0]) if self._times else None
+
     def drop(self, number: int) -> None:
         """Take back an event that is still due: what it would have looked at is over."""
         self._dropped[number] = None
@@ -87,12 +111,19 @@ class EventHeap(Mutable):
             self._skip()
         return event
 
-    def pop_before(self, until_ns: int) -> tuple[int, Event] | None:
-        """Take the next event off, with its instant; None when none is due before `until_ns`."""
-        times = self._times
-        if not times or times[0] >= until_ns:
-            return None
-        return times[0], self.pop()
+    def take_before(self, until_ns: int) -> Iterator[tuple[int, Event]]:
+        """Take events off, each with its instant, until none is due before `until_ns`; more may be pushed meanwhile."""
+        while self._times and (t_ns := self._times[0]) < until_ns:
+            due = self._due[t_ns]
+            event = due[self._taken][1]
+            self._taken += 1
+            self._left -= 1
+            if self._taken == len(due):
+                del self._due[heappop(self._times)]
+                self._taken = 0
+            if self._dropped:
+                self._skip()
+            yield t_ns, event
 
     def _skip(self) -> None:
         """Let the first entry be of an event that was not dropped."""

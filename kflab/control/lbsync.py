@@ -395,6 +395,10 @@ class LbSync(Controller):
 
     # --- what may change answers ----------------------------------------------------------------------------
 
+    def all_seen(self, revision: int) -> bool:
+        """Whether rules of this revision or a later one hold all that load balancers' checks wait for."""
+        return not self._changes or self._changes[-1][0] <= revision
+
     def proxy_synced(self, node: str, old_revision: int, new_revision: int) -> None:
         """A node's rules were made anew: its healthCheckNodePort may answer otherwise."""
         if not self._changes or self._changes[-1][0] <= old_revision:

@@ -277,12 +277,20 @@ class ControlPlane(Writes, Components):
         """When the next event is due; None when nothing is."""
         return self.core.heap.next_ns()
 
-    def step(self) -> tuple[Fact, ...]:
-        """Run all events of the next instant, and say what happened."""
+    def step(self, until_ns: int | None = None) -> tuple[Fact, ...]:
+        """Run all events of the next instant, and say what happened.
+
+        Args:
+            until_ns: Of many kube-proxies that sync one after another, with nothing between, those that are done by
+                then come in the same step: each fact has its own instant, and `now_ns` is that of the last.
+        """
         t_ns = self.core.heap.next_ns()
         before = len(self.core.facts)
+        if until_ns is not None:
+            self.core.ahead_ns = until_ns
         while t_ns is not None and self.core.heap.next_ns() == t_ns:
             self.core.run_next()
+        self.core.ahead_ns = 0
         return tuple(self.core.facts[before:])
 
     def advance_clock(self, t_ns: int) -> None:
@@ -299,8 +307,10 @@ class ControlPlane(Writes, Components):
     def run_until(self, t_ns: int) -> tuple[Fact, ...]:
         """Run everything due up to and including `t_ns`, and let it be `t_ns`."""
         before = len(self.core.facts)
+        self.core.ahead_ns = t_ns
         while (due := self.core.heap.next_ns()) is not None and due <= t_ns:
             self.core.run_next()
+        self.core.ahead_ns = 0
         self.core.now_ns = max(self.core.now_ns, t_ns)
         return tuple(self.core.facts[before:])
 

@@ -5,24 +5,25 @@ left), else a second after the last run ended; never a debounce. Source: k8s.io/
 pkg/util/async/bounded_frequency_runner.go as of 1.33, pkg/proxy/iptables/proxier.go; lifecycle 1.4.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kflab.cluster.checkpoint import Mutable
 from kflab.cluster.store import Change
 from kflab.control.core import Controller, Core, address_of
-from kflab.control.facts import What
+from kflab.control.facts import Fact, What
 from kflab.control.heap import Event
 from kflab.control.lbsync import LbSync
 from kflab.control.names import number_of
 from kflab.control.observers import NO_RULES, Observer
+from kflab.control.proxycrowd import FAR_PAST, Crowd, Proxy
 from kflab.manifest.objects import EndpointSlice, Key, KubeObject, KubeProxyConfiguration, LoadBalancerIngress, Service
 from kflab.replacing import quick, replace
 
-FAR_PAST = -(10**18)
+CROWD = 32
+"""With fewer kube-proxies than this each is followed by itself; the results are the same."""
 
 SMALL, LARGE = 100, 5000
 """Numbers of Services for which sync times are given."""
@@ -73,28 +74,13 @@ class ProxyBoots(Event):
     life: int
 
 
-@dataclass(slots=True)
-class Proxy(Mutable):
-    """One kube-proxy process."""
+@dataclass(frozen=True, slots=True)
+class CrowdSynced(Event):
+    """The next sync run in the crowd has ended."""
 
-    observer: Observer
+    room: ClassVar[str] = "proxysync"
+    end_ns: int
     number: int
-    """The node's part of the address of its draws."""
-    inbox: list[tuple[int, int]] = field(default_factory=list)
-    """(when it has the event, revision), ascending: changes not yet in rules."""
-    last_arrival: int = FAR_PAST
-    run_start: int = FAR_PAST
-    run_end: int = FAR_PAST
-    bucket: int = FAR_PAST
-    """Token bucket as a theoretical arrival time (GCRA): full when it lies in the past."""
-    life: int = 0
-    """Grows with every stop: events of an earlier process mean nothing."""
-    config: int = 0
-    """Number of the configuration that the process read when it started."""
-    cut: bool = False
-    """Its watch is broken: it hears of nothing."""
-    ready: bool = True
-    """It has filled its caches since it started."""
 
 
 class ProxySync(Controller):
@@ -113,6 +99,13 @@ class ProxySync(Controller):
         self.configs: list[KubeProxyConfiguration | None] = [None]
         """Every configuration there was, by number; None: kube-proxy's defaults. A process reads the last at start."""
         self._intervals = [core.spans["proxy_min_sync_s"][0]]
+        self.crowd = Crowd()
+        self._alone: dict[str, None] = {}
+        """Nodes whose kube-proxy is not in the crowd."""
+        self._place_of: dict[str, int] = {}
+        """Of nodes that are not in the crowd: place of the run for the change in hand."""
+        self._expected: dict[tuple[int, int], None] = {}
+        """Instants and numbers of the events that are due for the crowd."""
 
     def configure(self, config: KubeProxyConfiguration | None) -> None:
         """What kube-proxies read when they start; before t = 0 all have read it.
@@ -140,13 +133,16 @@ class ProxySync(Controller):
         observer = Observer(f"kube-proxy/{node}", "kube-proxy", node)
         self.core.observers[observer.name] = observer
         self.proxies[node] = Proxy(observer, number_of(node))
+        self._alone[node] = None
         if not self.core.quiet:
             self._begin(self.proxies[node])
 
     def remove_node(self, node: str) -> None:
         """The node is gone."""
-        proxy = self.proxies.pop(node, None)
+        proxy = self.proxies.get(node)
         if proxy is not None:
+            self._leave(node)
+            del self.proxies[node], self._alone[node]
             proxy.observer.running = False
             self.core.observers.pop(proxy.observer.name, None)
 
@@ -160,9 +156,23 @@ class ProxySync(Controller):
         if self.core.quiet:
             return
         core, now = self.core, self.core.now_ns
-        running = [(node, proxy) for node, proxy in self.proxies.items() if proxy.observer.running and not proxy.cut]
-        waits, lengths = self._draw(address_of(change.key), [proxy.number for _, proxy in running])
-        for (node, proxy), wait, takes in zip(running, waits, lengths, strict=True):
+        self._gather()
+        crowd, known = self.crowd, len(self.crowd.members)
+        alone = [(node, self.proxies[node]) for node in self._alone]
+        alone = [(node, proxy) for node, proxy in alone if proxy.observer.running and not proxy.cut]
+        numbers = np.concatenate((crowd.numbers, np.array([proxy.number for _, proxy in alone], dtype=np.int64)))
+        waits, lengths = self._draw(address_of(change.key), numbers)
+        places = self._places(known)
+        if known:
+            arrivals, takes = now + waits[:known], self._slowed(lengths[:known])
+            if core.has_reconnects:
+                back = [core.reconnected_ns(proxy.observer.name) for proxy in crowd.members]
+                arrivals = np.maximum(arrivals, np.array(back, dtype=np.int64))
+            intervals = np.array(self._intervals, dtype=np.int64)[crowd.config]
+            crowd.hear(now, change.revision, arrivals, takes, intervals, self._burst(), places)
+            self._expect()
+        own = zip(alone, waits[known:].tolist(), lengths[known:].tolist(), strict=True)
+        for (node, proxy), wait, length in own:
             arrival = now + wait
             if core.has_reconnects:
                 arrival = max(arrival, core.reconnected_ns(proxy.observer.name))
@@ -171,9 +181,96 @@ class ProxySync(Controller):
             proxy.last_arrival = arrival
             proxy.inbox.append((arrival, change.revision))
             if arrival > proxy.run_start:
-                self._plan(node, proxy, arrival, takes)
+                self._plan(node, proxy, arrival, length, number=self._place_of.get(node))
 
-    def _draw(self, changed: str, numbers: list[int]) -> tuple[list[int], list[int]]:
+    # --- the crowd ------------------------------------------------------------------------------------------
+
+    def _gather(self) -> None:
+        """Let everybody join the crowd who has nothing in hand."""
+        if not self._alone or len(self.proxies) < CROWD:
+            return
+        calm = [node for node in self._alone if self._calm(self.proxies[node])]
+        for node in calm:
+            del self._alone[node]
+        if calm:
+            self.crowd.join([self.proxies[node] for node in calm])
+
+    def _calm(self, proxy: Proxy) -> bool:
+        """Whether a kube-proxy only waits for changes."""
+        observer = proxy.observer
+        return (
+            observer.running and proxy.ready and not proxy.cut and not proxy.inbox
+            and proxy.run_end < self.core.now_ns and observer.config == proxy.config and bool(observer.versions)
+        )  # fmt: skip
+
+    def _leave(self, node: str) -> None:
+        """Something else than a change befalls a kube-proxy: follow it by itself."""
+        proxy = self.proxies[node]
+        if not proxy.joined:
+            return
+        self._alone[node] = None
+        for end_ns, number, start_ns in self.crowd.leave(proxy):
+            self.core.heap.push_at_place(end_ns, number, ProxySynced(node, start_ns, proxy.life))
+
+    def _places(self, known: int) -> NDArray[np.int64]:
+        """Numbers for the events of this change's runs, in the order of the nodes; shape (known,)."""
+        self._place_of = {}
+        if not self._alone:
+            return self.core.heap.places(known) + np.arange(known, dtype=np.int64)
+        first = self.core.heap.places(len(self.proxies))
+        places = np.zeros(known, dtype=np.int64)
+        for place, (node, proxy) in enumerate(self.proxies.items(), first):
+            if proxy.joined:
+                places[proxy.row] = place
+            else:
+                self._place_of[node] = place
+        return places
+
+    def _slowed(self, takes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Lengths of the crowd's runs, with what slow kube-proxies need more."""
+        for name, extra in self.core.slow.items():
+            proxy = self.proxies.get(name.partition("kube-proxy/")[2])
+            if proxy is not None and proxy.joined:
+                takes = takes.copy()
+                takes[proxy.row] += extra
+        return takes
+
+    def _burst(self) -> int:
+        return max(1, int(self.core.delays.proxy_burst))
+
+    def _expect(self) -> None:
+        """Have an event for the crowd's next run."""
+        following = self.crowd.next_run()
+        if following is not None and following not in self._expected:
+            self._expected[following] = None
+            self.core.heap.push_at_place(*following, CrowdSynced(*following))
+
+    def _crowd_synced(self, event: CrowdSynced) -> None:
+        """Runs in the crowd have ended: the next one, and those after it before anything else happens."""
+        del self._expected[event.end_ns, event.number]
+        if self.crowd.next_run() != (event.end_ns, event.number):
+            return  # its kube-proxy left the crowd
+        core, members = self.core, self.crowd.members
+        quiet = self.lb.all_seen(self.crowd.oldest())
+        until = max(core.now_ns, core.ahead_ns) if quiet else core.now_ns
+        taken = self.crowd.take(until, core.heap.head())
+        facts, rules = core.facts, What.RULES_SYNCED
+        rows, ends, revisions = taken.row.tolist(), taken.end_ns.tolist(), taken.revision.tolist()
+        for row, t_ns, revision in zip(rows, ends, revisions, strict=True):
+            observer = members[row].observer
+            before = observer.versions[-1][1]
+            observer.versions.append((t_ns, revision))
+            name = observer.name
+            text = f"kube-proxy on {observer.node} wrote new rules"
+            facts.append(Fact(t_ns, rules, Key("Observer", "", name), name, text, revision))
+            if not quiet:
+                self.lb.proxy_synced(observer.node, before, revision)
+        core.now_ns = ends[-1]
+        self._expect()
+
+    # --- one kube-proxy -------------------------------------------------------------------------------------
+
+    def _draw(self, changed: str, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Watch delay and length of a sync for every proxy, in ns.
 
         The address of each pair is (changed object, node, how often the object changed): one array for all nodes,
@@ -181,11 +278,11 @@ class ProxySync(Controller):
         """
         spans, tables = self.core.spans, self.core.tables
         n = self.core.next_draw("kube-proxy", changed)
-        words = self.core.draws.rows(number_of(f"kube-proxy {changed}"), np.array(numbers, dtype=np.int64), n)[:, 0]
+        words = self.core.draws.rows(number_of(f"kube-proxy {changed}"), numbers, n)[:, 0]
         half = np.uint64(32)
         waits = _drawn(words >> half, spans["proxy_watch_s"], tables.get("proxy_watch_s"))
         lengths = _drawn(words & np.uint64(0xFFFFFFFF), self._sync_span(), tables.get("proxy_sync_s"))
-        return waits.tolist(), lengths.tolist()
+        return waits, lengths
 
     def _sync_span(self) -> tuple[int, int]:
         """Length of a sync for the present number of Services, as (low, high) in ns.
@@ -199,9 +296,11 @@ class ProxySync(Controller):
         low, high = (s + (g - s) * above // (LARGE - SMALL) for s, g in zip(small, large, strict=True))
         return low, high
 
-    def _plan(self, node: str, proxy: Proxy, asked_ns: int, takes_ns: int, *, full: bool = False) -> None:
-        """Plan the run that carries a change which no planned run carries yet."""
-        burst = max(1, int(self.core.delays.proxy_burst))
+    def _plan(
+        self, node: str, proxy: Proxy, asked_ns: int, takes_ns: int, *, full: bool = False, number: int | None = None
+    ) -> None:
+        """Plan the run that carries a change which no planned run carries yet; `number`: its place in its instant."""
+        burst = self._burst()
         takes_ns += self.core.slow.get(proxy.observer.name, 0)
         interval = self._intervals[proxy.config]
         earliest = max(asked_ns, proxy.run_end)
@@ -211,11 +310,17 @@ class ProxySync(Controller):
             earliest = max(token_ns, proxy.run_end + interval)
         proxy.run_start, proxy.run_end = earliest, earliest + takes_ns
         proxy.bucket = max(proxy.bucket, earliest) + interval
-        self.core.push_at(proxy.run_end, ProxySynced(node, earliest, proxy.life, full))
+        run = ProxySynced(node, earliest, proxy.life, full)
+        if number is None:
+            self.core.push_at(proxy.run_end, run)
+        else:
+            self.core.heap.push_at_place(max(proxy.run_end, self.core.now_ns), number, run)
 
     def handle(self, event: Event) -> None:
         """Rules are written, or a process is ready for its first sync."""
-        if isinstance(event, ProxySynced):
+        if isinstance(event, CrowdSynced):
+            self._crowd_synced(event)
+        elif isinstance(event, ProxySynced):
             proxy = self.proxies.get(event.node)
             if proxy is not None and proxy.life == event.life:
                 self._synced(event, proxy)
@@ -264,6 +369,7 @@ class ProxySync(Controller):
 
     def stop(self, node: str) -> None:
         """The process ends; its rules stay in the kernel."""
+        self._leave(node)
         proxy = self.proxies[node]
         proxy.observer.running = False
         proxy.life += 1
@@ -275,6 +381,7 @@ class ProxySync(Controller):
         """The process loses the API server: what is on its way does not arrive, its rules stay as they are."""
         proxy = self.proxies.get(node)
         if proxy is not None:
+            self._leave(node)
             now = self.core.now_ns
             proxy.cut = True
             proxy.inbox = [(arrival, revision) for arrival, revision in proxy.inbox if arrival <= now]
@@ -284,10 +391,12 @@ class ProxySync(Controller):
         """The API server can be reached again; the watch comes back at `t_ns`."""
         proxy = self.proxies.get(node)
         if proxy is not None and proxy.observer.running:
+            self._leave(node)
             self.core.push_at(t_ns, ProxyReady(node, proxy.life, full=False))
 
     def rebooted(self, node: str) -> None:
         """A new kernel has no rules; kube-proxy's pod starts like any other."""
+        self._leave(node)
         proxy = self.proxies[node]
         self.core.fact(
             What.RULES_REMOVED, Key("Observer", "", proxy.observer.name), f"node {node}",
@@ -301,6 +410,7 @@ class ProxySync(Controller):
 
     def start(self, node: str) -> None:
         """A new process: reads the configuration, fills its caches, then a full sync."""
+        self._leave(node)
         self._begin(self.proxies[node])
 
     def _begin(self, proxy: Proxy) -> None:
@@ -343,6 +453,7 @@ class ProxySync(Controller):
             if proxy.observer.running:
                 t_ns = self.core.draws.control_between("rules-written", node, 0, earliest, now)
                 proxy.observer.learn(t_ns, self.relevant)
+        self._gather()
 
 
 def _drawn(

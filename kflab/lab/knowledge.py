@@ -103,6 +103,11 @@ class Knowing:
         self.incident: Incident | None = None
         self.marks: list[Mark] = []
 
+    @property
+    def follows(self) -> bool:
+        """Whether each observer's own fact suffices: the change in hand, if any, has come to its revision."""
+        return self.incident is None or self.incident.target is not None
+
     def open(
         self, t_ns: int, kind: str, subject: Key | None, what: str, kubelet: str, revision: int,
         config: int | None = None,
@@ -153,7 +158,7 @@ class Knowing:
         incident.target, incident.target_ns = self._store.last_rule_change, incident.t_ns
         incident.services = frozenset(self._store.keys("Service"))
         for observer in self._observers.values():
-            if self._carried(incident, observer):
+            if self._carried(incident, observer, observer.revision):
                 incident.learned[observer.name] = incident.t_ns
         incident.calling = callers_of(incident.services) - set(incident.learned)
         if self._all_learned(incident):
@@ -167,11 +172,11 @@ class Knowing:
         )  # fmt: skip
 
     @staticmethod
-    def _carried(incident: Incident, observer: Observer) -> bool:
-        """Whether an observer acts on what the incident has brought."""
+    def _carried(incident: Incident, observer: Observer, revision: int) -> bool:
+        """Whether an observer with rules of a revision acts on what the incident has brought."""
         if incident.config is not None and observer.kind == "kube-proxy" and observer.config < incident.config:
             return False
-        return incident.config is not None or observer.revision >= (incident.target or 0)
+        return incident.config is not None or revision >= (incident.target or 0)
 
     @staticmethod
     def _carries(incident: Incident, old: object, new: object) -> bool:
@@ -193,11 +198,15 @@ class Knowing:
 
     def _learned(self, incident: Incident, fact: Fact) -> None:
         observer = self._observers.get(fact.subject.name)
-        if observer is None or incident.target is None or not self._carried(incident, observer):
+        if observer is None or incident.target is None:
+            return
+        # A kube-proxy may have synced again by now: it learned what the fact says.
+        revision = fact.revision if observer.kind == "kube-proxy" else observer.revision
+        if not self._carried(incident, observer, revision):
             return
         if observer.name not in incident.learned:
             incident.learned[observer.name] = fact.t_ns
-            incident.learned_revision[observer.name] = observer.revision
+            incident.learned_revision[observer.name] = revision
         if incident.moved_ns is None and incident.calling and incident.calling <= set(incident.learned):
             incident.moved_ns = fact.t_ns
             label = "traffic moved" if incident.config is None else "every caller's rules are new"

@@ -286,7 +286,7 @@ class Lab:
         while self.t_ns < to_ns:
             stop = self.counting.next_stop(to_ns)
             while (due := self.plane.next_ns()) is not None and due <= stop:
-                self.hear(self.plane.step())
+                self.hear(self.plane.step(stop if self.knowing.follows else None))
             self.plane.advance_clock(stop)
             self._engine_to(stop)
             if stop >= self._prune_at_ns:

@@ -209,9 +209,11 @@ class Spreading:
             return
         name = observer.name
         all_named = len(self._observers) <= NAMED_OBSERVERS
-        before, self._known[name] = self._known.get(name, 0), observer.revision
+        # A kube-proxy may have synced again by now: it learned what the fact says.
+        revision = fact.revision if observer.kind == "kube-proxy" else observer.revision
+        before, self._known[name] = self._known.get(name, 0), revision
         for spread in self._waiting:
-            if not before < spread.target <= observer.revision or name in spread.learned:
+            if not before < spread.target <= revision or name in spread.learned:
                 continue
             if name in spread.calling or (all_named and observer.kind != "lb"):
                 spread.learned[name] = fact.t_ns

@@ -1,0 +1,133 @@
+"""Kube-proxies followed together do what each would do followed by itself: the same facts at the same instants."""
+
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kflab.cluster.store import Store
+from kflab.control import proxysync
+from kflab.control.delays import Delays
+from kflab.control.facts import Fact
+from kflab.control.plane import ControlPlane
+from kflab.draws import Draws
+from kflab.errors import KflabError
+from kflab.manifest.objects import (
+    Container,
+    ContainerPort,
+    Deployment,
+    Key,
+    KubeObject,
+    LabelSelector,
+    Meta,
+    Node,
+    Pod,
+    PodSpec,
+    PodTemplate,
+    Service,
+    ServicePort,
+)
+
+S = 1_000_000_000
+
+NODES = 6
+
+ALONE, TOGETHER = 10**9, 1
+
+
+def objects(balanced: bool) -> list[KubeObject]:
+    made: list[KubeObject] = [Node(Meta(f"n{i}"), internal_ips=(f"172.16.0.{i + 1}",)) for i in range(NODES)]
+    for name in ("web", "api"):
+        labels = {"app": name}
+        template = PodTemplate(labels, spec=PodSpec((Container("c", f"{name}:1", (ContainerPort(8080),)),)))
+        made.append(Deployment(Meta(name, "default"), replicas=3, selector=LabelSelector(labels), template=template))
+        service = Service(Meta(name, "default"), ports=(ServicePort(80, target=8080),), selector=labels)
+        if balanced and name == "web":
+            service = replace(service, type="LoadBalancer", external_traffic_policy="Local")
+        made.append(service)
+    return made
+
+
+def act(plane: ControlPlane, what: str, n: int) -> None:
+    node = f"n{n % NODES}"
+    pods = [obj for obj in plane.store.of_kind("Pod") if isinstance(obj, Pod) and not obj.terminating]
+    proxy = f"kube-proxy/{node}"
+    stopped = plane.components
+    match what:
+        case "delete" if pods:
+            plane.delete_pod(pods[n % len(pods)].key)
+        case "crash" if pods:
+            plane.crash(pods[n % len(pods)].key)
+        case "scale":
+            plane.scale(Key("Deployment", "default", "web"), 1 + n % 5)
+        case "proxy" if stopped.get(proxy) is None:
+            plane.stop(proxy)
+        case "proxy":
+            plane.start(proxy)
+        case "api" if stopped["apiserver"] is None:
+            plane.stop("apiserver")
+        case "api":
+            plane.start("apiserver")
+        case "slow":
+            plane.slow(proxy, n % 3 * S)
+        case "power" if node not in plane.core.machines:
+            plane.machines.power_off(node)
+
+
+def story(
+    steps: list[tuple[str, int, int]], crowd: int, delays: Delays, balanced: bool, ahead: bool, copied: bool = False
+) -> tuple[list[Fact], list[object]]:
+    """All facts of a run, and what every observer knew since when."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(proxysync, "CROWD", crowd)
+        plane = ControlPlane(Store(), Draws(3), delays)
+        plane.load(objects(balanced))
+        plane.settle()
+        now, facts = 0, list[Fact]()
+        for what, n, wait_ms in steps:
+            with suppress(KflabError):  # the API server may be away
+                act(plane, what, n)
+            facts += plane.facts[len(facts) :]
+            now += wait_ms * 1_000_000
+            if ahead:
+                facts += plane.run_until(now)
+            else:
+                while (due := plane.next_ns()) is not None and due <= now:
+                    facts += plane.step()
+                plane.advance_clock(now)
+            if copied:
+                plane, spent = plane.copy(), plane
+                spent.run_until(now + S)  # what a copy's original does is nothing to the copy
+        assert facts == list(plane.facts)
+        return facts, [(o.name, o.running, o.versions, o.configs) for o in plane.observers.values()]
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["delete", "crash", "scale", "scale", "proxy", "api", "slow", "power", "wait"]),
+        st.integers(0, 30),
+        st.sampled_from([1, 40, 300, 1100, 6000]),
+    ),
+    min_size=1,
+    max_size=9,
+)
+
+SAME_INSTANT = Delays().with_overrides({"proxy_watch_s": 0.02, "proxy_sync_s": 0.05, "proxy_sync_large_s": 0.05})
+"""All nodes sync at one instant: only the order of nodes and changes decides."""
+
+
+@settings(max_examples=60, deadline=None)
+@given(STEPS, st.booleans(), st.booleans())
+def test_together_as_alone(steps: list[tuple[str, int, int]], balanced: bool, same_instant: bool) -> None:
+    delays = SAME_INSTANT if same_instant else Delays()
+    alone = story(steps, ALONE, delays, balanced, ahead=False)
+    assert story(steps, TOGETHER, delays, balanced, ahead=True) == alone
+    assert story(steps, TOGETHER, delays, balanced, ahead=False) == alone
+
+
+def test_a_copy_goes_its_own_way() -> None:
+    steps = [("delete", 1, 40), ("scale", 4, 40), ("proxy", 2, 300), ("delete", 0, 1100), ("proxy", 2, 6000)]
+    alone = story(steps, ALONE, Delays(), False, ahead=False)
+    assert story(steps, TOGETHER, Delays(), False, ahead=True, copied=True) == alone
