@@ -1,4 +1,4 @@
-"""Bench (e): generated clusters of 10 to 5,000 nodes: load, compile, and what one pod kill costs to compute.
+"""Bench (e): generated clusters of 10 to 5,000 nodes: load, compile, and what a pod's and a node's end cost to compute.
 
 Each size is measured in a process of its own, so that peak memory is its own.
 """
@@ -24,6 +24,7 @@ from kflab.manifest.objects import (
     Container,
     ContainerPort,
     Deployment,
+    EndpointSlice,
     Key,
     KubeObject,
     LabelSelector,
@@ -60,6 +61,11 @@ class Cluster:
     """One pod's container exits: until the last node's rules are effective, computing time."""
     kill_simulated_s: float
     """The same in simulated time."""
+    lose_s: float
+    """A node loses power: until no other node's rules lead to any of its pods, computing time."""
+    lose_simulated_s: float
+    lose_services: int
+    """Services that had a pod there."""
     peak_mib: float
 
 
@@ -107,9 +113,10 @@ def measure(nodes: int, source: str) -> Cluster:
         book.rule_set(key.name, plane.store.revision)
     compile_s = time.process_time() - start
     kill_s, simulated_s = _kill(plane, book)
+    lost = _lose(plane, book)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return Cluster(
-        nodes, plane.store.count("Pod"), len(table), source, load_s, compile_s, kill_s, simulated_s, peak,
+        nodes, plane.store.count("Pod"), len(table), source, load_s, compile_s, kill_s, simulated_s, *lost, peak,
     )  # fmt: skip
 
 
@@ -127,34 +134,72 @@ def _plane(given: list[KubeObject]) -> tuple[ControlPlane, RuleBook]:
     return plane, book
 
 
+CALLING = 10
+"""Nodes with callers: what a packet there may come to is read anew with every revision of their rules. Elsewhere rules
+are made when a packet enters, as in a lab."""
+
+FAR = 10**18
+"""Later than anything here, ns."""
+
+
 def _kill(plane: ControlPlane, book: RuleBook) -> tuple[float, float]:
-    """Crash one pod; every node's rules are compiled as it learns, and its fan for the pod's Service is read."""
+    """Crash one pod; returns the computing until every node's rules know of it, and the same in simulated time, s."""
     pod = next(obj for obj in plane.store.of_kind("Pod") if isinstance(obj, Pod) and obj.meta.namespace == "default")
-    name = pod.meta.labels["app"]
-    service = plane.store.get(Key("Service", "default", name))
-    assert isinstance(service, Service)
-    packet = Packet("192.0.2.1", 1, service.cluster_ip, 80)
-    waiting = {key.name for key in plane.store.keys("Node")}
-    learned: list[FanOut] = []
-    began = plane.now_ns
-    before = plane.store.revision
-    start = time.process_time()
+    services = [Key("Service", "default", pod.meta.labels["app"])]
+    began, start = plane.now_ns, time.process_time()
     plane.crash(pod.key)
+    _until_known(plane, book, services, [pod.key])
+    return time.process_time() - start, (plane.now_ns - began) / 1e9
+
+
+def _lose(plane: ControlPlane, book: RuleBook) -> tuple[float, float, int]:
+    """Cut a node's power; returns as `_kill`, and how many Services had a pod there.
+
+    Its lease has to grow old, then the node controller writes all its pods not ready, and each Service's slice changes.
+    """
+    pods: dict[str, list[Pod]] = {}
+    for obj in plane.store.of_kind("Pod"):
+        if isinstance(obj, Pod) and obj.meta.namespace == "default" and obj.status.ready:
+            pods.setdefault(obj.spec.node_name, []).append(obj)
+    apps = {node: {pod.meta.labels["app"] for pod in there} for node, there in pods.items()}
+    calling = {key.name for key in plane.store.keys("Node")[:CALLING]}
+    node = max((name for name in pods if name not in calling), key=lambda name: len(apps[name]), default="")
+    if not node:  # everybody calls
+        node = max(pods, key=lambda name: len(apps[name]))
+    services = [Key("Service", "default", app) for app in sorted(apps[node])]
+    began, start = plane.now_ns, time.process_time()
+    plane.machines.power_off(node)
+    _until_known(plane, book, services, [pod.key for pod in pods[node]])
+    return time.process_time() - start, (plane.now_ns - began) / 1e9, len(services)
+
+
+def _until_known(plane: ControlPlane, book: RuleBook, services: list[Key], pods: list[Key]) -> None:
+    """Run until the rules of every node that is up lead to none of the pods, and read those of the calling nodes."""
+    waiting = {key.name for key in plane.store.keys("Node") if key.name not in plane.core.machines}
+    calling = [key.name for key in plane.store.keys("Node")[:CALLING] if key.name in waiting]
+    packets = []
+    for key in services:
+        service = plane.store.get(key)
+        assert isinstance(service, Service)
+        packets.append(Packet("192.0.2.1", 1, service.cluster_ip, 80))
+    gone, left = frozenset(pods), dict.fromkeys(services, True)
+    target = 0
+    fans: dict[str, list[FanOut]] = {}
     while waiting:
-        for fact in plane.step():
-            if (
-                fact.what is What.RULES_SYNCED
-                and fact.subject.name.startswith("kube-proxy/")
-                and fact.revision > before
-            ):
-                node = fact.subject.name.partition("/")[2]
-                if node not in waiting:
-                    continue
-                waiting.discard(node)
-                learned.append(book.fan(node, fact.revision, packet))
-    spent_s = time.process_time() - start
-    assert all(endpoint.target != pod.key for fan in learned for endpoint in fan.endpoints)
-    return spent_s, (plane.now_ns - began) / 1e9
+        for fact in plane.step(FAR):
+            if fact.what is What.ENDPOINTS_WRITTEN and any(left.values()):
+                piece = plane.store.get(fact.subject)
+                if isinstance(piece, EndpointSlice) and piece.service in left:
+                    left[piece.service] = any(e.ready and e.target in gone for e in piece.endpoints)
+                    target = fact.revision if not any(left.values()) else 0
+            elif fact.what is What.RULES_SYNCED and fact.subject.name.startswith("kube-proxy/"):
+                node = fact.subject.name[len("kube-proxy/") :]
+                if node in calling and node in waiting:
+                    fans[node] = [book.fan(node, fact.revision, packet) for packet in packets]
+                if target and fact.revision >= target:
+                    waiting.discard(node)
+    assert len(fans) == len(calling)
+    assert all(endpoint.target not in gone for found in fans.values() for fan in found for endpoint in fan.endpoints)
 
 
 def run(sizes: tuple[int, ...] = SIZES, sources: tuple[str, ...] = ("objects", "yaml")) -> list[Cluster]:

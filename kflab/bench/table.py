@@ -18,7 +18,7 @@ LETTERS = {
     "b": "floor: numpy drawing and counting as many random integers as the path has choices",
     "c": "peers: the same path in plain Python and in SimPy",
     "d": "counts mode: 10⁶ and 10⁹ requests",
-    "e": "generated clusters of 10 to 5,000 nodes: load, compile, one pod kill, memory",
+    "e": "generated clusters of 10 to 5,000 nodes: load, compile, one pod killed, a node lost, memory",
     "f": "process start to first paint, beside a bare Textual app of three widgets",
     "g": "the screen through a pseudo-terminal: key to paint, a held lab, memory",
     "h": "rules of one node among 10,000 Services × 10 endpoints and 5,000 nodes: write, change, walk; conform",

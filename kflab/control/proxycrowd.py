@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from kflab.cluster.checkpoint import Mutable
 from kflab.control.observers import Observer
+from kflab.manifest.objects import Key
 
 Int64Array = NDArray[np.int64]
 
@@ -26,6 +27,10 @@ class Proxy(Mutable):
     observer: Observer
     number: int
     """The node's part of the address of its draws."""
+    subject: Key
+    """What facts about it are about."""
+    said: str
+    """What its facts say when it has written new rules."""
     inbox: list[tuple[int, int]] = field(default_factory=list)
     """(when it has the event, revision), ascending: changes not yet in rules."""
     last_arrival: int = FAR_PAST

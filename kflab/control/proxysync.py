@@ -132,7 +132,8 @@ class ProxySync(Controller):
             return
         observer = Observer(f"kube-proxy/{node}", "kube-proxy", node)
         self.core.observers[observer.name] = observer
-        self.proxies[node] = Proxy(observer, number_of(node))
+        subject, said = Key("Observer", "", observer.name), f"kube-proxy on {node} wrote new rules"
+        self.proxies[node] = Proxy(observer, number_of(node), subject, said)
         self._alone[node] = None
         if not self.core.quiet:
             self._begin(self.proxies[node])
@@ -257,14 +258,13 @@ class ProxySync(Controller):
         facts, rules = core.facts, What.RULES_SYNCED
         rows, ends, revisions = taken.row.tolist(), taken.end_ns.tolist(), taken.revision.tolist()
         for row, t_ns, revision in zip(rows, ends, revisions, strict=True):
-            observer = members[row].observer
-            before = observer.versions[-1][1]
-            observer.versions.append((t_ns, revision))
-            name = observer.name
-            text = f"kube-proxy on {observer.node} wrote new rules"
-            facts.append(Fact(t_ns, rules, Key("Observer", "", name), name, text, revision))
+            proxy = members[row]
+            known = proxy.observer.versions
+            before = known[-1][1]
+            known.append((t_ns, revision))
+            facts.append(Fact(t_ns, rules, proxy.subject, proxy.subject.name, proxy.said, revision))
             if not quiet:
-                self.lb.proxy_synced(observer.node, before, revision)
+                self.lb.proxy_synced(proxy.observer.node, before, revision)
         core.now_ns = ends[-1]
         self._expect()
 
