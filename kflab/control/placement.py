@@ -3,7 +3,7 @@
 Filters and scores are those of the default profile, in its order and with its weights (k8s.io/kubernetes
 pkg/scheduler/apis/config/v1/default_plugins.go). Not modelled: volumes, host ports, dynamic resources, images that are
 already there. Of nodes with equal scores the real scheduler draws one; here the one with fewest pods wins, then the
-first. Every node is looked at, where the real one stops at a share of a large cluster (percentageOfNodesToScore).
+first. In a cluster of 100 nodes and more a share of them is looked at (nodesearch.py).
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from kflab.cluster.checkpoint import Mutable
 from kflab.control.core import Core
 from kflab.control.nodefilters import preferences, preferred, soft_taints
+from kflab.control.nodesearch import NodeSearch
 from kflab.control.nodespace import MAX_SCORE, NodeSpace, asked_by
 from kflab.control.podresources import requests_of
 from kflab.control.podsaround import PodsAround
@@ -34,6 +35,8 @@ class Placement(Mutable):
     def __init__(self, core: Core) -> None:
         self.space = NodeSpace()
         self.around = PodsAround(core)
+        self.search = NodeSearch()
+        self._nodes_changed = True
         self._soft_taints: dict[str, None] = {}
         """Nodes with a PreferNoSchedule taint."""
 
@@ -41,6 +44,7 @@ class Placement(Mutable):
         """A node came, changed or went."""
         self.space.node_changed(name, node)
         nodes = self.around.nodes
+        self._nodes_changed = True
         if node is None:
             nodes.pop(name, None)
         else:
@@ -69,18 +73,28 @@ class Placement(Mutable):
             nominated: Pods whose room is kept from this one.
 
         Returns:
-            The node, None where none is left; and why others were refused.
+            The node, None where none is left; and why others that were looked at were refused.
         """
-        reasons = self._refusals(pod, [node for node in nodes if node not in nominated])
-        for node in nodes:
-            if node in nominated and (refused := self.without(pod, node, {}, nominated)):
-                reasons[node] = refused
-        left = [node for node in nodes if node not in reasons]
+        reasons: dict[str, Sequence[str]] = {}
+        left: list[str] = []
+        for piece in self._search().pieces(nodes, left):
+            reasons |= self._refusals(pod, [node for node in piece if node not in nominated])
+            for node in piece:
+                if node in nominated and (refused := self.without(pod, node, {}, nominated)):
+                    reasons[node] = refused
+            left += [node for node in piece if node not in reasons]
+        left.sort(key=self.search.place)
         if len(left) <= 1:
             return (left[0] if left else None), reasons
         totals = self._totals(pod, left)
         ranks = [(-total, self.space.count(node), n) for n, (node, total) in enumerate(zip(left, totals, strict=True))]
         return left[min(ranks)[2]], reasons
+
+    def _search(self) -> NodeSearch:
+        if self._nodes_changed:
+            self.search.nodes_are(list(self.around.nodes))
+            self._nodes_changed = False
+        return self.search
 
     def without(self, pod: Pod, node: str, gone: Mapping[Key, Pod], nominated: Nominated) -> Sequence[str]:
         """Why a node would refuse a pod if some pods that are there were gone; (): it would take it.

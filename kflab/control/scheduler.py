@@ -3,7 +3,7 @@
 Simplified from k8s.io/kubernetes pkg/scheduler. A pod that asks for nothing goes by NodeUnschedulable, NodeName,
 TaintToleration, node selector, required node affinity and the number of pods a node takes; its score is fewest pods of
 the same owner, then fewest pods, then the order of the nodes: what the default spreading and LeastAllocated come to on
-equal nodes, found with a heap. For all others see placement.py.
+equal nodes, found with a heap over all nodes. For all others see placement.py.
 
 A pod that fits nowhere is parked, and tried again at once when something changes that may help: from 1.33 on a
 scheduler with nothing else to do does not wait for its back-off of 1 to 10 s (feature SchedulerPopFromBackoffQ,
