@@ -228,23 +228,28 @@ def told_by_hand(sizes, there, priority, cpu, guarded):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    sizes=st.lists(st.integers(2, 6), min_size=1, max_size=4),
-    wishes=st.lists(
-        st.tuples(st.integers(0, 3), st.sampled_from([-5, 0, 10, 1000]), st.integers(1, 3), st.booleans()), max_size=12
+    filled=st.lists(
+        st.lists(
+            st.tuples(st.sampled_from([-5, 0, 10, 10, 1000]), st.integers(1, 2), st.booleans()), min_size=3, max_size=5
+        ),
+        min_size=2,
+        max_size=4,
     ),
-    priority=st.sampled_from([0, 10, 500]),
+    priority=st.sampled_from([10, 500, 500]),
     cpu=st.integers(1, 4),
-    guarded=st.integers(0, 2),
+    guarded=st.integers(0, 3),
 )
-def test_victims_are_those_of_the_written_rules(sizes, wishes, priority, cpu, guarded):
-    there = [[] for _ in sizes]
+def test_victims_are_those_of_the_written_rules(filled, priority, cpu, guarded):
+    sizes = [4] * len(filled)
+    there = [[] for _ in filled]
     bound = []
-    for n, (at, own, asks, kept) in enumerate(wishes):
-        number = at % len(sizes)
-        if sum(pod[1] for pod in there[number]) + asks <= sizes[number]:
-            there[number].append((own, asks, "kept" if kept else "free", n))
-            spec = PodSpec((container(requests={"cpu": str(asks)}),), node_name=f"n{number + 1}", priority=own)
-            bound.append(Pod(Meta(f"p{n}", "default", {"app": "kept" if kept else "free"}), spec=spec))
+    for number, wishes in enumerate(filled):
+        for own, asks, kept in wishes:
+            if sum(pod[1] for pod in there[number]) + asks <= sizes[number]:
+                app, n = "kept" if kept else "free", len(bound)
+                there[number].append((own, asks, app, n))
+                spec = PodSpec((container(requests={"cpu": str(asks)}),), node_name=f"n{number + 1}", priority=own)
+                bound.append(Pod(Meta(f"p{n}", "default", {"app": app}), spec=spec))
     budget = PodDisruptionBudget(
         Meta("kept", "default"), selector=LabelSelector({"app": "kept"}), min_available=0,
         status=BudgetStatus(disruptions_allowed=guarded, observed_generation=1),
