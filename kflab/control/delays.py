@@ -241,6 +241,10 @@ class Delays:
     cloud_api_s: Range = (0.1, 0.5)
     """The cloud's answer whether a machine exists (M)."""
 
+    node_delete_delay_s: float = 5.0
+    """--node-delete-delay-after-taint of the cluster autoscaler: from its taint until it evicts the node's pods and
+    has the machine deleted."""
+
     leader_election_s: Range = (15.0, 19.4)
     """A restarted leader waits leaseDuration 15 s, then for its next try: retryPeriod 2 s × (1 + U(0, 1.2))."""
     leader_renew_deadline_s: float = 10.0

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from kflab.cluster.checkpoint import Mutable
 from kflab.control.lbprofiles import HEALTH_NODE_PORT, PROXY_HEALTHZ, ROUTE, SPEAKER
+from kflab.control.lbtargets import to_be_deleted
 from kflab.control.listening import probe_port
 from kflab.control.observers import NO_RULES
-from kflab.manifest.objects import Container, EndpointSlice, Key, Pod, Probe, Service
+from kflab.manifest.objects import Container, EndpointSlice, Key, Node, Pod, Probe, Service
 
 if TYPE_CHECKING:
     from kflab.control.core import Core
@@ -64,7 +65,8 @@ class GroundSignals(Mutable):
         if how in (SPEAKER, ROUTE):
             return True
         if how == PROXY_HEALTHZ:
-            return proxy.running
+            there = self._core.store.get(Key("Node", "", node))
+            return proxy.running and isinstance(there, Node) and not to_be_deleted(there)
         known = proxy.at(t_ns)
         revision = known[1] if known is not None else 0
         slices = [self._core.store.get(key, revision) for key in self._core.index.slices_of(service)]

@@ -78,6 +78,8 @@ class LbProfile:
     that leaves is `draining`, and new flows still come to it for a while (`Delays.lb_draining_s`)."""
     ready_nodes: bool = False
     """Whether only nodes that are Ready are targets; else all that are there, and health checks decide (KEP-3458)."""
+    heeds_taint: bool = False
+    """Whether its controller deregisters nodes that an autoscaler is about to remove (see `lbtargets.leaves`)."""
     zonal: bool = False
     """Cross-zone is off: each zone has an address of its own, which reaches targets of that zone only."""
     told: str = ""
@@ -118,7 +120,7 @@ _HIDDEN: Final = "the client's address reaches nobody without PROXY protocol"
 AWS_NLB: Final = LbProfile(
     "aws-nlb", "AWS NLB, instance targets", "NLB", "aws", "AWS Load Balancer Controller",
     NODE_PORT, True, FLOW_HASH, _LBC_CLUSTER, Check(HEALTH_NODE_PORT, 10, 6, 2, 2),
-    publishes="hostname", fails_open=True, zonal=True, drains=True, ready_nodes=True,
+    publishes="hostname", fails_open=True, zonal=True, drains=True, ready_nodes=True, heeds_taint=True,
 )  # fmt: skip
 """By the AWS Load Balancer Controller.
 
@@ -142,7 +144,7 @@ _ALB_CHECK: Final = Check(CONNECT, 15, 5, 2, 2)
 AWS_ALB: Final = LbProfile(
     "aws-alb", "AWS ALB, instance targets", "ALB", "aws", "AWS Load Balancer Controller",
     NODE_PORT, False, ROUND_ROBIN, _ALB_CHECK, _ALB_CHECK,
-    publishes="hostname", fails_open=True, http=True, drains=True, ready_nodes=True,
+    publishes="hostname", fails_open=True, http=True, drains=True, ready_nodes=True, heeds_taint=True,
     told="X-Forwarded-For tells the client's",
 )  # fmt: skip
 """A target group of an Ingress with target-type instance. Its check asks the NodePort under Local policy too.
@@ -188,7 +190,7 @@ _GCP_CLUSTER: Final = Check(PROXY_HEALTHZ, 8, 1, 3, 1)
 GCP_PASSTHROUGH: Final = LbProfile(
     "gcp", "GCP passthrough network LB", "GCP L4", "gcp", "GKE's service controller",
     LB_ADDRESS, True, FLOW_HASH, _GCP_CLUSTER, Check(HEALTH_NODE_PORT, 8, 1, 3, 1),
-    publishes="ip", fails_open=True,
+    publishes="ip", fails_open=True, heeds_taint=True,
 )  # fmt: skip
 """Sources: kubernetes/ingress-gce pkg/healthchecksl4/healthchecksl4.go (checks; one shared check of :10256/healthz
 under Cluster); Google Cloud docs, backend service-based external passthrough NLB (5-tuple hash; packets are not

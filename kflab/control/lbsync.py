@@ -14,7 +14,7 @@ from kflab.control.heap import Event
 from kflab.control.lbchoice import METALLB_KINDS, choose
 from kflab.control.lbevents import HealthCheck, TargetDrained, TargetsRead, TargetsReadAgain, observer_name
 from kflab.control.lbprofiles import LbProfile
-from kflab.control.lbtargets import endpoints_of, of_node, takes_node, wanted
+from kflab.control.lbtargets import endpoints_of, leaves, of_node, takes_node, wanted
 from kflab.control.loadbalancers import ListedPod, LoadBalancer, Target
 from kflab.control.observers import Observer
 from kflab.control.surroundings import look_around
@@ -46,6 +46,8 @@ class LbSync(Controller):
             case Node() as node:
                 for balancer in self.balancers.values():
                     self._register_node(balancer, node, gone=change.new is None)
+                    if balancer.profile.check(balancer.local).how == lbprofiles.PROXY_HEALTHZ:
+                        self._node_looked_at(balancer, node.meta.name)
             case EndpointSlice() as piece if self._of_service.get(piece.service) and not self.core.quiet:
                 self._changes.append((change.revision, piece.service))
                 for key in self._of_service[piece.service]:
@@ -170,7 +172,8 @@ class LbSync(Controller):
         takes = not gone and takes_node(balancer, node)
         if takes == (known is not None and not known.draining):
             return
-        if balancer.profile.drains and not self.core.quiet:
+        tainted = balancer.profile.heeds_taint and leaves(balancer, node)
+        if (balancer.profile.drains or tainted) and not self.core.quiet:
             self._read_soon(balancer)
         elif takes:
             self._add(balancer, of_node(node))
@@ -274,6 +277,12 @@ class LbSync(Controller):
         """Schedule a check if it would now find something else than believed."""
         if not target.due and (target.initial or self._answer(balancer, target) != target.healthy):
             self._schedule(balancer, target)
+
+    def _node_looked_at(self, balancer: LoadBalancer, node: str) -> None:
+        """Its kube-proxy's own health may be another now."""
+        target = balancer.targets.get(node)
+        if target is not None and not self.core.quiet:
+            self._look(balancer, target)
 
     def _look_all(self, balancer: LoadBalancer) -> None:
         if not self.core.quiet:

@@ -7,6 +7,12 @@ from kflab.manifest.objects import Endpoint, EndpointSlice, Key, Node, Pod, Serv
 
 PRIMARY = "minikube.k8s.io/primary"
 
+TO_BE_DELETED = "ToBeDeletedByClusterAutoscaler"
+"""Taint of a node that the cluster autoscaler is about to remove."""
+
+KARPENTER = "karpenter.sh/disrupted"
+"""Taint, with NoSchedule, of one that Karpenter is about to remove."""
+
 EXCLUDE = "node.kubernetes.io/exclude-from-external-load-balancers"
 
 
@@ -36,7 +42,27 @@ def takes_node(balancer: LoadBalancer, node: Node) -> bool:
         return node.meta.labels.get(PRIMARY, "true") == "true" and not balancer.targets.keys() - {node.meta.name}
     if balancer.profile.ready_nodes and node.ready != "True":
         return False
+    if balancer.profile.heeds_taint and leaves(balancer, node):
+        return False
     return EXCLUDE not in node.meta.labels
+
+
+def to_be_deleted(node: Node) -> bool:
+    """Whether the cluster autoscaler is about to remove a node: kube-proxy's /healthz answers 503 there.
+
+    Source: KEP-3836; k8s.io/kubernetes pkg/proxy/healthcheck/proxy_health.go, SyncNode.
+    """
+    return any(taint.key == TO_BE_DELETED for taint in node.taints)
+
+
+def leaves(balancer: LoadBalancer, node: Node) -> bool:
+    """Whether a controller that heeds taints deregisters a node because it is about to be removed.
+
+    Sources: aws-load-balancer-controller pkg/backend/endpoint_utils.go, IsNodeSuitableAsTrafficProxy;
+    kubernetes/ingress-gce pkg/utils/zonegetter/zone_getter.go, nodePredicateInternal (the autoscaler's taint alone).
+    """
+    karpenter = any(taint.key == KARPENTER and taint.effect == "NoSchedule" for taint in node.taints)
+    return to_be_deleted(node) or (karpenter and balancer.profile.provider == "aws")
 
 
 def endpoints_of(core: Core, service: Key) -> list[tuple[EndpointSlice, Endpoint]]:

@@ -83,6 +83,11 @@ def _in_service(plane: "ControlPlane", key: Key, options: Options) -> Sequence[F
     return _facts(plane, lambda: plane.node_life.set_out_of_service(key.name, False))
 
 
+def _remove(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
+    delay = options.get("delay")
+    return _facts(plane, lambda: plane.scale_down.remove(key.name, None if delay is None else int(delay)))
+
+
 NODE_VERBS = (
     Verb(
         "powerOff",
@@ -143,6 +148,16 @@ NODE_VERBS = (
         "the machine of {name} was deleted",
         _delete_vm,
         letter="v",
+        unless="deleted",
+    ),
+    Verb(
+        "autoscaleDown",
+        "node",
+        "cluster autoscaler removes it",
+        "taint, 5 s, evictions, its machine goes",
+        "{name} is removed by the cluster autoscaler",
+        _remove,
+        options={"delay": "duration"},
         unless="deleted",
     ),
     Verb(

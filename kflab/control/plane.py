@@ -51,6 +51,7 @@ from kflab.control.proxyrollout import ProxyRollout
 from kflab.control.proxysync import ProxySync
 from kflab.control.replicaset import ReplicaSetController
 from kflab.control.runtime import PodRuntime
+from kflab.control.scaledown import NodeScaleDown
 from kflab.control.scheduler import Scheduler
 from kflab.control.service import ServiceController
 from kflab.control.shutdown import Shutdowns
@@ -123,6 +124,7 @@ class ControlPlane(Writes, Components):
         self.machines = Machines(core, self.kubelet, self.proxies, self.lb, self.node_life, cloud, self.ingresses)
         self.shutdowns = Shutdowns(core, self.termination, self.machines)
         self.drains = Drains(core, self.disruption)
+        self.scale_down = NodeScaleDown(core, self.disruption, self.machines)
         self.pod_metrics = PodMetrics(core)
         core.install(
             (
@@ -162,6 +164,7 @@ class ControlPlane(Writes, Components):
                 self.machines,
                 GarbageCollector(core),
                 self.drains,
+                self.scale_down,
                 self.pod_metrics,
                 HpaController(core, self.pod_metrics),
                 self.shutdowns,

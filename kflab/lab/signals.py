@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 
 from kflab.cluster.store import Store
 from kflab.control.lbprofiles import HEALTH_NODE_PORT, PROXY_HEALTHZ, ROUTE, SPEAKER
+from kflab.control.lbtargets import to_be_deleted
 from kflab.control.observers import NO_RULES
 from kflab.lab.rulebook import RuleBook
 from kflab.manifest.app_annotations import cpu_per_busy_second
-from kflab.manifest.objects import Key, Pod, Probe, Service
+from kflab.manifest.objects import Key, Node, Pod, Probe, Service
 
 if TYPE_CHECKING:
     from kflab.control.plane import ControlPlane
@@ -60,8 +61,8 @@ class LabSignals:
         """What a check of a node finds, by what its kube-proxy has synced and whether that runs.
 
         healthCheckNodePort: a local ready endpoint is known (pkg/proxy/healthcheck, service_health.go). :10256/healthz:
-        kube-proxy runs. A TCP connect: the NodePort answers, as the node's rules have any endpoint at all. A MetalLB
-        speaker is on every node that is there.
+        kube-proxy runs, and no autoscaler is about to remove its node (KEP-3836). A TCP connect: the NodePort answers,
+        as the node's rules have any endpoint at all. A MetalLB speaker is on every node that is there.
         """
         assert self.plane is not None
         if how != ROUTE and not self.plane.core.reachable(node):
@@ -74,7 +75,8 @@ class LabSignals:
         if observer is None or known is None or not isinstance(obj, Service):
             return False
         if how == PROXY_HEALTHZ:
-            return observer.running
+            there = self._store.get(Key("Node", "", node))
+            return observer.running and isinstance(there, Node) and not to_be_deleted(there)
         rules = self._book.table(known[1]).get(service)
         if rules is None or not rules.ports:
             return False
