@@ -14,7 +14,7 @@ from typing import Final
 
 from kflab.control import lbprofiles as lb
 from kflab.control.ingressclass import class_of
-from kflab.control.lbchoice import pairs
+from kflab.control.lbchoice import ended_flows, pairs
 from kflab.control.lbprofiles import LbProfile
 from kflab.manifest.objects import Ingress, IngressBackend, IngressClass, IngressPath, Key, Service, ServicePort
 
@@ -288,6 +288,7 @@ def _settings(profile: LbProfile, given: Mapping[str, str]) -> LbProfile:
         picks = lb.LEAST_OUTSTANDING
     sticky = attributes.get("stickiness.enabled") == "true"
     note = "its stickiness cookie is not modelled" if sticky else ""
+    profile = ended_flows(profile, attributes)
     return replace(profile, cluster_check=check, local_check=check, picks=picks, note=note)
 
 

@@ -69,6 +69,10 @@ class What(StrEnum):
     RULES_REMOVED = "rules-removed"
     """The new pod's process runs, and has removed the rules of the mode before."""
     LB_TARGETS_CHANGED = "lb-targets-changed"
+    FLOWS_RESET = "flows-reset"
+    """A load balancer reset its flows to a target, whose name is `detail`: cuts a slab."""
+    FLOWS_DROPPED = "flows-dropped"
+    """It passes no packet of them on any more; the same."""
     APPLIED = "applied"
     SCALED = "scaled"
     JOB_FINISHED = "job-finished"
@@ -103,6 +107,9 @@ class What(StrEnum):
     NODE_REMOVED = "node-removed"
     """A Node object is gone."""
 
+
+FLOW_ENDS = frozenset({What.FLOWS_RESET, What.FLOWS_DROPPED})
+"""Facts by which a load balancer ends flows."""
 
 NODE_CUTS = frozenset({What.MACHINE_OFF, What.MACHINE_ON, What.LINK_CUT, What.LINK_HEALED})
 """Facts that may change whether packets reach a node."""

@@ -204,8 +204,26 @@ def _aws_settings(service: Service, profile: LbProfile) -> LbProfile:
     kept = pairs(given.get(f"{_AWS}target-group-attributes", "")).get("preserve_client_ip.enabled", "")
     if kept and profile.picks == lb.FLOW_HASH:
         profile = replace(profile, keeps_client=kept == "true", told="" if kept == "true" else lb.AWS_NLB_IP.told)
+    profile = ended_flows(profile, pairs(given.get(f"{_AWS}target-group-attributes", "")))
     cluster, local = _timed(profile.cluster_check, given), _timed(profile.local_check, given)
     return replace(profile, cluster_check=cluster, local_check=local)
+
+
+def ended_flows(profile: LbProfile, attributes: Mapping[str, str]) -> LbProfile:
+    """A profile with what target group attributes say of flows to targets that are unhealthy or deregistered.
+
+    Source: AWS docs, Edit target group attributes for your Network Load Balancer, and for your Application one.
+    """
+    delay = attributes.get("deregistration_delay.timeout_seconds", "")
+    if delay.isascii() and delay.isdecimal():
+        profile = replace(profile, deregistration_s=float(delay))
+    if profile.http:
+        return profile
+    if attributes.get("target_health_state.unhealthy.connection_termination.enabled") == "false":
+        profile = replace(profile, resets_unhealthy=False)
+    if attributes.get("deregistration_delay.connection_termination.enabled") == "true" and profile.drains:
+        profile = replace(profile, ends_drained=lb.RESET)
+    return profile
 
 
 def _timed(check: lb.Check, given: Mapping[str, str]) -> lb.Check:

@@ -44,6 +44,17 @@ class TargetDrained(Event):
     joined: int
 
 
+@dataclass(frozen=True, slots=True)
+class DelayOver(Event):
+    """A target was deregistered so long ago that its flows end."""
+
+    room: ClassVar[str] = "lbsync"
+    balancer: Key
+    target: str
+    node: str
+    pod: Key | None
+
+
 def observer_name(balancer: Key) -> str:
     """Name of a load balancer's observer."""
     return f"lb/{balancer.namespace}/{balancer.name}"

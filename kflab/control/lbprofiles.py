@@ -76,6 +76,12 @@ class LbProfile:
     drains: bool = False
     """Whether a controller registers its targets with a cloud: a new one is `initial` until checks have passed, one
     that leaves is `draining`, and new flows still come to it for a while (`Delays.lb_draining_s`)."""
+    resets_unhealthy: bool = False
+    """Whether flows to a target that is found unhealthy are reset, unless the load balancer then fails open."""
+    deregistration_s: float = 300.0
+    """How long flows to a deregistered target go on at least."""
+    ends_drained: str = ""
+    """What befalls them then: "reset", "silence" (their packets are passed on no more), or "": they stay."""
     ready_nodes: bool = False
     """Whether only nodes that are Ready are targets; else all that are there, and health checks decide (KEP-3458)."""
     heeds_taint: bool = False
@@ -114,6 +120,9 @@ class LbProfile:
         return self.cluster_check.how == SPEAKER
 
 
+RESET: Final = "reset"
+SILENCE: Final = "silence"
+
 _LBC_CLUSTER: Final = Check(CONNECT, 10, 10, 3, 3)
 _HIDDEN: Final = "the client's address reaches nobody without PROXY protocol"
 
@@ -121,19 +130,24 @@ AWS_NLB: Final = LbProfile(
     "aws-nlb", "AWS NLB, instance targets", "NLB", "aws", "AWS Load Balancer Controller",
     NODE_PORT, True, FLOW_HASH, _LBC_CLUSTER, Check(HEALTH_NODE_PORT, 10, 6, 2, 2),
     publishes="hostname", fails_open=True, zonal=True, drains=True, ready_nodes=True, heeds_taint=True,
+    resets_unhealthy=True,
 )  # fmt: skip
 """By the AWS Load Balancer Controller.
 
 Sources: kubernetes-sigs/aws-load-balancer-controller pkg/service/model_build_target_group.go (checks),
 pkg/backend/endpoint_resolver.go ResolveNodePortEndpoints (nodes that are Ready); AWS docs,
 Network Load Balancers (flow hash; cross-zone off by default; a zone without a healthy target leaves DNS; none healthy
-at all: it fails open; client IP preservation is on for instance targets).
+at all: it fails open; client IP preservation is on for instance targets). A target that turns unhealthy: its flows are
+reset (health checks for target groups: "sends a TCP RST"; attribute
+target_health_state.unhealthy.connection_termination.enabled, true by default). A deregistered one: its flows go on
+for deregistration_delay.timeout_seconds, 300 s, and after that too, unless
+deregistration_delay.connection_termination.enabled is set (target groups, Deregistration delay).
 """
 
 AWS_NLB_IP: Final = LbProfile(
     "aws-nlb-ip", "AWS NLB, IP targets", "NLB IP", "aws", "AWS Load Balancer Controller",
     POD, False, FLOW_HASH, _LBC_CLUSTER, _LBC_CLUSTER,
-    publishes="hostname", fails_open=True, zonal=True, told=_HIDDEN, drains=True,
+    publishes="hostname", fails_open=True, zonal=True, told=_HIDDEN, drains=True, resets_unhealthy=True,
 )  # fmt: skip
 """Targets are ready pods. Client IP preservation is off by default for IP targets over TCP (AWS docs, NLB target
 groups)."""
@@ -145,6 +159,7 @@ AWS_ALB: Final = LbProfile(
     "aws-alb", "AWS ALB, instance targets", "ALB", "aws", "AWS Load Balancer Controller",
     NODE_PORT, False, ROUND_ROBIN, _ALB_CHECK, _ALB_CHECK,
     publishes="hostname", fails_open=True, http=True, drains=True, ready_nodes=True, heeds_taint=True,
+    ends_drained=RESET,
     told="X-Forwarded-For tells the client's",
 )  # fmt: skip
 """A target group of an Ingress with target-type instance. Its check asks the NodePort under Local policy too.
@@ -153,13 +168,14 @@ Sources: kubernetes-sigs/aws-load-balancer-controller pkg/ingress/model_builder.
 15, timeout 5, healthy and unhealthy threshold 2) and model_build_target_group.go (health check port: traffic-port);
 AWS docs, Application Load Balancers: target groups (round robin; cross-zone is on), health checks (a new target is
 healthy after one check; with unhealthy targets alone it fails open), HTTP headers (X-Forwarded-For), troubleshooting
-(connect 10 s; codes). It opens a connection for each request here; a real ALB keeps connections to its targets.
+(connect 10 s; codes; 502 where the deregistration delay, 300 s, is over before the target has answered). It opens a
+connection for each request here; a real ALB keeps connections to its targets.
 """
 
 AWS_ALB_IP: Final = LbProfile(
     "aws-alb-ip", "AWS ALB, IP targets", "ALB IP", "aws", "AWS Load Balancer Controller",
     POD, False, ROUND_ROBIN, _ALB_CHECK, _ALB_CHECK,
-    publishes="hostname", fails_open=True, http=True, drains=True, told=AWS_ALB.told,
+    publishes="hostname", fails_open=True, http=True, drains=True, told=AWS_ALB.told, ends_drained=RESET,
 )  # fmt: skip
 """The same with target-type ip: targets are pods."""
 
@@ -169,7 +185,7 @@ ALB_CONNECT_S: Final = 10.0
 AWS_NLB_CLOUD_PROVIDER: Final = LbProfile(
     "aws-nlb-ccm", "AWS NLB, instance targets", "NLB", "aws", "cloud controller",
     NODE_PORT, True, FLOW_HASH, Check(CONNECT, 30, 10, 3, 3), Check(HEALTH_NODE_PORT, 10, 10, 2, 2),
-    publishes="hostname", fails_open=True, zonal=True,
+    publishes="hostname", fails_open=True, zonal=True, resets_unhealthy=True,
 )  # fmt: skip
 """By cloud-provider-aws: pkg/providers/v1/aws_loadbalancer.go (defaults), aws.go buildNLBHealthCheckConfiguration."""
 
@@ -190,11 +206,13 @@ _GCP_CLUSTER: Final = Check(PROXY_HEALTHZ, 8, 1, 3, 1)
 GCP_PASSTHROUGH: Final = LbProfile(
     "gcp", "GCP passthrough network LB", "GCP L4", "gcp", "GKE's service controller",
     LB_ADDRESS, True, FLOW_HASH, _GCP_CLUSTER, Check(HEALTH_NODE_PORT, 8, 1, 3, 1),
-    publishes="ip", fails_open=True, heeds_taint=True,
+    publishes="ip", fails_open=True, heeds_taint=True, deregistration_s=30.0, ends_drained=SILENCE,
 )  # fmt: skip
 """Sources: kubernetes/ingress-gce pkg/healthchecksl4/healthchecksl4.go (checks; one shared check of :10256/healthz
 under Cluster); Google Cloud docs, backend service-based external passthrough NLB (5-tuple hash; packets are not
-rewritten, answers go straight back; with no healthy backend new connections go to all of them).
+rewritten, answers go straight back; with no healthy backend new connections go to all of them; TCP connections stay on
+a backend that turned unhealthy); ingress-gce pkg/backends/backends.go (DefaultConnectionDrainingTimeoutSeconds 30 for
+TCP) and Google Cloud docs, Enable connection draining (after it no traffic goes to the removed endpoint).
 """
 
 _MEMBERLIST: Final = Check(SPEAKER, 1, 0.5, 6, 1)

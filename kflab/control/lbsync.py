@@ -12,7 +12,7 @@ from kflab.control.core import Controller, Core
 from kflab.control.facts import What
 from kflab.control.heap import Event
 from kflab.control.lbchoice import METALLB_KINDS, choose
-from kflab.control.lbevents import HealthCheck, TargetDrained, TargetsRead, TargetsReadAgain, observer_name
+from kflab.control.lbevents import DelayOver, HealthCheck, TargetDrained, TargetsRead, TargetsReadAgain, observer_name
 from kflab.control.lbprofiles import LbProfile
 from kflab.control.lbtargets import endpoints_of, leaves, of_node, takes_node, wanted
 from kflab.control.loadbalancers import ListedPod, LoadBalancer, Target
@@ -194,7 +194,11 @@ class LbSync(Controller):
 
     def _leave(self, balancer: LoadBalancer, target: Target) -> None:
         """Deregister a target. What it works on goes on; a cloud's new flows may come for a while."""
-        if self.core.quiet or not balancer.profile.drains:
+        profile = balancer.profile
+        if profile.ends_drained and not self.core.quiet and not target.draining:
+            over = DelayOver(balancer.key, target.name, target.node, target.pod)
+            self.core.push(round(profile.deregistration_s * 1e9), over)
+        if self.core.quiet or not profile.drains:
             del balancer.targets[target.name]
         elif not target.draining:
             target.draining = True
@@ -291,7 +295,7 @@ class LbSync(Controller):
 
     def handle(self, event: Event) -> None:
         """A check, a reading of targets, or the end of a target."""
-        assert isinstance(event, HealthCheck | TargetsRead | TargetsReadAgain | TargetDrained)
+        assert isinstance(event, HealthCheck | TargetsRead | TargetsReadAgain | TargetDrained | DelayOver)
         balancer = self.balancers.get(event.balancer)
         if balancer is None:
             return
@@ -304,6 +308,8 @@ class LbSync(Controller):
                 self._reconcile(balancer)
                 if before != dict.fromkeys((t.name, t.draining) for t in balancer.targets.values()):
                     self._told(balancer)
+            case DelayOver(_, name, node, pod):
+                self._delay_over(balancer, name, node, pod)
             case TargetDrained(_, name, joined):
                 self._drained(balancer, name, joined)
             case HealthCheck(_, name, asked_ns):
@@ -339,6 +345,21 @@ class LbSync(Controller):
         self._learn(balancer)
         self._say(balancer, f"load balancer of {balancer.service.name} sends no more requests to {name}, deregistered")
 
+    def _delay_over(self, balancer: LoadBalancer, name: str, node: str, pod: Key | None) -> None:
+        """Flows to a target that left, and runs on, end now."""
+        target = balancer.targets.get(name)
+        there = pod in self.core.runtime if pod is not None else self.core.reachable(node)
+        if there and (target is None or target.draining):
+            why = f"it was deregistered {balancer.profile.deregistration_s:g} s ago"
+            self._end_flows(balancer, name, why, silent=balancer.profile.ends_drained == lbprofiles.SILENCE)
+
+    def _end_flows(self, balancer: LoadBalancer, target: str, why: str, *, silent: bool = False) -> None:
+        name = observer_name(balancer.key)
+        did = "passes on nothing more of" if silent else "resets"
+        text = f"load balancer of {balancer.service.name} {did} its connections to {target}: {why}"
+        what = What.FLOWS_DROPPED if silent else What.FLOWS_RESET
+        self.core.fact(what, Key("Observer", "", name), name, text, detail=target)
+
     def _check(self, balancer: LoadBalancer, target: Target, asked_ns: int) -> None:
         """Check, count, and go on as long as the answers disagree with the state."""
         target.due = False
@@ -373,6 +394,8 @@ class LbSync(Controller):
             did = "announces" if target.healthy else "no longer announces"
             text = f"{target.name} {did} the address of {balancer.service.name}"
         self._say(balancer, text)
+        if balancer.profile.resets_unhealthy and not target.healthy and balancer.healthy():
+            self._end_flows(balancer, target.name, "it is unhealthy")
 
     def _say(self, balancer: LoadBalancer, text: str) -> None:
         name = observer_name(balancer.key)

@@ -38,10 +38,10 @@ def end_requests_at(steps: Steps, server: int, behaviour: int, t_ns: int) -> Non
     live = memory.flights.due_before(NEVER)
     if used:
         last = np.maximum(m[Col.TRIES, live] - 1, 0)
-        there = (m[Col.SERVER0 + last, live] == server) & ((m[Col.SERVED, live] > t_ns) | _calling(steps, live))
+        there = (m[Col.SERVER0 + last, live] == server) & ((m[Col.SERVED, live] > t_ns) | calling(steps, live))
         _end_tries(steps, live[there], behaviour, t_ns)
         held = live[(m[Col.INGRESS, live] == server) & (m[Col.OUT, live] > t_ns)]
-        _end_held(steps, held, behaviour, t_ns)
+        end_held(steps, held, behaviour, t_ns)
     memory.clear_backlog(server, t_ns)
     memory.pools.drop_ingress(server, t_ns)
     if behaviour == Behaviour.REFUSES:
@@ -49,11 +49,11 @@ def end_requests_at(steps: Steps, server: int, behaviour: int, t_ns: int) -> Non
         process_ended(steps, server, t_ns)
 
 
-def _calling(steps: Steps, rows: Rows) -> BoolArray:
+def calling(steps: Steps, rows: Rows) -> BoolArray:
     """Whether a server has done its own work for requests and makes calls for them."""
     stages = steps.memory.flights.m[Col.STAGE, rows]
-    calling: BoolArray = (stages == Stage.CALL) | (stages == Stage.WAIT)
-    return calling
+    found: BoolArray = (stages == Stage.CALL) | (stages == Stage.WAIT)
+    return found
 
 
 def hang_at(steps: Steps, server: int, t_ns: int) -> None:
@@ -65,9 +65,8 @@ def hang_at(steps: Steps, server: int, t_ns: int) -> None:
     m = memory.flights.m
     live = memory.flights.due_before(NEVER)
     last = np.maximum(m[Col.TRIES, live] - 1, 0)
-    calling = _calling(steps, live)
-    there = (m[Col.SERVER0 + last, live] == server) & ((m[Col.SERVED, live] > t_ns) | calling)
-    rows, calling = live[there], calling[there]
+    there = (m[Col.SERVER0 + last, live] == server) & ((m[Col.SERVED, live] > t_ns) | calling(steps, live))
+    rows = live[there]
     last = m[Col.TRIES, rows] - 1
     hang = memory.hangs[server] = Hang(t_ns)
     done, service = m[Col.SERVED, rows], m[Col.SERVICE, rows]
@@ -152,10 +151,10 @@ def end_requests_across(steps: Steps, place: int, t_ns: int) -> None:
     there = np.where(servers >= 0, places[servers], caller)
     crosses = (caller != there) & ((caller == place) | (there == place))
     crosses |= ~l7 & ~inside & (nodes == place)
-    crosses &= (servers >= 0) & ((m[Col.SERVED, live] > t_ns) | _calling(steps, live))
+    crosses &= (servers >= 0) & ((m[Col.SERVED, live] > t_ns) | calling(steps, live))
     _end_tries(steps, live[crosses], Behaviour.SILENT, t_ns)
     held = l7 & ((nodes == place) | (caller == place)) & (m[Col.OUT, live] > t_ns)
-    _end_held(steps, live[held], Behaviour.SILENT, t_ns)
+    end_held(steps, live[held], Behaviour.SILENT, t_ns)
 
 
 def _end_tries(steps: Steps, rows: Rows, behaviour: int, t_ns: int) -> None:
@@ -177,13 +176,13 @@ def _end_tries(steps: Steps, rows: Rows, behaviour: int, t_ns: int) -> None:
     steps.failed(rows[~kept], Answer.RESET, (t_ns + way)[~kept], idempotent[~kept])
 
 
-def _end_held(steps: Steps, rows: Rows, behaviour: int, t_ns: int) -> None:
+def end_held(steps: Steps, rows: Rows, behaviour: int, t_ns: int) -> None:
     """End the client's connection to a dying ingress server."""
     m = steps.memory.flights.m
     tries = m[Col.TRIES, rows]
     last = np.maximum(tries - 1, 0)
     # The caller of the try is gone before it knew: nobody learned how the try ended.
-    under_way = (m[Col.STAGE, rows] == Stage.SERVER) | _calling(steps, rows)
+    under_way = (m[Col.STAGE, rows] == Stage.SERVER) | calling(steps, rows)
     unknown = (tries > 0) & (under_way | (m[Col.TRY_END0 + last, rows] > t_ns))
     m[Col.ANSWER0 + last[unknown], rows[unknown]] = Answer.NONE
     m[Col.TRY_END0 + last[unknown], rows[unknown]] = t_ns

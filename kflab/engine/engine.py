@@ -25,6 +25,7 @@ from kflab.engine.cuts import with_place
 from kflab.engine.eventwise import take_tries
 from kflab.engine.express import MIN_ROWS, Express, Underway, route, settle
 from kflab.engine.finished import FinishedRows, Window, as_columns
+from kflab.engine.flowends import end_flows
 from kflab.engine.lingering import remember_ended
 from kflab.engine.memory import NEVER, Col, Memory, Stage
 from kflab.engine.paths import Paths, check
@@ -55,6 +56,8 @@ class _Change:
     rate_rps: float = 0.0
     place: int = -1
     off: bool = False
+    flows: tuple[int, int, int, bool] | None = None
+    """Of `end_flows`: chooser, place, server, silent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +286,10 @@ class Engine:
         """From `t_ns` (now or later) on nothing passes to or from a place (`off`), or all passes again (see `cuts`)."""
         self._change(_Change(t_ns, 0, place=place, off=off))
 
+    def end_flows(self, lb: int, t_ns: int, *, place: int = -1, server: int = -1, silent: bool = False) -> None:
+        """Let a load balancer end, at `t_ns` (now or later), its flows to a target: a node or a server (`flowends`)."""
+        self._change(_Change(t_ns, 0, flows=(lb, place, server, silent)))
+
     def clean_flows(self, stream: int, place: int, t_ns: int, keep: frozenset[int]) -> None:
         """Let kube-proxy on a node delete, at `t_ns` (now or later), a UDP stream's entry to any server but these."""
         self.memory.udp.clean((stream, place), t_ns, keep)
@@ -303,6 +310,10 @@ class Engine:
             if change.stream >= 0:
                 self._streams[change.stream] = replace(self._streams[change.stream], rate_rps=change.rate_rps)
                 self.arrivals.set_rate(change.stream, change.rate_rps, self.now_ns)
+                continue
+            if change.flows is not None:
+                self.all_in_flight()
+                end_flows(self.steps, *change.flows, self.now_ns)
                 continue
             if change.place >= 0:
                 self.steps.cut = with_place(self.steps.cut, change.place, change.off)

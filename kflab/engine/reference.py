@@ -755,6 +755,30 @@ class Reference:
             if held and place in (request.node, self.servers[request.ingress].place):
                 self._lose_ingress(request, Behaviour.SILENT, now)
 
+    def end_flows(self, lb: int, place: int, server: int, silent: bool) -> None:
+        """A load balancer ends its flows to a node, or to a server."""
+        now, way = self.now_ns, self.timing.client_lb_ns
+        for request in list(self.live.values()):
+            this = request.tries[-1] if request.tries else None
+            if this is None or request.is_l7 or request.stream.lb != lb:
+                continue
+            if (this.server != server) if server >= 0 else (request.node != place):
+                continue
+            served = request.served_ns is not None and (request.served_ns > now or request.calls_made is not None)
+            waits = this.answer == Answer.TIMEOUT and this.worker >= 0 and this.end_ns > now + way
+            if silent and served:
+                end = max(now, this.start_ns + self._patience(request.stream, read=True))
+                self._fail(request, Answer.TIMEOUT, end, False)
+            elif not silent and (served or waits):
+                self._fail(request, Answer.RESET, now + way, False)
+        for request in list(self.live.values()):
+            held = request.admitted and (request.out_ns is None or request.out_ns > now)
+            if server < 0 and held and request.stream.lb == lb and request.node == place:
+                self._lose_ingress(request, Behaviour.SILENT if silent else Behaviour.REFUSES, now)
+                if not silent:
+                    request.epoch += 1
+                    self._finish(request, -Answer.RESET, now + way)
+
     def _lose_ingress(self, request: Request, behaviour: int, now: int) -> None:
         request.epoch += 1
         if request.tries and (request.tries[-1].end_ns > now or request.tries[-1].end_ns == 0):

@@ -55,6 +55,8 @@ class Cause:
     """kube-proxy was replaced and its predecessor's rules are removed."""
     NO_TARGETS = "no-targets"
     """The load balancer had no target that it held healthy."""
+    FLOW_ENDED = "flow-ended"
+    """A load balancer ended its connections to the target, which served on."""
     NODE_LOST = "node-lost"
     """A node on the way was off the network: no power, or cut off."""
     TABLE_FULL = "conntrack-full"
@@ -159,7 +161,8 @@ class Autopsy:
         # Kinds come in order of their first request, so slabs do not decide which bill is first.
         for mine in grouped(columns):
             kind = [int(column[mine[0]]) for column in columns]
-            self._charge(self._bill(kind, int(lost.pick_ns[mine[0]])), lost, mine, rows)
+            first = int(mine[0])
+            self._charge(self._bill(kind, int(lost.pick_ns[first]), int(lost.end_ns[first])), lost, mine, rows)
         self._fold()
 
     def _versions(self, lost: Losses) -> Int64Array:
@@ -174,7 +177,7 @@ class Autopsy:
 
     # --- which bill -----------------------------------------------------------------------------------------
 
-    def _bill(self, kind: list[int], pick_ns: int) -> Bill:
+    def _bill(self, kind: list[int], pick_ns: int, end_ns: int) -> Bill:
         """The bill that tries of this kind are put on; the columns are those of `add`."""
         server, silence, later, state, index, version, node, answer, _, status, kept, stream = kind
         wiring = self._lab.wiring
@@ -184,6 +187,13 @@ class Autopsy:
             return self._open((Cause.TABLE_FULL, place), Cause.TABLE_FULL, chooser, -1, place, pick_ns)
         if answer == Answer.NO_PORT:
             return self._open((Cause.NO_PORT, place, server), Cause.NO_PORT, chooser, server, place, pick_ns)
+        if answer in (Answer.RESET, Answer.TIMEOUT) and silence < 0 and not later:
+            ended = self._lab.flow_ends.of(stream, node, server, answer, pick_ns, end_ns)
+            if ended is not None:
+                one = (Cause.FLOW_ENDED, ended.observer, ended.target, ended.t_ns)
+                bill = self._open(one, Cause.FLOW_ENDED, chooser, -1, ended.target, ended.t_ns, ended.observer)
+                bill.until_ns = ended.t_ns
+                return bill
         if answer in (Answer.TIMEOUT, Answer.UNREACHABLE) and silence < 0:
             out = self._node_out(place, server, stream, pick_ns)
             if out:

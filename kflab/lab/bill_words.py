@@ -77,6 +77,8 @@ def title(bill: Bill, connect_timeout_ns: int) -> str:
             return f"{who} were removed while kube-proxy was replaced"
         case Cause.NO_TARGETS:
             return f"{who} had no healthy target"
+        case Cause.FLOW_ENDED:
+            return f"{who} ended its connections to {bill.node}"
         case Cause.NODE_LOST:
             return f"{bill.node} was off the network: no packet reached or left it"
         case Cause.TABLE_FULL:

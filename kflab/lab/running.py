@@ -15,7 +15,7 @@ from kflab.cluster.ipam import Pins
 from kflab.cluster.store import Store
 from kflab.control import made
 from kflab.control.delays import Delays
-from kflab.control.facts import NODE_CUTS, Fact, What
+from kflab.control.facts import FLOW_ENDS, NODE_CUTS, Fact, What
 from kflab.control.plane import ControlPlane
 from kflab.control.profiles import PROFILES
 from kflab.dataplane.conntrack import ConntrackSettings, buckets_for
@@ -49,6 +49,7 @@ from kflab.lab.conntrack import Conntrack
 from kflab.lab.controllers import Controllers
 from kflab.lab.counting import ASSUMED, OVERRIDE, Counting
 from kflab.lab.entries import OUTSIDE_CLIENT, Entries, Entry, describe_traffic
+from kflab.lab.flow_ends import FlowEnds
 from kflab.lab.gantt import Gantt
 from kflab.lab.handle import Tab
 from kflab.lab.journal import Journal
@@ -183,6 +184,7 @@ class Lab:
         self._watchers: list[Callable[[Finished], None]] = []
         self.view = View(self)
         self.reopener = Reopener(self)
+        self.flow_ends = FlowEnds(self.wiring, self.engine)
         self.conntrack = Conntrack(self, self.proxy)
         self.terminal = Terminal(self)
         self._obeying = Obeying(self)
@@ -356,6 +358,8 @@ class Lab:
                 self.wiring.pod_changed(fact.subject, fact.t_ns)
             if fact.what is What.MACHINE_OFF:
                 self.conntrack.machine_off(fact.subject.name, fact.t_ns)
+            if fact.what in FLOW_ENDS:
+                self.flow_ends.hear(fact)
             if fact.what in NODE_CUTS:
                 self.wiring.node_changed(fact.subject.name, fact.t_ns)
             if fact.what in (What.RULES_SYNCED, What.RULES_REMOVED, What.LB_TARGETS_CHANGED):

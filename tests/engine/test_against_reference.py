@@ -82,7 +82,13 @@ def changes() -> st.SearchStrategy[list[Change]]:
         lambda t, s, r: Change(t, "rate", s, rate=r), when, st.integers(0, 3), st.sampled_from((50.0, 900.0))
     )
     cut = st.builds(lambda t, place, off: Change(t, "cut", place, drain=off), when, st.integers(0, 2), st.booleans())
-    return st.lists(st.one_of(behave, learn, behave, hang, rate, cut), min_size=2, max_size=12).map(
+    flows = st.builds(
+        lambda t, target, silent: Change(t, "flows", target, drain=silent),
+        when,
+        st.sampled_from((0, 1, *PODS)),
+        st.booleans(),
+    )
+    return st.lists(st.one_of(behave, learn, behave, hang, rate, cut, flows), min_size=2, max_size=12).map(
         lambda found: sorted(found, key=lambda change: change.t_ns)
     )
 
@@ -229,6 +235,11 @@ def compare(
             engine.cut(change.subject, change.drain, change.t_ns)
             slow.advance(change.t_ns)
             slow.cut(change.subject, change.drain)
+        elif change.what == "flows":
+            place, server = (-1, change.subject) if change.subject in PODS else (change.subject, -1)
+            engine.end_flows(LB, change.t_ns, place=place, server=server, silent=change.drain)
+            slow.advance(change.t_ns)
+            slow.end_flows(LB, place, server, change.drain)
         elif change.what == "rate":
             engine.set_rate(change.subject, change.rate, change.t_ns)
             slow.advance(change.t_ns)
