@@ -461,9 +461,10 @@ class Wiring:
             chooser.observers = observers
 
     def _ingress_servers(self, wired: Wired, pod: Key) -> list[int]:
-        """Servers of an ingress pod that this stream's connections reach (its targetPort)."""
-        runtime = self._plane.runtime.get(pod)
-        obj = cast(Pod, self._store.get(pod))
+        """Servers of an ingress pod that this stream's connections reach (its targetPort); of one that is gone, did."""
+        runtime, obj = self._plane.runtime.get(pod), self._store.get(pod)
+        if not isinstance(obj, Pod):
+            return [index for index, _ in wired.stream.upstreams if self.servers[index][3] == pod]
         target = wired.entry.port.target
         port = target if isinstance(target, int) else next(
             (p.port for c in obj.spec.containers for p in c.ports if p.name == target), 0)  # fmt: skip
