@@ -153,10 +153,11 @@ NODE_VERBS = (
     Verb(
         "autoscaleDown",
         "node",
-        "cluster autoscaler removes it",
-        "taint, 5 s, evictions, its machine goes",
+        "autoscaler removes it",
+        "taint, 5 s, evictions, machine deleted",
         "{name} is removed by the cluster autoscaler",
         _remove,
+        letter="a",
         options={"delay": "duration"},
         unless="deleted",
     ),
