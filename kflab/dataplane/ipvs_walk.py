@@ -154,7 +154,8 @@ class _Reader:
         for server, chance in usable:
             if self.turn is not None and server.text == self.turn.destination:
                 self.turn_words = turn_words(virtual.scheduler, self.turn, len(usable))
-                return ((server, chance),), False
+                # Where connections were counted, no other could have been taken.
+                return ((server, chance if self.turn.load is None else _ONE),), False
         picked = pick(virtual.scheduler, virtual.servers, self.packet, self.draw)
         return ((picked,) if picked else ()), False
 
@@ -174,6 +175,15 @@ class _Reader:
         if self.chain("nat", "POSTROUTING", twin) == "MASQUERADE":
             return way._replace(masquerade=True, path=(*way.path, *self.path))
         return way
+
+
+def _alternative(found: FanEndpoint, chosen: tuple[str, int], counted: bool) -> Alternative:
+    """A server beside the one taken; `counted`: by their connections, which gave it no chance."""
+    destination, mine = Packet("", 0, found.address, found.port).destination, (found.address, found.port) == chosen
+    if not counted:
+        return Alternative(destination, found.chance, found.target, chosen=mine)
+    note = "" if mine else "more connections, or as many and later in the list"
+    return Alternative(destination, Fraction(int(mine)), found.target, chosen=mine, note=note)
 
 
 def ipvs_walk(
@@ -204,15 +214,9 @@ def ipvs_walk(
         target = endpoint.target if endpoint else None
         if explain and not way.sticky:
             chosen = (way.flow.packet.dst, way.flow.packet.dport)
-            alternatives = tuple(
-                Alternative(
-                    Packet("", 0, found.address, found.port).destination,
-                    found.chance,
-                    found.target,
-                    chosen=(found.address, found.port) == chosen,
-                )
-                for found in ipvs_fan(source, packet, recent=recent).endpoints
-            )
+            endpoints = ipvs_fan(source, packet, recent=recent).endpoints
+            counted = bool(reader.turn_words) and turn is not None and turn.load is not None
+            alternatives = tuple(_alternative(found, chosen, counted) for found in endpoints)
     own = tuple(taken for taken in way.path if taken.table != "nat" or taken.chain.startswith("KUBE-"))
     named = (taken.chain for taken in own if taken.table == "ipvs" or taken.chain.startswith("KUBE-"))
     return Walk(

@@ -39,6 +39,8 @@ class ProxyConfig:
     """CIDRs of node addresses that serve NodePorts; () is all; ("primary",) is the node's primary address."""
     ipvs_scheduler: str = ""
     """`ipvs.scheduler`; "" is rr."""
+    ipvs_tcp_s: float = 0.0
+    """`ipvs.tcpTimeout`: how long IPVS keeps the entry of an established connection; 0: the kernel's 900 s."""
     ipvs_udp_s: float = 0.0
     """`ipvs.udpTimeout`: how long IPVS keeps an entry after its last datagram; 0: the kernel's 300 s."""
     feature_gates: Mapping[str, bool] = field(default_factory=dict)
@@ -64,6 +66,7 @@ class ProxyConfig:
             localhost_node_ports=given.localhost_node_ports,
             node_port_addresses=tuple(given.node_port_addresses),
             ipvs_scheduler=given.ipvs_scheduler,
+            ipvs_tcp_s=given.ipvs_tcp_s,
             ipvs_udp_s=given.ipvs_udp_s,
             feature_gates=dict(given.feature_gates),
         )

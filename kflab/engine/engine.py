@@ -223,6 +223,13 @@ class Engine:
         """Say which virtual server takes turns in the zone of a load balancer's target."""
         self.memory.schedulers.zoned[index].of[target] = virtual
 
+    def put_behind(self, entry: int, virtual: int) -> None:
+        """Say which virtual server has the connections of an affinity entry; -1 none, as in modes without them."""
+        behind = self.memory.schedulers.behind
+        behind.pop(entry, None)
+        if virtual >= 0:
+            behind[entry] = virtual
+
     def affinity(self, index: int) -> Affinity:
         """The affinity entry of an index, to read."""
         return self.memory.schedulers.kept.entries[index]

@@ -142,8 +142,6 @@ class Eventwise:
         steps, t, tries = self.steps, flight[Col.DUE], flight[Col.TRIES]
         if tries:
             self._count_bad(flight)
-        if flight[Col.LOST]:
-            ipvs_entries.give_up_broken(steps, flight, t)
         if tries or flight[Col.LOST]:
             number = np.array([flight[Col.NUMBER]], dtype=np.int64)
             # The words of a try are those of its place among all tries made, also those not counted.

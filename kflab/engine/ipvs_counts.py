@@ -36,6 +36,9 @@ SYN_RECV_NS: Final = 60 * _S
 """How long an entry lasts in its last state (ip_vs_proto_tcp.c, tcp_timeouts). `ipvs.tcpTimeout` and
 `ipvs.tcpFinTimeout` are for ESTABLISHED and FIN_WAIT (ip_vs_ctl.c, ip_vs_set_timeout)."""
 
+ESTABLISHED_S: Final = 900
+"""How long an open one lasts without a packet, seconds."""
+
 UDP_NS: Final = 300 * _S
 """The same of UDP (ip_vs_proto_udp.c, udp_timeouts) unless `ipvs.udpTimeout` says otherwise."""
 

@@ -33,9 +33,12 @@ def _ends(steps: "Steps", flight: list[int]) -> list[tuple[int, int]]:
     for k in range(MAX_TRIES):
         if (stream, number, k + 1) not in known:
             continue
+        if flight[Col.STAGE] == Stage.TRY and k == flight[Col.TRIES]:
+            found.append((k + 1, flight[Col.DUE]))  # a kept one that broke: the try is made anew, uncounted
+            continue
         kept = flight[Col.STAGE] == Stage.RELEASE and k == flight[Col.TRIES] - 1
         if not kept and (answered or flight[Col.ANSWER0 + k] != Answer.NONE):
-            found.append((k + 1, flight[Col.TRY_END0 + k]))
+            found.append((k + 1, flight[Col.TRY_END0 + k] or flight[Col.OUT]))
     return found
 
 
@@ -64,6 +67,8 @@ def close_ended(steps: "Steps", flight: list[int], t_ns: int) -> None:
         if part:
             answer, start = flight[Col.ANSWER0 + part - 1], flight[Col.TRY_START0 + part - 1]
             accepted = flight[Col.WORKER0 + part - 1] >= 0
+            if flight[Col.STAGE] == Stage.TRY and part > flight[Col.TRIES]:
+                answer = Answer.RESET
         elif l7:
             answer = Answer.OK if flight[Col.STATUS] > 0 else -flight[Col.STATUS]
             start, accepted = flight[Col.START], flight[Col.OUT] != 0
@@ -111,15 +116,11 @@ def from_pool(steps: "Steps", flight: list[int], via: int, server: int) -> None:
         steps.memory.schedulers.open[flight[Col.STREAM], flight[Col.NUMBER], flight[Col.TRIES] + 1] = via, server
 
 
-def give_up_broken(steps: "Steps", flight: list[int], t_ns: int) -> None:
-    """The next try starts now; a kept connection on which it failed before, uncounted, is over."""
-    key = (flight[Col.STREAM], flight[Col.NUMBER], flight[Col.TRIES] + 1)
-    steps.memory.schedulers.close(key, t_ns, CLOSE_NS)
-
-
 def close_idle(steps: "Steps", t_ns: int) -> None:
     """Close the kept connections that their owner has closed by now."""
     memory = steps.memory
+    if not memory.schedulers.counting:
+        return
     memory.pools.expire(t_ns, steps.timing.keepalive_idle_ns)
     for end_ns, connection in memory.pools.gone:
         counts = memory.schedulers.servers[connection.via].counts

@@ -14,6 +14,7 @@ import numpy as np
 
 from kflab.engine.ipvs_counts import CLOSE_NS, CLOSE_WAIT_NS, SYN_RECV_NS, TIME_WAIT_NS
 from kflab.engine.memory import Col
+from kflab.engine.scheduled import virtual_servers_of
 from kflab.engine.types import MAX_TRIES, Answer, Int64Array
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ def ended(steps: "Steps", rows: Int64Array) -> Iterator[Ended]:
         steps: For their choosers.
         rows: Columns of the matrix of requests in flight; `Col.DUE` is their finish.
     """
-    rows = rows[:, rows[Col.TURNS] != 0]
+    followed = ~steps.paths.is_l7[rows[Col.STREAM]] & (rows[Col.KEPT] & 1 == 1)
+    through = (rows[Col.TURNS] != 0) | (bool(steps.memory.schedulers.behind) & ~followed)
+    rows = rows[:, through]
     if not rows.shape[1]:
         return
     streams, l7 = rows[Col.STREAM], steps.paths.is_l7[rows[Col.STREAM]]
@@ -47,11 +50,11 @@ def ended(steps: "Steps", rows: Int64Array) -> Iterator[Ended]:
     accepted = np.where(l7, rows[Col.OUT] != 0, rows[Col.WORKER0] >= 0)
     until = _forgotten_ns(answers, accepted, rows[Col.START], rows[Col.DUE])
     servers = np.where(l7, rows[Col.INGRESS], rows[Col.SERVER0])
-    which = steps.choosers.scheduler_of(steps.paths.entries.get(streams, rows[Col.NODE]))
+    which = virtual_servers_of(steps, steps.paths.entries.get(streams, rows[Col.NODE]))
     some = (which >= 0) & (servers >= 0)
     yield which[some], servers[some], until[some]
     behind = rows[:, l7]
-    which = steps.choosers.scheduler_of(steps.paths.upstreams.get(behind[Col.STREAM], behind[Col.INGRESS]))
+    which = virtual_servers_of(steps, steps.paths.upstreams.get(behind[Col.STREAM], behind[Col.INGRESS]))
     for k in range(MAX_TRIES):
         servers, answers = behind[Col.SERVER0 + k], behind[Col.ANSWER0 + k]
         accepted = behind[Col.WORKER0 + k] >= 0

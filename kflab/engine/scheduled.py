@@ -125,6 +125,11 @@ def schedulers_in_order(steps: "Steps") -> Int64Array:
     return np.array(sorted(mates), dtype=np.int64)
 
 
+def virtual_servers_of(steps: "Steps", choosers: Int64Array) -> Int64Array:
+    """Return the virtual server that has the connections of each chooser, under affinity too; -1 for none."""
+    return steps.memory.schedulers.having(steps.choosers.scheduler_of(choosers))
+
+
 class Connected:
     """Whether a connection to a server through a virtual server is in flight, or kept open by its client or by NGINX.
 
@@ -139,23 +144,25 @@ class Connected:
         steps = self._steps
         open_to = [one for one in steps.memory.connections.current.values() if one.server == server]
         entries = [steps.paths.entries.get_one(one.stream, one.place) for one in open_to]
-        if scheduler in steps.choosers.scheduler_of(np.array(entries, dtype=np.int64)):
+        if scheduler in virtual_servers_of(steps, np.array(entries, dtype=np.int64)):
             return True
         idle = [c.key[1] for _, c in steps.memory.pools if c.server == server and c.key[0] == "chooser"]
-        if idle and scheduler in steps.choosers.scheduler_of(np.array(idle, dtype=np.int64)):
+        if idle and scheduler in virtual_servers_of(steps, np.array(idle, dtype=np.int64)):
             return True
         m, used = steps.memory.flights.m, steps.memory.flights.used
-        live = np.flatnonzero((m[Col.DUE, :used] != NEVER) & (m[Col.TURNS, :used] != 0))
+        through = (m[Col.TURNS, :used] != 0) | bool(steps.memory.schedulers.behind)
+        live = np.flatnonzero((m[Col.DUE, :used] != NEVER) & through)
         if not len(live):
             return False
         l7 = steps.paths.is_l7[m[Col.STREAM, live]]
-        through = np.where(l7, m[Col.INGRESS, live], m[Col.SERVER0, live])
-        if ((through == server) & (entry_schedulers(steps, live) == scheduler)).any():
+        reached = np.where(l7, m[Col.INGRESS, live], m[Col.SERVER0, live])
+        having = steps.memory.schedulers.having(entry_schedulers(steps, live))
+        if ((reached == server) & (having == scheduler)).any():
             return True
         behind = live[l7]
         for k in range(MAX_TRIES):
             tried = behind[m[Col.SERVER0 + k, behind] == server]
             choosers = steps.paths.upstreams.get(m[Col.STREAM, tried], m[Col.INGRESS, tried])
-            if (steps.choosers.scheduler_of(choosers) == scheduler).any():
+            if (virtual_servers_of(steps, choosers) == scheduler).any():
                 return True
         return False

@@ -269,10 +269,14 @@ class Schedulers:
     servers: list[VirtualServer] = field(default_factory=list)
     kept: KeptCallers = field(default_factory=KeptCallers)
     """Affinity entries, which take the places of virtual servers."""
+    behind: dict[int, int] = field(default_factory=dict)
+    """Affinity entry → the virtual server whose destinations have its connections."""
     zoned: dict[int, ZonedTurns] = field(default_factory=dict)
     """Index → the load balancer that takes the place of a virtual server."""
     open: dict[Key, tuple[int, int]] = field(default_factory=dict)
     """Connections that are counted and not over → their virtual server and destination."""
+    counting: bool = False
+    """Whether a connection was ever counted."""
     _waiting: dict[int, None] = field(default_factory=dict)
     """Those that will change by themselves."""
     _changes: int = 0
@@ -292,6 +296,18 @@ class Schedulers:
         index = self.add(VirtualServer())
         self.kept.entries[index] = Affinity(lasts_ns)
         return index
+
+    def having(self, which: Int64Array) -> Int64Array:
+        """The virtual server that has the connections of each of `which`, that index itself but for affinity entries.
+
+        -1 for -1 and for an entry without a virtual server, shape (n,).
+        """
+        if not self.kept.entries:
+            return which
+        having = np.arange(-1, len(self.servers), dtype=np.int64)
+        for entry in self.kept.entries:
+            having[entry + 1] = self.behind.get(entry, -1)
+        return having[which + 1]
 
     def add_zoned(self) -> int:
         """Add a load balancer that takes turns in each zone; return its index."""
@@ -378,6 +394,7 @@ class Schedulers:
     def _count(self, key: Key, t_ns: int, which: int, server: int) -> None:
         self.close(key, t_ns, CLOSE_NS)  # of a call that was given up, if it has the same number
         self.open[key] = which, server
+        self.counting = True
 
     def close(self, key: Key, t_ns: int, lasts_ns: int, stays_active: bool = False) -> None:
         """Let a connection be over at `t_ns`, now, if it is one that is counted.

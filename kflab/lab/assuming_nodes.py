@@ -1,10 +1,12 @@
 """What the lab takes for granted of nodes' kernels and of the network between them: told where the user sees it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from kflab.cluster.store import Store
+from kflab.dataplane.proxy_config import ProxyConfig
+from kflab.engine.ipvs_counts import ESTABLISHED_S
 from kflab.lab.commands import Act
-from kflab.lab.spec import HOST_GW, Action
+from kflab.lab.spec import HOST_GW, Action, ClientSpec
 from kflab.manifest.objects import Service
 
 _MOST = 3
@@ -35,6 +37,21 @@ def affinity_assumptions(store: Store, mode: str) -> Iterator[tuple[str, str]]:
     if mode == "ipvs":
         text += "; a persistence template waits for its connections as if each were closed as soon as it is opened"
     yield text, "sessionAffinity: None"
+
+
+def ipvs_assumptions(config: ProxyConfig, clients: Iterable[ClientSpec]) -> Iterator[tuple[str, str]]:
+    """What is taken for granted of connections in IPVS mode that clients keep open.
+
+    A packet of a connection without an entry is no SYN, so IPVS leaves it to the node, which has no such socket
+    (net/netfilter/ipvs/ip_vs_proto_tcp.c, tcp_conn_schedule).
+    """
+    if config.mode == "ipvs" and any(client.connections for client in clients):
+        idle_s = config.ipvs_tcp_s or ESTABLISHED_S
+        yield (
+            f"connections that clients keep stay open however long they are idle; IPVS forgets one after {idle_s:g} s "
+            "(ipvs.tcpTimeout), and its node resets it at the next packet",
+            "give clients a rate that leaves no connection idle for so long",
+        )
 
 
 def conntrack_assumptions(most: int, buckets: int) -> Iterator[tuple[str, str]]:

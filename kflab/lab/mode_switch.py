@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kflab.control.proxyrollout import settings_of
+from kflab.dataplane.ipvs_schedulers import CHOOSER, COUNTING, DEFAULT
 from kflab.dataplane.mode_change import Changed, changes
 from kflab.dataplane.modes import MODES
+from kflab.engine.schedulers import SCHEDULERS
 from kflab.errors import KflabError
 from kflab.manifest.objects import Key, KubeObject, KubeProxyConfiguration, Node, Pod
 from kflab.manifest.typed import to_object
@@ -86,9 +88,19 @@ def told(lab: "Lab", before: int) -> tuple[tuple[str, str], ...]:
     if not cleans:
         lines.append(("left behind", _LEFT_BEHIND[old]))
     if new == "ipvs":
-        lines.append(("shares", "IPVS's rr scheduler takes turns: each node's virtual servers have their own."))
+        lines.append(("shares", _schedules(lab.book.config.ipvs_scheduler or DEFAULT)))
     lines += [(found.reason.words, f"{found}.") for found in _changes(lab, before)]
     return tuple(lines)
+
+
+def _schedules(scheduler: str) -> str:
+    if scheduler in COUNTING:
+        how = f"counts connections ({CHOOSER[scheduler]})"
+    elif scheduler in SCHEDULERS:
+        how = "takes turns"
+    else:
+        return f"IPVS's {scheduler} scheduler hashes ({CHOOSER[scheduler]})."
+    return f"IPVS's {scheduler} scheduler {how}: each node's virtual servers have their own."
 
 
 def answer(lab: "Lab", before: int) -> str:

@@ -32,7 +32,12 @@ from kflab.kubectl.ages import instant
 from kflab.kubectl.complete import completions
 from kflab.lab import applying, pruning
 from kflab.lab.assuming import app_assumptions, autoscaler_assumptions, client_assumptions, gate_assumptions
-from kflab.lab.assuming_nodes import affinity_assumptions, conntrack_assumptions, network_assumptions
+from kflab.lab.assuming_nodes import (
+    affinity_assumptions,
+    conntrack_assumptions,
+    ipvs_assumptions,
+    network_assumptions,
+)
 from kflab.lab.autopsy import Autopsy
 from kflab.lab.balancing import simplifications
 from kflab.lab.call_losses import CallLosses
@@ -235,6 +240,7 @@ class Lab:
         yield from client_assumptions(self.spec.clients)
         yield from affinity_assumptions(self.store, self.book.config.mode)
         yield from network_assumptions(self.spec.pod_network, self.spec.actions)
+        yield from ipvs_assumptions(self.book.config, self.spec.clients)
         most = self.spec.conntrack_max
         yield from conntrack_assumptions(most, self.spec.conntrack_buckets or buckets_for(most))
         if self.spec.traffic_mode == AUTO:

@@ -622,6 +622,7 @@ class Wiring:
             entry = self.affinity.entry(key, rules, lasts_ns, t_ns, self._engine_until)
             self.affinity.list(chooser.index, entry, fan.candidates, t_ns)
             chooser.virtual, chooser.sticky = entry, True
+            self._engine.put_behind(entry, self.turns.of(chooser.place, rules, packet, fan.candidates, t_ns))
         else:
             chooser.virtual = self.turns.of(chooser.place, rules, packet, fan.candidates, t_ns)
         chooser.picker = Pick.SCHEDULED if chooser.virtual >= 0 else Pick.RANDOM

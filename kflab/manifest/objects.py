@@ -827,6 +827,8 @@ class KubeProxyConfiguration(KubeObject):
     sync_s: float = 30.0
     ipvs_scheduler: str = ""
     """`ipvs.scheduler`; "" is rr."""
+    ipvs_tcp_s: float = 0.0
+    """`ipvs.tcpTimeout`; 0: the kernel's."""
     ipvs_udp_s: float = 0.0
     """`ipvs.udpTimeout`; 0: the kernel's."""
     feature_gates: Mapping[str, bool] = field(default_factory=dict)

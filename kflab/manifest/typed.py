@@ -262,6 +262,7 @@ def _kube_proxy(tree: Tree, given: Given) -> KubeProxyConfiguration:
         min_sync_s=duration_s(rules.get("minSyncPeriod"), 1.0),
         sync_s=duration_s(rules.get("syncPeriod"), 30.0),
         ipvs_scheduler=name if (name := (tree.get("ipvs") or {}).get("scheduler")) in IPVS_SCHEDULERS else "",
+        ipvs_tcp_s=_timeout_s((tree.get("ipvs") or {}).get("tcpTimeout"), 0.0),
         ipvs_udp_s=_timeout_s((tree.get("ipvs") or {}).get("udpTimeout"), 0.0),
         feature_gates={name: on for name, on in (tree.get("featureGates") or {}).items() if on is not None},
         conntrack=_proxy_conntrack(tree.get("conntrack") or {}),

@@ -79,12 +79,44 @@ def test_same_rows(
     slow.behave(dying, how)
     engine.advance(400 * MS)
     slow.advance(400 * MS)
+    assert_same(engine, slow)
+
+
+def assert_same(engine: Engine, slow: Reference) -> None:
     got = engine_rows(engine.take_finished())
     expected = sorted(slow.rows, key=lambda row: (row[3], row[0], row[1]))
     assert len(got) > 50
     for mine, theirs in zip(got, expected, strict=False):
         assert mine == theirs
     assert len(got) == len(expected)
+
+
+@pytest.mark.parametrize("then", [Behaviour.LISTENS, Behaviour.REFUSES, "cut", "drain"])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    changes, st.integers(0, 99), st.sampled_from((3, 100)), st.booleans(), st.booleans(),
+    st.sampled_from(("rr", "lc", "nq")), st.sampled_from(PODS),
+)  # fmt: skip
+def test_same_rows_around_a_hang_a_cut_and_a_drain(
+    then: int | str, changed: list, seed: int, slab_ms: int, shared: bool, keepalive: bool, scheduler: str, pod: int
+) -> None:
+    """From 200 to 300 ms a pod hangs, and goes on or dies then; node 1 is cut off; or a pod stops listening."""
+    engine, slow = models(seed, slab_ms, shared, keepalive, scheduler, changed)
+    for t_ns, off in ((200 * MS, True), (300 * MS, False)):
+        slow.advance(t_ns)
+        if then == "cut":
+            engine.cut(1, off, t_ns)
+            slow.cut(1, off)
+        elif then == "drain":
+            engine.behave(pod, Behaviour.REFUSES, t_ns, drain=True)
+            slow.behave(pod, Behaviour.REFUSES, drain=True)
+        else:
+            engine.behave(pod, Behaviour.HANGS if off else then, t_ns)
+            slow.behave(pod, Behaviour.HANGS if off else then)
+        engine.advance(t_ns)
+    engine.advance(400 * MS)
+    slow.advance(400 * MS)
+    assert_same(engine, slow)
 
 
 def taken(finished: Finished, streams: tuple[int, ...]) -> list[int]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kflab.lab.commands import SetLoad
+from kflab.lab.commands import Scale, SetLoad
 from kflab.lab.records import Record, record
 from kflab.lab.running import Lab
 from kflab.lab.wiring import Wired
@@ -31,12 +31,13 @@ manifests:
 """
 
 
-def opened(scheduler: str) -> tuple[Lab, list[Record]]:
+def opened(scheduler: str, service: str = "") -> tuple[Lab, list[Record]]:
     """`web` keeps its connections, `batch` opens one for each request; at 10 s two of four pods are deleted."""
     config = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n"
     config += f"mode: ipvs\nipvs: {{scheduler: {scheduler}}}"
     text = SCENARIO
-    for name, document in (("config.yaml", config), ("api.yaml", API)):
+    api = API.replace("spec:\n  selector: {app: api}\n", f"spec:\n  selector: {{app: api}}\n  {service}\n")
+    for name, document in (("config.yaml", config), ("api.yaml", api)):
         text += f"  - name: {name}\n    text: |\n" + "".join(f"      {line}\n" for line in document.splitlines())
     lab = Lab(load_text(text, "draining.yaml").spec)
     rows: list[Record] = []
@@ -71,6 +72,7 @@ def test_a_terminating_endpoint_keeps_its_connections_and_gets_no_new_ones(sched
     everybody = pods_met(lab, rows, "web", 0)
     assert len(everybody) == 4
     assert weightless(lab, "web") == set()
+    assert [text for text, _ in lab.assumptions if "ipvs.tcpTimeout" in text and "900 s" in text]
     lab.advance(14 * S)  # the processes run until 15 s, the rules know since 12 s at the latest
     leaving = weightless(lab, "web")
     assert len(leaving) == 2
@@ -95,3 +97,15 @@ def test_without_any_connection_left_it_is_deleted_within_a_minute() -> None:
     lab.advance(200 * S)  # 15 s + 120 s, and kube-proxy looks every minute
     assert weightless(lab, "batch") == set()
     assert weightless(lab, "web") == set()
+
+
+def test_under_session_affinity_a_client_leaves_a_terminating_endpoint_that_still_remembers_it() -> None:
+    lab, rows = opened("rr", "sessionAffinity: ClientIP")
+    lab.advance(10 * S)
+    used = pods_met(lab, rows, "batch", 0)
+    assert len(used) == 1
+    assert lab.do(Scale(Key("Deployment", "default", "api"), 1)).ok
+    lab.advance(30 * S)
+    (now,) = pods_met(lab, rows, "batch", 20 * S)
+    assert now not in used
+    assert weightless(lab, "batch") == used

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from kflab.lab.commands import SetLoad
+from kflab.lab.commands import SetLoad, SetMode
 from kflab.lab.handle import Tab
 from kflab.lab.records import Record, record
 from kflab.lab.running import Lab
@@ -70,6 +70,8 @@ def test_an_opened_request_says_why_its_pod_was_taken(scheduler: str) -> None:
         cost = [256 * load[0] + (load[1] if len(load) > 1 else 0) for load in (mine, other)]
         assert cost[0] <= cost[1]
         assert (mine == other) == ("first in the list" in why)
+        hop = next(hop for hop in trace.hops if "virtual server" in hop.why)
+        assert [one.chance for one in sorted(hop.alternatives, key=lambda one: one.chosen)] == [0, 0, 0, 1]
 
 
 def test_the_screen_names_the_scheduler_and_not_luck() -> None:
@@ -94,3 +96,21 @@ def test_udp_timeout_of_the_configuration_bounds_what_is_counted(udp: str, remem
     assert sum(load.active for load in loads) == 0
     recent = [one for one in rows if one.start_ns > (10 - remembered_s) * S]
     assert abs(sum(load.inactive for load in loads) - len(recent)) < 10
+
+
+def test_a_lab_that_leaves_ipvs_mode_and_comes_back_counts_anew() -> None:
+    lab, rows = opened("lc")
+    lab.do(SetLoad(30.0))
+    assert lab.do(SetMode("nftables")).ok
+    lab.advance(90 * S)
+    assert not lab.engine.memory.schedulers.open
+    told = lab.do(SetMode("ipvs"))
+    assert "lc scheduler counts connections (least connections)" in told.text
+    del rows[:]
+    lab.advance(170 * S)
+    late = [one for one in rows if one.start_ns > 165 * S]
+    assert len(late) > 100
+    assert all(dict(one.extra)["loads0"] for one in late)
+    assert all(one.ok for one in late)
+    trace = lab.reopener.open_record(late[-1])
+    assert not [hop for hop in trace.hops if hop.outcome == "mismatch"]

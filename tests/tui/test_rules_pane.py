@@ -73,6 +73,9 @@ async def test_rules_are_fetched_once_a_revision_and_follow_the_selected_node() 
         assert lab.asked == ["node-a"]
         app.pane.show(fakes.crash_two())
         assert lab.asked == ["node-a", "node-a"]
+        drains = [replace(row, draining=1) for row in fakes.crash_two().nodes]
+        app.pane.show(replace(fakes.crash_two(), nodes=tuple(drains)))  # IPVS has one of weight 0 in the same revision
+        assert lab.asked == ["node-a"] * 3
         app.pane.post_message(ObjectSelected(fakes.NODE_C))
         await pilot.pause()
         assert lab.asked[-1] == "node-c"
