@@ -76,8 +76,10 @@ class Bins:
                 self.add_many(count, np.bincount(ids[bins == bin_index], minlength=width), bin_index)
             return
         cells = (times // BIN_NS - first) * width + ids
-        for i, amounts in enumerate(np.bincount(cells, minlength=n_bins * width).reshape(n_bins, width)):
-            self.add_many(count, amounts, first + i)
+        amounts = np.bincount(cells, minlength=n_bins * width).reshape(n_bins, width)
+        self._totals[count] += amounts.sum(axis=0)
+        rows = np.array([self._open(first + i) for i in range(n_bins)])
+        self._rings[count][rows[rows >= 0]] += amounts[rows >= 0].astype(np.int32)
 
     def add_many(self, count: Count, amounts: Int64Array, bin_index: int) -> None:
         """Add an amount for every id to one bin."""

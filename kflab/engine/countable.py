@@ -35,8 +35,8 @@ def _passing(engine: "Engine") -> Iterator[str]:
         yield "a change is under way"
     if engine.steps.cut is not None:
         yield "a node is cut off"
-    if engine.watch is not None:
-        yield "conntrack tables or source ports are watched"
+    if engine.steps.room is not None or engine.steps.ports is not None:
+        yield "a conntrack table is full, or source ports may run out"
     if memory.schedulers.open:
         yield "a virtual server counts connections"
     if memory.hangs:
@@ -51,6 +51,8 @@ def _passing(engine: "Engine") -> Iterator[str]:
     before = m[Col.TRIES, live] + m[Col.LOST, live] - (stages == Stage.SERVER)
     if ((stages <= Stage.SERVER) & (before > 0)).any():
         yield "a request tries again"
+    if ((m[Col.STATUS, live] < 0) & (engine.steps.paths.connections[m[Col.STREAM, live]] > 0)).any():
+        yield "a client is about to give a connection up"
 
 
 def _kept_by_client(engine: "Engine", stream: Stream) -> Iterator[str]:

@@ -185,8 +185,7 @@ def on_its_way(steps: Steps, express: Express) -> Int64Array:
         block[Col.WORKER0] = -1  # drawn when it is there; a kept connection has its own
     for col in (Col.SERVED, Col.QUEUE, Col.SERVICE, Col.STATUS, Col.ANSWER0, Col.TRY_END0):
         block[col] = 0
-    address = int(steps.paths.address[express.stream])
-    words = steps.draws.rows(address, express.numbers)
+    words = steps.draws.rows(express.stream, express.numbers)
     block[Col.ARRIVAL_WORD : Col.SERVICE_WORD + 1] = words.T.view(np.int64)
     return block
 

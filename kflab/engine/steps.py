@@ -12,6 +12,7 @@ queue longer than proxy-read-timeout is waited for.
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import pairwise
 from typing import Protocol
 
@@ -484,10 +485,14 @@ class Steps:
             arrivals = np.concatenate([arrivals, *(other.arrivals for other in others)])
             services = np.concatenate([services, *(other.services for other in others)])
 
+        @cache
+        def named() -> tuple[Int64Array, Int64Array]:
+            streams = [m[Col.STREAM, rows], *(np.full(len(other.starts), other.stream) for other in others)]
+            return np.concatenate(streams), np.concatenate([m[Col.NUMBER, rows], *(other.numbers for other in others)])
+
         def keys(places: Int64Array) -> tuple[Int64Array, Int64Array]:
-            found = [self._key(place, bounds, rows, others) for place in places.tolist()]
-            table = np.array(found, dtype=np.int64).reshape(-1, 2)
-            return table[:, 0], table[:, 1]
+            streams, numbers = named()
+            return streams[places], numbers[places]
 
         order = order_by_arrival(workers, arrivals, keys)
         done = np.empty_like(arrivals)
@@ -497,14 +502,6 @@ class Steps:
         m[Col.WORKER0 + last, rows] = own
         self.answered(rows, last, arrivals[:n], services[:n], done[:n])
         return [done[begin:end] for begin, end in pairwise(bounds[1:].tolist())]
-
-    def _key(self, place: int, bounds: Int64Array, rows: Rows, others: Sequence[Queued]) -> tuple[int, int]:
-        """Return (stream, number) of the row at a place in the concatenation of `rows` and `others`."""
-        m = self.memory.flights.m
-        if place < len(rows):
-            return int(m[Col.STREAM, rows[place]]), int(m[Col.NUMBER, rows[place]])
-        which = int(np.searchsorted(bounds, place, side="right")) - 2
-        return others[which].stream, int(others[which].numbers[place - int(bounds[which + 1])])
 
     def service_ns(self, servers: Int64Array, words: UInt64Array) -> Int64Array:
         """Draw service times."""

@@ -20,6 +20,10 @@ CELL_NS = 1_000_000_000
 SETTLE_NS = 2_000_000_000
 """Requests are followed for this long after anything has happened, so that what it did to them is seen. Ours."""
 
+ENTRY_S = 125
+"""How long a conntrack entry of a request that goes well lasts at most, s: nf_conntrack_tcp_timeout_time_wait (120,
+net/netfilter/nf_conntrack_proto_tcp.c) or nf_conntrack_udp_timeout_stream (120), and the request itself."""
+
 ASSUMED = (
     "requests are counted while nothing changes, not followed one by one: none of those can be opened or found in a "
     "conntrack table; turns are taken in order of start, and of NGINX's kept connections only the turns are counted"
@@ -61,9 +65,19 @@ class Counting:
             return "the control plane had something to do"
         if lab.facts and lab.t_ns - lab.facts[-1].t_ns < SETTLE_NS:
             return "something had just happened"
-        if lab.conntrack.limited or lab.conntrack.ports.followed:
-            return "room in conntrack tables or source ports may run out"  # counted requests leave no entries
+        # Counted requests leave no entries.
+        if lab.conntrack.ports.followed:
+            return "source ports may run out"
+        if lab.conntrack.limited and not self._far_from_full():
+            return "conntrack tables may come near their maximum"
         return lab.engine.may_count()
+
+    def _far_from_full(self) -> bool:
+        """Whether no node's table can be half full, even if every connection went to one node."""
+        conntrack, nodes = self._lab.conntrack, [key.name for key in self._lab.store.keys("Node")]
+        limits = [conntrack.max_of(node) for node in nodes if conntrack.limits(node)]
+        connections = sum(one.rate_rps * (2 if one.kind == "l7" else 1) for one in self._lab.engine.streams)
+        return not limits or 2 * connections * ENTRY_S <= min(limits)
 
     def interrupt(self) -> None:
         """Follow each request from now on: something was done that nobody could foresee."""

@@ -336,6 +336,8 @@ class Snapshot:
     """The scenario's duration is over."""
     narration: str = ""
     """Line of the scenario's last action that has one."""
+    counting: bool = False
+    """Requests are only counted now (`lab.counting`): `traces` gets no new rows."""
     autopsy: AutopsyReport = field(default_factory=AutopsyReport)
     """Bills of what was lost, and who knew when of every change."""
     extra: dict[str, str] = field(default_factory=dict)

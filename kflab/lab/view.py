@@ -436,6 +436,8 @@ class View:
         narration = lab.narration if lab.t_ns - lab.narrated_ns < NARRATED_NS else ""
         story = self._failing_words(counts) or lab.knowing.story(lab.t_ns, self._expected_words())
         story = story or self._opening_words()
+        if not story and lab.engine.counted.on:
+            story = (Span("nothing changes: requests are counted, none can be opened"),)
         return Snapshot(
             scenario=lab.spec.name, seed=lab.spec.seed, t_ns=lab.t_ns, paused=False, speed_asked=1.0, speed_reached=1.0,
             rate_rps=counts.rate(counts.sent, ids), ok_share=done / (done + failed) if done + failed else None,
@@ -445,5 +447,6 @@ class View:
             nodes=self._nodes(counts, bands), traces=self.traces(), traces_seen=lab.sampler.seen, shares=self.shares(),
             components=self._components(), story=story,
             uncalled=lab.uncalled, pods_total=len(lab.store.keys("Pod")), rules_revision=lab.store.rules_revision(),
-            load_factor=lab.load_factor, ended=lab.ended, narration=narration, autopsy=lab.gantt.report(),
+            load_factor=lab.load_factor, ended=lab.ended, narration=narration,
+            counting=lab.engine.counted.on, autopsy=lab.gantt.report(),
         )  # fmt: skip

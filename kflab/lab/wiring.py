@@ -700,15 +700,18 @@ class Wiring:
         servers = tuple(self.server(e.address, e.port, packet.protocol, e.target) for e in out.endpoints)
         hidden = [server for server, endpoint in zip(servers, out.endpoints, strict=True) if endpoint.masquerade]
         self._note_masquerade(chooser, packet, hidden, t_ns)
-        return Fan(servers, tuple(int(e.chance * scale) for e in out.endpoints))
+        return Fan(servers, tuple(e.chance.numerator * (scale // e.chance.denominator) for e in out.endpoints))
 
     def _note_masquerade(self, chooser: Chooser, packet: Packet, servers: Sequence[int], t_ns: int) -> None:
         """Remember whose connections a node masquerades, and to which servers."""
+        place, caller = self.place(chooser.place), (packet.src, packet.destination)
         for server in servers:
             self.masqueraded.add((chooser.index, server))
-            destination = (self.place(chooser.place), server)
+            destination = (place, server)
             callers = self._sources.setdefault(destination, set())
-            callers.add((packet.src, packet.destination))
+            if caller in callers:
+                continue
+            callers.add(caller)
             if len(callers) > 1:
                 self.shared_destinations.setdefault(destination, t_ns)
 

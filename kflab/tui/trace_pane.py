@@ -186,6 +186,8 @@ class TracePane(LinePane):
         """What an empty trace says, with the key that fills it."""
         if self.kept and not self.filter.empty:
             return f"none of {len(self.kept):,} sampled requests · esc shows all"
+        if self._snapshot is not None and self._snapshot.counting:
+            return "requests are only counted now (traffic.mode: auto)"
         if self._snapshot is not None and self._snapshot.paused:
             return "no request has finished yet · space lets the clock run"
         return "no request has finished yet"

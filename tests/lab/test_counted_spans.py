@@ -79,6 +79,26 @@ def test_a_command_that_nobody_foresaw_replays_the_same(tmp_path: object) -> Non
     assert live.totals.failed > 0
 
 
+def test_tables_that_may_fill_up_are_followed() -> None:
+    small, large = (replace(spec(rate=200.0), conntrack_max=most) for most in (40_000, 60_000))
+    lab = played(small, 5)
+    assert lab.counting.requests == 0
+    assert lab.counting.followed["conntrack tables may come near their maximum"] == 5
+    assert played(large, 5).counting.counted_ns() == 5 * S
+
+
+def test_the_screen_is_told() -> None:
+    lab = Lab(spec(RESTART))
+    lab.advance(5_050_000_000)
+    snapshot = lab.snapshot()
+    assert snapshot.counting
+    assert "requests are counted" in "".join(span.text for span in snapshot.story)
+    assert snapshot.rate_rps == pytest.approx(400, rel=0.3)
+    assert snapshot.p50_ns is not None
+    lab.advance(9 * S)
+    assert not lab.snapshot().counting
+
+
 def test_the_report_says_what_was_counted_and_why_not_the_rest() -> None:
     scenario = replace(load_text("kflab: scenario/v1\nmanifests: {documents: [{name: a, text: 'kind: List'}]}", "t"),
                        spec=spec(RESTART), duration_ns=20 * S)  # fmt: skip

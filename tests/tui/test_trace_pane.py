@@ -160,3 +160,12 @@ async def test_esc_undoes_the_panes_own_steps_and_then_is_the_shells() -> None:
         pane.post_message(ObjectSelected(None))
         await pilot.pause()
         assert pane.subtitle == "following"
+
+
+async def test_an_empty_trace_says_that_requests_are_counted() -> None:
+    lab = fakes.FakeLab("steady")
+    lab.current = replace(lab.current, traces=(), traces_seen=0, counting=True)
+    app = PaneApp(lab, without_lab(TracePane))
+    async with app.run_test(size=(73, 15)) as pilot:
+        await pilot.pause()
+        assert any("requests are only counted now" in line for line in lines_of(app))
