@@ -471,6 +471,10 @@ class _Walker:
         outage = self._outage(packet, t)
         if outage and what == "timeout":
             reason = outage
+        elif what == "timeout" and fate is None and self.world.behaviour_at(packet.dst, packet.dport, t) == LISTENS:
+            reason = "it had not answered yet when its caller waited no longer"
+        elif what == "reset" and fate is None and self.world.behaviour_at(packet.dst, packet.dport, t) == LISTENS:
+            reason = "it had closed this connection, idle for as long as it lets one be, and its FIN was on the way"
         if what == UNREACHABLE:
             reason = f"{outage}; {_NO_NEIGHBOUR}"
         if full:

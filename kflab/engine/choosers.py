@@ -98,6 +98,8 @@ class Choosers:
         self._key_choosers: Int64Array = np.zeros(0, dtype=np.int64)
         self._compact_at = 4096
         self._turn_servers: tuple[Int64Array, bool] | None = None
+        self.changes = 0
+        """Grows when any chooser has other candidates, or picks otherwise."""
         self._slab_start = 0
         self._span = 1
 
@@ -119,6 +121,7 @@ class Choosers:
         self.scheduler[chooser] = scheduler
         self.n_scheduled = int(np.count_nonzero(self.scheduler >= 0))
         self._turn_servers = None
+        self.changes += 1
         self.n_round_robin = int(np.count_nonzero(self.pick == Pick.ROUND_ROBIN))
 
     def learn(self, chooser: int, from_ns: int, fan: Fan, now_ns: int) -> None:
@@ -138,6 +141,7 @@ class Choosers:
         self.turn[index] = self._draws.control_between("round-robin-start", str(chooser), n, 0, len(run))
         versions.append(Version(index, from_ns, fan))
         self._turn_servers = None
+        self.changes += 1
         if from_ns <= now_ns:
             self._enter(chooser, versions[-1])
         else:
@@ -167,6 +171,7 @@ class Choosers:
         versions = self._versions[chooser]
         self.current[chooser] = version.index
         self._turn_servers = None
+        self.changes += 1
         while versions[0].index != version.index:
             versions.pop(0)
 
@@ -183,6 +188,10 @@ class Choosers:
     def candidates(self, chooser: int) -> tuple[int, ...]:
         """Candidates in force now; none of a chooser of -1."""
         return self._versions[chooser][0].fan.candidates if chooser >= 0 else ()
+
+    def fans(self, chooser: int) -> tuple[Fan, ...]:
+        """The fan in force and those to come."""
+        return tuple(version.fan for version in self._versions[chooser])
 
     def begin(self, start_ns: int, end_ns: int) -> None:
         """Look up what changes inside the slab [start, end)."""

@@ -71,6 +71,17 @@ def meets(connection: ClientConnection, behaviour: int) -> int:
     return Behaviour.LISTENS if behaviour == Behaviour.REFUSES else behaviour
 
 
+def silent_until(steps: "Steps", connection: ClientConnection, flight: list[int], end_ns: int) -> int:
+    """When a request over an open connection to a vanished peer ends: its patience's end, or the connection's.
+
+    The kernel gives the connection up some time after the first packet that was not acknowledged (tcp_retries2, or
+    TCP_USER_TIMEOUT, which gRPC sets to its keepalive timeout: gRFC A18); all that is on it fails then.
+    """
+    if not connection.dies_ns:
+        connection.dies_ns = flight[Col.TRY_START0] + int(steps.paths.peer_timeout[flight[Col.STREAM]])
+    return max(flight[Col.DUE], min(end_ns, connection.dies_ns))
+
+
 def heard(steps: "Steps", flight: list[int]) -> None:
     """The client knows how a request ended: without any answer it gives the connection up."""
     if flight[Col.SERVER0] < 0:

@@ -6,6 +6,7 @@ packet only), so the connection stays on its pod also when the endpoint has left
 
   * when the pod's process ends: its kernel resets what is in hand and closes the rest; the client knows one way later;
   * when a request over it got no answer at all (refused, reset, timed out): the client gives it up then;
+  * when its peer has acknowledged nothing for as long as the client's kernel sends again (`connecting.silent_until`);
   * when it is as old as the server lets it become (gRPC MAX_CONNECTION_AGE: grpc-go internal/transport/
     http2_server.go, getJitter: 10 % more or less, drawn). What is in hand then is answered.
 
@@ -43,6 +44,8 @@ class ClientConnection:
     established: bool = False
     broken: bool = False
     """Its server's process is gone: packets on it are answered with a reset."""
+    dies_ns: int = 0
+    """When the client's kernel gives it up unless its peer acknowledges something; 0: nothing is outstanding."""
     in_hand: int = 0
     """Requests on it that the client still waits for."""
     counted: bool = False
@@ -65,7 +68,7 @@ class ClientConnections:
     def usable(self, slot: Slot, place: int, t_ns: int) -> ClientConnection | None:
         """The connection for a request at `t_ns` from a node; None: a new one must be opened."""
         found = self.current.get(slot)
-        if found is not None and (t_ns >= found.until_ns or found.place != place):
+        if found is not None and (t_ns >= found.until_ns or 0 < found.dies_ns <= t_ns or found.place != place):
             self.give_up(found)
             return None
         return found

@@ -76,6 +76,8 @@ def _of_stream(engine: "Engine", stream: Stream) -> Iterator[str]:
         return
     if stream.calls:
         yield "pods make calls for what they serve"
+    if stream.timeout_ns or stream.attempt_timeout_ns or stream.retry is not None:
+        yield "a client has a deadline of its own, or tries again"
     if stream.flow_port or stream.one_way:
         yield "a UDP sender keeps its port or wants no answer"
     if stream.front_answer or stream.no_route:
@@ -106,6 +108,8 @@ def _of_stream(engine: "Engine", stream: Stream) -> Iterator[str]:
             yield "NGINX keeps connections to a Service's address: a request's pod is that of an idle connection"
     if stream.keepalive and _busy(engine, servers - first) > MOST_BUSY:
         yield f"more than {MOST_BUSY:.0%} of workers are busy, and NGINX keeps connections to them"
+    if stream.keepalive and any(engine.memory.servers[server].idle_close_ns for server in servers):
+        yield "pods close connections that NGINX keeps"
     if any(engine.memory.behaviour[server] != Behaviour.LISTENS for server in servers):
         yield "an address that is listed does not answer"
 

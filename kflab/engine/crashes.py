@@ -191,7 +191,7 @@ def end_held(steps: Steps, rows: Rows, behaviour: int, t_ns: int) -> None:
     m[Col.SERVICE, rows] = 0
     m[Col.OUT, rows] = t_ns
     if behaviour == Behaviour.SILENT:
-        finish = np.maximum(t_ns, m[Col.START, rows] + steps.timing.read_timeout_ns)
+        finish = np.maximum(t_ns, m[Col.START, rows] + steps.paths.client_patience[m[Col.STREAM, rows]])
         steps.end(rows, -Answer.TIMEOUT, finish)
     else:
         steps.end(rows, -Answer.RESET, t_ns + m[Col.BACK, rows])

@@ -29,6 +29,8 @@ from kflab.engine.flowends import end_flows
 from kflab.engine.lingering import remember_ended
 from kflab.engine.memory import NEVER, Col, Memory, Stage
 from kflab.engine.paths import Paths, check
+from kflab.engine.retries_ahead import RetriesAhead
+from kflab.engine.retrying import note_starts
 from kflab.engine.scheduled import Connected, schedulers_in_order
 from kflab.engine.schedulers import VirtualServer
 from kflab.engine.steps import Steps
@@ -113,6 +115,7 @@ class Engine:
         self._told: deque[tuple[int, int, int]] = deque(maxlen=TOLD)
         self._underway: list[Underway] = []
         self.counted = counting.Counted()
+        self._retries = RetriesAhead()
         self.watch: Callable[[int], int] | None = None
         """Called between two slabs when `next_watch_ns` has come; may set `steps.room` and `steps.ports`; returns when
         it is due next."""
@@ -141,7 +144,7 @@ class Engine:
         if self._paths_stale:
             self.steps.paths = Paths(self.timing, self._streams)
             self._paths_stale = False
-            for what in (Count.STREAM_SENT, Count.STREAM_OK, Count.STREAM_FAILED):
+            for what in (Count.STREAM_SENT, Count.STREAM_OK, Count.STREAM_FAILED, Count.STREAM_AGAIN):
                 self.bins.ensure(what, len(self._streams))
 
     def _ensure_chooser(self, chooser: int) -> None:
@@ -409,7 +412,7 @@ class Engine:
         memory, steps = self.memory, self.steps
         self.choosers.begin(self.now_ns, end_ns)
         steps.in_order = schedulers_in_order(steps)
-        ordered, calling = not self.counted.on and self._needs_order(), bool(steps.paths.calls)
+        ordered, calling = not self.counted.on and self._needs_order(end_ns), bool(steps.paths.calls)
         before, rounds = steps.ordered_rows, steps.call_rounds
         routed: list[Express] = []
         tries = partial(take_tries, steps) if ordered else None
@@ -423,6 +426,7 @@ class Engine:
             self.bins.add(Count.STREAM_SENT, np.full(len(batch.starts), batch.stream), batch.starts)
             if self.counted.on:
                 continue
+            note_starts(steps, batch.stream, batch.starts, self.now_ns)
             in_flight = ordered or bool(steps.paths.calling[batch.stream])
             express = None if in_flight else route(steps, batch, self.now_ns, end_ns)
             if in_flight:
@@ -448,10 +452,12 @@ class Engine:
             rows = memory.flights.m[:, done]
             memory.flights.remove(done)
             good = (rows[Col.STATUS] >= 200) & (rows[Col.STATUS] < 400)
+            over = rows[Col.NEXT] == 0
+            bad = ~good & over
             self.bins.add(Count.STREAM_OK, rows[Col.STREAM, good], rows[Col.DUE, good])
-            self.bins.add(Count.STREAM_FAILED, rows[Col.STREAM, ~good], rows[Col.DUE, ~good])
-            calls = steps.paths.parent[rows[Col.STREAM]] >= 0
-            self.finished.add(rows, end_ns, calls if calls.any() else None)
+            self.bins.add(Count.STREAM_FAILED, rows[Col.STREAM, bad], rows[Col.DUE, bad])
+            unranked = ~over | (steps.paths.parent[rows[Col.STREAM]] >= 0)
+            self.finished.add(rows, end_ns, unranked if unranked.any() else None)
             remember_ended(steps, rows)
         if memory.udp.cleanups:
             memory.udp.settle(end_ns)
@@ -462,9 +468,10 @@ class Engine:
     def _calls_in_bulk(self) -> bool:
         """Whether there are so many calls between pods that `chains` is worth it, and nothing it cannot do.
 
-        It cannot: let connections wait at a server that hangs, pick in turns, solve a slab where a hop takes no time.
+        It cannot: let connections wait at a server that hangs, pick in turns, let clients give up, solve a slab where a
+        hop takes no time.
         """
-        if not self._many_calls or self.memory.hangs or self.memory.n_shared:
+        if not self._many_calls or self.memory.hangs or self.memory.n_shared or self.steps.paths.any_deadline:
             return False
         m, calling = self.memory.flights.m, calling_rows(self.memory)
         if (m[Col.START, calling] < self._calls_changed_ns).any():
@@ -480,7 +487,7 @@ class Engine:
         elif end_ns >= self._bulk_from_ns:
             self._many_calls = rows * 1_000_000_000 >= chains.FROM_PER_S * (end_ns - self.now_ns)
 
-    def _needs_order(self) -> bool:
+    def _needs_order(self, end_ns: int) -> bool:
         """Whether tries must be taken one event after the other (see `eventwise`)."""
         if len(self.steps.in_order) or self.memory.schedulers.open:
             return True
@@ -490,6 +497,8 @@ class Engine:
         paths = self.steps.paths
         kept = paths.any_keepalive or paths.any_connections
         if self.memory.n_shared or kept or (paths.calls and not in_bulk):
+            return True
+        if paths.any_retry and (lossy or self._retries.may_begin(self.steps, self.now_ns, end_ns)):
             return True
         if self.memory.hangs and self.steps.paths.least_patience < self.slab_ns:
             return True  # a slab's tries at a hanging server are put in order of time when all of them are known
@@ -539,6 +548,7 @@ class Engine:
         flights = self.memory.flights
         live = np.flatnonzero(flights.m[Col.DUE, : flights.used] != NEVER)
         parts = [flights.m[:, live]]
+        parts[0] = parts[0][:, parts[0][Col.START] <= self.now_ns]  # without attempts that their client waits to make
         parts[0][Col.DUE, parts[0][Col.STAGE] != Stage.ANSWER] = NEVER
         for underway in self._underway:
             rows = np.arange(len(underway.express)) if underway.rows is None else underway.rows

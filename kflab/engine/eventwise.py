@@ -1,9 +1,10 @@
 """Tries one event after the other, in order of time: exact where one request's outcome changes another's pick.
 
-Four cases need it: streams with kept connections (which connection is idle depends on when earlier answers came),
+Five cases need it: streams with kept connections (which connection is idle depends on when earlier answers came),
 clients that keep their own (see `connecting`), round robin while some candidate does not answer (a failed try takes the
-next turn before requests that start later), and virtual servers whose turns depend on what happens within the slab
-(`scheduled`), which those that count connections always do (`ipvs_entries`).
+next turn before requests that start later), clients that may send a request again within the slab (`retrying`), and
+virtual servers whose turns depend on what happens within it (`scheduled`), which those that count connections always do
+(`ipvs_entries`).
 Some 10 µs an event, against some 0.1 µs a row in `steps`, so the engine comes here only for slabs that need it. The
 outcome is the same as that of `steps` where both apply; a test holds them together.
 
@@ -12,17 +13,20 @@ means reset (nginx then does not count the try), silence and a process that hang
 only idempotent requests are tried again.
 """
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from heapq import heapify, heappop, heappush
 
 import numpy as np
 
-from kflab.engine import connecting, ipvs_entries
+from kflab.engine import connecting, ipvs_entries, retrying
 from kflab.engine.addresses import ephemeral_port
 from kflab.engine.affinity import Listed
 from kflab.engine.bins import Count
 from kflab.engine.calls import Chains, waiting_rows
 from kflab.engine.cuts import lost_between_two
+from kflab.engine.deadlines import deadlines, give_up, gives_up_at, is_over
 from kflab.engine.memory import Col, Stage
 from kflab.engine.pools import Connection
 from kflab.engine.scheduled import Connected, packed_entry_turn, packed_try_turn
@@ -33,9 +37,13 @@ _OVER = -1
 """Connections that are over at an instant are so before others are scheduled at it."""
 
 _RANK = {
-    Stage.NODE: 0, Stage.INGRESS: 0, Stage.RELEASE: 1, Stage.TRY: 2, Stage.SERVER: 3, Stage.CALL: 4, Stage.ANSWER: 5,
+    Stage.LB: 0, Stage.NODE: 0, Stage.INGRESS: 0, Stage.RELEASE: 1, Stage.TRY: 2, Stage.SERVER: 3, Stage.CALL: 4,
+    Stage.ANSWER: 5,
 }  # fmt: skip
 """At one instant connections become idle before tries start."""
+
+_DEADLINE = 6
+"""Rank of a client that gives up: what comes at the same instant still counts."""
 
 _MASK = (1 << 64) - 1
 
@@ -53,8 +61,11 @@ class Eventwise:
         self.flights: list[list[int]] = m[:, rows].T.tolist()
         self.heap: list[Event] = []
         self.chains = Chains(self) if steps.paths.calls else None
+        self._spare = -1
+        """A row of the matrix through which rows go that have none yet."""
         for place, flight in enumerate(self.flights):
             self.push(flight, place)
+            self._push_deadline(flight, place)
         heapify(self.heap)
         self.picked_choosers: list[int] = []
         self.picked_times: list[int] = []
@@ -64,7 +75,8 @@ class Eventwise:
     def push(self, flight: list[int], place: int) -> None:
         """Put a request's next step on the heap, if it has one in this slab.
 
-        Of answers those to calls matter, and those over connections that the client keeps.
+        Of answers those to calls matter, those over connections that the client keeps, and those to clients that may
+        send the request again.
         """
         if self.steps.memory.schedulers.open:
             over_ns = ipvs_entries.next_end(self.steps, flight)
@@ -73,7 +85,7 @@ class Eventwise:
         rank = _RANK.get(flight[Col.STAGE])
         paths, stream = self.steps.paths, flight[Col.STREAM]
         called = self.chains is not None and paths.parent[stream] >= 0
-        if rank == _RANK[Stage.ANSWER] and not called and not paths.connections[stream]:
+        if rank == _RANK[Stage.ANSWER] and not (called or paths.connections[stream] or paths.retries[stream]):
             return
         if rank is not None and flight[Col.DUE] < self.end_ns:
             heappush(self.heap, (flight[Col.DUE], rank, flight[Col.STREAM], flight[Col.NUMBER], place))
@@ -82,6 +94,14 @@ class Eventwise:
         """Take in a request that starts now."""
         self.flights.append(flight)
         self.push(flight, len(self.flights) - 1)
+        self._push_deadline(flight, len(self.flights) - 1)
+
+    def _push_deadline(self, flight: list[int], place: int) -> None:
+        """Put the instant on the heap at which a request's client gives it up, if that is in this slab."""
+        if self.steps.paths.deadlines[flight[Col.STREAM]]:
+            t_ns = gives_up_at(self.steps, flight)
+            if t_ns < self.end_ns:
+                heappush(self.heap, (t_ns, _DEADLINE, flight[Col.STREAM], flight[Col.NUMBER], place))
 
     def run(self) -> None:
         while self.heap:
@@ -90,7 +110,17 @@ class Eventwise:
             if rank == _OVER:
                 ipvs_entries.close_ended(self.steps, flight, t_ns)
                 continue
-            if rank == 0 and self.steps.paths.connections[flight[Col.STREAM]]:
+            if rank == _DEADLINE:
+                if not is_over(flight, t_ns):
+                    self._in_matrix(place, partial(give_up, self.steps, times=np.array([t_ns])))
+                    self.push(self.flights[place], place)
+                continue
+            if t_ns != flight[Col.DUE]:
+                continue  # its client gave up before
+            if rank == 0 and flight[Col.STAGE] == Stage.LB:
+                self._in_matrix(place, self.steps.at_lb)
+                flight = self.flights[place]
+            elif rank == 0 and self.steps.paths.connections[flight[Col.STREAM]]:
                 connecting.depart(self, flight)
             elif rank == 0:
                 self._through(place)
@@ -103,20 +133,31 @@ class Eventwise:
                 self.chains.heard(flight)
                 continue
             else:
-                connecting.heard(self.steps, flight)
+                if self.steps.paths.connections[flight[Col.STREAM]]:
+                    connecting.heard(self.steps, flight)
+                retrying.heard(self, flight)
                 continue
             self.push(flight, place)
+        if self._spare >= 0:
+            self.steps.memory.flights.remove(np.array([self._spare]))
 
     def _through(self, place: int) -> None:
         """Take one row through its node or its ingress server, as the steps do."""
-        if self._past_node(self.flights[place]):
+        flight = self.flights[place]
+        if self._past_node(flight):
             return
-        steps, row = self.steps, np.array([self.rows[place]])
-        m = steps.memory.flights.m
-        m[:, row[0]] = self.flights[place]
-        ipvs_entries.close_idle(steps, self.flights[place][Col.DUE])
-        (steps.at_node if m[Col.STAGE, row[0]] == Stage.NODE else steps.at_ingress)(row)
-        self.flights[place] = m[:, row[0]].tolist()
+        ipvs_entries.close_idle(self.steps, flight[Col.DUE])
+        self._in_matrix(place, self.steps.at_node if flight[Col.STAGE] == Stage.NODE else self.steps.at_ingress)
+
+    def _in_matrix(self, place: int, step: Callable[[Rows], None]) -> None:
+        """Take one row through a step that works on the matrix."""
+        flights = self.steps.memory.flights
+        if place >= len(self.rows) and self._spare < 0:
+            self._spare = int(flights.add(1)[0])
+        row = self.rows[place] if place < len(self.rows) else self._spare
+        flights.m[:, row] = self.flights[place]
+        step(np.array([row]))
+        self.flights[place] = flights.m[:, row].tolist()
 
     def _past_node(self, flight: list[int]) -> bool:
         """Take one row through its node where nothing is out of the ordinary: as `Steps.at_node`, in less time."""
@@ -243,6 +284,9 @@ class Eventwise:
             ipvs_entries.from_pool(self.steps, flight, kept.via, kept.server)
             flight[Col.KEPT] |= 1 << flight[Col.TRIES]
             flight[Col.KEPT_PORTS] |= kept.source_port << 16 * flight[Col.TRIES]
+            same = memory.place[ingress] == memory.place[kept.server]
+            if kept.closing(t, timing.same_node_ns if same else timing.cross_node_ns):
+                return replace(kept, worker=-1)  # nobody has its other end when the request comes there
         return kept
 
     def _source_port(self, flight: list[int], last: int) -> int:
@@ -263,6 +307,9 @@ class Eventwise:
         if over is not None:
             kept = int(over.established)
             behaviour = np.int64(connecting.meets(over, int(behaviour)))
+        elif kept and behaviour == Behaviour.LISTENS and flight[Col.WORKER0 + last] < 0:
+            if steps.paths.keepalive[flight[Col.STREAM]]:
+                behaviour = np.int64(Behaviour.REFUSES)
         if lost_between_two(steps.cut, self._caller(flight), int(memory.place[server])):
             behaviour = np.int64(Behaviour.SILENT)
         if steps.ports is not None and not kept and self._no_port(flight, server):
@@ -275,7 +322,7 @@ class Eventwise:
             return
         if behaviour == Behaviour.LISTENS:
             if over is not None:
-                over.established = True
+                over.established, over.dies_ns = True, 0
             self._serve(flight, server, last)
         elif behaviour == Behaviour.HANGS:
             self._wait(flight, server, last, bool(kept))
@@ -283,9 +330,11 @@ class Eventwise:
             self._unanswered(flight)
         elif behaviour == Behaviour.SILENT:
             patience = steps.paths.read_patience if kept else steps.paths.connect_patience
-            timeout = int(patience[flight[Col.STREAM]])
+            end = flight[Col.TRY_START0 + last] + int(patience[flight[Col.STREAM]])
+            if over is not None and kept:
+                end = connecting.silent_until(steps, over, flight, end)
             idempotent = bool(steps.paths.idempotent[flight[Col.STREAM]])
-            self._fail(flight, Answer.TIMEOUT, flight[Col.TRY_START0 + last] + timeout, idempotent or not kept)
+            self._fail(flight, Answer.TIMEOUT, end, idempotent or not kept)
         elif not kept:
             self._fail(flight, Answer.REFUSED, t + flight[Col.HOP], True)
         elif over is None and steps.paths.idempotent[flight[Col.STREAM]]:
@@ -402,7 +451,8 @@ class Eventwise:
             key = ("server", server) if in_turn else ("chooser", chooser)
             port = self._source_port(flight, last)
             via = ipvs_entries.to_pool(steps, flight)
-            connection = Connection(key, server, flight[Col.WORKER0 + last], t, port, via)
+            idle_ns = memory.servers[server].idle_close_ns
+            connection = Connection(key, server, flight[Col.WORKER0 + last], t, port, via, idle_ns)
             memory.pools.keep(ingress, connection, steps.timing.keepalive_connections)
         flight[Col.STAGE], flight[Col.DUE] = Stage.ANSWER, t + flight[Col.BACK]
 
@@ -440,23 +490,29 @@ def take_tries(steps: Steps, active: Rows, end_ns: int) -> tuple[Rows, list[Int6
     """Take every try, arrival and release before `end_ns`, in order of time, and every call.
 
     Returns:
-        `active` and the rows of the calls that started; and nothing, as `chains.take_chains` does for others.
+        `active` and the rows of calls and further attempts that were put in flight; and nothing, as
+        `chains.take_chains` does for others.
     """
     flights, calls = steps.memory.flights, bool(steps.paths.calls)
     m = flights.m
     stages = m[Col.STAGE, active]
-    ours = np.isin(stages, (Stage.NODE, Stage.INGRESS, Stage.RELEASE, Stage.TRY, Stage.SERVER))
-    if steps.paths.any_connections:
-        ours |= (steps.paths.connections[m[Col.STREAM, active]] > 0) & (stages == Stage.ANSWER)
+    ours = np.isin(stages, (Stage.LB, Stage.NODE, Stage.INGRESS, Stage.RELEASE, Stage.TRY, Stage.SERVER))
+    if steps.paths.any_connections or steps.paths.any_retry:
+        streams = m[Col.STREAM, active]
+        ours |= ((steps.paths.connections[streams] > 0) | steps.paths.retries[streams]) & (stages == Stage.ANSWER)
     if calls:
         inner = (stages == Stage.ANSWER) & (steps.paths.parent[m[Col.STREAM, active]] >= 0)
         ours |= (stages == Stage.CALL) | inner
-    rows = active[ours & (m[Col.DUE, active] < end_ns)]
+    due = m[Col.DUE, active] < end_ns
+    rows = active[ours & due]
+    if steps.paths.any_deadline:
+        late = (deadlines(steps, active) < end_ns) & (stages != Stage.WAIT)
+        rows = active[(ours & due) | late]
     if steps.memory.schedulers.open:
         rows = ipvs_entries.with_ending(steps, rows, end_ns)
-    if not len(rows):
-        return active, []
     known = np.concatenate([rows, waiting_rows(steps.memory)]) if calls else rows
+    if not len(rows) and not (len(known) and steps.paths.any_deadline):
+        return active, []
     slab = Eventwise(steps, known, end_ns)
     slab.run()
     columns = np.array(slab.flights, dtype=np.int64).T
@@ -468,7 +524,8 @@ def take_tries(steps: Steps, active: Rows, end_ns: int) -> tuple[Rows, list[Int6
     steps.bins.add(Count.SERVER_BAD, bad[:, 0], bad[:, 1])
     steps.ordered_rows += columns.shape[1]
     if slab.chains is None:
-        return active, []
+        return np.concatenate([active, fresh]), []
     sent = np.array(slab.chains.sent_streams, dtype=np.int64)
     steps.bins.add(Count.STREAM_SENT, sent, np.array(slab.chains.sent_times, dtype=np.int64))
-    return np.concatenate([active, known[len(rows) :], fresh]), []
+    # Who waits for a call and has a deadline is in two of these.
+    return np.unique(np.concatenate([active, known[len(rows) :], fresh])), []

@@ -191,6 +191,7 @@ def _may_go(steps: Steps, stream: int, start_ns: int, end_ns: int, count: int) -
         and bool(paths.is_l7[stream])
         and not paths.keepalive[stream]
         and steps.room is None
+        and not paths.deadlines[stream]
         and steps.cut is None
         and steps.ports is None
         and not paths.no_route[stream]

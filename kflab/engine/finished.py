@@ -68,7 +68,7 @@ def _coded_latencies(batch: Ranked) -> tuple[Int64Array, Int64Array]:
     """Return finishes and latencies, the latter inverted where a request failed."""
     if not isinstance(batch, np.ndarray):
         return batch.finishes(), batch.latencies()
-    latencies = batch[Col.DUE] - batch[Col.START]
+    latencies = batch[Col.DUE] - batch[Col.START] + batch[Col.SINCE]
     good = (batch[Col.STATUS] >= 200) & (batch[Col.STATUS] < 400)
     return batch[Col.DUE], np.where(good, latencies, ~latencies)
 
@@ -94,15 +94,15 @@ class FinishedRows:
         self._sum = 0
         self._sum2 = 0
 
-    def add(self, rows: Int64Array, end_ns: int, calls: "NDArray[np.bool_] | None" = None) -> None:
+    def add(self, rows: Int64Array, end_ns: int, unranked: "NDArray[np.bool_] | None" = None) -> None:
         """Add rows of the slab that ends at `end_ns`, as columns of the flights' matrix; DUE is their finish.
 
-        `calls`: which of them are calls between pods: windows do not rank those; None where none is.
+        `unranked`: which of them windows do not rank: calls between pods, attempts that others follow; None for none.
         """
         count = rows.shape[1]
         if not count:
             return
-        self._add(count, rows, end_ns, rows if calls is None else rows[:, ~calls])
+        self._add(count, rows, end_ns, rows if unranked is None else rows[:, ~unranked])
         if self.hashing:
             self._hash(rows)
 
@@ -219,5 +219,7 @@ def as_columns(rows: Int64Array) -> Finished:
             "turns": rows[Col.TURNS].copy(),
             "opened_ns": rows[Col.OPENED].copy(),
             **{f"loads{k}": rows[Col.LOADS0 + k].copy() for k in range(MAX_TRIES + 1)},
+            "since_ns": rows[Col.SINCE].copy(),
+            "next_ns": rows[Col.NEXT].copy(),
         },
     )

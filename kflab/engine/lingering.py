@@ -28,7 +28,7 @@ def _forgotten_ns(answers: Int64Array, accepted: Int64Array, starts: Int64Array,
     """When the entries of connections time out that ended with these answers."""
     until = np.where(answers == Answer.OK, ends + TIME_WAIT_NS, starts + SYN_RECV_NS)
     until = np.where((answers == Answer.REFUSED) | (answers == Answer.RESET), ends + CLOSE_NS, until)
-    given_up = (answers == Answer.TIMEOUT) & (accepted != 0)
+    given_up = ((answers == Answer.TIMEOUT) | (answers == Answer.GAVE_UP)) & (accepted != 0)
     return np.where(given_up, ends + CLOSE_WAIT_NS, until)
 
 

@@ -5,7 +5,7 @@ one numpy call. NGINX's round-robin positions are `Choosers.turn`, those of virt
 """
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from kflab.engine.pools import Pools
 from kflab.engine.schedulers import Schedulers
 from kflab.engine.types import MAX_TRIES, Behaviour, Int64Array, Server, UInt64Array
 from kflab.engine.udpflows import UdpFlows
+
+if TYPE_CHECKING:
+    from kflab.engine.retrying import RetryBudget
 
 NEVER = (1 << 63) - 1
 """A time that does not come: the due time of a free row."""
@@ -93,13 +96,16 @@ class Col:
     the client's connection, then 15 of each try. A place that does not fit is left out."""
     OPENED: Final = 42
     """When the client's connection that it goes over was opened, where the client keeps some; 0 elsewhere."""
-
     LOADS0: Final = 43
     """What a virtual server that counts connections took a destination by (`ipvs_counts.packed`): for the client's
     connection, then for each try; 0 where none did."""
+    SINCE: Final = 47
+    """How long before it began the request's first attempt began; 0 for that one itself."""
+    NEXT: Final = 48
+    """When the client sends the request again; 0: this is how it ended."""
 
 
-N_COLS = Col.LOADS0 + MAX_TRIES + 1
+N_COLS = Col.NEXT + 1
 
 _COMPACT_ABOVE = 1024
 
@@ -163,6 +169,8 @@ class Memory:
     udp: UdpFlows = field(default_factory=UdpFlows)
     schedulers: Schedulers = field(default_factory=Schedulers)
     connections: ClientConnections = field(default_factory=ClientConnections)
+    budgets: "dict[int, RetryBudget]" = field(default_factory=dict)
+    """Stream → what its client's retry budget is made of."""
     servers: list[Server] = field(default_factory=list)
     behaviour: Int64Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """[servers] -> Behaviour."""

@@ -5,10 +5,13 @@ from collections.abc import Iterable
 import numpy as np
 
 from kflab.engine.addresses import flow_salt
-from kflab.engine.types import MAX_TRIES, Int64Array, Stream, Timing, UInt64Array
+from kflab.engine.types import MAX_RETRIES, MAX_TRIES, TCP_RETRIES2_NS, Int64Array, Stream, Timing, UInt64Array
 from kflab.errors import KflabError
 
 KINDS = ("l7", "l4", "node", "pod", "call")
+
+NEVER_NS = 1 << 60
+"""A patience without end: the client's own deadline comes first."""
 
 
 class PairMap:
@@ -47,6 +50,10 @@ def check(stream: Stream) -> None:
         raise KflabError(f"stream {stream.index} of kind {stream.kind} has the parent {stream.parent}")
     if stream.connections and (stream.kind != "pod" or stream.flow_port):
         raise KflabError(f"stream {stream.index} keeps connections: only one of kind pod over TCP does")
+    if stream.retry and not 1 <= stream.retry.attempts <= MAX_RETRIES:
+        raise KflabError(f"stream {stream.index} tries {stream.retry.attempts} times more; 1 to {MAX_RETRIES} can be")
+    if (stream.retry or stream.timeout_ns or stream.attempt_timeout_ns) and (stream.flow_port or stream.kind == "call"):
+        raise KflabError(f"stream {stream.index} has a deadline or retries: no client over TCP sends it")
 
 
 class Paths:
@@ -76,12 +83,35 @@ class Paths:
         self.speaks_http = self.is_l7 | self.http_front
         # A front starts to wait when the client's request has reached it, and its answer has to travel back.
         round_trip: Int64Array = np.where(self.http_front, 2 * self.to_lb, 0).astype(np.int64)
-        connect = [stream.connect_timeout_ns or timing.connect_timeout_ns for stream in streams]
-        read = [stream.read_timeout_ns or timing.read_timeout_ns for stream in streams]
-        self.connect_patience: Int64Array = np.array(connect, dtype=np.int64) + round_trip
+        proxied = self.is_l7 | self.http_front
+        dials = [s.dial_timeout_ns or s.connect_timeout_ns or timing.connect_timeout_ns for s in streams]
+        dial: Int64Array = np.array(dials, dtype=np.int64)
+        connects = [stream.connect_timeout_ns or timing.connect_timeout_ns for stream in streams]
+        reads = [stream.read_timeout_ns or timing.read_timeout_ns for stream in streams]
+        self.timeout: Int64Array = np.array([s.timeout_ns or NEVER_NS for s in streams], dtype=np.int64)
+        """[streams] -> how long the client waits for a request in all."""
+        self.attempt_timeout: Int64Array = np.array([s.attempt_timeout_ns or NEVER_NS for s in streams], dtype=np.int64)
+        """[streams] -> how long the client waits for one attempt."""
+        self.deadlines = np.minimum(self.timeout, self.attempt_timeout) < NEVER_NS
+        """[streams] -> whether their clients have a deadline of their own (see `deadlines`)."""
+        self.any_deadline = bool(self.deadlines.any())
+        self.retry = [stream.retry for stream in streams]
+        self.retries = np.array([stream.retry is not None for stream in streams], dtype=bool)
+        self.any_retry = bool(self.retries.any())
+        self.peer_timeout: Int64Array = np.array(
+            [s.peer_timeout_ns or TCP_RETRIES2_NS for s in streams], dtype=np.int64
+        )
+        """[streams] -> how long their kernel sends again to a peer that does not acknowledge."""
+        connect: Int64Array = np.where(proxied, np.array(connects, dtype=np.int64), dial)
+        read: Int64Array = np.where(self.deadlines & ~proxied, NEVER_NS, np.array(reads, dtype=np.int64))
+        self.connect_patience: Int64Array = connect + round_trip
         """[streams] -> from the start of a try until its caller hears that nobody accepted it."""
-        self.read_patience: Int64Array = np.array(read, dtype=np.int64) + round_trip
+        self.read_patience: Int64Array = read + round_trip
         """[streams] -> from the start of a try until its caller hears that no answer came."""
+        self.dial_patience: Int64Array = np.where(self.is_l7, dial, self.connect_patience)
+        """[streams] -> from its start until the client hears that nobody accepted its own connection."""
+        self.client_patience: Int64Array = np.where(self.deadlines, NEVER_NS, timing.read_timeout_ns).astype(np.int64)
+        """[streams] -> how long the client waits for the answer of a proxy that has gone silent."""
         self.least_patience = int(min([*self.connect_patience, *self.read_patience], default=0))
         self.idempotent = np.array([stream.idempotent for stream in streams], dtype=bool)
         self.no_route = np.array([stream.no_route for stream in streams], dtype=bool)
@@ -102,7 +132,10 @@ class Paths:
         self.upstreams = PairMap((s.index, server, chooser) for s in streams for server, chooser in s.upstreams)
         asking = {chooser for s in streams for _, chooser in s.upstreams}
         asking |= {
-            chooser for s in streams if s.flow_port or s.parent >= 0 or s.connections for _, chooser in s.entries
+            chooser
+            for s in streams
+            if s.flow_port or s.parent >= 0 or s.connections or s.retry
+            for _, chooser in s.entries
         }
         self.asking_in_order = tuple(sorted(asking))
         """Choosers that are asked again or not at all, as what happened before has it."""

@@ -23,6 +23,15 @@ class Connection:
     """The ingress server's port, from the try that opened it."""
     via: int = -1
     """The virtual server that counts it (see `ipvs_entries`); -1 none."""
+    pod_idle_ns: int = 0
+    """How long its pod lets it idle before it closes it; 0: longer than anybody here."""
+
+    def closing(self, now_ns: int, hop_ns: int) -> bool:
+        """Whether a request sent over it now comes to a pod that has closed it: the FIN is on its way.
+
+        The pod's wait begins when its answer sets out, one hop before NGINX has it, and the request travels a hop.
+        """
+        return self.pod_idle_ns > 0 and now_ns >= self.idle_since_ns + self.pod_idle_ns - 2 * hop_ns
 
 
 @dataclass(slots=True)
@@ -32,6 +41,8 @@ class Pools:
     idle: dict[int, list[Connection]] = field(default_factory=dict)
     gone: list[tuple[int, Connection]] = field(default_factory=list)
     """Connections with `via` that were closed, and when, until somebody has counted them."""
+    any_closed_by_pods: bool = False
+    """Whether any pod closes idle connections before NGINX does."""
 
     def take(self, ingress: int, key: tuple[str, int], now_ns: int, idle_ns: int) -> Connection | None:
         """Take the most recently used connection for `key` that has not idled out."""
@@ -45,11 +56,19 @@ class Pools:
         return None
 
     def _expire(self, kept: list[Connection], now_ns: int, idle_ns: int) -> None:
+        self._drop_closed(kept, now_ns)
         stale = 0
         while stale < len(kept) and now_ns - kept[stale].idle_since_ns >= idle_ns:
             self._close(kept[stale], kept[stale].idle_since_ns + idle_ns)
             stale += 1
         del kept[:stale]
+
+    def _drop_closed(self, kept: list[Connection], now_ns: int) -> None:
+        """Forget what pods have closed."""
+        if self.any_closed_by_pods:
+            for connection in [c for c in kept if c.pod_idle_ns and now_ns - c.idle_since_ns >= c.pod_idle_ns]:
+                kept.remove(connection)
+                self._close(connection, connection.idle_since_ns + connection.pod_idle_ns)
 
     def expire(self, now_ns: int, idle_ns: int) -> None:
         """Close every connection that has been idle for too long."""
@@ -65,6 +84,8 @@ class Pools:
         if limit <= 0:
             return
         kept = self.idle.setdefault(ingress, [])
+        self.any_closed_by_pods |= connection.pod_idle_ns > 0
+        self._drop_closed(kept, connection.idle_since_ns)  # they count no more towards the limit
         kept.append(connection)
         if len(kept) > limit:
             self._close(kept.pop(0), connection.idle_since_ns)

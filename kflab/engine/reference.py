@@ -6,6 +6,7 @@ that happens to a request is written anew here, as events on one heap in order o
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from heapq import heappop, heappush
 
 import numpy as np
@@ -19,7 +20,7 @@ from kflab.engine.reference_affinity import RecentLists
 from kflab.engine.reference_counts import LeastTaker, Scheduled
 from kflab.engine.reference_turns import TurnTaker
 from kflab.engine.snat import PortTable, ahead, attempts
-from kflab.engine.types import Answer, Behaviour, Call, Choice, Fan, Pick, Server, Stream, Timing
+from kflab.engine.types import TCP_RETRIES2_NS, Answer, Behaviour, Call, Choice, Fan, Pick, Server, Stream, Timing
 
 _BLOCK = 64
 
@@ -71,6 +72,8 @@ class Request:
     """A call: the request it is made for, and which of its tries."""
     over: "Kept | None" = None
     """The connection that it goes over, where its client keeps some."""
+    first_ns: int = 0
+    """When the first attempt of the same request began."""
     epoch: int = 0
     """Events of an older epoch no longer count: its course was changed."""
 
@@ -91,6 +94,8 @@ class Kept:
     """The server took it."""
     dead: bool = False
     """The process that took it is gone."""
+    unheard_ns: float = float("inf")
+    """Until when its packets may go unacknowledged."""
 
 
 @dataclass(slots=True)
@@ -118,7 +123,8 @@ class Hanging:
 
 
 Row = tuple[object, ...]
-_RANK = {"start": 0, "lb": 0, "node": 0, "ingress": 0, "release": 1, "try": 2, "server": 3, "call": 4, "answer": 5}
+_RANK = {"start": 0, "lb": 0, "node": 0, "ingress": 0, "release": 1, "try": 2, "server": 3, "call": 4, "answer": 5,
+         "giveup": 6}  # fmt: skip
 
 
 class Reference:
@@ -148,6 +154,10 @@ class Reference:
         self.masqueraded: set[tuple[int, int]] = set()
         """(chooser, server)."""
         self.evicts = False
+        self.sent: dict[int, list[int]] = {}
+        """Stream → when its requests began."""
+        self.again: dict[int, list[int]] = {}
+        """Stream → when its budget paid for a retry."""
         self.live: dict[tuple[int, int], Request] = {}
         self.rows: list[Row] = []
         self.now_ns = 0
@@ -189,17 +199,25 @@ class Reference:
             index = stream.index
             while self._rates[index].mean and self._next[index] >> FRACTION_BITS < to_ns:
                 start, number = self._next[index] >> FRACTION_BITS, self._numbers[index]
-                request = Request(stream, number, start, list(self._words(index, number)))
-                self.live[index, number] = request
-                self._push(start, request, "start")
+                request = Request(stream, number, start, list(self._words(index, number)), first_ns=start)
+                self._enter(request)
+                self.sent.setdefault(index, []).append(start)
                 self._numbers[index] += 1
                 self._schedule(index)
         while self._heap and self._heap[0][0] < to_ns:
             t_ns, _, stream_index, number, epoch, what = heappop(self._heap)
             found = self.live.get((stream_index, number))
-            if found is not None and found.epoch == epoch:
+            if found is not None and (found.epoch == epoch or what == "giveup"):
                 getattr(self, f"_{what}")(found, t_ns)
         self.now_ns = to_ns
+
+    def _enter(self, request: Request) -> None:
+        self.live[request.stream.index, request.number] = request
+        self._push(request.start_ns, request, "start")
+        own, whole = request.stream.attempt_timeout_ns, request.stream.timeout_ns
+        ends = [request.start_ns + own] * (own > 0) + [request.first_ns + whole] * (whole > 0)
+        if ends:
+            self._push(min(ends), request, "giveup")
 
     # The way in -----------------------------------------------------------------------------------------------------
 
@@ -265,18 +283,29 @@ class Reference:
 
     def _turned_away(self, request: Request, answer: int, heard_ns: int) -> None:
         if answer == Answer.TIMEOUT:
-            heard_ns = request.start_ns + self._patience(request.stream)
+            heard_ns = request.start_ns + self._dialling(request.stream)
         if not request.is_l7:
             request.tries.append(Try(-1, answer, request.start_ns, heard_ns))
         self._finish(request, self._code(answer) if request.stream.http_front else -answer, heard_ns)
 
     def _patience(self, stream: Stream, *, read: bool = False) -> int:
         """From the start of a try until its caller hears that nobody answered it."""
+        proxied = stream.kind == "l7" or stream.http_front
+        if read and not proxied and (stream.timeout_ns or stream.attempt_timeout_ns):
+            return 1 << 60
         if read:
             own = stream.read_timeout_ns or self.timing.read_timeout_ns
-        else:
+        elif proxied:
             own = stream.connect_timeout_ns or self.timing.connect_timeout_ns
+        else:
+            own = stream.dial_timeout_ns or stream.connect_timeout_ns or self.timing.connect_timeout_ns
         return own + (2 * self.timing.client_lb_ns if stream.http_front else 0)
+
+    def _dialling(self, stream: Stream) -> int:
+        """How long the client waits for its own connection."""
+        if stream.kind != "l7":
+            return self._patience(stream)
+        return stream.dial_timeout_ns or stream.connect_timeout_ns or self.timing.connect_timeout_ns
 
     @staticmethod
     def _code(answer: int) -> int:
@@ -320,7 +349,7 @@ class Reference:
     def _over_kept(self, request: Request, t_ns: int) -> int:
         """Take the open connection of the request's place in the pool; its server, or -1 without one."""
         kept = self.kept.get(self._pool_place(request))
-        if kept is None or t_ns >= kept.until_ns or kept.place != request.node:
+        if kept is None or t_ns >= min(kept.until_ns, kept.unheard_ns) or kept.place != request.node:
             return -1
         request.over, request.kept = kept, 1
         return kept.server
@@ -357,13 +386,13 @@ class Reference:
 
     def _ingress(self, request: Request, t_ns: int) -> None:
         if self._no_port(request, request.ingress, t_ns):
-            self._finish(request, -Answer.NO_PORT, request.start_ns + self._patience(request.stream))
+            self._finish(request, -Answer.NO_PORT, request.start_ns + self._dialling(request.stream))
             return
         behaviour = self._meets(request.ingress, request.node)
         if behaviour == Behaviour.REFUSES:
             self._finish(request, -Answer.REFUSED, t_ns + request.back_ns)
         elif behaviour == Behaviour.SILENT:
-            self._finish(request, -Answer.TIMEOUT, request.start_ns + self.timing.connect_timeout_ns)
+            self._finish(request, -Answer.TIMEOUT, request.start_ns + self._dialling(request.stream))
         else:
             request.admitted = True
             ready = t_ns + self.timing.nginx_ns
@@ -417,7 +446,9 @@ class Reference:
         if kept is None:
             return False
         request.kept |= 1 << len(request.tries)
-        self._send(request, kept.server, kept.worker, t_ns)
+        hop, idle = self._hop(self.servers[request.ingress].place, self.servers[kept.server].place), kept.pod_idle_ns
+        shut = idle and t_ns + hop >= kept.idle_since_ns - hop + idle
+        self._send(request, kept.server, -1 if shut else kept.worker, t_ns)
         taker = self.virtual.get(key[1]) if key[0] == "chooser" else None
         if isinstance(taker, LeastTaker):
             one = request.tries[-1].scheduled = taker.log[kept.via]
@@ -442,19 +473,25 @@ class Reference:
                     return
                 if behaviour == Behaviour.REFUSES:  # it only stopped listening
                     behaviour = Behaviour.LISTENS
+        if kept and over is None and this.worker < 0 and request.is_l7 and behaviour == Behaviour.LISTENS:
+            behaviour = Behaviour.REFUSES  # the pod has closed it
         if not kept and self._no_port(request, this.server, t_ns):
             self._fail(request, Answer.NO_PORT, this.start_ns + self._patience(request.stream), True)
         elif behaviour == Behaviour.LISTENS:
             if over is not None:
-                over.up = True
+                over.up, over.unheard_ns = True, float("inf")
             self._serve(request, this, t_ns)
         elif behaviour == Behaviour.HANGS:
             self._wait(request, this, t_ns, kept)
         elif behaviour == Behaviour.SILENT and not kept:
             self._fail(request, *self._unanswered(request, this), True)
         elif behaviour == Behaviour.SILENT:
-            patience = self._patience(request.stream, read=True)
-            self._fail(request, Answer.TIMEOUT, this.start_ns + patience, request.stream.idempotent)
+            end = this.start_ns + self._patience(request.stream, read=True)
+            if over is not None:
+                limit = request.stream.peer_timeout_ns or TCP_RETRIES2_NS
+                over.unheard_ns = min(over.unheard_ns, this.start_ns + limit)
+                end = max(t_ns, min(end, int(over.unheard_ns)))
+            self._fail(request, Answer.TIMEOUT, end, request.stream.idempotent)
         elif kept:
             self._reset(request, t_ns + request.hop_ns)
         else:
@@ -555,7 +592,8 @@ class Reference:
             taker, via = self.virtual.get(chooser), -1
             if isinstance(taker, LeastTaker) and this.scheduled is not None:
                 via, this.scheduled.pooled = taker.log.index(this.scheduled), True
-            connection = Connection(key, this.server, this.worker, t_ns, via=via)
+            idle = self.servers[this.server].idle_close_ns
+            connection = Connection(key, this.server, this.worker, t_ns, via=via, pod_idle_ns=idle)
             self.pools.keep(request.ingress, connection, self.timing.keepalive_connections)
 
     def _fail(self, request: Request, answer: int, end_ns: int, may_retry: bool) -> None:
@@ -603,6 +641,60 @@ class Reference:
                 *((one.server, int(one.answer), one.start_ns, one.end_ns, one.worker) for one in tries),
             )
         )
+
+        self._again(request, t_ns)
+
+    def _giveup(self, request: Request, t_ns: int) -> None:
+        """The client closes its connection."""
+        request.epoch += 1
+        if not request.is_l7 and not request.tries:
+            request.tries.append(Try(-1, Answer.NONE, request.start_ns, 0))
+        this = request.tries[-1] if request.tries else None
+        if this is not None and (this.answer == Answer.NONE or this.end_ns > t_ns):
+            this.answer, this.end_ns = (Answer.NONE if request.is_l7 else Answer.GAVE_UP), t_ns
+            request.served_ns, request.queue_ns, request.service_ns = None, 0, 0
+        request.calls_made = None
+        request.out_ns = t_ns
+        self._finish(request, -Answer.GAVE_UP, t_ns)
+
+    def _again(self, request: Request, t_ns: int) -> None:
+        """Send the request again, if its client does."""
+        retry, stream, made = request.stream.retry, request.stream, request.number >> 40
+        if retry is None or made == retry.attempts or not self._wanted(request, t_ns):
+            return
+        number = (made + 1 << 40) + request.number % (1 << 40)
+        words = self.draws.rows(stream.index, np.array([number], dtype=np.int64))[0].tolist()
+        longest = min(retry.backoff_ns * 2**made, max(retry.backoff_max_ns, retry.backoff_ns))
+        start = t_ns + (words[Choice.ARRIVAL] >> 32) * longest // 2**32
+        if stream.timeout_ns and start >= request.first_ns + stream.timeout_ns:
+            return
+        if retry.budget_percent >= 0:
+            since, again = t_ns - retry.budget_interval_ns, self.again.setdefault(stream.index, [])
+            requests = sum(since < one <= t_ns for one in self.sent[stream.index])
+            retries = sum(since < one <= t_ns for one in again)
+            reserve = Fraction(retry.budget_min_rate * retry.budget_interval_ns, 10**9)
+            if retries + 1 > Fraction(retry.budget_percent, 100) * requests + reserve:
+                return
+            again.append(t_ns)
+        self._enter(Request(stream, number, start, words, first_ns=request.first_ns))
+
+    def _wanted(self, request: Request, t_ns: int) -> bool:
+        """Whether the client tries again after such an end."""
+        retry, status, stream = request.stream.retry, request.status, request.stream
+        assert retry is not None
+        assert status is not None
+        if status > 0:
+            return status in retry.statuses
+        match -status:
+            case Answer.REFUSED | Answer.REJECTED | Answer.UNREACHABLE:
+                return retry.connect_failure
+            case Answer.RESET:
+                return retry.reset
+            case Answer.GAVE_UP:
+                whole = bool(stream.timeout_ns) and t_ns >= request.first_ns + stream.timeout_ns
+                return retry.timeout and not whole
+        connected = request.kept or t_ns > request.start_ns + self._dialling(stream)
+        return retry.timeout or (retry.connect_failure and not connected)
 
     # Changes --------------------------------------------------------------------------------------------------------
 
@@ -786,6 +878,8 @@ class Reference:
         request.served_ns, request.queue_ns, request.service_ns, request.out_ns = None, 0, 0, now
         request.calls_made = None
         if behaviour == Behaviour.SILENT:
-            self._finish(request, -Answer.TIMEOUT, max(now, request.start_ns + self.timing.read_timeout_ns))
+            patient = bool(request.stream.timeout_ns or request.stream.attempt_timeout_ns)
+            patience = 1 << 60 if patient else self.timing.read_timeout_ns
+            self._finish(request, -Answer.TIMEOUT, max(now, request.start_ns + patience))
         else:
             self._finish(request, -Answer.RESET, now + request.back_ns)

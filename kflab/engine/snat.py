@@ -234,6 +234,6 @@ def drop_on_the_way_to_ingresses(steps: "Steps", ports: PortsInUse, rows: Int64A
     words = m[Col.ENTRY_WORD, rows].view(np.uint64)
     choosers = paths.entries.get(streams, nodes)
     lost = ports.none_left(choosers, nodes, m[Col.INGRESS, rows], m[Col.DUE, rows], words)
-    steps.end(rows[lost], -Answer.NO_PORT, m[Col.START, rows[lost]] + paths.connect_patience[streams[lost]])
+    steps.end(rows[lost], -Answer.NO_PORT, m[Col.START, rows[lost]] + paths.dial_patience[streams[lost]])
     left: Int64Array = rows[~lost]
     return left

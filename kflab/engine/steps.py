@@ -24,6 +24,7 @@ from kflab.engine.addresses import ephemeral_ports, flow_hashes
 from kflab.engine.arrivals import Batch
 from kflab.engine.bins import Bins, Count
 from kflab.engine.choosers import Choosers
+from kflab.engine.deadlines import deadlines, due_only_by_deadline, give_up_late
 from kflab.engine.hanging import admit
 from kflab.engine.memory import NEVER, Col, Memory, Stage
 from kflab.engine.neighbours import Neighbours
@@ -185,7 +186,7 @@ class Steps:
         m[Col.TRY_START0, direct] = m[Col.START, direct]
         silent = (answers == Answer.TIMEOUT) | (answers == Answer.TABLE_FULL)
         streams = m[Col.STREAM, rows]
-        finish = np.where(silent, m[Col.START, rows] + self.paths.connect_patience[streams], m[Col.DUE, rows] + back)
+        finish = np.where(silent, m[Col.START, rows] + self.paths.dial_patience[streams], m[Col.DUE, rows] + back)
         m[Col.ANSWER0, rows] = answers
         m[Col.TRY_END0, rows] = finish
         l7 = self.paths.is_l7[m[Col.STREAM, rows]]
@@ -303,7 +304,8 @@ class Steps:
         if self.room is not None:
             m = self.memory.flights.m
             shut = self.no_room_at(m[Col.INGRESS, rows], m[Col.NODE, rows], rows, 0)
-            self.end(rows[shut], -Answer.TABLE_FULL, m[Col.START, rows[shut]] + self.timing.connect_timeout_ns)
+            patience = self.paths.dial_patience[m[Col.STREAM, rows[shut]]]
+            self.end(rows[shut], -Answer.TABLE_FULL, m[Col.START, rows[shut]] + patience)
             rows = rows[~shut]
         m, timing = self.memory.flights.m, self.timing
         times, behaviour = m[Col.DUE, rows], self._meets(m[Col.INGRESS, rows], m[Col.NODE, rows])
@@ -311,7 +313,8 @@ class Steps:
         if not listens.all():
             refused, silent = rows[behaviour == Behaviour.REFUSES], rows[behaviour == Behaviour.SILENT]
             self.end(refused, -Answer.REFUSED, m[Col.DUE, refused] + m[Col.BACK, refused])
-            self.end(silent, -Answer.TIMEOUT, m[Col.START, silent] + timing.connect_timeout_ns)
+            patience = self.paths.dial_patience[m[Col.STREAM, silent]]
+            self.end(silent, -Answer.TIMEOUT, m[Col.START, silent] + patience)
             rows, times = rows[listens], times[listens]
         lost = self.paths.no_route[m[Col.STREAM, rows]]
         m[Col.OUT, rows] = NEVER
@@ -562,12 +565,17 @@ class Steps:
         """
         flights = self.memory.flights
         active = flights.due_before(end_ns)
+        if self.paths.any_deadline:
+            active = np.concatenate((active, due_only_by_deadline(self, end_ns)))
         if not len(active) and not others:
             return active, []
         for stage, step in ((Stage.LB, self.at_lb), (Stage.NODE, self.at_node), (Stage.INGRESS, self.at_ingress)):
             rows = self.ready(active, stage, end_ns)
             if len(rows) and len(self.in_order) and stage != Stage.LB:
                 rows = rows[~waits(self, rows)]
+            elif stage == Stage.LB and self.paths.any_retry and self.choosers.n_scheduled:
+                # Attempts that begin in this slab take turns as well.
+                rows = rows[self.choosers.scheduler_of(self.paths.lb[flights.m[Col.STREAM, rows]]) < 0]
             if stage == Stage.NODE and self.paths.any_connections:
                 # Which connections are open then depends on how earlier requests ended: `eventwise` takes them.
                 rows = rows[self.paths.connections[flights.m[Col.STREAM, rows]] == 0]
@@ -578,6 +586,8 @@ class Steps:
             done = self.rounds(active, end_ns, others)
         else:
             active, done = tries(active, end_ns)
+        if self.paths.any_deadline:
+            give_up_late(self, active, end_ns)
         return self.ready(active, Stage.ANSWER, end_ns), done
 
     def rounds(self, active: Rows, end_ns: int, others: Sequence[Queued] = ()) -> list[Int64Array]:
@@ -607,7 +617,9 @@ class Steps:
         return np.concatenate([active[:0], *accepted])
 
     def ready(self, active: Rows, stage: int, end_ns: int) -> Rows:
-        """Return the rows at a stage whose time has come."""
+        """Return the rows at a stage whose time has come, and whose client still waits then."""
         m = self.memory.flights.m
         ready: Rows = active[(m[Col.STAGE, active] == stage) & (m[Col.DUE, active] < end_ns)]
+        if self.paths.any_deadline:
+            ready = ready[m[Col.DUE, ready] <= deadlines(self, ready)]
         return ready

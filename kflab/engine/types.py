@@ -24,6 +24,10 @@ Int32Array = NDArray[np.int32]
 Int64Array = NDArray[np.int64]
 UInt64Array = NDArray[np.uint64]
 
+TCP_RETRIES2_NS = 924_600_000_000
+"""How long Linux retransmits to a peer that is silent (net.ipv4.tcp_retries2 = 15, Documentation/networking/
+ip-sysctl.rst: a hypothetical timeout of 924.6 s)."""
+
 MAX_TRIES = 3
 """Columns of per-try arrays. ingress-nginx's proxy-next-upstream-tries default (lifecycle.md 1.8)."""
 
@@ -50,6 +54,9 @@ class Answer:
     timeout."""
     UNREACHABLE: Final = 9
     """The caller's node found nobody at the other node's address on their Ethernet: "No route to host"."""
+    GAVE_UP: Final = 10
+    """The client's own deadline passed first: it closed the connection (NGINX logs 499, ngx_http_request.h
+    NGX_HTTP_CLIENT_CLOSED_REQUEST)."""
 
 
 class Behaviour:
@@ -124,6 +131,8 @@ class Server:
     sysctl/net.rst); Go takes somaxconn, NGINX and Node.js 511. Only a server that hangs fills it."""
     group: int = -1
     """Which servers make the same calls (`Stream.calls`): those of one workload."""
+    idle_close_ns: int = 0
+    """How long it lets a connection that NGINX keeps idle before it closes it; 0: longer than NGINX does."""
     shared_queue: bool = False
     """All workers take from one FIFO: a request goes to the worker that is free first (a thread pool that reads one
     queue). Exact, but such a lab is computed event by event, which is slower."""
@@ -137,6 +146,34 @@ class Call:
     """A stream of kind call."""
     fatal: bool = True
     """Whether its failure fails the request it is made for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """When a client sends a request again (see `retrying`)."""
+
+    attempts: int
+    """Attempts after the first, at most; 1 to `MAX_RETRIES`."""
+    connect_failure: bool = False
+    """Also where no connection was made: refused, rejected, no answer to the SYN."""
+    reset: bool = False
+    timeout: bool = False
+    """Also where no answer came in time, or the attempt's own deadline passed."""
+    statuses: frozenset[int] = frozenset()
+    """HTTP statuses that are tried again."""
+    backoff_ns: int = 25_000_000
+    """Before retry n the client waits a random time below this × 2ⁿ⁻¹; 0: it never waits."""
+    backoff_max_ns: int = 250_000_000
+    """That bound grows no further than this."""
+    budget_percent: int = -1
+    """Retries in `budget_interval_ns`, at most this share of the requests in it; -1: as many as there are."""
+    budget_interval_ns: int = 10_000_000_000
+    budget_min_rate: int = 10
+    """And this many per second on top."""
+
+
+MAX_RETRIES = 15
+"""More than that would not fit the numbers of the calls that pods make for an attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +232,18 @@ class Stream:
     """How long a connect is waited for, by the client or by its HTTP front; 0: `Timing.connect_timeout_ns`."""
     read_timeout_ns: int = 0
     """How long an answer is waited for; 0: `Timing.read_timeout_ns`."""
+    dial_timeout_ns: int = 0
+    """How long the client itself waits for its connection; 0: as `connect_timeout_ns` (l7:
+    `Timing.connect_timeout_ns`)."""
+    timeout_ns: int = 0
+    """How long the client waits for a request in all, attempts and waits between them together; 0: no such deadline."""
+    attempt_timeout_ns: int = 0
+    """How long the client waits for one attempt; 0: no such deadline."""
+    peer_timeout_ns: int = 0
+    """connections: how long after the first packet that a vanished peer does not acknowledge a connection is given up;
+    0: `TCP_RETRIES2_NS`."""
+    retry: Retry | None = None
+    """When the client tries again; None: never."""
     client: str = ""
     """Client address (text), part of the flow hash."""
     destination: str = ""
@@ -272,8 +321,10 @@ class Finished:
     """Service time of the answering try."""
     extra: dict[str, Int64Array] = field(default_factory=dict)
     """Further columns, (n,) each: `kept`, `lost` and `kept_ports` (kept connections), `caller` (server that makes a
-    call), `calling_ns` (how long the answering server made calls) and `opened_ns` (when the client's connection was
-    opened, where the client keeps some; else 0); `turns` and `loads0` to `loads3` (see `memory.Col`)."""
+    call), `calling_ns` (how long the answering server made calls), `opened_ns` (when the client's connection was
+    opened, where the client keeps some; else 0), `turns` and `loads0` to `loads3` (see `memory.Col`), and of attempts
+    (see `retrying`) `since_ns` (how long before it the request's first one began) and `next_ns` (when the next one
+    begins; 0: the request is over)."""
 
     def __len__(self) -> int:
         return len(self.stream)

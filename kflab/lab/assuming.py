@@ -95,7 +95,7 @@ _SETTERS = (
 
 
 def client_assumptions(clients: Iterable[ClientSpec]) -> Iterator[tuple[str, str]]:
-    """What is taken for granted of clients that keep connections open."""
+    """What is taken for granted of clients that keep connections open, give up, or try again."""
     for client in clients:
         if client.connections:
             text = (
@@ -104,6 +104,17 @@ def client_assumptions(clients: Iterable[ClientSpec]) -> Iterator[tuple[str, str
                 "listening serves its open connections until its process exits"
             )
             yield text, "connections: 0 opens one per request; kflab.dev/exit-after says when the process exits"
+        if client.timeout_ns or client.attempt_timeout_ns:
+            text = (
+                f"client {client.name} closes its connection at its deadline, and what its pod has taken in by then is "
+                "worked off all the same; over a kept connection that is closed, others in hand are still answered"
+            )
+            yield text, "timeout, attemptTimeout"
+        if client.retry is not None:
+            yield (
+                f"client {client.name} sends a failed request again as a whole, whatever the pod did with it before",
+                "retryOn says after what; retries: 0 never",
+            )
 
 
 def _has_exec_probe(container: Container) -> bool:

@@ -43,6 +43,8 @@ class Cause:
     """Rules that are up to date lead to a port on which nothing has listened."""
     KEPT = "kept-connection"
     """A connection kept from before led to a pod that was gone."""
+    IDLE = "idle-close"
+    """NGINX sent over a kept connection that its pod had just closed, because it was idle for so long."""
     STALE_FLOW = "stale-udp-entry"
     """A UDP sender's conntrack entry outlived its endpoint."""
     NO_ENDPOINTS = "no-endpoints"
@@ -62,6 +64,8 @@ class Cause:
     TABLE_FULL = "conntrack-full"
     NO_PORT = "no-source-port"
     """A node found no free source port for MASQUERADE."""
+    DEADLINE = "client-deadline"
+    """Its client gave up while a pod that answered all along had it queued or was serving it."""
     NO_ROUTE = "no-route"
     """NGINX has no rule for host and path: 404."""
     UNKNOWN = "not-explained"
@@ -101,6 +105,10 @@ class Bill:
     first_ns: int = OPEN
     last_ns: int = -1
     """When the first and the last billed try was made."""
+    sent: int = 0
+    """How often clients sent these requests, retries counted."""
+    patience_ns: int = 0
+    """How long its client waits for a connect, where it says so itself."""
     longest_ns: int = 0
     """The longest that any of these requests took."""
     example: Record | None = None
@@ -203,6 +211,12 @@ class Autopsy:
                 return bill
         if answer == Answer.NONE and status == 404:
             return self._open((Cause.NO_ROUTE, index), Cause.NO_ROUTE, chooser, -1, place, pick_ns)
+        if answer == Answer.GAVE_UP and silence < 0:
+            given_up = self._given_up(chooser, place, server, stream, pick_ns)
+            if given_up is not None:
+                return given_up
+        if answer == Answer.RESET and kept and silence < 0 and server >= 0:
+            return self._open((Cause.IDLE, server), Cause.IDLE, chooser, server, place, pick_ns)
         if server < 0:
             return self._nothing_to_pick(chooser, version, place, answer, pick_ns)
         cause = self._of_server(chooser, server, silence, later, state, version, kept, stream, pick_ns)
@@ -213,7 +227,21 @@ class Autopsy:
             same = (cause, server, str(answer), -1)
         bill = self._open(same, cause, chooser, server, place, from_ns, observer)
         bill.silent = bill.silent or state == Behaviour.SILENT
+        called = wiring.wired[stream].stream
+        bill.patience_ns = called.dial_timeout_ns if called.kind != "l7" else 0
         return bill
+
+    def _given_up(self, chooser: Chooser | None, place: str, server: int, stream: int, pick_ns: int) -> Bill | None:
+        """The bill of a try on which its client gave up, though its server's process was well; None without server."""
+        out = self._node_out(place, server, stream, pick_ns)
+        if out:
+            since, until = self._lab.reopener.world.outage_window(out, pick_ns)
+            bill = self._open((Cause.NODE_LOST, out, since), Cause.NODE_LOST, chooser, -1, out, since)
+            bill.until_ns, bill.silent = until, True
+            return bill
+        if server < 0:
+            return None
+        return self._open((Cause.DEADLINE, server), Cause.DEADLINE, chooser, server, "", pick_ns)
 
     def _node_out(self, caller: str, server: int, stream: int, pick_ns: int) -> str:
         """The node that was off the network when a packet came to it, left it or had to reach it; "" for none."""
@@ -256,12 +284,13 @@ class Autopsy:
         cause = Cause.UNKNOWN
         observer = self._observer(chooser)
         if chooser is None:
-            cause = Cause.NOT_PROGRAMMED if answer == Answer.TIMEOUT else Cause.UNKNOWN
+            silent = answer in (Answer.TIMEOUT, Answer.GAVE_UP)
+            cause = Cause.NOT_PROGRAMMED if silent else Cause.UNKNOWN
         elif chooser.kind == "lb":
             cause = Cause.NO_TARGETS
         elif answer == Answer.NO_UPSTREAM:
             cause = Cause.NO_ENDPOINTS
-        elif answer in (Answer.REJECTED, Answer.TIMEOUT):
+        elif answer in (Answer.REJECTED, Answer.TIMEOUT, Answer.GAVE_UP):
             cause = self._verdict(chooser, pick_ns)
         since = version if version >= 0 else 0
         known = self._bills.get((cause, observer, since))
@@ -313,8 +342,11 @@ class Autopsy:
         else:
             bill.slowed += n
         bill.answers[int(lost.answer[one])] += n
+        bill.sent += int(lost.sent[mine].sum())
         bill.first_ns = min(bill.first_ns, int(picks.min()))
         bill.last_ns = max(bill.last_ns, int(picks.max()))
+        if bill.cause in (Cause.DEADLINE, Cause.IDLE):
+            bill.until_ns = bill.last_ns
         bill.longest_ns = max(bill.longest_ns, int((lost.finish_ns[mine] - lost.start_ns[mine]).max()))
         if bill.example is None:
             bill.example = record(rows, int(lost.row[one]))
@@ -389,6 +421,7 @@ class Autopsy:
             into.last_ns = max(into.last_ns, old.last_ns)
             into.until_ns = max(into.until_ns or 0, old.last_ns)
             into.longest_ns = max(into.longest_ns, old.longest_ns)
+            into.sent += old.sent
 
 
 _CHOSEN = frozenset({

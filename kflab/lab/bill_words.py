@@ -49,7 +49,8 @@ def title(bill: Bill, connect_timeout_ns: int) -> str:
             fate = fate_words(bill.spread, bill.from_ns)
             were = "were" if bill.observer.startswith("kube-proxy/") else "was"
             timeouts = bill.answers[Answer.TIMEOUT]
-            wait = f"; {connect_timeout_ns / 1e9:g} s connect timeout ×{timeouts:,}" if timeouts else ""
+            waited_s = (bill.patience_ns or connect_timeout_ns) / 1e9
+            wait = f"; {waited_s:g} s connect timeout ×{timeouts:,}" if timeouts else ""
             if bill.until_ns is None:
                 return f"{who} still lead{'' if were == 'were' else 's'} to {pod}, which {fate}{wait}"
             behind = seconds_word(bill.until_ns - bill.from_ns)
@@ -62,6 +63,8 @@ def title(bill: Bill, connect_timeout_ns: int) -> str:
             return f"{who} lead to {bill.address or pod}, on which nothing has listened yet"
         case Cause.KEPT:
             return f"kept connections to {pod}, which {fate_words(bill.spread, bill.from_ns)}"
+        case Cause.IDLE:
+            return f"NGINX sent over kept connections that {pod} was closing, idle for as long as it lets them"
         case Cause.STALE_FLOW:
             fate = fate_words(bill.spread, bill.from_ns)
             return f"the sender's conntrack entry on {bill.node} still led to {pod}, which {fate}"
@@ -85,6 +88,8 @@ def title(bill: Bill, connect_timeout_ns: int) -> str:
             return f"the conntrack table of {bill.node or 'a node'} was full: packets dropped"
         case Cause.NO_PORT:
             return f"{bill.node or 'a node'} had no free source port left for MASQUERADE: packets dropped"
+        case Cause.DEADLINE:
+            return f"{pod} had not answered yet when the clients' deadline was over: queued or being served"
         case Cause.NO_ROUTE:
             return "NGINX has no rule for this host and path: 404"
         case _:
@@ -95,7 +100,7 @@ def _answer_word(code: int) -> str:
     words = {
         Answer.REFUSED: "refused", Answer.RESET: "reset", Answer.TIMEOUT: "timeout", Answer.REJECTED: "rejected",
         Answer.NO_UPSTREAM: "no upstream", Answer.TABLE_FULL: "dropped",
-        Answer.UNREACHABLE: "no route to host",
+        Answer.UNREACHABLE: "no route to host", Answer.GAVE_UP: "client timeout",
     }  # fmt: skip
     return words.get(code, "no answer")
 
@@ -108,6 +113,8 @@ def outcome_words(bill: Bill) -> str:
         parts.append(f"{bill.failed:,} failed ({statuses})")
     if bill.slowed:
         parts.append(f"{bill.slowed:,} saved by a further try")
+    if bill.sent > bill.lost:
+        parts.append(f"sent {bill.sent:,} times in all")
     return ", ".join(parts)
 
 

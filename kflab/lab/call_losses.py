@@ -4,13 +4,13 @@ The chain of a failed call ends at the one that met something itself (its socket
 one after another. The last such ending before the request from outside was over is the one that decided it.
 """
 
-from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kflab.engine.calls import FAILED, TRY_BITS
 from kflab.engine.types import Finished, Int64Array
+from kflab.lab.retried import joined, replaced
 
 if TYPE_CHECKING:
     from kflab.lab.call_wiring import CallWiring
@@ -42,7 +42,7 @@ class CallLosses:
         """
         met = rows.only(calls & (rows.status <= 0))
         if self._met is not None:
-            met = _joined(self._met, met)
+            met = joined(self._met, met)
         fronts = rows.only(~calls)
         extra = {"told": fronts.status.astype(np.int64), "began_ns": fronts.start_ns, "ended_ns": fronts.finish_ns}
         failed = np.flatnonzero(fronts.status == FAILED)
@@ -52,31 +52,10 @@ class CallLosses:
             wanted = self._keys(fronts.stream[failed].astype(np.int64), fronts.number[failed])
             place = np.maximum(np.searchsorted(keys[order], wanted, side="right") - 1, 0)
             there = keys[order][place] == wanted
-            fronts = _replaced(fronts, failed[there], met, order[place[there]])
+            fronts = replaced(fronts, failed[there], met, order[place[there]])
         self._met = met.only(met.finish_ns > int(rows.finish_ns.max(initial=0)) - KEPT_NS) if len(met) else None
         fronts.extra.update(extra)
         return fronts
 
     def _keys(self, streams: Int64Array, numbers: Int64Array) -> Int64Array:
         return numbers * len(self._inner.roots()) + streams
-
-
-def _columns(rows: Finished) -> list[str]:
-    return [one.name for one in fields(rows) if one.name != "extra"]
-
-
-def _joined(first: Finished, then: Finished) -> Finished:
-    columns = {name: np.concatenate([getattr(first, name), getattr(then, name)]) for name in _columns(first)}
-    extra = {name: np.concatenate([column, then.extra[name]]) for name, column in first.extra.items()}
-    return Finished(**columns, extra=extra)
-
-
-def _replaced(rows: Finished, at: Int64Array, by: Finished, places: Int64Array) -> Finished:
-    """Copy rows with those `at` some places taken from others."""
-    columns = {name: getattr(rows, name).copy() for name in _columns(rows)}
-    extra = {name: column.copy() for name, column in rows.extra.items()}
-    for name, column in columns.items():
-        column[at] = getattr(by, name)[places]
-    for name, column in extra.items():
-        column[at] = by.extra[name][places]
-    return Finished(**columns, extra=extra)

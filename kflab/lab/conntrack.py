@@ -316,7 +316,8 @@ class Conntrack:
         idle_ns = lab.engine.timing.keepalive_idle_ns
         for ingress, connection in lab.engine.memory.pools:
             sent, arrived = self._pool_packets(ingress, connection)
-            course = Course(0, connection.idle_since_ns + idle_ns, "ok", True, connection.idle_since_ns)
+            ends_ns = connection.idle_since_ns + min(idle_ns, connection.pod_idle_ns or idle_ns)
+            course = Course(0, ends_ns, "ok", True, connection.idle_since_ns)
             life = life_of(course, "TCP", self.settings, lab.t_ns)
             ends = {self.node_of(sent.src): sent}
             ends.setdefault(self.node_of(arrived.dst), arrived)

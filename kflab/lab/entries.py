@@ -15,6 +15,7 @@ from kflab.control.albsync import Alb
 from kflab.errors import KflabError
 from kflab.lab.controllers import Controller, Controllers
 from kflab.lab.fronts import NO_ALBS, Fronted, Fronts
+from kflab.lab.patience import patience_words
 from kflab.lab.spec import ClientSpec, LabSpec
 from kflab.manifest.objects import Ingress, IngressPath, Key, Node, Pod, Service, ServicePort
 
@@ -455,6 +456,10 @@ def describe_traffic(entries: Sequence[Entry], uncalled: Sequence[Key]) -> list[
     lines = [
         f"{entry.rate_rps:,.0f} requests/s from {entry.client} to {entry.url}" for entry in entries if not entry.inside
     ]
+    lines += [
+        f"client {entry.source.name}: {patience_words(entry.source)}" for entry in entries
+        if entry.source is not None and patience_words(entry.source)
+    ]  # fmt: skip
     edges = {(entry.caller, entry.service, entry.port.port) for entry in entries if entry.kind == "call"}
     if edges:
         callers, services = {edge[0] for edge in edges}, {edge[1] for edge in edges}

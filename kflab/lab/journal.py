@@ -8,17 +8,12 @@ from typing import TYPE_CHECKING, Any
 from kflab.control.verbs import VERBS
 from kflab.errors import KflabError
 from kflab.lab.commands import Act, Apply, Command, Kill, Result, Scale, SetLoad, SetMode, Start, Stop
+from kflab.lab.patience import patience_tree, seconds_text
 from kflab.lab.spec import FLOWS, KERNEL, ROUTED, Action, LabSpec
 from kflab.manifest.write import tree_to_yaml
 
 if TYPE_CHECKING:
     from kflab.lab.running import Lab
-
-
-def seconds_text(t_ns: int) -> str:
-    """Exact seconds, as the scenario format reads them back."""
-    whole, rest = divmod(t_ns, 1_000_000_000)
-    return f"{whole}.{rest:09d}".rstrip("0").rstrip(".") + "s" if rest else f"{whole}s"
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -137,6 +132,7 @@ def _client(client: Any) -> dict[str, Any]:
         tree["connections"] = client.connections
     if client.connection_age_ns:
         tree["connectionAge"] = seconds_text(client.connection_age_ns)
+    tree |= patience_tree(client)
     if client.first_client_port is not None:
         tree["firstRequest"] = {"clientPort": client.first_client_port, "upstreamPort": client.first_upstream_port}
     return tree

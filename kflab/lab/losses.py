@@ -1,6 +1,7 @@
 """Requests that failed or were slowed, as columns: which try each is billed to, who chose its server, and when.
 
-*Slowed*: it went well, but only after a try was lost (refused, reset, or a timeout waited out), counted or not.
+*Slowed*: it went well, but only after a try (or an attempt of its client's) was lost (refused, reset, or a timeout
+waited out), counted or not.
 One try stands for the request: of a failed one the last lost try (it decided what the client got), of a slowed one the
 try that cost most time. A request that its ingress pod never answered is billed to that pod.
 """
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kflab.engine.engine import Engine
+from kflab.engine.retrying import attempt_of
 from kflab.engine.types import Answer, Finished, Int64Array
 
 BoolArray = NDArray[np.bool_]
@@ -25,7 +27,7 @@ class Losses:
     failed: BoolArray
     """Else slowed."""
     status: Int64Array
-    """HTTP status, or -Answer."""
+    """HTTP status, or -Answer: what the client was told in the end."""
     stream: Int64Array
     server: Int64Array
     """Whom the billed try was sent to."""
@@ -44,19 +46,29 @@ class Losses:
     end_ns: Int64Array
     """When its caller knew."""
     start_ns: Int64Array
+    """When the request began."""
     finish_ns: Int64Array
+    sent: Int64Array
+    """How often its client sent it."""
 
     def __len__(self) -> int:
         return len(self.row)
 
 
 def lost_mask(rows: Finished) -> tuple[BoolArray, BoolArray]:
-    """Which finished rows failed, and which were slowed; (n,) each."""
-    good = (rows.status >= 200) & (rows.status < 400)
-    again = (rows.try_answer > Answer.OK).any(axis=1)
+    """Which finished rows failed, and which were slowed; (n,) each. What the client was told in the end decides."""
+    told = rows.extra.get("told", rows.status)
+    good = (told >= 200) & (told < 400)
+    again = (rows.try_answer > Answer.OK).any(axis=1) | (attempt_of(rows.number) > 0) | _broken(rows)
     if "lost" in rows.extra:
         again |= rows.extra["lost"] > 0
     return ~good, good & again
+
+
+def _broken(rows: Finished) -> BoolArray:
+    """Which rows did not end well by themselves; (n,)."""
+    broken: BoolArray = (rows.status < 200) | (rows.status >= 400)
+    return broken
 
 
 def find_losses(rows: Finished, engine: Engine) -> Losses | None:
@@ -70,18 +82,22 @@ def find_losses(rows: Finished, engine: Engine) -> Losses | None:
     engine.compile_paths()
     paths, place = engine.steps.paths, engine.memory.place
     n = np.arange(len(which))
-    failed, status = failed_rows[which], rows.status[which].astype(np.int64)
+    failed, status, broken = failed_rows[which], rows.status[which].astype(np.int64), _broken(rows)[which]
     stream, node = rows.stream[which].astype(np.int64), rows.node[which].astype(np.int64)
     ingress = rows.ingress[which].astype(np.int64)
     bad = rows.try_answer[which] > Answer.OK
     starts, ends = rows.try_start_ns[which], rows.try_end_ns[which]
     last = bad.shape[1] - 1 - np.argmax(bad[:, ::-1], axis=1)
     longest = np.argmax(np.where(bad, ends - starts, -1), axis=1)
-    tried = np.where(failed, last, longest)
+    tried = np.where(broken, last, longest)
     l7 = paths.is_l7[stream]
+    # Its client gave up while NGINX waited for this try.
+    waiting = (status == -Answer.GAVE_UP) & l7 & (rows.tries[which] > 0)
+    tried[waiting] = rows.tries[which[waiting]] - 1
 
     server = rows.try_server[which, tried].astype(np.int64)
     answer = np.where(bad[n, tried], rows.try_answer[which, tried], Answer.NONE).astype(np.int64)
+    answer[waiting] = Answer.GAVE_UP
     kept = (rows.extra["kept"][which] >> tried & 1).astype(bool)
     pick, end = starts[n, tried], ends[n, tried]
     upstream = paths.upstreams.get(stream, ingress)
@@ -90,14 +106,14 @@ def find_losses(rows: Finished, engine: Engine) -> Losses | None:
     pick = np.where(l7, pick, rows.start_ns[which] + paths.to_node[stream])
 
     # An error on a kept connection that NGINX did not count: the record has its server only.
-    free = ~bad.any(axis=1) & (rows.extra["lost"][which] > 0)
+    free = ~bad.any(axis=1) & ~waiting & (rows.extra["lost"][which] > 0)
     if free.any():
         server[free] = rows.extra["lost_server"][which[free]]
         answer[free], kept[free] = Answer.RESET, True
         end[free] = pick[free] = starts[free, np.maximum(rows.tries[which[free]].astype(np.int64) - 1, 0)]
 
     # What the client's own connection met on its way to the ingress pod, or lost with it.
-    own = failed & l7 & (status <= 0)
+    own = broken & l7 & (status <= 0) & ~waiting
     if own.any():
         server[own], answer[own], kept[own] = ingress[own], -status[own], False
         chooser[own] = entry[own]
@@ -116,4 +132,7 @@ def find_losses(rows: Finished, engine: Engine) -> Losses | None:
         rows.extra.get(name, column)[which].astype(np.int64)
         for name, column in (("told", rows.status), ("began_ns", rows.start_ns), ("ended_ns", rows.finish_ns))
     )
-    return Losses(which, failed, told, stream, server, chooser, near, answer, kept, pick, arrive, end, began, ended)
+    sent = rows.extra["sent"][which] if "sent" in rows.extra else np.ones(len(which), dtype=np.int64)
+    return Losses(
+        which, failed, told, stream, server, chooser, near, answer, kept, pick, arrive, end, began, ended, sent
+    )

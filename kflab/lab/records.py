@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from kflab.engine.retrying import attempt_of
 from kflab.engine.types import MAX_TRIES, Answer, Finished
 from kflab.lab.losses import lost_mask
 
@@ -36,6 +37,7 @@ _STATUS_WORDS = {
     Answer.REJECTED: "refused",
     Answer.NO_UPSTREAM: "503",
     Answer.UNREACHABLE: "no route",
+    Answer.GAVE_UP: "client timeout",
 }
 
 
@@ -70,8 +72,14 @@ class Record:
         return 200 <= self.status < 400
 
     @property
+    def began_ns(self) -> int:
+        """When the request's first attempt began; `start_ns` is that of this one."""
+        return self.start_ns - dict(self.extra).get("since_ns", 0)
+
+    @property
     def latency_ns(self) -> int:
-        return self.finish_ns - self.start_ns
+        """How long the client waited, earlier attempts and the waits between them included."""
+        return self.finish_ns - self.began_ns
 
     @property
     def lost(self) -> int:
@@ -114,11 +122,15 @@ class Totals:
     lost_tries: int = 0
     """Tries refused, rejected, reset or timed out, those of calls between pods too."""
     saved: int = 0
-    """Requests that lost a try and still went well."""
+    """Requests that lost a try or an attempt and still went well."""
     retried: int = 0
     slowed: int = 0
     """Requests that went well after a try was lost, also one that NGINX did not count (on a kept connection)."""
     in_flight: int = 0
+    attempts: int = 0
+    """How often clients sent their requests, each anew counted."""
+    longest_ns: int = 0
+    """How long the slowest request that was followed took, failed or not."""
     by_status: Counter[str] = field(default_factory=Counter)
     """Failed requests by status."""
 
@@ -128,18 +140,20 @@ class Totals:
             return
         good = (rows.status >= 200) & (rows.status < 400)
         lost = (rows.try_answer > Answer.OK).sum(axis=1)
+        again = attempt_of(rows.number) > 0
+        self.longest_ns = max(self.longest_ns, int((rows.finish_ns - rows.start_ns + rows.extra["since_ns"]).max()))
         self.ok += int(good.sum())
         self.failed += int((~good).sum())
         self.lost_tries += int(lost.sum())
-        self.saved += int((good & (lost > 0)).sum())
-        self.retried += int((rows.tries > 1).sum())
+        self.saved += int((good & ((lost > 0) | again)).sum())
+        self.retried += int(((rows.tries > 1) | again).sum())
         self.slowed += int(lost_mask(rows)[1].sum())
         if not good.all():
             for status, count in zip(*np.unique(rows.status[~good], return_counts=True), strict=True):
                 self.by_status[status_text(int(status))] += int(count)
 
-    def add_calls(self, rows: Finished | None) -> None:
-        """Count the tries that calls behind the front door lost: they are tries, but nobody's requests."""
+    def add_tries(self, rows: Finished | None) -> None:
+        """Count the tries that calls behind the front door, or attempts that others followed, lost: nobody's ends."""
         if rows is not None:
             self.lost_tries += int((rows.try_answer > Answer.OK).sum())
 
@@ -149,10 +163,17 @@ class Sampler:
 
     Args:
         family: Finds the calls that were made for a request among the recent rows.
+        earlier: Finds the attempts that came before one.
     """
 
-    def __init__(self, family: Callable[[Record], tuple[Record, ...]] = lambda _: ()) -> None:
-        self._family = family
+    def __init__(
+        self,
+        family: Callable[[Record], tuple[Record, ...]] = lambda _: (),
+        earlier: Callable[[Record], tuple[Record, ...]] = lambda _: (),
+    ) -> None:
+        self._family, self._earlier = family, earlier
+        self.attempts: dict[int, tuple[Record, ...]] = {}
+        """Trace id → the attempts that came before, in order."""
         self.calls: dict[int, tuple[Record, ...]] = {}
         """Trace id → the calls that were made for that request, and for those calls in turn, in order of start."""
         self.traces: deque[tuple[int, Record]] = deque(maxlen=KEPT_TRACES)
@@ -182,7 +203,9 @@ class Sampler:
         failed = (rows.status < 200) | (rows.status >= 400)
         # By turns: the calls that call nobody would always be the first to finish.
         turn = calls & (rows.stream % CALL_TURNS == interval % CALL_TURNS)
-        kinds = (~calls, ~calls & failed, ~calls & ~failed & (rows.tries > 1), turn, calls & failed)
+        fronts = ~calls & (rows.extra["next_ns"] == 0)
+        again = (rows.tries > 1) | (attempt_of(rows.number) > 0)
+        kinds = (fronts, fronts & failed, fronts & ~failed & again, turn, calls & failed)
         for kind, mask in enumerate(kinds):
             found = np.flatnonzero(mask)
             keys, first = np.unique(interval[found], return_index=True)
@@ -193,10 +216,14 @@ class Sampler:
         """Add a record to the trace list; returns its id."""
         if len(self.traces) == KEPT_TRACES:
             self.calls.pop(self.traces[0][0], None)
+            self.attempts.pop(self.traces[0][0], None)
         self.traces.append((self.seen, one))
         calls = self._family(one)
         if calls:
             self.calls[self.seen] = calls
+        earlier = self._earlier(one)
+        if earlier:
+            self.attempts[self.seen] = earlier
         self.seen += 1
         return self.seen - 1
 
@@ -206,8 +233,8 @@ class Sampler:
 
     def oldest_start_ns(self) -> int | None:
         """When the earliest request that can be opened by its trace id began; None without any."""
-        waiting = (one.start_ns for found in self._open.values() for one in found.values())
-        return min((*(one.start_ns for _, one in self.traces), *waiting), default=None)
+        waiting = (one.began_ns for found in self._open.values() for one in found.values())
+        return min((*(one.began_ns for _, one in self.traces), *waiting), default=None)
 
     def oldest_row_ns(self) -> int | None:
         """When the earliest of the kept rows began; None without any."""

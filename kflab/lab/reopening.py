@@ -37,6 +37,7 @@ from kflab.dataplane.world import (
 )
 from kflab.engine.addresses import ephemeral_ports, flow_hashes, flow_salt
 from kflab.engine.ipvs_counts import unpacked
+from kflab.engine.retrying import request_of
 from kflab.engine.scheduled import entry_turn, try_turn
 from kflab.engine.types import MAX_TRIES, Answer, Choice, Pick
 from kflab.errors import KflabError
@@ -47,6 +48,7 @@ from kflab.lab.gantt import BILL_IDS
 from kflab.lab.kept_connections import kept_port, over_kept
 from kflab.lab.opened_calls import called_by_name, with_calls
 from kflab.lab.records import KEPT_TRACES, Record, status_text
+from kflab.lab.retried import attempts_before, with_attempts
 from kflab.lab.snapshot import TraceRow, TraceTry
 from kflab.lab.wiring import Chooser, Wired
 from kflab.manifest.objects import EndpointSlice, Key, Node, Pod, Service
@@ -64,6 +66,7 @@ ANSWER_WORDS = {
     Answer.TABLE_FULL: "timeout",
     Answer.NO_PORT: "timeout",
     Answer.UNREACHABLE: UNREACHABLE,
+    Answer.GAVE_UP: "timeout",
 }
 
 UNDER_WAY = ""
@@ -384,13 +387,13 @@ class Reopener:
         client_port = self._port_of(wired, one)
         ingress = lab.wiring.servers[one.ingress][3] if one.ingress >= 0 else None
         tries = tuple(
-            TraceTry(self._server_name(server), ANSWER_WORDS.get(answer, "none"))
+            TraceTry(self.server_name(server), ANSWER_WORDS.get(answer, "none"))
             for server, answer in zip(one.servers, one.answers, strict=True)
         )
         chooser = wired.upstreams.get(ingress) if ingress else next(iter(wired.entries.values()), None)
         return TraceRow(
-            trace_id, one.stream, one.number, one.finish_ns, one.start_ns, entry.method, entry.path, entry.url,
-            join_host_port(self.client(wired, one), client_port), ingress.name if ingress else "",
+            trace_id, one.stream, request_of(one.number), one.finish_ns, one.start_ns, entry.method, entry.path,
+            entry.url, join_host_port(self.client(wired, one), client_port), ingress.name if ingress else "",
             chooser.service if chooser else entry.service, tries, status_text(one.status), one.ok, one.latency_ns,
             parts_of(one), entry.label,
         )  # fmt: skip
@@ -405,7 +408,8 @@ class Reopener:
         """The server that made a call; -1 for all that are no calls."""
         return dict(one.extra)["caller"] if wired.entry.kind == "call" else -1
 
-    def _server_name(self, server: int) -> str:
+    def server_name(self, server: int) -> str:
+        """The pod behind a server, else its address."""
         if server < 0:
             return "nobody"
         ip, port, _, pod = self._lab.wiring.servers[server]
@@ -430,7 +434,9 @@ class Reopener:
             raise KflabError("the requests of this bill are too old to be opened: their time's rules are forgotten")
         if one is None:
             raise KflabError("this request is too old to be opened: the lab keeps the last 400 sampled ones")
-        return with_calls(self._lab, self.open_record(one), one, self._lab.sampler.calls.get(trace_id, ()))
+        sampler = self._lab.sampler
+        trace = with_calls(self._lab, self.open_record(one), one, sampler.calls.get(trace_id, ()))
+        return with_attempts(self._lab, trace, one, sampler.attempts.get(trace_id) or attempts_before(self._lab, one))
 
     def open_record(self, one: Record) -> RequestTrace:
         """Walk a request that happened, with its own draws, rules and memory."""
@@ -447,7 +453,7 @@ class Reopener:
         place = one.node if caller >= 0 else wired.stream.place
         request = Request(
             url=_walkable(entry.url), method=entry.method, source=self.client(wired, one), source_port=client_port,
-            stream=one.stream, number=one.number, t_start_ns=one.start_ns, pod=pod,
+            stream=one.stream, number=request_of(one.number), t_start_ns=one.start_ns, pod=pod,
             node=lab.wiring.places[place] if place >= 0 else "", protocol=entry.port.protocol,
             connect_to=None if entry.alb or (entry.kind == "l7" and entry.balanced) else self._dialled(wired, one),
         )  # fmt: skip
@@ -693,8 +699,8 @@ class Reopener:
                 name = f"{service.namespace}-{service.name}-{chooser.service_port}" if service and chooser else ""
                 tries = tuple(self._upstream_try(one, k, chooser) for k in range(len(one.servers)))
                 lines.append(
-                    AccessRecord(one.finish_ns, entry.client, entry.method, entry.path, status_text(one.status),
-                                 one.latency_ns, entry.host, upstream_name=name, tries=tries,
+                    AccessRecord(one.finish_ns, entry.client, entry.method, entry.path, _logged(one.status),
+                                 one.finish_ns - one.start_ns, entry.host, upstream_name=name, tries=tries,
                                  body_bytes=BODY_BYTES, request_length=REQUEST_BYTES)
                 )  # fmt: skip
             elif one.ok and one.servers and one.servers[-1] in mine:
@@ -724,6 +730,11 @@ def _flow_hash(wired: Wired, client_port: int) -> int:
     return int(flow_hashes(salt, np.array([client_port]))[0])
 
 
+def _logged(status: int) -> str:
+    """The status in NGINX's access log: 499 where its client gave up (ngx_http_request.h)."""
+    return "499" if status == -Answer.GAVE_UP else status_text(status)
+
+
 def _walkable(url: str) -> str:
     """The URL as the walker takes it apart: to a UDP Service it is an address and a port, as to any other."""
     return f"tcp{url[3:]}" if url.startswith("udp://") else url
@@ -739,11 +750,13 @@ def parts_of(one: Record) -> tuple[tuple[str, int], ...]:
     for answer, start, end in zip(one.answers, one.try_starts_ns, one.try_ends_ns, strict=True):
         if answer in (Answer.REJECTED, Answer.REFUSED):
             lost[Answer.REFUSED] += end - start
-        elif answer in (Answer.TABLE_FULL, Answer.NO_PORT, Answer.UNREACHABLE):
+        elif answer in (Answer.TABLE_FULL, Answer.NO_PORT, Answer.UNREACHABLE, Answer.GAVE_UP):
             lost[Answer.TIMEOUT] += end - start
         elif answer in lost:
             lost[answer] += end - start
-    parts = [("refused", lost[Answer.REFUSED]), ("timeout", lost[Answer.TIMEOUT])]
+    since = one.latency_ns - (one.finish_ns - one.start_ns)
+    parts = [("earlier attempts", since)] if since else []
+    parts += [("refused", lost[Answer.REFUSED]), ("timeout", lost[Answer.TIMEOUT])]
     if lost[Answer.RESET]:
         parts.append(("reset", lost[Answer.RESET]))
     parts += [("queue", one.queue_ns), ("service", one.service_ns)]

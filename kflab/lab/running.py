@@ -64,6 +64,7 @@ from kflab.lab.obeying import Obeying
 from kflab.lab.opened_calls import calls_for
 from kflab.lab.records import Sampler, Totals
 from kflab.lab.reopening import Reopener
+from kflab.lab.retried import Attempts, attempts_before
 from kflab.lab.rollouts import drained, progress
 from kflab.lab.rulebook import RuleBook
 from kflab.lab.signals import LabSignals
@@ -167,8 +168,9 @@ class Lab:
         self.knowing = Knowing(self.store, self.plane.observers, self.node_rules.words, self._progress)
         self.autopsy = Autopsy(self)
         self._call_losses = CallLosses(self.wiring.inner)
+        self._attempts = Attempts()
         self.gantt = Gantt(self)
-        self.sampler = Sampler(lambda one: calls_for(self, one))
+        self.sampler = Sampler(lambda one: calls_for(self, one), lambda one: attempts_before(self, one))
         self.totals = Totals()
         self.since_event = Totals()
         """Counted from the last change."""
@@ -313,15 +315,18 @@ class Lab:
         self.view.add_answered(answered)
         rows = self.engine.take_finished()
         calls = self.engine.is_call(rows.stream)
-        fronts, inner = (rows.only(~calls), rows.only(calls)) if calls.any() else (rows, None)
+        others = calls | (rows.extra["next_ns"] > 0)  # nobody's ends
+        fronts, inner = (rows.only(~others), rows.only(others)) if others.any() else (rows, None)
         for totals in (self.totals, self.since_event):
             totals.add(fronts)
-            totals.add_calls(inner)
-        sent = self.engine.bins.totals(Count.STREAM_SENT)
+            totals.add_tries(inner)
+        sent, again = (self.engine.bins.totals(what) for what in (Count.STREAM_SENT, Count.STREAM_AGAIN))
         self.totals.sent = int(sent[self.wiring.fronts()].sum())
+        self.totals.attempts = self.totals.sent + int(again.sum())
         self.totals.in_flight = self.totals.sent - self.totals.ok - self.totals.failed
         self.sampler.add(rows, t_ns, calls)
-        self.autopsy.add(rows if not self.wiring.inner.outer else self._call_losses.billed(rows, calls))
+        billed = rows if not self.wiring.inner.outer else self._call_losses.billed(rows, calls)
+        self.autopsy.add(self._attempts.billed(billed))
         self.view.count(rows)
         self.conntrack.add(rows, t_ns)
         self._count_ingress(rows)

@@ -240,7 +240,7 @@ class TraceRow:
     ok: bool
     latency_ns: int
     parts: tuple[tuple[str, int], ...]
-    """(name, ns): refused, timeout, queue, service, calls, network."""
+    """(name, ns): earlier attempts, refused, timeout, queue, service, calls, network."""
     label: str = ""
     """Of a call between pods: "frontend → cartservice:7070"."""
 

@@ -16,6 +16,7 @@ from kflab.engine.addresses import N_PORTS as CALLER_PORTS
 from kflab.engine.bins import Count
 from kflab.engine.finished import mix
 from kflab.engine.memory import NEVER
+from kflab.engine.retrying import request_of
 from kflab.engine.snat import EVICTS_FROM, N_PORTS, PortsInUse, PortTable
 from kflab.engine.types import Choice, Finished, Int64Array, UInt64Array
 from kflab.lab.expiring import Expiring
@@ -102,7 +103,7 @@ class _Held:
         ports, evicted = self.table.take(words, new.starts, evicts)
         got = ports >= 0
         self.stream[ports[got]] = new.streams[got]
-        self.number[ports[got]] = np.where(new.own, new.numbers, NEVER)[got]
+        self.number[ports[got]] = np.where(new.own, request_of(new.numbers), NEVER)[got]
         ids, ports = np.append(self.open_ids, new.ids[got]), np.append(self.open_ports, ports[got])
         order = np.argsort(ids)
         self.open_ids, self.open_ports = ids[order], ports[order]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from kflab.engine.types import Retry
 from kflab.errors import Place
 from kflab.lab.commands import Command
 from kflab.lab.handle import Tab
@@ -46,6 +47,18 @@ class ClientSpec:
     random; 0: a new connection per request."""
     connection_age_ns: int = 0
     """How old the server lets such a connection become (gRPC max-connection-age), 10 % more or less; 0: for ever."""
+    timeout_ns: int = 0
+    """How long the client waits for a request in all, its attempts and the waits between them; 0: as long as plain
+    clients (`Timing.connect_timeout_ns`, `read_timeout_ns`)."""
+    attempt_timeout_ns: int = 0
+    """How long it waits for one attempt; 0: no such deadline."""
+    connect_timeout_ns: int = 0
+    """How long it waits for its connection; 0: `Timing.connect_timeout_ns`."""
+    keepalive_timeout_ns: int = 0
+    """connections: how long after the first packet that a vanished peer does not acknowledge a connection is given up
+    (TCP_USER_TIMEOUT, which gRPC sets to its keepalive timeout); 0: tcp_retries2, 924.6 s."""
+    retry: Retry | None = None
+    """When it sends a request again; None: never."""
     first_client_port: int | None = None
     """Pins the client's source port of request 0 only."""
     first_upstream_port: int | None = None

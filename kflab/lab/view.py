@@ -88,7 +88,8 @@ class View:
         """Attribute lost tries to servers and to the observers whose rules sent them there."""
         lab = self._lab
         self._count_answers(rows)
-        lost = rows.try_answer > Answer.OK
+        # A client that gave up on a pod which answers lost nothing by anybody's rules.
+        lost = (rows.try_answer > Answer.OK) & (rows.try_answer != Answer.GAVE_UP)
         if not len(rows) or not lost.any() or lab.knowing.incident is None:
             return
         which = np.flatnonzero(lost.any(axis=1))

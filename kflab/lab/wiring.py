@@ -193,6 +193,7 @@ class Wiring:
                     join_host_port(ip, port), self.place(node), app_annotations.workers(said), is_ingress=ingress,
                     group=group, backlog=app_annotations.backlog(said),
                     shared_queue=app_annotations.shares_queue(said),
+                    idle_close_ns=app_annotations.keep_alive_ns(said),
                 )
             )  # fmt: skip
             assert found == len(self.servers), "the engine numbers servers as the lab does"
@@ -295,6 +296,12 @@ class Wiring:
             client=entry.client,
             destination=destination,
         )
+        if source is not None:
+            stream = replace(
+                stream, dial_timeout_ns=source.connect_timeout_ns, timeout_ns=source.timeout_ns,
+                attempt_timeout_ns=source.attempt_timeout_ns, peer_timeout_ns=source.keepalive_timeout_ns,
+                retry=source.retry,
+            )  # fmt: skip
         same = sum(other.entry.identity == entry.identity for other in self.wired)
         wired = Wired(entry, stream, wished_rps=entry.rate_rps, name=f"{entry.identity} {same}")
         self.wired.append(wired)
@@ -400,6 +407,8 @@ class Wiring:
             flow_port=old.flow_port, one_way=old.one_way, connections=old.connections,
             connection_age_ns=old.connection_age_ns, calls=wired.calls, parent=old.parent, address=old.address,
             no_route=entry.kind == "l7" and self._is_404(wired, t_ns),
+            dial_timeout_ns=old.dial_timeout_ns, timeout_ns=old.timeout_ns, attempt_timeout_ns=old.attempt_timeout_ns,
+            peer_timeout_ns=old.peer_timeout_ns, retry=old.retry,
         )  # fmt: skip
         wired.stream = self._fronted(wired.stream, entry, t_ns)
         known = self._engine.streams

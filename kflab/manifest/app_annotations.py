@@ -38,6 +38,10 @@ PROBE_QUEUE = "kflab.dev/probe-queue"
 WORKERS = "kflab.dev/workers"
 """How many requests the application serves at a time: a whole number; 16 without it."""
 
+KEEP_ALIVE = "kflab.dev/keep-alive"
+"""How long the application lets a connection idle that NGINX keeps to it, a duration: 5s for Node.js
+(server.keepAliveTimeout), 30s for Jetty (idleTimeout); longer than NGINX does without it."""
+
 QUEUE = "kflab.dev/queue"
 """"shared": all its workers take from one queue; "each" (the default): a queue for each worker."""
 
@@ -157,10 +161,27 @@ def shares_queue(annotations: Mapping[str, str]) -> bool:
     return annotations.get(QUEUE, "").strip() == "shared"
 
 
+def keep_alive_ns(annotations: Mapping[str, str]) -> int:
+    """How long the application lets an idle connection be, ns; 0: for ever."""
+    text = annotations.get(KEEP_ALIVE)
+    return 0 if text is None else _duration_ns(KEEP_ALIVE, text)
+
+
 def problems(annotations: Mapping[str, str]) -> dict[str, str]:
     """Annotation → what is wrong with it, of those that this module reads."""
     found = {}
-    read = (BACKLOG, PROBE_QUEUE, WORKERS, QUEUE, CPU_PER_BUSY_SECOND, STARTUP_CPU, INIT_EXIT_CODE, EXIT_CODE, RUNS_FOR)
+    read = (
+        KEEP_ALIVE,
+        BACKLOG,
+        PROBE_QUEUE,
+        WORKERS,
+        QUEUE,
+        CPU_PER_BUSY_SECOND,
+        STARTUP_CPU,
+        INIT_EXIT_CODE,
+        EXIT_CODE,
+        RUNS_FOR,
+    )
     for name in (*DELAYS.values(), *read):
         if name not in annotations:
             continue
@@ -170,6 +191,8 @@ def problems(annotations: Mapping[str, str]) -> dict[str, str]:
                     raise KflabError(f"{name}: {annotations[name]!r} must be true or false")
             elif name == BACKLOG:
                 backlog(annotations)
+            elif name == KEEP_ALIVE:
+                keep_alive_ns(annotations)
             elif name == CPU_PER_BUSY_SECOND:
                 cpu_per_busy_second(annotations)
             elif name == STARTUP_CPU:

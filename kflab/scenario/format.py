@@ -26,6 +26,7 @@ from kflab.manifest.typed import PROXY_MODES
 from kflab.scenario.acting import LONGEST_NS, duration_ns, read_action, workload_key
 from kflab.scenario.calls_file import MODES, calls_of, calls_of_text
 from kflab.scenario.library import Origin, find
+from kflab.scenario.patience import PATIENCE, patience_of
 
 FORMAT = "scenario/v1"
 MOST_NODES = 20_000
@@ -55,10 +56,13 @@ class Expectation:
     pod: str = ""
     service: str = ""
     """Of podShare, each as NAMESPACE/NAME: the part of this pod in all answers of the Service's pods."""
+    client: str = ""
+    """Of `CLIENT_METRICS`: only the requests of this client."""
 
     def __str__(self) -> str:
         about = f" of {self.workload}" if self.workload else f" {self.status}" if self.status else ""
         about = f" of {self.pod} in {self.service}" if self.pod else about
+        about = f" of {self.client}" if self.client else about
         if self.low is not None and self.low == self.high:
             return f"{self.metric}{about} = {self.low:g}"
         low = f"{self.low:g} ≤ " if self.low is not None else ""
@@ -70,6 +74,9 @@ WORKLOAD_METRICS = ("readyPods", "restarts", "allReadyAt", "leastPodShare")
 """Metrics that need a workload: pods ready at the end, restarts of its pods, when the last of them became ready (s),
 and of the requests that its pods answered in the last 30 s the share of the pod that answered fewest (0 to 1)."""
 
+CLIENT_METRICS = ("requestsFailed", "requestsSent", "attempts", "okShare")
+"""Metrics that may be asked of one `client`, by its name."""
+
 MOST_CONNECTIONS = 10_000
 """Connections that one client keeps open."""
 
@@ -77,10 +84,12 @@ _LEAST_AGE_NS = 10_000_000
 
 METRICS = (
     "requestsFailed", "requestsSent", "requestsEnded", "triesRefused", "trafficMovedWithin", "okShare",
-    "podShare", *WORKLOAD_METRICS,
+    "podShare", "attempts", "slowestRequest", *WORKLOAD_METRICS,
 )  # fmt: skip
-"""requestsEnded counts those that ended with `status` ("504", "refused", "reset", "timeout", "no route"). podShare is
-what part (0..1) `pod` has in all answers of the pods of `service` since the start; pods that are gone count no more."""
+"""requestsEnded counts those that ended with `status` ("504", "refused", "reset", "timeout", "no route", "client
+timeout"). A request counts once, however often its client sent it: attempts counts those. slowestRequest: s, failed or
+not. podShare is what part (0..1) `pod` has in all answers of the pods of `service` since the start; pods that are gone
+count no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +227,7 @@ def _build(origin: Origin, fields: Mapping[str, _Field]) -> Scenario:
         pins=_pins(pins, place("cluster.pins")),
         delays=dict(_mapping(get("cluster.delays", {}), "delays", place("cluster.delays"))),
         timing={key.partition(".")[2]: _nanoseconds(key, fields[key]) for key in fields if key.startswith("timing.")},
-        clients=tuple(_client(entry, place("clients")) for entry in _list(fields.get("clients"))),
+        clients=_clients(fields.get("clients")),
         rate_rps=_number(get("traffic.rate", 100.0), "rate", place("traffic.rate"), 0, MOST_RPS),
         url=str(get("traffic.url", "")),
         **_conntrack(get("cluster.conntrack", {}), place("cluster.conntrack")),
@@ -240,7 +249,7 @@ def _build(origin: Origin, fields: Mapping[str, _Field]) -> Scenario:
         summary=str(get("summary", "")),
         source=str(get("source", "")),
         duration_ns=duration,
-        expectations=tuple(_expectation(entry, place("expect")) for entry in _list(fields.get("expect"))),
+        expectations=_expectations(fields.get("expect"), spec.clients),
     )
 
 
@@ -384,11 +393,20 @@ def _told_apart(tabs: list[Tab]) -> list[Tab]:
     return named
 
 
+def _clients(field: _Field | None) -> tuple[ClientSpec, ...]:
+    made = []
+    for index, entry in enumerate(_list(field)):
+        assert field is not None
+        place_in, client = field.place_in, _client(entry, field.place)
+        made.append(replace(client, **patience_of(entry, lambda *path, i=index, p=place_in: p((i, *path)))))
+    return tuple(made)
+
+
 def _client(entry: Any, place: Place) -> ClientSpec:
     if not isinstance(entry, dict) or "url" not in entry:
         raise KflabError("a client needs a url", place)
     known = {"name", "address", "url", "rate", "method", "from", "firstRequest", "clientPort", "oneWay"}
-    known |= {"connections", "connectionAge"}
+    known |= {"connections", "connectionAge", *PATIENCE}
     for key in entry:
         if key not in known:
             raise KflabError(f"unknown field {key!r} of a client; expected {', '.join(sorted(known))}", place)
@@ -536,6 +554,18 @@ def _replicas(value: Any, place: Place) -> int:
     return _whole(value, "replicas", place, 0, 1_000_000)
 
 
+def _expectations(field: _Field | None, clients: tuple[ClientSpec, ...]) -> tuple[Expectation, ...]:
+    known = {client.name for client in clients}
+    found = []
+    for entry in _list(field):
+        assert field is not None
+        one = _expectation(entry, field.place)
+        if one.client and one.client not in known:
+            raise KflabError(f"no client is named {one.client!r}; there are {', '.join(sorted(known))}", field.place)
+        found.append(one)
+    return tuple(found)
+
+
 def _expectation(entry: Any, place: Place) -> Expectation:
     if not isinstance(entry, dict) or len(entry) != 1:
         raise KflabError("an expectation is one metric with its bounds", place)
@@ -547,8 +577,10 @@ def _expectation(entry: Any, place: Place) -> Expectation:
     if not isinstance(bounds, dict):
         raise KflabError(f"{metric} needs bounds: equals, min or max", place)
     for key in bounds:
-        if key not in ("equals", "min", "max", "workload", "status", "pod", "service"):
+        if key not in ("equals", "min", "max", "workload", "status", "pod", "service", "client"):
             raise KflabError(f"unknown bound {key!r}; expected equals, min, max", place)
+    if "client" in bounds and metric not in CLIENT_METRICS:
+        raise KflabError(f"{metric} is not counted by client; {', '.join(CLIENT_METRICS)} are", place)
     if not {"equals", "min", "max"} & set(bounds):
         raise KflabError(f"{metric} needs bounds: equals, min or max", place)
     if metric in WORKLOAD_METRICS:
@@ -569,4 +601,5 @@ def _expectation(entry: Any, place: Place) -> Expectation:
         str(bounds.get("status", "")),
         str(bounds.get("pod", "")),
         str(bounds.get("service", "")),
+        str(bounds.get("client", "")),
     )

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 from kflab import KUBERNETES_RELEASE, exits, interrupts
 from kflab.control.facts import Fact, What
+from kflab.engine.bins import Count
 from kflab.errors import Place
 from kflab.kubectl.hostile import printable
 from kflab.lab.answers import answers_of
@@ -145,6 +146,8 @@ def _report(scenario: Scenario, lab: Lab, verdicts: list[Verdict]) -> list[str]:
     lines.append(f"  requests      {total.sent:,} sent = {parts}")
     saved = f"{total.saved:,} requests saved by a further try"
     lines.append(f"  tries lost    {total.lost_tries:,} refused, reset or timed out; {saved}")
+    if total.attempts > total.sent:
+        lines.append(f"  attempts      {total.attempts:,} sent by clients: {total.attempts - total.sent:,} retries")
     for label, sent, ok, failed in lab.call_counts():
         lines.append(f"  calls         {label}: {sent:,} sent, {ok:,} ok, {failed:,} failed")
     lines += _counted(lab)
@@ -182,11 +185,17 @@ def _counted(lab: Lab) -> list[str]:
 
 def _measure(expectation: Expectation, lab: Lab) -> float | None:
     total = lab.totals
+    if expectation.client:
+        return _of_client(expectation, lab)
     match expectation.metric:
         case "requestsFailed":
             return total.failed
         case "requestsSent":
             return total.sent
+        case "attempts":
+            return total.attempts
+        case "slowestRequest":  # of counted requests nobody knows which was the slowest
+            return None if lab.counting.requests else total.longest_ns / 1e9
         case "triesRefused":
             return total.lost_tries
         case "okShare":
@@ -203,6 +212,25 @@ def _measure(expectation: Expectation, lab: Lab) -> float | None:
             return _pod_share(expectation, lab)
         case _:
             return _of_workload(expectation, lab)
+
+
+def _of_client(expectation: Expectation, lab: Lab) -> float | None:
+    """What the engine has counted of the requests of one client."""
+    entries = (wired.entry for wired in lab.wiring.wired)
+    mine = [one.index for one in entries if one.source is not None and one.source.name == expectation.client]
+    sent, again, ok, failed = (
+        int(lab.engine.bins.totals(what)[mine].sum())
+        for what in (Count.STREAM_SENT, Count.STREAM_AGAIN, Count.STREAM_OK, Count.STREAM_FAILED)
+    )
+    match expectation.metric:
+        case "requestsFailed":
+            return failed
+        case "requestsSent":
+            return sent
+        case "attempts":
+            return sent + again
+        case _:
+            return ok / (ok + failed) if ok + failed else None
 
 
 def _pod_share(expectation: Expectation, lab: Lab) -> float | None:
@@ -238,6 +266,7 @@ def _as_json(scenario: Scenario, lab: Lab, facts: list[Fact], verdicts: list[Ver
         "requests": {
             "sent": total.sent, "ok": total.ok, "failed": total.failed, "in_flight": total.in_flight,
             "by_status": dict(sorted(total.by_status.items())), "lost_tries": total.lost_tries, "saved": total.saved,
+            "attempts": total.attempts, "slowest_s": total.longest_ns / 1e9,
         },
         "counted": None if not lab.counting.enabled else {
             "requests": lab.counting.requests,

@@ -18,7 +18,9 @@ NAME = 4
 WHY_ROOM = 26
 """Below this many columns for the reason it moves to a line of its own."""
 
-BAD = frozenset({"refused", "timeout", "no route", "reset", "dropped", "rejected", "no such host", "mismatch"})
+BAD = frozenset({
+    "refused", "timeout", "client timeout", "no route", "reset", "dropped", "rejected", "no such host", "mismatch",
+})  # fmt: skip
 """Outcomes of a try that did not go well; a status from 500 on counts too."""
 
 

@@ -65,7 +65,7 @@ def _has_outcome(row: TraceRow, outcome: str) -> bool:
     if outcome == "errors":
         return not row.ok
     if outcome == "retried":
-        return len(row.tries) > 1
+        return len(row.tries) > 1 or any(name == "earlier attempts" for name, _ in row.parts)
     if outcome == "calls":
         return bool(row.label)
     return True

@@ -11,6 +11,7 @@ from kflab.tui.glyphs import Glyphs
 from kflab.tui.row import Row
 
 PART_TOKENS = {
+    "earlier attempts": "lost",
     "refused": "lost",
     "retries": "lost",
     "reset": "lost",

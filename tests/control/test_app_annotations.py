@@ -7,7 +7,7 @@ from control_clusters import MS, S, cluster, container, deployment, first, pods,
 
 from kflab.control.facts import What
 from kflab.errors import KflabError
-from kflab.manifest.app_annotations import backlog, own_delay_ns, problems, shares_queue, workers
+from kflab.manifest.app_annotations import backlog, keep_alive_ns, own_delay_ns, problems, shares_queue, workers
 from kflab.manifest.loader import load
 from kflab.manifest.sources import SourceText
 
@@ -105,3 +105,9 @@ def test_workers_and_their_queue_are_said_by_annotations():
         "kflab.dev/workers": "'0' must be a whole number from 1 to 9999",
         "kflab.dev/queue": "'both' must be shared or each",
     }
+
+
+def test_how_long_idle_connections_are_kept_is_said_by_an_annotation():
+    assert keep_alive_ns({}) == 0
+    assert keep_alive_ns({"kflab.dev/keep-alive": "5s"}) == 5 * S
+    assert "kflab.dev/keep-alive" in problems({"kflab.dev/keep-alive": "soon"})

@@ -3,8 +3,6 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from kflab.control import made
 from kflab.control.facts import What
@@ -17,7 +15,6 @@ from kflab.kubectl.printers import cells
 from kflab.manifest.admit import admit
 from kflab.manifest.loader import load
 from kflab.manifest.objects import (
-    BudgetStatus,
     Key,
     LabelSelector,
     Meta,
@@ -197,79 +194,3 @@ def test_the_made_coredns_is_critical_as_kubeadms():
     assert workload.template.spec.priority_class == "system-cluster-critical"
     plane = settle([*nodes({"cpu": "1"}), workload], Draws(3))
     assert {pod.spec.priority for pod in pods(plane)} == {2_000_000_000}
-
-
-def told_by_hand(sizes, there, priority, cpu, guarded):
-    """Which node and whom, by the written rules, for CPU alone; `there` has (priority, cpu, app, number) by node."""
-    best = None
-    for number, size in enumerate(sizes):
-        mine = there[number]
-        stays = [pod for pod in mine if pod[0] >= priority]
-        lower = sorted((pod for pod in mine if pod[0] < priority), key=lambda pod: -pod[0])
-        if not lower or sum(pod[1] for pod in stays) + cpu > size:
-            continue
-        left, violating, others = guarded, [], []
-        for pod in lower:
-            spent = pod[2] == "kept"
-            left -= spent
-            (violating if spent and left < 0 else others).append(pod)
-        gone, violations = [], 0
-        for pod in (*violating, *others):
-            if sum(each[1] for each in stays) + cpu + pod[1] <= size:
-                stays.append(pod)
-            else:
-                gone.append(pod)
-                violations += any(pod is each for each in violating)
-        rank = violations, max(pod[0] for pod in gone), sum(pod[0] + 2**31 for pod in gone), len(gone)
-        if best is None or rank < best[0]:
-            best = rank, number, sorted(pod[2:] for pod in gone)
-    return best and best[1:]
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    filled=st.lists(
-        st.lists(
-            st.tuples(st.sampled_from([-5, 0, 10, 10, 1000]), st.integers(1, 2), st.booleans()), min_size=3, max_size=5
-        ),
-        min_size=2,
-        max_size=4,
-    ),
-    priority=st.sampled_from([10, 500, 500]),
-    cpu=st.integers(1, 4),
-    guarded=st.integers(0, 3),
-)
-def test_victims_are_those_of_the_written_rules(filled, priority, cpu, guarded):
-    sizes = [4] * len(filled)
-    there = [[] for _ in filled]
-    bound = []
-    for number, wishes in enumerate(filled):
-        for own, asks, kept in wishes:
-            if sum(pod[1] for pod in there[number]) + asks <= sizes[number]:
-                app, n = "kept" if kept else "free", len(bound)
-                there[number].append((own, asks, app, n))
-                spec = PodSpec((container(requests={"cpu": str(asks)}),), node_name=f"n{number + 1}", priority=own)
-                bound.append(Pod(Meta(f"p{n}", "default", {"app": app}), spec=spec))
-    budget = PodDisruptionBudget(
-        Meta("kept", "default"), selector=LabelSelector({"app": "kept"}), min_available=0,
-        status=BudgetStatus(disruptions_allowed=guarded, observed_generation=1),
-    )  # fmt: skip
-    plane = settle([*nodes(*({"cpu": str(size)} for size in sizes)), *bound], Draws(3))
-    plane.store.put(budget, plane.now_ns, "test")  # with this status: its controller is not asked
-    for pod in bound:  # all have started at one time, so that importance is priority alone, then order
-        current = plane.store.get(pod.key)
-        plane.store.put(replace(current, status=replace(current.status, start_ns=0)), plane.now_ns, "test")
-    urgent = Pod(Meta("urgent", "default"), spec=PodSpec((container(requests={"cpu": str(cpu)}),), priority=priority))
-    names = [f"n{number + 1}" for number in range(len(sizes))]
-    node, reasons = plane.scheduler.placement.choose(urgent, names)
-    if node is not None:
-        return
-    candidate, said_of_it = plane.scheduler.preemption.find(urgent, names, reasons)
-    expected = told_by_hand(sizes, there, priority, cpu, guarded)
-    if expected is None:
-        assert candidate is None
-        assert said_of_it.startswith(f"0/{len(sizes)} nodes are available: ")
-        return
-    assert candidate is not None
-    found = sorted((pod.meta.labels["app"], int(pod.meta.name[1:])) for pod in candidate.victims)
-    assert (candidate.node, found) == (f"n{expected[0] + 1}", expected[1])

@@ -126,9 +126,10 @@ def make_servers(workers: int, shared: bool = False) -> list[Server]:
     ingress = [Server(f"i{n}", n, is_ingress=True) for n in range(N_INGRESS)]
     backlogs = (4096, 5, 0, 40)
     return ingress + [
-        Server(f"p{n}", n % 3, workers, ("default", "slow")[n % 2], backlog=backlogs[n], shared_queue=shared and n != 1)
+        Server(f"p{n}", n % 3, workers, ("default", "slow")[n % 2], backlog=backlogs[n], shared_queue=shared and n != 1,
+               idle_close_ns=(0, 0, 2 * MS, 9 * MS)[n])
         for n in range(N_PODS)
-    ]
+    ]  # fmt: skip
 
 
 FIRST = {
@@ -210,8 +211,10 @@ def compare(
     keeping: list[Stream] | None = None,
     timing: Timing = TIMING,
     neighbours: Callable[[], Neighbours] | None = None,
+    behaving: Callable[[Stream], Stream] = lambda stream: stream,
 ) -> None:
-    streams, servers = make_streams(keepalive, idempotent, tries, 2, keeping), make_servers(workers, shared)
+    streams = [behaving(stream) for stream in make_streams(keepalive, idempotent, tries, 2, keeping)]
+    servers = make_servers(workers, shared)
     engine = Engine(Draws(seed), timing, streams, servers, 3, slab_ns=slab_ms * MS)
     slow = Reference(Draws(seed), timing, streams, servers)
     if neighbours is not None:
