@@ -1,10 +1,9 @@
 """What happened in the control plane and on the nodes: immutable facts, in the past tense."""
 
-from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from kflab.manifest.objects import Key
-from kflab.replacing import quick
 
 
 class What(StrEnum):
@@ -115,10 +114,8 @@ NODE_CUTS = frozenset({What.MACHINE_OFF, What.MACHINE_ON, What.LINK_CUT, What.LI
 """Facts that may change whether packets reach a node."""
 
 
-@quick
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """One thing that happened."""
+class Fact(NamedTuple):
+    """One thing that happened. A tuple, as thousands of kube-proxies may tell of a sync within a second."""
 
     t_ns: int
     what: What
@@ -130,7 +127,7 @@ class Fact:
     """One plain sentence without a time, e.g. "kubelet on node-b noticed that product-…-m4dd8 exited (137)"."""
     revision: int = 0
     """Store revision written or adopted; 0 where none was."""
-    ports: tuple[tuple[str, int], ...] = field(default=())
+    ports: tuple[tuple[str, int], ...] = ()
     """For LISTENERS_CHANGED: every (protocol, port) that answers from now on; () is: connections are refused."""
     detail: str = ""
     """Message of the component's own Event, where its words are not to be had from the objects."""

@@ -7,11 +7,13 @@ by itself, until it is calm again (proxysync.py). Arrays are replaced, never wri
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kflab.cluster.checkpoint import Mutable
+from kflab.control.facts import Fact, What
 from kflab.control.observers import Observer
 from kflab.manifest.objects import Key
 
@@ -80,6 +82,12 @@ class Crowd(Mutable):
 
     def __init__(self) -> None:
         self.members: list[Proxy] = []
+        self.versions: list[list[tuple[int, int]]] = []
+        """What each member's observer has in `versions`: the very lists."""
+        self.subjects: list[Key] = []
+        self.names: list[str] = []
+        self.texts: list[str] = []
+        """What facts about each member are about, whose they are, and what they say."""
         self.live = np.empty(0, dtype=np.bool_)
         """Who is followed here now."""
         self.numbers, self.config = _none(), _none()
@@ -98,6 +106,10 @@ class Crowd(Mutable):
         for proxy in fresh:
             proxy.row = len(self.members)
             self.members.append(proxy)
+            self.versions.append(proxy.observer.versions)
+            self.subjects.append(proxy.subject)
+            self.names.append(proxy.subject.name)
+            self.texts.append(proxy.said)
         grown = len(self.members)
         rows = np.array([proxy.row for proxy in calm], dtype=np.int64)
 
@@ -207,6 +219,16 @@ class Crowd(Mutable):
         self.revision = self.revision.copy()
         self.revision[taken.row] = taken.revision
         return taken
+
+    def learn(self, taken: Planned) -> list[Fact]:
+        """Let observers act on what their runs carried; returns what is to be told, in order."""
+        rows, ends, revisions = taken.row.tolist(), taken.end_ns.tolist(), taken.revision.tolist()
+        for row, version in zip(rows, zip(ends, revisions, strict=True), strict=True):
+            self.versions[row].append(version)
+        columns = (list(map(column.__getitem__, rows)) for column in (self.subjects, self.names, self.texts))
+        subjects, names, texts = columns
+        told = zip(ends, repeat(What.RULES_SYNCED), subjects, names, texts, revisions, repeat(()), repeat(""))
+        return list(map(Fact._make, told))
 
     def oldest(self) -> int:
         """The oldest revision that somebody's rules here are made from."""

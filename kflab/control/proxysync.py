@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kflab.cluster.store import Change
 from kflab.control.core import Controller, Core, address_of
-from kflab.control.facts import Fact, What
+from kflab.control.facts import What
 from kflab.control.heap import Event
 from kflab.control.lbsync import LbSync
 from kflab.control.names import number_of
@@ -255,17 +255,15 @@ class ProxySync(Controller):
         quiet = self.lb.all_seen(self.crowd.oldest())
         until = max(core.now_ns, core.ahead_ns) if quiet else core.now_ns
         taken = self.crowd.take(until, core.heap.head())
-        facts, rules = core.facts, What.RULES_SYNCED
-        rows, ends, revisions = taken.row.tolist(), taken.end_ns.tolist(), taken.revision.tolist()
-        for row, t_ns, revision in zip(rows, ends, revisions, strict=True):
-            proxy = members[row]
-            known = proxy.observer.versions
-            before = known[-1][1]
-            known.append((t_ns, revision))
-            facts.append(Fact(t_ns, rules, proxy.subject, proxy.subject.name, proxy.said, revision))
-            if not quiet:
-                self.lb.proxy_synced(proxy.observer.node, before, revision)
-        core.now_ns = ends[-1]
+        if quiet:
+            core.facts.extend(self.crowd.learn(taken))
+        for i in () if quiet else range(len(taken.row)):
+            one = taken.picked(slice(i, i + 1))
+            observer = members[int(one.row[0])].observer
+            before = observer.revision
+            core.facts.extend(self.crowd.learn(one))
+            self.lb.proxy_synced(observer.node, before, observer.revision)
+        core.now_ns = int(taken.end_ns[-1])
         self._expect()
 
     # --- one kube-proxy -------------------------------------------------------------------------------------
