@@ -212,6 +212,7 @@ class ProxySync(Controller):
         self._alone[node] = None
         for end_ns, number, start_ns in self.crowd.leave(proxy):
             self.core.heap.push_at_place(end_ns, number, ProxySynced(node, start_ns, proxy.life))
+        self._expect()  # the event that was due may have been for one of these runs
 
     def _places(self, known: int) -> NDArray[np.int64]:
         """Numbers for the events of this change's runs, in the order of the nodes; shape (known,)."""

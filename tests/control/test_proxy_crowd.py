@@ -127,6 +127,12 @@ def test_together_as_alone(steps: list[tuple[str, int, int]], balanced: bool, sa
     assert story(steps, TOGETHER, delays, balanced, ahead=False) == alone
 
 
+def test_the_others_sync_though_the_next_one_lost_power() -> None:
+    steps = [("delete", 0, 1), ("delete", 0, 1100), ("power", 0, 1), ("api", 0, 300)]
+    alone = story(steps, ALONE, Delays(), False, ahead=False)
+    assert story(steps, TOGETHER, Delays(), False, ahead=True) == alone
+
+
 def test_a_copy_goes_its_own_way() -> None:
     steps = [("delete", 1, 40), ("scale", 4, 40), ("proxy", 2, 300), ("delete", 0, 1100), ("proxy", 2, 6000)]
     alone = story(steps, ALONE, Delays(), False, ahead=False)
