@@ -207,7 +207,7 @@ class Knowing:
         if observer.name not in incident.learned:
             incident.learned[observer.name] = fact.t_ns
             incident.learned_revision[observer.name] = revision
-        if incident.moved_ns is None and incident.calling and incident.calling <= set(incident.learned):
+        if incident.moved_ns is None and incident.calling and incident.calling <= incident.learned.keys():
             incident.moved_ns = fact.t_ns
             label = "traffic moved" if incident.config is None else "every caller's rules are new"
             self.marks.append(Mark(fact.t_ns, "moved", label))

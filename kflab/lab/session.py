@@ -50,9 +50,11 @@ def place_of(lab: "Lab", command: Command) -> tuple[str, int] | None:
     owner = lab.workload_of(pod) if isinstance(pod, Pod) else None
     if owner is None:
         return None
+    # Among the pods of a large cluster only those are asked for their workload that may be of this one.
+    family = {owner, *lab.plane.core.index.owned_by(owner)}
     pods = [
         obj.key for obj in lab.store.of_kind("Pod", owner.namespace)
-        if isinstance(obj, Pod) and not obj.terminating and lab.workload_of(obj) == owner
+        if obj.meta.owner in family and isinstance(obj, Pod) and not obj.terminating and lab.workload_of(obj) == owner
     ]  # fmt: skip
     return (f"{owner.namespace}/{owner.kind}/{owner.name}", pods.index(key)) if key in pods else None
 
