@@ -161,6 +161,9 @@ class Delays:
     """BACKENDS_SYNC_INTERVAL: how often NGINX workers look for new endpoints, each at its phase (lifecycle 1.8)."""
     ingress_reload_s: Range = (0.2, 0.6)
     """Reload after a change of routes or certificates: new workers serve (M)."""
+    ingress_worker_shutdown_s: float = 240.0
+    """worker-shutdown-timeout: after a reload NGINX's old workers wait so long for their connections to end
+    (ingress-nginx internal/ingress/controller/config/config.go; nginx worker_shutdown_timeout)."""
     ingress_status_s: Range = (0.0, 60.0)
     """The leader writes addresses into Ingress status once a minute (ingress-nginx internal/ingress/status)."""
     coredns_watch_s: Range = (0.005, 0.03)

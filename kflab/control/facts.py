@@ -61,6 +61,8 @@ class What(StrEnum):
     ENDPOINTS_WRITTEN = "endpoints-written"
     RULES_SYNCED = "rules-synced"
     """An observer's rules were made from a new revision; `revision` says which."""
+    WORKERS_ENDED = "workers-ended"
+    """NGINX closed what was open over workers from before a reload; `detail` is when that was, ns."""
     PROXY_STOPPED = "proxy-stopped"
     """A kube-proxy's pod is being replaced: the process ended, its rules stay in the kernel."""
     PROXY_STARTED = "proxy-started"

@@ -1,8 +1,10 @@
 """Ingress controllers: when NGINX acts on what the controller saw.
 
 A change reaches the informer, waits for the sync rate limiter (0.3/s, burst 1), is posted to NGINX and picked up at
-the Lua timer's next tick; a change of routes or certificates reloads NGINX instead. Source: kubernetes/ingress-nginx
-internal/ingress/controller/nginx.go, controller.go syncIngress, rootfs/etc/nginx/lua/balancer.lua; lifecycle 1.8.
+the Lua timer's next tick; a change of routes or certificates reloads NGINX instead. One sync runs at a time, a reload
+included. After a reload the old workers accept nothing more and end with their last connection, at the latest after
+worker-shutdown-timeout. Source: kubernetes/ingress-nginx internal/ingress/controller/nginx.go, controller.go
+syncIngress, internal/task/queue.go, rootfs/etc/nginx/lua/balancer.lua; lifecycle 1.8.
 """
 
 from dataclasses import dataclass, field, replace
@@ -44,6 +46,16 @@ class NginxLearned(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class OldWorkersEnd(Event):
+    """worker-shutdown-timeout is over for the workers from before a reload."""
+
+    room: ClassVar[str] = "ingresssync"
+    pod: Key
+    life: int
+    reloaded_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class WriteIngressStatus(Event):
     """The leader writes addresses into the status of its Ingresses."""
 
@@ -66,6 +78,8 @@ class IngressPod(Mutable):
     last_arrival: int = FAR_PAST
     planned: int = FAR_PAST
     next_token: int = FAR_PAST
+    busy_ns: int = FAR_PAST
+    """Until when a sync runs."""
     effective: int = FAR_PAST
 
 
@@ -115,7 +129,7 @@ class IngressSync(Controller):
         known.inbox.clear()
         known.missed = None
         self.core.stopped.pop(known.observer.name, None)  # a new process
-        known.last_arrival = known.planned = known.next_token = known.effective = FAR_PAST
+        known.last_arrival = known.planned = known.next_token = known.busy_ns = known.effective = FAR_PAST
         if not self.core.quiet:
             known.observer.learn(self.core.now_ns, self.core.store.revision)
 
@@ -204,12 +218,25 @@ class IngressSync(Controller):
                     self.core.fact(
                         What.RULES_SYNCED, Key("Observer", "", name), name, f"NGINX in {pod.name} {how}", revision
                     )
+                    if reloaded:
+                        wait = self.core.spans["ingress_worker_shutdown_s"][0]
+                        self.core.push(wait, OldWorkersEnd(pod, life, self.core.now_ns))
+            case OldWorkersEnd(pod, life, reloaded_ns):
+                known = self.pods.get(pod)
+                if known is not None and known.life == life:
+                    text = (
+                        f"NGINX in {pod.name} ended what was left of its workers from before {reloaded_ns / 1e9:.1f} s"
+                    )
+                    self.core.fact(What.WORKERS_ENDED, pod, known.observer.name, text, detail=str(reloaded_ns))
             case WriteIngressStatus():
                 self._status_due = False
                 self._write_statuses()
 
     def _run(self, pod: Key, known: IngressPod) -> None:
         now = self.core.now_ns
+        if now < known.busy_ns:
+            self.core.push_at(known.busy_ns, SyncIngress(pod, known.life))
+            return
         carried = [entry for entry in known.inbox if entry[0] <= now]
         known.inbox = [entry for entry in known.inbox if entry[0] > now]
         if not carried:
@@ -218,7 +245,8 @@ class IngressSync(Controller):
         done = now + self.core.delay("ingress_post_s", pod)
         if reloads:
             done += self.core.delay("ingress_reload_s", pod)
-        else:
+        known.busy_ns = done
+        if not reloads:
             done = self._next_poll(pod, done)
         known.effective = max(done, known.effective)
         self.core.push_at(known.effective, NginxLearned(pod, known.life, carried[-1][1], reloads))

@@ -168,7 +168,7 @@ def names_to_ask(name: str, namespace: str, domain: str = DOMAIN, ndots: int = N
     return (*searched, name) if name.count(".") < ndots else (name, *searched)
 
 
-def resolve(dns: ClusterDns, name: str, namespace: str | None, family: str = IPV4) -> Resolution:
+def resolve(dns: ClusterDns, name: str, namespace: str | None, family: str = IPV4, ndots: int = NDOTS) -> Resolution:
     """Resolve a host name.
 
     Args:
@@ -176,6 +176,7 @@ def resolve(dns: ClusterDns, name: str, namespace: str | None, family: str = IPV
         name: Host of a URL; an address needs no query.
         namespace: Namespace of the asking pod; None asks from outside, public names only, without a search list.
         family: IPv4 for A, IPv6 for AAAA.
+        ndots: Names with fewer dots go through the search list first.
     """
     if address_number(name) is not None:
         return Resolution()
@@ -185,7 +186,7 @@ def resolve(dns: ClusterDns, name: str, namespace: str | None, family: str = IPV
         words = "" if addresses else "public DNS does not know it"
         return Resolution((Answer(name, addresses, exists=bool(addresses), words=words),))
     asked = []
-    for candidate in names_to_ask(name, namespace, dns.domain):
+    for candidate in names_to_ask(name, namespace, dns.domain, ndots):
         answer = dns.lookup(candidate, family)
         asked.append(answer)
         if answer.found:

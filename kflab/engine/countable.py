@@ -80,6 +80,8 @@ def _of_stream(engine: "Engine", stream: Stream) -> Iterator[str]:
         yield "a client has a deadline of its own, or tries again"
     if stream.flow_port or stream.one_way:
         yield "a UDP sender keeps its port or wants no answer"
+    if stream.names or stream.lost_per_million:
+        yield "a client asks DNS for each request, or loses packets"
     if stream.front_answer or stream.no_route:
         yield "a front answers by itself"
     nodes: set[int] = {stream.place}

@@ -210,6 +210,8 @@ def count(
     """
     if stream.keepalive or stream.connections:
         raise KflabError(f"stream {stream.index} keeps connections: its picks are not independent, use flows")
+    if stream.names or stream.lost_per_million:
+        raise KflabError(f"stream {stream.index} asks DNS or loses packets: use flows")
     return _Counting(draws, stream, fans, behaviour, picks, period).run(n)
 
 

@@ -135,7 +135,7 @@ class Engine:
         counting.end(self)
         self.next_watch_ns = self.now_ns
         self._paths_stale = True
-        for chooser in (stream.lb, *(chooser for _, chooser in (*stream.entries, *stream.upstreams))):
+        for chooser in (stream.lb, *(chooser for _, chooser in (*stream.entries, *stream.upstreams, *stream.dns))):
             if chooser >= 0:
                 self._ensure_chooser(chooser)
 

@@ -68,7 +68,7 @@ def _coded_latencies(batch: Ranked) -> tuple[Int64Array, Int64Array]:
     """Return finishes and latencies, the latter inverted where a request failed."""
     if not isinstance(batch, np.ndarray):
         return batch.finishes(), batch.latencies()
-    latencies = batch[Col.DUE] - batch[Col.START] + batch[Col.SINCE]
+    latencies = batch[Col.DUE] - batch[Col.START] + batch[Col.SINCE] + batch[Col.LOOKUP]
     good = (batch[Col.STATUS] >= 200) & (batch[Col.STATUS] < 400)
     return batch[Col.DUE], np.where(good, latencies, ~latencies)
 
@@ -221,5 +221,8 @@ def as_columns(rows: Int64Array) -> Finished:
             **{f"loads{k}": rows[Col.LOADS0 + k].copy() for k in range(MAX_TRIES + 1)},
             "since_ns": rows[Col.SINCE].copy(),
             "next_ns": rows[Col.NEXT].copy(),
+            "lookup_ns": rows[Col.LOOKUP].copy(),
+            "asked": rows[Col.ASKED].copy(),
+            "waited_ns": rows[Col.WAITED].copy(),
         },
     )

@@ -44,6 +44,8 @@ class Stage:
     """The server has done its own work, or heard of a call: the next call starts, or its answer sets out."""
     WAIT: Final = 8
     """The server waits for the answer to a call."""
+    LOOKUP: Final = 9
+    """The client asks DNS for the next name."""
 
 
 class Col:
@@ -103,9 +105,15 @@ class Col:
     """How long before it began the request's first attempt began; 0 for that one itself."""
     NEXT: Final = 48
     """When the client sends the request again; 0: this is how it ended."""
+    LOOKUP: Final = 49
+    """How long its client asked DNS before START."""
+    ASKED: Final = 50
+    """Of that, 8 bits each from the lowest: names known, attempts at the present one, questions, those unanswered."""
+    WAITED: Final = 51
+    """How long after START the SYN set out that was not lost."""
 
 
-N_COLS = Col.NEXT + 1
+N_COLS = Col.WAITED + 1
 
 _COMPACT_ABOVE = 1024
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from kflab.engine.addresses import flow_salt
+from kflab.engine.lookups import LINEAR_SYN_TIMES_NS, MOST_NAMES, SYN_TIMES_NS, threshold
 from kflab.engine.types import MAX_RETRIES, MAX_TRIES, TCP_RETRIES2_NS, Int64Array, Stream, Timing, UInt64Array
 from kflab.errors import KflabError
 
@@ -46,6 +47,13 @@ def check(stream: Stream) -> None:
         raise KflabError(f"stream {stream.index} has kind {stream.kind!r}, not one of {KINDS}")
     if not 1 <= stream.tries <= MAX_TRIES:
         raise KflabError(f"stream {stream.index} has {stream.tries} tries; 1 to {MAX_TRIES} can be recorded")
+    if stream.names or stream.lost_per_million:
+        if stream.kind != "pod" or stream.connections or stream.flow_port or stream.one_way:
+            raise KflabError(f"stream {stream.index} asks DNS or loses packets: only new connections of pods can")
+        if stream.retry or stream.timeout_ns or stream.attempt_timeout_ns:
+            raise KflabError(f"stream {stream.index} asks DNS or loses packets, and has a deadline or retries")
+        if not 0 <= stream.lost_per_million <= 1_000_000 or not 0 <= stream.names <= MOST_NAMES:
+            raise KflabError(f"stream {stream.index} has {stream.names} names, {stream.lost_per_million} lost packets")
     if (stream.kind == "call") != (stream.parent >= 0):
         raise KflabError(f"stream {stream.index} of kind {stream.kind} has the parent {stream.parent}")
     if stream.connections and (stream.kind != "pod" or stream.flow_port):
@@ -125,6 +133,17 @@ class Paths:
         self.connection_age: Int64Array = np.array([stream.connection_age_ns for stream in streams], dtype=np.int64)
         self.any_connections = bool(self.connections.any())
         """Whether any client keeps connections open (see `connections`)."""
+        self.names: Int64Array = np.array([stream.names for stream in streams], dtype=np.int64)
+        self.any_names = bool(self.names.any())
+        """Whether any client asks DNS before it connects (see `lookups`)."""
+        self.dns = PairMap((s.index, place, chooser) for s in streams for place, chooser in s.dns)
+        self.pair_lost: UInt64Array = np.array([threshold(s.lost_per_million, 4) for s in streams], dtype=np.uint64)
+        """[streams] -> chance in 2^-32 that one of two queries and two answers is lost."""
+        self.syn_lost: Int64Array = np.array([threshold(s.lost_per_million, 2) for s in streams], dtype=np.int64)
+        """[streams] -> likewise of a SYN and its answer."""
+        self.syn_times = [LINEAR_SYN_TIMES_NS if s.linear_syns else SYN_TIMES_NS for s in streams]
+        self.waits_first = (self.names > 0) | (self.syn_lost > 0)
+        """[streams] -> something may come before the SYN that arrives."""
         self.salt: UInt64Array = np.array(
             [flow_salt(stream.client, stream.destination) for stream in streams], dtype=np.uint64
         )

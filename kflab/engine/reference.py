@@ -18,6 +18,7 @@ from kflab.engine.neighbours import PROBES_NS, Neighbours
 from kflab.engine.pools import Connection, Pools
 from kflab.engine.reference_affinity import RecentLists
 from kflab.engine.reference_counts import LeastTaker, Scheduled
+from kflab.engine.reference_lookups import Lookup, syn_wait_ns
 from kflab.engine.reference_turns import TurnTaker
 from kflab.engine.snat import PortTable, ahead, attempts
 from kflab.engine.types import TCP_RETRIES2_NS, Answer, Behaviour, Call, Choice, Fan, Pick, Server, Stream, Timing
@@ -70,6 +71,9 @@ class Request:
     """How many calls the server has started; None unless it is making calls."""
     outer: "tuple[Request, int] | None" = None
     """A call: the request it is made for, and which of its tries."""
+    lookup: Lookup | None = None
+    waited_ns: int = 0
+    """How long after its first SYN the one set out that arrived."""
     over: "Kept | None" = None
     """The connection that it goes over, where its client keeps some."""
     first_ns: int = 0
@@ -123,7 +127,8 @@ class Hanging:
 
 
 Row = tuple[object, ...]
-_RANK = {"start": 0, "lb": 0, "node": 0, "ingress": 0, "release": 1, "try": 2, "server": 3, "call": 4, "answer": 5,
+_RANK = {"start": 0, "lookup": 0, "lb": 0, "node": 0, "ingress": 0, "release": 1, "try": 2, "server": 3, "call": 4,
+         "answer": 5,
          "giveup": 6}  # fmt: skip
 
 
@@ -257,9 +262,44 @@ class Reference:
     def _start(self, request: Request, t_ns: int) -> None:
         if request.stream.kind in ("l7", "l4"):
             self._push(t_ns + self.timing.client_lb_ns, request, "lb")
+            return
+        request.node = request.stream.place
+        if request.stream.names:
+            request.lookup = Lookup(self.draws, request.stream, request.number, self.timing.dns_ns)
+            self._push(t_ns, request, "lookup")
+        elif request.stream.lost_per_million:
+            self._connect(request, t_ns)
         else:
-            request.node = request.stream.place
             self._push(t_ns + self._to_node(request.stream), request, "node")
+
+    def _lookup(self, request: Request, t_ns: int) -> None:
+        lookup = request.lookup
+        assert lookup is not None
+        t_ns = lookup.ask(t_ns, lambda at_ns, u32: self._at_dns(request, at_ns, u32))
+        if lookup.failed:
+            self._finish(request, -Answer.NO_NAME, t_ns)
+        elif lookup.done:
+            request.start_ns = t_ns
+            self._connect(request, t_ns)
+        else:
+            self._push(t_ns, request, "lookup")
+
+    def _at_dns(self, request: Request, t_ns: int, u32: int) -> tuple[int, int]:
+        """What a query meets, and the way there."""
+        _, fan = self._fan(dict(request.stream.dns).get(request.node, -1), t_ns)
+        if not fan.candidates:
+            return (Behaviour.REFUSES if fan.answer == Answer.REJECTED else Behaviour.SILENT), 0
+        server = self._draw(fan, u32)
+        return self._meets(server, request.node), self._hop(request.node, self.servers[server].place)
+
+    def _connect(self, request: Request, t_ns: int) -> None:
+        """The SYN sets out, as often as it takes."""
+        wait = syn_wait_ns(self.draws, request.stream, request.number)
+        if wait is None or wait >= self._dialling(request.stream):
+            self._turned_away(request, Answer.SYN_LOST, t_ns)
+            return
+        request.waited_ns = wait
+        self._push(t_ns + wait, request, "node")
 
     def _lb(self, request: Request, t_ns: int) -> None:
         stream = request.stream
@@ -282,7 +322,7 @@ class Reference:
         self._push(t_ns + self.timing.lb_node_ns, request, "node")
 
     def _turned_away(self, request: Request, answer: int, heard_ns: int) -> None:
-        if answer == Answer.TIMEOUT:
+        if answer in (Answer.TIMEOUT, Answer.SYN_LOST):
             heard_ns = request.start_ns + self._dialling(request.stream)
         if not request.is_l7:
             request.tries.append(Try(-1, answer, request.start_ns, heard_ns))
@@ -338,7 +378,7 @@ class Reference:
             request.ingress = server
             self._push(t_ns + hop, request, "ingress")
         else:
-            request.hop_ns = t_ns + hop - request.start_ns
+            request.hop_ns = t_ns + hop - request.start_ns - request.waited_ns
             request.tries.append(Try(server, Answer.NONE, request.start_ns, 0))
             self._push(t_ns + hop, request, "server")
 

@@ -19,7 +19,7 @@ from typing import Protocol
 import numpy as np
 
 from kflab.draws import Draws, duration_table
-from kflab.engine import cuts
+from kflab.engine import cuts, lookups
 from kflab.engine.addresses import ephemeral_ports, flow_hashes
 from kflab.engine.arrivals import Batch
 from kflab.engine.bins import Bins, Count
@@ -87,6 +87,8 @@ class Steps:
         """[servers] -> service-time table."""
         self.room: TableRoom | None = None
         """Which first packets nodes with a full conntrack table let in; None where none is full."""
+        self.dns_queries = 0
+        """Queries that clients sent so far."""
         self.hanging: list[Rows] = []
         """Of the slab that runs: rows whose SYN arrived at a hanging server."""
         self.cut: cuts.Cut | None = None
@@ -128,6 +130,8 @@ class Steps:
             block[Col.NODE] = paths.place[stream]
             block[Col.DUE] = batch.starts + paths.to_node[stream]
         block[Col.ARRIVAL_WORD : Col.SERVICE_WORD + 1] = batch.words.T.view(np.int64)
+        if paths.waits_first[stream]:
+            lookups.begin(self, stream, rows)
 
     def hop_ns(self, place: Int64Array, other: Int64Array) -> Int64Array:
         """Return the one-way delay between two places."""
@@ -184,7 +188,7 @@ class Steps:
         direct = rows[~self.paths.is_l7[m[Col.STREAM, rows]]]
         m[Col.TRIES, direct] = 1
         m[Col.TRY_START0, direct] = m[Col.START, direct]
-        silent = (answers == Answer.TIMEOUT) | (answers == Answer.TABLE_FULL)
+        silent = (answers == Answer.TIMEOUT) | (answers == Answer.TABLE_FULL) | (answers == Answer.SYN_LOST)
         streams = m[Col.STREAM, rows]
         finish = np.where(silent, m[Col.START, rows] + self.paths.dial_patience[streams], m[Col.DUE, rows] + back)
         m[Col.ANSWER0, rows] = answers
@@ -229,7 +233,7 @@ class Steps:
         m[Col.SERVER0, direct] = targets[~l7]
         m[Col.STAGE, direct] = Stage.SERVER
         m[Col.TRIES, direct] = 1
-        m[Col.HOP, direct] = m[Col.DUE, direct] - m[Col.START, direct]
+        m[Col.HOP, direct] = m[Col.DUE, direct] - m[Col.START, direct] - m[Col.WAITED, direct]
         m[Col.TRY_START0, direct] = m[Col.START, direct]
 
     def _by_flows(self, rows: Rows, choosers: Int64Array, bits: UInt64Array) -> tuple[Int64Array, Int64Array]:
@@ -266,7 +270,7 @@ class Steps:
         there = np.where(there == callers, -1, there)
         return self.room.shut(there, m[Col.STREAM, rows], m[Col.NUMBER, rows], tries)
 
-    def _meets(self, servers: Int64Array, callers: Int64Array) -> Int64Array:
+    def meets(self, servers: Int64Array, callers: Int64Array) -> Int64Array:
         """What callers on these places meet at servers: silence across a cut link."""
         behaviour = self.memory.behaviour[servers]
         if self.cut is not None:
@@ -308,7 +312,7 @@ class Steps:
             self.end(rows[shut], -Answer.TABLE_FULL, m[Col.START, rows[shut]] + patience)
             rows = rows[~shut]
         m, timing = self.memory.flights.m, self.timing
-        times, behaviour = m[Col.DUE, rows], self._meets(m[Col.INGRESS, rows], m[Col.NODE, rows])
+        times, behaviour = m[Col.DUE, rows], self.meets(m[Col.INGRESS, rows], m[Col.NODE, rows])
         listens = behaviour == Behaviour.LISTENS
         if not listens.all():
             refused, silent = rows[behaviour == Behaviour.REFUSES], rows[behaviour == Behaviour.SILENT]
@@ -447,7 +451,7 @@ class Steps:
             rows = rows[~shut]
         servers = m[Col.SERVER0 + m[Col.TRIES, rows] - 1, rows]
         ingress = m[Col.INGRESS, rows]
-        behaviour = self._meets(servers, np.where(ingress >= 0, self.memory.place[ingress], m[Col.NODE, rows]))
+        behaviour = self.meets(servers, np.where(ingress >= 0, self.memory.place[ingress], m[Col.NODE, rows]))
         listens = behaviour == Behaviour.LISTENS
         if listens.all():
             return rows
@@ -455,9 +459,9 @@ class Steps:
         self.failed(refused, Answer.REFUSED, m[Col.DUE, refused] + m[Col.HOP, refused], True)
         last = m[Col.TRIES, silent] - 1
         of = (m[Col.STREAM, silent], m[Col.INGRESS, silent], m[Col.NODE, silent])
-        self.failed(
-            silent, *self.unanswered(*of, m[Col.SERVER0 + last, silent], m[Col.TRY_START0 + last, silent]), True
-        )
+        answers, ends = self.unanswered(*of, m[Col.SERVER0 + last, silent], m[Col.TRY_START0 + last, silent])
+        # Of a SYN that was lost and sent again the caller hears after that.
+        self.failed(silent, answers, np.maximum(ends, m[Col.DUE, silent]), True)
         hanging = rows[behaviour == Behaviour.HANGS]
         m[Col.STAGE, hanging] = Stage.RELEASE  # not due again in this slab's rounds; `admit` gives the real stage
         self.hanging.append(hanging)
@@ -569,6 +573,8 @@ class Steps:
             active = np.concatenate((active, due_only_by_deadline(self, end_ns)))
         if not len(active) and not others:
             return active, []
+        if self.paths.any_names:
+            lookups.look_up(self, self.ready(active, Stage.LOOKUP, end_ns), end_ns)
         for stage, step in ((Stage.LB, self.at_lb), (Stage.NODE, self.at_node), (Stage.INGRESS, self.at_ingress)):
             rows = self.ready(active, stage, end_ns)
             if len(rows) and len(self.in_order) and stage != Stage.LB:

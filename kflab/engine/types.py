@@ -57,6 +57,10 @@ class Answer:
     GAVE_UP: Final = 10
     """The client's own deadline passed first: it closed the connection (NGINX logs 499, ngx_http_request.h
     NGX_HTTP_CLIENT_CLOSED_REQUEST)."""
+    NO_NAME: Final = 14
+    """DNS did not answer: the name was not resolved (getaddrinfo's EAI_AGAIN)."""
+    SYN_LOST: Final = 15
+    """Every SYN in the connect timeout got lost."""
 
 
 class Behaviour:
@@ -221,6 +225,14 @@ class Stream:
     connections: int = 0
     """pod, TCP: the client keeps this many connections open and sends each request over one of them (see
     `connections`); 0: a new connection per request."""
+    names: int = 0
+    """pod: how many names its client asks DNS for before each request (see `lookups`); 0: it knows the address."""
+    dns: tuple[tuple[int, int], ...] = ()
+    """(place, chooser): the DNAT that the node at `place` applies to queries; where there are names to ask."""
+    lost_per_million: int = 0
+    """pod: of a million packets of lookups and handshakes, how many are lost (see `lookups`)."""
+    linear_syns: bool = False
+    """Whether the caller's kernel sends SYNs again as from Linux 6.5 on."""
     connection_age_ns: int = 0
     """How old its server lets such a connection become, 10 % more or less; 0: for ever."""
     http_front: bool = False
@@ -281,6 +293,8 @@ class Timing:
     """(name, p50_ns, p99_ns) of further service times, named by `Server.service`; unknown names use the default."""
     keepalive_idle_ns: int = 60_000_000_000
     """ingress-nginx upstream-keepalive-timeout (lifecycle.md 1.8)."""
+    dns_ns: int = 200_000
+    """CoreDNS answers a question from what it has in memory."""
     udp_timeout_ns: int = 30_000_000_000
     """nf_conntrack_udp_timeout: an entry that nothing came back for, or younger than two seconds."""
     udp_stream_timeout_ns: int = 120_000_000_000
@@ -324,7 +338,14 @@ class Finished:
     call), `calling_ns` (how long the answering server made calls), `opened_ns` (when the client's connection was
     opened, where the client keeps some; else 0), `turns` and `loads0` to `loads3` (see `memory.Col`), and of attempts
     (see `retrying`) `since_ns` (how long before it the request's first one began) and `next_ns` (when the next one
-    begins; 0: the request is over)."""
+    begins; 0: the request is over); of requests whose client asks DNS or loses packets `lookup_ns` (before `start_ns`),
+    `asked` and `waited_ns` (see there)."""
+
+    @property
+    def latency_ns(self) -> Int64Array:
+        """(n,) from the client's first question or SYN, in its first attempt, until it knew how the request ended."""
+        took = self.finish_ns - self.start_ns
+        return took + sum(self.extra[name] for name in ("lookup_ns", "since_ns") if name in self.extra)
 
     def __len__(self) -> int:
         return len(self.stream)

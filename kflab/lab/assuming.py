@@ -95,7 +95,7 @@ _SETTERS = (
 
 
 def client_assumptions(clients: Iterable[ClientSpec]) -> Iterator[tuple[str, str]]:
-    """What is taken for granted of clients that keep connections open, give up, or try again."""
+    """What is taken for granted of clients that keep connections open, give up, try again, ask DNS or lose packets."""
     for client in clients:
         if client.connections:
             text = (
@@ -115,6 +115,24 @@ def client_assumptions(clients: Iterable[ClientSpec]) -> Iterator[tuple[str, str
                 f"client {client.name} sends a failed request again as a whole, whatever the pod did with it before",
                 "retryOn says after what; retries: 0 never",
             )
+        if client.sockets:
+            text = (
+                f"client {client.name} keeps {client.sockets:,} WebSockets open and opens one that was cut anew at once"
+                "; they load nobody, and their pings keep proxy-read-timeout away"
+            )
+            yield text, "sockets: 0"
+        if client.lookups:
+            text = (
+                f"client {client.name} asks DNS for every request as glibc does (A and AAAA at once, 5 s, two attempts)"
+                "; CoreDNS answers at once and cannot be overloaded"
+            )
+            yield text, "leave lookups out: the client knows the address"
+        if client.lost_per_million:
+            text = (
+                f"client {client.name} loses {client.lost_per_million / 10_000:g} % of the packets of its lookups and "
+                "handshakes, in either direction; packets of open connections are not lost"
+            )
+            yield text, "packetLoss: 0"
 
 
 def _has_exec_probe(container: Container) -> bool:

@@ -66,6 +66,10 @@ class Cause:
     """A node found no free source port for MASQUERADE."""
     DEADLINE = "client-deadline"
     """Its client gave up while a pod that answered all along had it queued or was serving it."""
+    NO_NAME = "dns-no-answer"
+    """DNS did not answer in time, or not at all."""
+    SYN_LOST = "syn-lost"
+    """A SYN, or the answer to it, got lost."""
     NO_ROUTE = "no-route"
     """NGINX has no rule for host and path: 404."""
     UNKNOWN = "not-explained"
@@ -195,6 +199,10 @@ class Autopsy:
             return self._open((Cause.TABLE_FULL, place), Cause.TABLE_FULL, chooser, -1, place, pick_ns)
         if answer == Answer.NO_PORT:
             return self._open((Cause.NO_PORT, place, server), Cause.NO_PORT, chooser, server, place, pick_ns)
+        if answer == Answer.NO_NAME:
+            return self._open((Cause.NO_NAME, place), Cause.NO_NAME, None, -1, place, pick_ns)
+        if answer == Answer.SYN_LOST:
+            return self._open((Cause.SYN_LOST, place), Cause.SYN_LOST, None, -1, place, pick_ns)
         if answer in (Answer.RESET, Answer.TIMEOUT) and silence < 0 and not later:
             ended = self._lab.flow_ends.of(stream, node, server, answer, pick_ns, end_ns)
             if ended is not None:

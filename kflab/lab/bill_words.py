@@ -90,6 +90,10 @@ def title(bill: Bill, connect_timeout_ns: int) -> str:
             return f"{bill.node or 'a node'} had no free source port left for MASQUERADE: packets dropped"
         case Cause.DEADLINE:
             return f"{pod} had not answered yet when the clients' deadline was over: queued or being served"
+        case Cause.NO_NAME:
+            return f"DNS did not answer callers on {bill.node} in time: each question is asked again after 5 s, once"
+        case Cause.SYN_LOST:
+            return f"SYNs of callers on {bill.node}, or the answers, were lost: sent again after 1 s, 3 s, …"
         case Cause.NO_ROUTE:
             return "NGINX has no rule for this host and path: 404"
         case _:
@@ -111,7 +115,9 @@ def outcome_words(bill: Bill) -> str:
     if bill.failed:
         statuses = ", ".join(f"{status} ×{n:,}" for status, n in sorted(bill.outcomes.items()))
         parts.append(f"{bill.failed:,} failed ({statuses})")
-    if bill.slowed:
+    if bill.slowed and bill.cause in (Cause.NO_NAME, Cause.SYN_LOST):
+        parts.append(f"{bill.slowed:,} late")
+    elif bill.slowed:
         parts.append(f"{bill.slowed:,} saved by a further try")
     if bill.sent > bill.lost:
         parts.append(f"sent {bill.sent:,} times in all")

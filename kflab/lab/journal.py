@@ -133,6 +133,12 @@ def _client(client: Any) -> dict[str, Any]:
     if client.connection_age_ns:
         tree["connectionAge"] = seconds_text(client.connection_age_ns)
     tree |= patience_tree(client)
+    if client.sockets:
+        tree["sockets"] = client.sockets
+    if client.lookups:
+        tree["lookups"] = True
+    if client.lost_per_million:
+        tree["packetLoss"] = client.lost_per_million / 1_000_000
     if client.first_client_port is not None:
         tree["firstRequest"] = {"clientPort": client.first_client_port, "upstreamPort": client.first_upstream_port}
     return tree

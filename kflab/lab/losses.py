@@ -1,7 +1,7 @@
 """Requests that failed or were slowed, as columns: which try each is billed to, who chose its server, and when.
 
 *Slowed*: it went well, but only after a try (or an attempt of its client's) was lost (refused, reset, or a timeout
-waited out), counted or not.
+waited out), counted or not, or after a packet of its lookup or handshake was.
 One try stands for the request: of a failed one the last lost try (it decided what the client got), of a slowed one the
 try that cost most time. A request that its ingress pod never answered is billed to that pod.
 """
@@ -62,6 +62,8 @@ def lost_mask(rows: Finished) -> tuple[BoolArray, BoolArray]:
     again = (rows.try_answer > Answer.OK).any(axis=1) | (attempt_of(rows.number) > 0) | _broken(rows)
     if "lost" in rows.extra:
         again |= rows.extra["lost"] > 0
+    if "asked" in rows.extra:
+        again |= (rows.extra["asked"] >> 24 > 0) | (rows.extra["waited_ns"] > 0)
     return ~good, good & again
 
 
@@ -103,7 +105,8 @@ def find_losses(rows: Finished, engine: Engine) -> Losses | None:
     upstream = paths.upstreams.get(stream, ingress)
     entry = paths.entries.get(stream, node)
     chooser = np.where(l7, upstream, entry)
-    pick = np.where(l7, pick, rows.start_ns[which] + paths.to_node[stream])
+    waited = rows.extra["waited_ns"][which] if "waited_ns" in rows.extra else 0
+    pick = np.where(l7, pick, rows.start_ns[which] + paths.to_node[stream] + waited)
 
     # An error on a kept connection that NGINX did not count: the record has its server only.
     free = ~bad.any(axis=1) & ~waiting & (rows.extra["lost"][which] > 0)
@@ -119,6 +122,12 @@ def find_losses(rows: Finished, engine: Engine) -> Losses | None:
         chooser[own] = entry[own]
         pick[own] = rows.start_ns[which[own]] + paths.to_node[stream[own]]
         end[own] = rows.finish_ns[which[own]]
+    # Before its connection: DNS did not answer in time, or a SYN got lost.
+    nameless, syn = _before_connecting(rows, which, failed)
+    server[nameless | syn] = -1
+    answer[nameless], answer[syn] = Answer.NO_NAME, Answer.SYN_LOST
+    end[nameless | syn] = rows.finish_ns[which[nameless | syn]]
+
     off = (node < 0) & paths.balanced[stream]
     chooser[off] = paths.lb[stream[off]]
 
@@ -128,11 +137,28 @@ def find_losses(rows: Finished, engine: Engine) -> Losses | None:
     there[server >= 0] = place[server[server >= 0]]
     arrive = np.where(free, end, pick + engine.steps.hop_ns(near, there))
     # Where a call behind it stands for a request (see `call_losses`), its client was told something else.
+    first = rows.finish_ns - rows.latency_ns
     told, began, ended = (
         rows.extra.get(name, column)[which].astype(np.int64)
-        for name, column in (("told", rows.status), ("began_ns", rows.start_ns), ("ended_ns", rows.finish_ns))
+        for name, column in (
+            ("told", rows.status),
+            ("began_ns", first),
+            ("ended_ns", rows.finish_ns),
+        )
     )
     sent = rows.extra["sent"][which] if "sent" in rows.extra else np.ones(len(which), dtype=np.int64)
     return Losses(
         which, failed, told, stream, server, chooser, near, answer, kept, pick, arrive, end, began, ended, sent
     )
+
+
+def _before_connecting(rows: Finished, which: Int64Array, failed: BoolArray) -> tuple[BoolArray, BoolArray]:
+    """Which of the lost requests are billed to their lookup, and which to a SYN that got lost; (n,) each."""
+    none = np.zeros(len(which), dtype=bool)
+    if "asked" not in rows.extra:
+        return none, none
+    status = rows.status[which]
+    fine = ~failed & ~(rows.try_answer[which] > Answer.OK).any(axis=1)
+    unanswered, waited = rows.extra["asked"][which] >> 24 > 0, rows.extra["waited_ns"][which] > 0
+    nameless = (status == -Answer.NO_NAME) | (fine & unanswered)
+    return nameless, ~nameless & ((status == -Answer.SYN_LOST) | (fine & waited))

@@ -46,6 +46,7 @@ from kflab.kubectl.logs import AccessRecord, UpstreamTry
 from kflab.lab.balancing import alb_in_force, in_force
 from kflab.lab.gantt import BILL_IDS
 from kflab.lab.kept_connections import kept_port, over_kept
+from kflab.lab.lookups import after_lookup
 from kflab.lab.opened_calls import called_by_name, with_calls
 from kflab.lab.records import KEPT_TRACES, Record, status_text
 from kflab.lab.retried import attempts_before, with_attempts
@@ -67,6 +68,7 @@ ANSWER_WORDS = {
     Answer.NO_PORT: "timeout",
     Answer.UNREACHABLE: UNREACHABLE,
     Answer.GAVE_UP: "timeout",
+    Answer.SYN_LOST: "timeout",
 }
 
 UNDER_WAY = ""
@@ -459,6 +461,7 @@ class Reopener:
         )  # fmt: skip
         timing = lab.engine.timing
         outside = not entry.inside
+        waited = dict(one.extra).get("waited_ns", 0)
         record = WalkRecord(
             # A request in flight has no status yet: NGINX has taken it once there was a try.
             status=status_text(one.status or (200 if one.tries else 0)),
@@ -473,7 +476,7 @@ class Reopener:
                 )
             ),
             lb_ns=one.start_ns + timing.client_lb_ns if outside else None,
-            entry_ns=one.start_ns + timing.client_lb_ns + timing.lb_node_ns if outside else None,
+            entry_ns=one.start_ns + timing.client_lb_ns + timing.lb_node_ns if outside else one.start_ns + waited,
             queue_ns=one.queue_ns, service_ns=one.service_ns,
             node=lab.wiring.places[one.node] if one.node >= 0 else "",
             ingress=self.address(one.ingress) if one.ingress >= 0 else "",
@@ -482,7 +485,8 @@ class Reopener:
         choices = Choices(entry_word, backend, hashed, upstream_ports)
         trace = trace_request(self.world, request, choices, self._memory(wired, one), record)
         trace = called_by_name(trace, entry.host) if caller >= 0 else trace
-        return over_kept(replace(trace, url=entry.url, parts=parts_of(one)), wired, one)
+        trace = over_kept(replace(trace, url=entry.url, parts=parts_of(one)), wired, one)
+        return after_lookup(trace, one)
 
     @staticmethod
     def _lb_choice(wired: Wired, client_port: int, word: int) -> int:
@@ -750,17 +754,23 @@ def parts_of(one: Record) -> tuple[tuple[str, int], ...]:
     for answer, start, end in zip(one.answers, one.try_starts_ns, one.try_ends_ns, strict=True):
         if answer in (Answer.REJECTED, Answer.REFUSED):
             lost[Answer.REFUSED] += end - start
-        elif answer in (Answer.TABLE_FULL, Answer.NO_PORT, Answer.UNREACHABLE, Answer.GAVE_UP):
+        elif answer in (Answer.TABLE_FULL, Answer.NO_PORT, Answer.UNREACHABLE, Answer.GAVE_UP, Answer.SYN_LOST):
             lost[Answer.TIMEOUT] += end - start
         elif answer in lost:
             lost[answer] += end - start
-    since = one.latency_ns - (one.finish_ns - one.start_ns)
+    since = one.start_ns - one.began_ns
     parts = [("earlier attempts", since)] if since else []
     parts += [("refused", lost[Answer.REFUSED]), ("timeout", lost[Answer.TIMEOUT])]
     if lost[Answer.RESET]:
         parts.append(("reset", lost[Answer.RESET]))
+    extra = dict(one.extra)
+    lookup, waited = extra.get("lookup_ns", 0), extra.get("waited_ns", 0)
+    if one.status == -Answer.NO_NAME:
+        lookup = one.latency_ns
+    parts += [("lookup", lookup)] if lookup else []
+    parts += [("SYN", waited)] if waited and one.status != -Answer.SYN_LOST else []
     parts += [("queue", one.queue_ns), ("service", one.service_ns)]
-    calling = dict(one.extra).get("calling_ns", 0)
+    calling = extra.get("calling_ns", 0)
     if calling:
         parts.append(("calls", calling))
     return (*parts, ("network", one.latency_ns - sum(ns for _, ns in parts)))

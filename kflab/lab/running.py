@@ -69,6 +69,7 @@ from kflab.lab.rollouts import drained, progress
 from kflab.lab.rulebook import RuleBook
 from kflab.lab.signals import LabSignals
 from kflab.lab.snapshot import Knowledge, ShareGroup, Snapshot
+from kflab.lab.sockets import Sockets
 from kflab.lab.spec import AUTO, HOST_GW, Action, LabSpec
 from kflab.lab.terminal import Terminal
 from kflab.lab.view import View
@@ -147,7 +148,9 @@ class Lab:
         if spec.pod_network == HOST_GW:
             self.engine.steps.neighbours = Neighbours(self.draws.control_u64("neighbours", ""))
         self.controllers = Controllers(self.store)
-        self.wiring = Wiring(self.plane, self.book, self.engine, self.controllers, self.draws, self.lb_address)
+        self.wiring = Wiring(
+            self.plane, self.book, self.engine, self.controllers, self.draws, self.lb_address, spec.kernel
+        )
         signals.waits, signals.busy = self.wiring.wait_ns, self.wiring.busy_ns
         self.calls = CallGraph(self.store, spec)
         called = self.calls.called()
@@ -165,6 +168,7 @@ class Lab:
             *self.calls.notes,
             *self._modelling_assumptions(),
         )
+        self.sockets = Sockets(self)
         self.knowing = Knowing(self.store, self.plane.observers, self.node_rules.words, self._progress)
         self.autopsy = Autopsy(self)
         self._call_losses = CallLosses(self.wiring.inner)
@@ -394,6 +398,7 @@ class Lab:
         ):
             self._discover(facts[-1].t_ns)
             self._follow_calls(facts[-1].t_ns)
+        self._lines.extend(self.sockets.hear(facts))
         self.knowing.hear(facts, self.wiring.callers_of, self.plane.now_ns)
         self.autopsy.hear(facts)
         self.facts.extend(facts)

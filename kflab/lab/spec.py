@@ -59,6 +59,12 @@ class ClientSpec:
     (TCP_USER_TIMEOUT, which gRPC sets to its keepalive timeout); 0: tcp_retries2, 924.6 s."""
     retry: Retry | None = None
     """When it sends a request again; None: never."""
+    sockets: int = 0
+    """From outside through an ingress controller: so many WebSockets are kept open, beside the requests."""
+    lookups: bool = False
+    """From a pod: DNS is asked for each request, as by an application that caches no addresses."""
+    lost_per_million: int = 0
+    """From a pod: of a million packets of its lookups and handshakes, how many are lost."""
     first_client_port: int | None = None
     """Pins the client's source port of request 0 only."""
     first_upstream_port: int | None = None

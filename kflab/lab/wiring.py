@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from math import lcm
 from typing import cast
+from urllib.parse import urlsplit
 
 from kflab.cluster.outside import Outside
 from kflab.cluster.store import Store
@@ -29,12 +30,14 @@ from kflab.dataplane.walk import FanOut
 from kflab.dataplane.world import LbInForce
 from kflab.draws import Draws
 from kflab.engine.engine import Engine
+from kflab.engine.lookups import LINEAR_FROM
 from kflab.engine.types import Answer, Behaviour, Call, Fan, Pick, Server, Stream
 from kflab.lab.affinity import CALLING_PODS, Affinities, lasts
 from kflab.lab.balancer_turns import BalancerTurns
 from kflab.lab.balancing import in_force
 from kflab.lab.call_wiring import CallWiring
 from kflab.lab.controllers import Controller, Controllers
+from kflab.lab.dns_clients import dns_entry, names_asked
 from kflab.lab.entries import Entry
 from kflab.lab.fronts import Fronts
 from kflab.lab.ingress_views import config_at
@@ -57,7 +60,8 @@ class Chooser:
 
     index: int
     kind: str
-    """lb (nodes), entry (a node's DNAT of the first connection), upstream (what NGINX's connection reaches)."""
+    """lb (nodes), entry (a node's DNAT of the first connection), dns (likewise of its client's queries), upstream (what
+    NGINX's connection reaches)."""
     band: str
     """Id of the band it belongs to."""
     place: str
@@ -100,6 +104,8 @@ class Wired:
     lb: Chooser | None = None
     entries: dict[str, Chooser] = field(default_factory=dict)
     """Node → its DNAT of this stream's first connection."""
+    dns: Chooser | None = None
+    """Its pod's node's DNAT of queries; None where DNS is not asked for each request."""
     upstreams: dict[Key, Chooser] = field(default_factory=dict)
     """Ingress pod → chooser."""
     wished_rps: float = 0.0
@@ -122,6 +128,7 @@ class Wiring:
         controllers: Ingress controllers of the cluster.
         draws: For what the lab cannot know, such as the order of IPVS's destinations.
         lb_address: Address of a Service's load balancer.
+        kernel: Linux release of the nodes.
     """
 
     def __init__(
@@ -132,7 +139,9 @@ class Wiring:
         controllers: Controllers,
         draws: Draws,
         lb_address: Callable[[Key], str],
+        kernel: tuple[int, int],
     ) -> None:
+        self._kernel = kernel
         self._controllers = controllers
         self._fronts = Fronts(plane.albs, plane.store)
         self._plane = plane
@@ -293,6 +302,8 @@ class Wiring:
             udp=entry.port.protocol == "UDP",
             connections=source.connections if source else 0,
             connection_age_ns=source.connection_age_ns if source else 0,
+            lost_per_million=source.lost_per_million if source else 0,
+            linear_syns=self._kernel >= LINEAR_FROM,
             client=entry.client,
             destination=destination,
         )
@@ -307,8 +318,25 @@ class Wiring:
         self.wired.append(wired)
         if entry.kind != "pod":
             wired.lb = self._chooser("lb", _front_band(entry), "", (observer_name(entry.balancer),), entry)
+        if source is not None and source.lookups:
+            self._asks_dns(wired, self._engine.now_ns)
         self.complete(wired, self._engine.now_ns)
         return wired
+
+    def _asks_dns(self, wired: Wired, t_ns: int) -> None:
+        """Let a client in a pod ask DNS before each request, through its node's rules."""
+        entry, place = wired.entry, wired.stream.place
+        pod = self._store.get(entry.client_pod) if entry.client_pod else None
+        if not isinstance(pod, Pod) or place < 0:
+            return
+        host = entry.host if entry.source is None else urlsplit(entry.source.url).hostname or entry.host
+        names = names_asked(self._store, pod, host)
+        if names:
+            asked = dns_entry(self._store, entry)
+            node = self.places[place]
+            band = f"service/{asked.service.namespace}/{asked.service.name}:{asked.port.port}"
+            wired.dns = self._chooser("dns", band, node, (f"kube-proxy/{node}",), asked, t_ns=t_ns)
+            wired.stream = replace(wired.stream, names=names)
 
     def add_call(self, entry: Entry, outer: Wired, name: str, address: int, t_ns: int) -> Wired:
         """Wire a call that is made for requests of another stream, from `t_ns` on; draws have the given address."""
@@ -405,7 +433,9 @@ class Wiring:
             upstreams=tuple(upstreams), tries=old.tries, idempotent=old.idempotent, keepalive=keepalive,
             pinned_ports=old.pinned_ports, client=old.client, destination=old.destination,
             flow_port=old.flow_port, one_way=old.one_way, connections=old.connections,
-            connection_age_ns=old.connection_age_ns, calls=wired.calls, parent=old.parent, address=old.address,
+            connection_age_ns=old.connection_age_ns, names=old.names,
+            dns=((old.place, wired.dns.index),) if wired.dns else (), lost_per_million=old.lost_per_million,
+            linear_syns=old.linear_syns, calls=wired.calls, parent=old.parent, address=old.address,
             no_route=entry.kind == "l7" and self._is_404(wired, t_ns),
             dial_timeout_ns=old.dial_timeout_ns, timeout_ns=old.timeout_ns, attempt_timeout_ns=old.attempt_timeout_ns,
             peer_timeout_ns=old.peer_timeout_ns, retry=old.retry,
@@ -484,7 +514,7 @@ class Wiring:
         t_ns: int = 0,
     ) -> Chooser:  # fmt: skip
         chooser = Chooser(len(self.choosers), kind, band, place, tuple(observers), entry, pod)
-        if kind == "entry":
+        if kind in ("entry", "dns"):
             chooser.service, chooser.service_port = entry.service, entry.port.port
         self.choosers.append(chooser)
         for name in observers:
@@ -616,6 +646,12 @@ class Wiring:
             return Fan(answer=Answer.TIMEOUT)
         packet = self.first_packet(chooser)
         return self._by_rules(chooser, revision, packet, t_ns)
+
+    def _compile_dns(self, chooser: Chooser, t_ns: int) -> Fan:
+        """As a node's DNAT of any other connection; where IPVS takes turns, each query is drawn."""
+        fan = self._compile_entry(chooser, t_ns)
+        chooser.picker, chooser.virtual, chooser.sticky = Pick.RANDOM, -1, False
+        return fan
 
     def _by_rules(self, chooser: Chooser, revision: int, packet: Packet, t_ns: int) -> Fan:
         """What the rules of a chooser's node do with a first packet; in IPVS mode its virtual server takes turns."""
@@ -814,7 +850,7 @@ class Wiring:
                 continue
             if chooser.kind == "upstream":
                 names.add(chooser.observers[0 if chooser.picker == Pick.ROUND_ROBIN else 1])
-            elif chooser.kind == "entry":
+            elif chooser.kind in ("entry", "dns"):
                 names.add(chooser.observers[0])
         return frozenset(names)
 

@@ -253,6 +253,8 @@ class PodSpec:
     """Resources of the sandbox itself, on top of the containers'."""
     priority_class: str = field(default="", metadata=UNHASHED)
     """priorityClassName."""
+    dns_options: tuple[tuple[str, str], ...] = field(default=(), metadata=UNHASHED)
+    """dnsConfig.options, (name, value)."""
     spread: tuple[Mapping[str, Any], ...] = field(default=(), metadata=UNHASHED)
     """topologySpreadConstraints, as given."""
     priority: int = field(default=0, metadata=UNHASHED)

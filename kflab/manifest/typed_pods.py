@@ -61,6 +61,10 @@ def pod_spec(spec: Tree) -> PodSpec:
         grace_s=_grace(spec.get("terminationGracePeriodSeconds")),
         tolerations=tuple(_toleration(t) for t in spec.get("tolerations") or ()),
         dns_policy=spec.get("dnsPolicy") or "ClusterFirst",
+        dns_options=tuple(
+            (option.get("name") or "", option.get("value") or "")
+            for option in (spec.get("dnsConfig") or {}).get("options") or ()
+        ),
         hostname=spec.get("hostname") or "",
         subdomain=spec.get("subdomain") or "",
         service_account=spec.get("serviceAccountName") or spec.get("serviceAccount") or "default",

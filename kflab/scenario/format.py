@@ -19,6 +19,7 @@ from kflab.dataplane.addresses import canonical
 from kflab.errors import KflabError, Place
 from kflab.lab.commands import Apply, Command, Kill, KillRandom, Scale, SetLoad, SetMode, Start, Stop
 from kflab.lab.handle import Tab
+from kflab.lab.records import SLOW_BIN_NS, SLOW_NS
 from kflab.lab.spec import FLOWS, POD_NETWORKS, ROUTED, TRAFFIC_MODES, Action, ClientSpec, LabSpec, PinSpec
 from kflab.manifest.objects import Key
 from kflab.manifest.plain import load_plain
@@ -58,11 +59,15 @@ class Expectation:
     """Of podShare, each as NAMESPACE/NAME: the part of this pod in all answers of the Service's pods."""
     client: str = ""
     """Of `CLIENT_METRICS`: only the requests of this client."""
+    from_ns: int = 0
+    to_ns: int = 0
+    """Of requestsTook: latencies from the one to below the other."""
 
     def __str__(self) -> str:
         about = f" of {self.workload}" if self.workload else f" {self.status}" if self.status else ""
         about = f" of {self.pod} in {self.service}" if self.pod else about
         about = f" of {self.client}" if self.client else about
+        about = f" {self.from_ns / 1e9:g} to {self.to_ns / 1e9:g} s" if self.to_ns else about
         if self.low is not None and self.low == self.high:
             return f"{self.metric}{about} = {self.low:g}"
         low = f"{self.low:g} ≤ " if self.low is not None else ""
@@ -80,16 +85,23 @@ CLIENT_METRICS = ("requestsFailed", "requestsSent", "attempts", "okShare")
 MOST_CONNECTIONS = 10_000
 """Connections that one client keeps open."""
 
+MOST_SOCKETS = 1_000_000
+"""WebSockets that one client keeps open."""
+
 _LEAST_AGE_NS = 10_000_000
 
 METRICS = (
     "requestsFailed", "requestsSent", "requestsEnded", "triesRefused", "trafficMovedWithin", "okShare",
-    "podShare", "attempts", "slowestRequest", *WORKLOAD_METRICS,
+    "podShare", "attempts", "slowestRequest", "requestsTook", "dnsQueriesPerRequest", "ingressLag", "socketsCut",
+    *WORKLOAD_METRICS,
 )  # fmt: skip
 """requestsEnded counts those that ended with `status` ("504", "refused", "reset", "timeout", "no route", "client
-timeout"). A request counts once, however often its client sent it: attempts counts those. slowestRequest: s, failed or
-not. podShare is what part (0..1) `pod` has in all answers of the pods of `service` since the start; pods that are gone
-count no more."""
+timeout", "not resolved"). A request counts once, however often its client sent it: attempts counts those.
+slowestRequest: s, failed or not. requestsTook counts requests that were followed, however they ended, by their latency:
+`from` (0.5 s or more) to below `to`, in steps of 10 ms. dnsQueriesPerRequest: queries that clients sent, by the
+requests they sent. ingressLag: the longest time (s) from the EndpointSlice without a pod until NGINX is without it.
+socketsCut: WebSockets that were cut. podShare is what part (0..1) `pod` has in all answers of the pods of `service`
+since the start; pods that are gone count no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,7 +418,7 @@ def _client(entry: Any, place: Place) -> ClientSpec:
     if not isinstance(entry, dict) or "url" not in entry:
         raise KflabError("a client needs a url", place)
     known = {"name", "address", "url", "rate", "method", "from", "firstRequest", "clientPort", "oneWay"}
-    known |= {"connections", "connectionAge", *PATIENCE}
+    known |= {"connections", "connectionAge", "lookups", "packetLoss", "sockets", *PATIENCE}
     for key in entry:
         if key not in known:
             raise KflabError(f"unknown field {key!r} of a client; expected {', '.join(sorted(known))}", place)
@@ -420,6 +432,10 @@ def _client(entry: Any, place: Place) -> ClientSpec:
         if key in entry and not (str(entry["url"]).startswith("udp://") and entry.get("from")):
             raise KflabError(f"{key} is for a client with a udp:// url that runs in a pod (`from`)", place)
     connections, age_ns = _connections(entry, place)
+    lookups, lost = _on_the_way(entry, place)
+    sockets = _whole(entry.get("sockets", 0), "sockets", place, 0, MOST_SOCKETS)
+    if sockets and (entry.get("from") or not str(entry["url"]).startswith(("http://", "https://"))):
+        raise KflabError("sockets is for a client outside (no `from`) with an http:// or https:// url", place)
     first = _mapping(entry.get("firstRequest") or {}, "firstRequest", place)
     for key, port in first.items():
         if key not in ("clientPort", "upstreamPort"):
@@ -437,9 +453,26 @@ def _client(entry: Any, place: Place) -> ClientSpec:
         one_way=one_way,
         connections=connections,
         connection_age_ns=age_ns,
+        sockets=sockets,
+        lookups=lookups,
+        lost_per_million=lost,
         first_client_port=first.get("clientPort"),
         first_upstream_port=first.get("upstreamPort"),
     )
+
+
+def _on_the_way(entry: dict[Any, Any], place: Place) -> tuple[bool, int]:
+    """Whether a client asks DNS for each request, and how many of a million packets it loses before it is connected."""
+    for key in ("lookups", "packetLoss"):
+        if key not in entry:
+            continue
+        if not entry.get("from") or str(entry["url"]).startswith("udp://") or "connections" in entry:
+            raise KflabError(f"{key} is for a client in a pod (`from`) that opens a connection per request", place)
+        other = next((name for name in PATIENCE if name in entry and name != "connectTimeout"), "")
+        if other:
+            raise KflabError(f"{key} is for a client without {other}", place)
+    loss = _number(entry.get("packetLoss", 0), "packetLoss", place, 0, 1)
+    return _truth(entry.get("lookups", False), "lookups", place), round(loss * 1_000_000)
 
 
 def _connections(entry: dict[Any, Any], place: Place) -> tuple[int, int]:
@@ -577,7 +610,7 @@ def _expectation(entry: Any, place: Place) -> Expectation:
     if not isinstance(bounds, dict):
         raise KflabError(f"{metric} needs bounds: equals, min or max", place)
     for key in bounds:
-        if key not in ("equals", "min", "max", "workload", "status", "pod", "service", "client"):
+        if key not in ("equals", "min", "max", "workload", "status", "pod", "service", "client", "from", "to"):
             raise KflabError(f"unknown bound {key!r}; expected equals, min, max", place)
     if "client" in bounds and metric not in CLIENT_METRICS:
         raise KflabError(f"{metric} is not counted by client; {', '.join(CLIENT_METRICS)} are", place)
@@ -592,6 +625,7 @@ def _expectation(entry: Any, place: Place) -> Expectation:
             raise KflabError("podShare, and no other metric, needs a pod and a service", place)
         if bounds.get(key) and not all(str(bounds[key]).partition("/")[::2]):
             raise KflabError(f"{key} {bounds[key]!r}: expected NAMESPACE/NAME", place)
+    from_ns, to_ns = _latencies(metric, bounds, place)
     low, high = bounds.get("equals", bounds.get("min")), bounds.get("equals", bounds.get("max"))
     return Expectation(
         metric,
@@ -602,4 +636,18 @@ def _expectation(entry: Any, place: Place) -> Expectation:
         str(bounds.get("pod", "")),
         str(bounds.get("service", "")),
         str(bounds.get("client", "")),
+        from_ns,
+        to_ns,
     )
+
+
+def _latencies(metric: str, bounds: dict[Any, Any], place: Place) -> tuple[int, int]:
+    """The latencies that requestsTook counts, ns."""
+    if not {"from", "to"} & set(bounds) and metric != "requestsTook":
+        return 0, 0
+    if metric != "requestsTook" or not {"from", "to"} <= set(bounds):
+        raise KflabError("requestsTook, and no other metric, needs from and to: durations", place)
+    low, high = duration_ns(bounds["from"], place), duration_ns(bounds["to"], place)
+    if not SLOW_NS <= low < high or low % SLOW_BIN_NS or high % SLOW_BIN_NS:
+        raise KflabError("requestsTook: expected 0.5 s or more, from below to, both in steps of 10 ms", place)
+    return low, high

@@ -150,6 +150,10 @@ def _report(scenario: Scenario, lab: Lab, verdicts: list[Verdict]) -> list[str]:
         lines.append(f"  attempts      {total.attempts:,} sent by clients: {total.attempts - total.sent:,} retries")
     for label, sent, ok, failed in lab.call_counts():
         lines.append(f"  calls         {label}: {sent:,} sent, {ok:,} ok, {failed:,} failed")
+    queries = lab.engine.steps.dns_queries
+    if queries:
+        lines.append(f"  DNS           {queries:,} queries, {queries / max(1, total.sent):.2f} for each request")
+    lines.extend(f"  WebSockets    {words}" for words in lab.sockets.words())
     lines += _counted(lab)
     knowledge = lab.knowledge()
     if knowledge.t_ns is not None:
@@ -208,6 +212,14 @@ def _measure(expectation: Expectation, lab: Lab) -> float | None:
             return (knowledge.moved_ns - knowledge.t_ns) / 1e9
         case "requestsEnded":
             return total.by_status.get(expectation.status, 0)
+        case "ingressLag":
+            return _ingress_lag(lab)
+        case "socketsCut":
+            return lab.sockets.cut
+        case "requestsTook":
+            return total.took_between(expectation.from_ns, expectation.to_ns)
+        case "dnsQueriesPerRequest":
+            return lab.engine.steps.dns_queries / total.sent if total.sent else None
         case "podShare":
             return _pod_share(expectation, lab)
         case _:
@@ -231,6 +243,17 @@ def _of_client(expectation: Expectation, lab: Lab) -> float | None:
             return sent + again
         case _:
             return ok / (ok + failed) if ok + failed else None
+
+
+def _ingress_lag(lab: Lab) -> float | None:
+    """Of the pods that ended: the longest from the slice's write until an ingress controller that led there knew, s."""
+    lags = [
+        learned_ns - spread.written_ns
+        for spread in lab.autopsy.spreading.spreads
+        for name, learned_ns in spread.learned.items()
+        if spread.ends and spread.written_ns is not None and name.startswith("ingress/") and name in spread.calling
+    ]
+    return max(lags) / 1e9 if lags else None
 
 
 def _pod_share(expectation: Expectation, lab: Lab) -> float | None:
@@ -273,6 +296,11 @@ def _as_json(scenario: Scenario, lab: Lab, facts: list[Fact], verdicts: list[Ver
             "spans_s": [[start / 1e9, end / 1e9] for start, end in lab.counting.spans()],
             "followed_s": dict(lab.counting.followed.most_common()),
         },
+        "dns_queries": lab.engine.steps.dns_queries,
+        "web_sockets": [
+            {"client": group.name, "open": group.open, "cut": dict(sorted(group.cut.items()))}
+            for group in lab.sockets.groups
+        ],
         "calls": [
             {"call": label, "sent": sent, "ok": ok, "failed": failed} for label, sent, ok, failed in lab.call_counts()
         ],

@@ -10,6 +10,8 @@ from control_clusters import LABELS, PRODUCT, SERVICE, S, cluster, deployment, e
 from kflab.cluster.ipam import Pins
 from kflab.cluster.store import Store
 from kflab.control import made
+from kflab.control.delays import Delays
+from kflab.control.facts import What
 from kflab.control.plane import ControlPlane, settle
 from kflab.draws import Draws
 from kflab.errors import KflabError
@@ -284,6 +286,22 @@ def test_nginx_learns_of_endpoints_by_its_timer_and_of_routes_by_a_reload(seed):
     assert when[0] <= 5.5 * S
     gaps = [b - a for a, b in pairwise(when)]
     assert all(gap >= 2.2 * S for gap in gaps)
+
+
+def test_endpoints_wait_for_a_reload_that_takes_long():
+    """One sync at a time: with thousands of Ingresses a reload takes many seconds (ingress-nginx #11046)."""
+    ingress = Ingress(Meta("web", "default"), ingress_class="nginx")
+    objects = (deployment(), service(), ingress, *made.ingress_controllers([ingress]).objects)
+    plane = cluster(*objects, delays=Delays().with_overrides({"ingress_reload_s": 25}))
+    name = next(name for name in plane.observers if name.startswith("ingress/"))
+    plane.run_until(10 * S)
+    plane.apply([replace(ingress, meta=Meta("web", "default", {"x": "y"}))])
+    plane.run_until(12 * S)
+    plane.crash(pods(plane, app="product")[0].key)
+    left = next(f for f in plane.run_until(60 * S) if f.what is What.ENDPOINTS_WRITTEN)
+    assert left.t_ns < 14 * S
+    knew = next(t for t, revision in plane.observers[name].versions if revision >= left.revision)
+    assert 35 * S < knew < 36.2 * S
 
 
 def test_an_ingress_pod_that_dies_is_an_observer_no_longer():

@@ -1,0 +1,52 @@
+"""Clients that ask DNS for every request: which names, and which Service they send their questions to.
+
+Simplified: how many names it takes is worked out when the lab starts; a Service that comes or goes later does not
+change it.
+"""
+
+from dataclasses import replace
+
+from kflab.cluster.store import Store
+from kflab.dataplane.dns import NDOTS, ClusterDns, resolve
+from kflab.errors import KflabError
+from kflab.lab.entries import Entry
+from kflab.manifest.objects import Key, Pod, Service
+
+KUBE_DNS = Key("Service", "kube-system", "kube-dns")
+"""What the kubelet writes into pods' resolv.conf in kubeadm clusters."""
+MOST_NDOTS = 15
+"""RES_MAXNDOTS of glibc's resolv.h."""
+
+
+def dns_entry(store: Store, entry: Entry) -> Entry:
+    """The queries of a client's pod, as something that it sends to a Service.
+
+    Raises:
+        KflabError: Where there is no kube-dns Service to ask.
+    """
+    service = store.get(KUBE_DNS)
+    ports = service.ports if isinstance(service, Service) else ()
+    port = next((port for port in ports if (port.port, port.protocol) == (53, "UDP")), None)
+    if port is None:
+        raise KflabError("lookups: there is no Service kube-system/kube-dns with port 53/UDP to ask")
+    return replace(entry, service=KUBE_DNS, port=port, host=KUBE_DNS.name)
+
+
+def names_asked(store: Store, pod: Pod, host: str) -> int:
+    """How many names a pod's resolver asks until it has a host's address; 0 for an address.
+
+    Raises:
+        KflabError: Where the pod does not ask cluster DNS.
+    """
+    spec = pod.spec
+    if spec.dns_policy != "ClusterFirst" or spec.host_network:
+        raise KflabError(f"lookups: pod {pod.key.name} does not ask cluster DNS: its dnsPolicy is not ClusterFirst")
+    services = [obj for obj in store.of_kind("Service") if isinstance(obj, Service)]
+    dns = ClusterDns.of(services, ())
+    return len(resolve(dns, host, pod.meta.namespace, ndots=ndots(spec.dns_options)).asked)
+
+
+def ndots(options: tuple[tuple[str, str], ...]) -> int:
+    """The option ndots of a pod's dnsConfig, capped as glibc does; 5 as the kubelet writes it."""
+    given = dict(options).get("ndots", "")
+    return min(int(given), MOST_NDOTS) if given.isdecimal() else NDOTS

@@ -1,0 +1,40 @@
+"""What an opened request tells of its lookup and its lost SYNs."""
+
+from dataclasses import replace
+
+from kflab.dataplane.packets import Hop, RequestTrace
+from kflab.engine.types import Answer
+from kflab.lab.records import Record
+
+GIVEN = "the address was given; DNS is not asked"
+"""What the walker says of the address that traffic dials."""
+
+
+def after_lookup(trace: RequestTrace, one: Record) -> RequestTrace:
+    """Say before and at the first hop what the client asked DNS, and which SYN was answered."""
+    extra = dict(one.extra)
+    asked, lookup_ns, waited_ns = extra.get("asked", 0), extra.get("lookup_ns", 0), extra.get("waited_ns", 0)
+    if not asked and not waited_ns:
+        return trace
+    hops, where = list(trace.hops), trace.hops[0].where
+    unresolved, unheard = one.status == -Answer.NO_NAME, one.status == -Answer.SYN_LOST
+    if unresolved:
+        hops = [Hop(0, "DNS", why="no answer: the name is not resolved", outcome=trace.status, t_ns=one.finish_ns)]
+    elif unheard:
+        why = "every SYN of the connect timeout, or its answer, was lost"
+        hops = [hops[0], Hop(0, where, why=why, outcome=trace.status, t_ns=one.finish_ns)]
+    elif waited_ns:
+        why = f"a SYN or its answer was lost; the one sent {waited_ns / 1e9:g} s after the first was answered"
+        hops.insert(1, Hop(0, where, why=why, t_ns=one.start_ns + waited_ns))
+    if asked:
+        took_ns = one.latency_ns if unresolved else lookup_ns
+        remark = Hop(0, where, mover="resolver", why=_words(asked, took_ns, unresolved), t_ns=one.start_ns - lookup_ns)
+        hops = [remark, *(replace(hop, why=hop.why.replace(GIVEN, "DNS answered it")) for hop in hops)]
+    return replace(trace, t_start_ns=one.start_ns - lookup_ns, latency_ns=one.latency_ns, hops=tuple(hops))
+
+
+def _words(asked: int, took_ns: int, unresolved: bool) -> str:
+    names, questions, silent = (asked & 0xFF) + unresolved, asked >> 16 & 0xFF, asked >> 24
+    took = f"{took_ns / 1e6:.1f} ms" if took_ns < 1_000_000_000 else f"{took_ns / 1e9:.3f} s"
+    text = f"asked DNS for {names} {'name' if names == 1 else 'names'}, A and AAAA: {2 * questions} queries in {took}"
+    return text + (f", {silent} × 5 s without an answer" if silent else "")
