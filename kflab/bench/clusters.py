@@ -175,8 +175,9 @@ def _lose(plane: ControlPlane, book: RuleBook) -> tuple[float, float, int]:
 
 def _until_known(plane: ControlPlane, book: RuleBook, services: list[Key], pods: list[Key]) -> None:
     """Run until the rules of every node that is up lead to none of the pods, and read those of the calling nodes."""
-    waiting = {key.name for key in plane.store.keys("Node") if key.name not in plane.core.machines}
-    calling = [key.name for key in plane.store.keys("Node")[:CALLING] if key.name in waiting]
+    nodes = [key.name for key in plane.store.keys("Node") if key.name not in plane.core.machines]
+    waiting = {f"kube-proxy/{node}" for node in nodes}
+    calling = {f"kube-proxy/{node}": node for node in nodes[:CALLING]}
     packets = []
     for key in services:
         service = plane.store.get(key)
@@ -187,17 +188,17 @@ def _until_known(plane: ControlPlane, book: RuleBook, services: list[Key], pods:
     fans: dict[str, list[FanOut]] = {}
     while waiting:
         for fact in plane.step(FAR):
-            if fact.what is What.ENDPOINTS_WRITTEN and any(left.values()):
+            if fact.what is What.RULES_SYNCED:
+                name = fact.subject.name
+                if name in calling and name in waiting:
+                    fans[name] = [book.fan(calling[name], fact.revision, packet) for packet in packets]
+                if target and fact.revision >= target:
+                    waiting.discard(name)
+            elif fact.what is What.ENDPOINTS_WRITTEN and any(left.values()):
                 piece = plane.store.get(fact.subject)
                 if isinstance(piece, EndpointSlice) and piece.service in left:
                     left[piece.service] = any(e.ready and e.target in gone for e in piece.endpoints)
                     target = fact.revision if not any(left.values()) else 0
-            elif fact.what is What.RULES_SYNCED and fact.subject.name.startswith("kube-proxy/"):
-                node = fact.subject.name[len("kube-proxy/") :]
-                if node in calling and node in waiting:
-                    fans[node] = [book.fan(node, fact.revision, packet) for packet in packets]
-                if target and fact.revision >= target:
-                    waiting.discard(node)
     assert len(fans) == len(calling)
     assert all(endpoint.target not in gone for found in fans.values() for fan in found for endpoint in fan.endpoints)
 

@@ -5,9 +5,11 @@ happens than changes and syncs (it stops, its node is cut off, its watch comes b
 by itself, until it is calm again (proxysync.py). Arrays are replaced, never written into: checkpoints share them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import repeat
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,9 @@ from kflab.manifest.objects import Key
 Int64Array = NDArray[np.int64]
 
 FAR_PAST = -(10**18)
+
+_fact: Callable[[Iterable[Any]], Fact] = partial(tuple.__new__, Fact)
+"""As Fact._make, without a step in Python for each."""
 
 
 @dataclass(slots=True)
@@ -228,7 +233,7 @@ class Crowd(Mutable):
         columns = (list(map(column.__getitem__, rows)) for column in (self.subjects, self.names, self.texts))
         subjects, names, texts = columns
         told = zip(ends, repeat(What.RULES_SYNCED), subjects, names, texts, revisions, repeat(()), repeat(""))
-        return list(map(Fact._make, told))
+        return list(map(_fact, told))
 
     def oldest(self) -> int:
         """The oldest revision that somebody's rules here are made from."""
