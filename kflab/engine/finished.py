@@ -1,6 +1,6 @@
 """Finished requests: kept for whoever takes them, hashed, and their latencies ranked."""
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,9 @@ KEPT_LATENCY_NS = 60_000_000_000
 
 KEPT_LATENCIES = 1 << 18
 """Rows kept for percentiles."""
+
+SLOW_NS, SLOW_BIN_NS = 500_000_000, 10_000_000
+"""From when on a request's latency is counted, and how finely."""
 
 _HASHED = [
     Col.STREAM, Col.NUMBER, Col.START, Col.DUE, Col.STATUS, Col.TRIES, Col.NODE, Col.INGRESS, Col.QUEUE, Col.SERVICE,
@@ -91,6 +94,8 @@ class FinishedRows:
         self._kept = 0
         self._latencies: deque[tuple[int, int, Ranked]] = deque()
         self._n_latencies = 0
+        self.slow: Counter[int] = Counter()
+        """Requests that took `SLOW_NS` or more, however they ended, counted ones too, by whole `SLOW_BIN_NS`."""
         self._sum = 0
         self._sum2 = 0
 
@@ -139,12 +144,21 @@ class FinishedRows:
         self._rank(ranked.shape[1] if isinstance(ranked, np.ndarray) else count, ranked, end_ns)
 
     def _rank(self, n_ranked: int, ranked: Ranked, end_ns: int) -> None:
+        coded = _coded_latencies(ranked)[1]
+        late = coded[(coded >= SLOW_NS) | (~coded >= SLOW_NS)]
+        for place, count in zip(*np.unique(np.maximum(late, ~late) // SLOW_BIN_NS, return_counts=True), strict=True):
+            self.slow[int(place)] += int(count)
         self._latencies.append((n_ranked, end_ns, ranked))
         self._n_latencies += n_ranked
         while len(self._latencies) > 1 and (
             self._n_latencies > KEPT_LATENCIES or self._latencies[0][1] < end_ns - KEPT_LATENCY_NS
         ):
             self._n_latencies -= self._latencies.popleft()[0]
+
+    def took_between(self, low_ns: int, high_ns: int) -> int:
+        """How many requests took from `low_ns` (`SLOW_NS` or more) to below `high_ns`, in whole `SLOW_BIN_NS`."""
+        low, high = low_ns // SLOW_BIN_NS, high_ns // SLOW_BIN_NS
+        return sum(count for place, count in self.slow.items() if low <= place < high)
 
     def _hash(self, rows: Int64Array) -> None:
         """Add every row's own hash: a sum does not depend on how rows came in batches."""

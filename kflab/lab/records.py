@@ -43,10 +43,6 @@ _STATUS_WORDS = {
 }
 
 
-SLOW_NS, SLOW_BIN_NS = 500_000_000, 10_000_000
-"""From when on a request's latency is counted, and how finely."""
-
-
 def status_text(status: int) -> str:
     """HTTP status as text, or the error the client saw on its socket."""
     return str(status) if status > 0 else _STATUS_WORDS.get(-status, "none")
@@ -137,8 +133,6 @@ class Totals:
     """How often clients sent their requests, each anew counted."""
     longest_ns: int = 0
     """How long the slowest request that was followed took, failed or not."""
-    slow: Counter[int] = field(default_factory=Counter)
-    """Requests that took half a second or more, however they ended, by hundredths of a second."""
     by_status: Counter[str] = field(default_factory=Counter)
     """Failed requests by status."""
 
@@ -156,17 +150,9 @@ class Totals:
         self.saved += int((good & ((lost > 0) | again)).sum())
         self.retried += int(((rows.tries > 1) | again).sum())
         self.slowed += int(lost_mask(rows)[1].sum())
-        late = rows.latency_ns[rows.latency_ns >= SLOW_NS]
-        for hundredth, count in zip(*np.unique(late // SLOW_BIN_NS, return_counts=True), strict=True):
-            self.slow[int(hundredth)] += int(count)
         if not good.all():
             for status, count in zip(*np.unique(rows.status[~good], return_counts=True), strict=True):
                 self.by_status[status_text(int(status))] += int(count)
-
-    def took_between(self, low_ns: int, high_ns: int) -> int:
-        """How many requests took from `low_ns` to below `high_ns`, in whole hundredths of a second from 0.5 s on."""
-        low, high = low_ns // SLOW_BIN_NS, high_ns // SLOW_BIN_NS
-        return sum(count for hundredth, count in self.slow.items() if low <= hundredth < high)
 
     def add_tries(self, rows: Finished | None) -> None:
         """Count the tries that calls behind the front door, or attempts that others followed, lost: nobody's ends."""

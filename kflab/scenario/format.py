@@ -16,10 +16,10 @@ from kflab.control.lbprofiles import PROFILES
 from kflab.control.profiles import PROFILES as SPEEDS
 from kflab.control.verbs import VERBS
 from kflab.dataplane.addresses import canonical
+from kflab.engine.finished import SLOW_BIN_NS, SLOW_NS
 from kflab.errors import KflabError, Place
 from kflab.lab.commands import Apply, Command, Kill, KillRandom, Scale, SetLoad, SetMode, Start, Stop
 from kflab.lab.handle import Tab
-from kflab.lab.records import SLOW_BIN_NS, SLOW_NS
 from kflab.lab.spec import FLOWS, POD_NETWORKS, ROUTED, TRAFFIC_MODES, Action, ClientSpec, LabSpec, PinSpec
 from kflab.manifest.objects import Key
 from kflab.manifest.plain import load_plain
@@ -97,7 +97,7 @@ METRICS = (
 )  # fmt: skip
 """requestsEnded counts those that ended with `status` ("504", "refused", "reset", "timeout", "no route", "client
 timeout", "not resolved"). A request counts once, however often its client sent it: attempts counts those.
-slowestRequest: s, failed or not. requestsTook counts requests that were followed, however they ended, by their latency:
+slowestRequest: s, failed or not. requestsTook counts requests, however they ended, by their latency:
 `from` (0.5 s or more) to below `to`, in steps of 10 ms. dnsQueriesPerRequest: queries that clients sent, by the
 requests they sent. ingressLag: the longest time (s) from the EndpointSlice without a pod until NGINX is without it.
 socketsCut: WebSockets that were cut. podShare is what part (0..1) `pod` has in all answers of the pods of `service`

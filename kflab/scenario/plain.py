@@ -217,7 +217,7 @@ def _measure(expectation: Expectation, lab: Lab) -> float | None:
         case "socketsCut":
             return lab.sockets.cut
         case "requestsTook":
-            return total.took_between(expectation.from_ns, expectation.to_ns)
+            return lab.engine.finished.took_between(expectation.from_ns, expectation.to_ns)
         case "dnsQueriesPerRequest":
             return lab.engine.steps.dns_queries / total.sent if total.sent else None
         case "podShare":
