@@ -94,6 +94,8 @@ class FinishedRows:
         self._kept = 0
         self._latencies: deque[tuple[int, int, Ranked]] = deque()
         self._n_latencies = 0
+        self.longest_ns = 0
+        """How long the slowest request took, failed or not, counted ones too."""
         self.slow: Counter[int] = Counter()
         """Requests that took `SLOW_NS` or more, however they ended, counted ones too, by whole `SLOW_BIN_NS`."""
         self._sum = 0
@@ -145,6 +147,8 @@ class FinishedRows:
 
     def _rank(self, n_ranked: int, ranked: Ranked, end_ns: int) -> None:
         coded = _coded_latencies(ranked)[1]
+        if len(coded):
+            self.longest_ns = max(self.longest_ns, int(coded.max()), int((~coded).max()))
         late = coded[(coded >= SLOW_NS) | (~coded >= SLOW_NS)]
         for place, count in zip(*np.unique(np.maximum(late, ~late) // SLOW_BIN_NS, return_counts=True), strict=True):
             self.slow[int(place)] += int(count)

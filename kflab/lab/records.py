@@ -131,8 +131,6 @@ class Totals:
     in_flight: int = 0
     attempts: int = 0
     """How often clients sent their requests, each anew counted."""
-    longest_ns: int = 0
-    """How long the slowest request that was followed took, failed or not."""
     by_status: Counter[str] = field(default_factory=Counter)
     """Failed requests by status."""
 
@@ -143,7 +141,6 @@ class Totals:
         good = (rows.status >= 200) & (rows.status < 400)
         lost = (rows.try_answer > Answer.OK).sum(axis=1)
         again = attempt_of(rows.number) > 0
-        self.longest_ns = max(self.longest_ns, int((rows.finish_ns - rows.start_ns + rows.extra["since_ns"]).max()))
         self.ok += int(good.sum())
         self.failed += int((~good).sum())
         self.lost_tries += int(lost.sum())
