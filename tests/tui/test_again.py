@@ -20,8 +20,8 @@ def lab_of() -> HeldLab:
 
 
 async def page(stage: Stage, words: str) -> list[str]:
-    """The screen once it says something; the plays run in processes of their own."""
-    for _ in range(1800):
+    """The screen once it says something; the plays run in processes of their own, at the lowest priority."""
+    for _ in range(6000):
         if any(words in line for line in stage.lines()):
             return stage.lines()
         await asyncio.sleep(0.05)
