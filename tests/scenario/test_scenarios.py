@@ -115,6 +115,8 @@ def test_bad_scenarios_say_where_and_what(tmp_path: Path, text: str, said: str) 
     assert said in str(caught.value)
 
 
-def test_opening_a_name_that_is_nothing_lists_what_there_is() -> None:
-    with pytest.raises(KflabError, match="pod-crash"):
+def test_opening_a_name_that_is_nothing_says_what_was_meant_or_who_lists_them() -> None:
+    with pytest.raises(KflabError, match="did you mean 'pod-crash'"):
+        open_what(["pod-crush"])
+    with pytest.raises(KflabError, match="kflab scenarios"):
         open_what(["no-such-thing"])
