@@ -1,4 +1,4 @@
-"""How property tests draw: the same examples on every run, so that a green tree stays green; KFLAB_FUZZ=1 draws anew."""
+"""Property tests draw the same examples on every run, so that a green tree stays green; KFLAB_FUZZ=1 draws anew."""
 
 import os
 
