@@ -48,7 +48,7 @@ def test_a_saved_verb_replays_to_the_same_hash(tmp_path: Path, monkeypatch: pyte
     [
         ("bounce:", "bounce needs a component"),
         ("bounce: {component: apiserver, by: 3}", "<stdin>:6:38: unknown field 'by' of bounce; expected component"),
-        ("boounce: apiserver", "unknown field 'boounce' of an action; expected apply, bounce,"),
+        ("boounce: apiserver", "unknown field 'boounce' of an action; expected apply, "),
     ],
 )
 def test_a_wrong_action_is_told_with_its_place(action: str, said: str) -> None:

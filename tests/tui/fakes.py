@@ -16,11 +16,12 @@ from kflab.lab.spec import LabSpec
 from kflab.lab.targets import Target
 from kflab.manifest.objects import Key
 from tests.tui.fake_overview import crash_half, crash_two, steady, trace_rows
-from tests.tui.fake_parts import INGRESS_1, INGRESS_2, MS, NODE_A, NODE_B, NODE_C, PODS, PRODUCT_SVC, SLICE, S
+from tests.tui.fake_parts import CRASH_NS, INGRESS_1, INGRESS_2, MS, NODE_A, NODE_B, NODE_C, PODS, PRODUCT_SVC, SLICE, S
 from tests.tui.fake_request import request
 from tests.tui.fake_sixty import sixty_pods
 
 __all__ = [
+    "CRASH_NS",
     "FakeLab",
     "INGRESS_1",
     "INGRESS_2",
@@ -38,6 +39,7 @@ __all__ = [
     "crash_half",
     "crash_two",
     "request",
+    "sixty_pods",
     "steady",
     "trace_rows",
 ]
