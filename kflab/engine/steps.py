@@ -461,7 +461,8 @@ class Steps:
         of = (m[Col.STREAM, silent], m[Col.INGRESS, silent], m[Col.NODE, silent])
         answers, ends = self.unanswered(*of, m[Col.SERVER0 + last, silent], m[Col.TRY_START0 + last, silent])
         # Of a SYN that was lost and sent again the caller hears after that.
-        self.failed(silent, answers, np.maximum(ends, m[Col.DUE, silent]), True)
+        again = m[Col.WAITED, silent] > 0
+        self.failed(silent, answers, np.where(again, np.maximum(ends, m[Col.DUE, silent]), ends), True)
         hanging = rows[behaviour == Behaviour.HANGS]
         m[Col.STAGE, hanging] = Stage.RELEASE  # not due again in this slab's rounds; `admit` gives the real stage
         self.hanging.append(hanging)
