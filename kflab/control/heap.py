@@ -114,16 +114,7 @@ class EventHeap(Mutable):
     def take_before(self, until_ns: int) -> Iterator[tuple[int, Event]]:
         """Take events off, each with its instant, until none is due before `until_ns`; more may be pushed meanwhile."""
         while self._times and (t_ns := self._times[0]) < until_ns:
-            due = self._due[t_ns]
-            event = due[self._taken][1]
-            self._taken += 1
-            self._left -= 1
-            if self._taken == len(due):
-                del self._due[heappop(self._times)]
-                self._taken = 0
-            if self._dropped:
-                self._skip()
-            yield t_ns, event
+            yield t_ns, self.pop()
 
     def _skip(self) -> None:
         """Let the first entry be of an event that was not dropped."""

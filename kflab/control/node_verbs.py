@@ -123,7 +123,7 @@ NODE_VERBS = (
     Verb(
         "isolate",
         "node",
-        "cut off from the API only",
+        "cut off from the API",
         "traffic flows, its rules go stale",
         "{name} was cut off from the API server",
         _partition_control,

@@ -24,8 +24,9 @@ def draw_knows(row: LedgerRow, line: CellLine, paint: Paint) -> None:
         if cell_len(what) > room:
             what = "on which revision it acts"
     elif grid.short and knowledge.subject is not None:
-        tail = knowledge.subject.name.rpartition("-")[2]
-        what = what.removeprefix("that ").replace(knowledge.subject.name, tail).split(" · ")[0]
+        what = what.removeprefix("that ").split(" · ")[0]
+        if knowledge.subject.kind == "Pod":
+            what = what.replace(knowledge.subject.name, knowledge.subject.name.rpartition("-")[2])
     else:
         what = short_names(what, 16, paint.glyphs.ellipsis)
     line.put(x + 2, fit(what, room, paint.glyphs.ellipsis), "dim")

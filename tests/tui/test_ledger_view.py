@@ -184,6 +184,17 @@ async def test_an_open_request_lights_its_path() -> None:
         assert lines(app)[1][1] == "╭"
 
 
+async def test_a_narrow_terminal_names_a_node_whole_and_a_pod_by_its_tail() -> None:
+    snapshot = SNAPSHOTS["crash_half"]()
+    lost = replace(snapshot.knowledge, subject=NODE_A, what=f"that {NODE_A.name} lost power at 5.83")
+    async with ledger(replace(snapshot, knowledge=lost), 80, 21) as (app, _):
+        assert f"{NODE_A.name} lost power" in row(app, "who knows")
+    gone = replace(snapshot.knowledge, subject=PODS[1], what=f"that {PODS[1].name} crashed at 5.83")
+    async with ledger(replace(snapshot, knowledge=gone), 80, 21) as (app, _):
+        assert "m4dd8 crashed" in row(app, "who knows")
+        assert PODS[1].name not in row(app, "who knows")
+
+
 async def test_a_head_too_long_keeps_how_many_tries_there_are() -> None:
     snapshot = SNAPSHOTS["crash_half"]()
     band = replace(snapshot.bands[-1], detail="product-service 10.96.100.50:80 → :8080 · random · 1.48 tries/request")
