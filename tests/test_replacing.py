@@ -5,7 +5,9 @@ import dataclasses
 import pytest
 
 from kflab.control.runtime import ContainerRun, PodRuntime
-from kflab.manifest.objects import Container, Key, Meta, Node, Pod, PodSpec, PodStatus
+from kflab.manifest.objects import Key, Meta
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_pods import Container, Pod, PodSpec, PodStatus
 from kflab.replacing import quick, replace
 
 POD = Pod(Meta("web", "shop", {"app": "web"}), spec=PodSpec((Container("c", "web:1"),)))

@@ -20,22 +20,11 @@ from kflab.draws import Draws
 from kflab.lab.rulebook import RuleBook
 from kflab.lab.signals import LabSignals
 from kflab.manifest.loader import load
-from kflab.manifest.objects import (
-    Container,
-    ContainerPort,
-    Deployment,
-    EndpointSlice,
-    Key,
-    KubeObject,
-    LabelSelector,
-    Meta,
-    Node,
-    Pod,
-    PodSpec,
-    PodTemplate,
-    Service,
-    ServicePort,
-)
+from kflab.manifest.objects import Key, KubeObject, LabelSelector, Meta
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_network import EndpointSlice, Service, ServicePort
+from kflab.manifest.objects_pods import Container, ContainerPort, Pod, PodSpec, PodTemplate
+from kflab.manifest.objects_workloads import Deployment
 from kflab.manifest.sources import SourceText
 from kflab.manifest.write import to_yaml
 

@@ -25,17 +25,9 @@ from kflab.dataplane.packets import Packet, Verdict
 from kflab.dataplane.proxy_config import ProxyConfig
 from kflab.dataplane.walk import Walk, walk
 from kflab.lab.rulebook import RuleBook
-from kflab.manifest.objects import (
-    Endpoint,
-    EndpointPort,
-    EndpointSlice,
-    Key,
-    KubeObject,
-    Meta,
-    Node,
-    Service,
-    ServicePort,
-)
+from kflab.manifest.objects import Key, KubeObject, Meta
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_network import Endpoint, EndpointPort, EndpointSlice, Service, ServicePort
 
 SERVICES, ENDPOINTS, NODES = 10_000, 10, 5_000
 QUICK_SERVICES, QUICK_NODES = 1_000, 500

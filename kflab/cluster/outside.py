@@ -8,7 +8,10 @@ nobody answers there.
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from kflab.cluster.store import Store
-from kflab.manifest.objects import EndpointSlice, Key, Node, Pod
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_network import EndpointSlice
+from kflab.manifest.objects_pods import Pod
 
 LISTENS = "kflab.dev/listens"
 """Annotation of a slice (Endpoints hand it on): empty means that nothing answers on its outside addresses."""

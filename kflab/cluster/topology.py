@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kflab.cluster.store import Store
-from kflab.manifest.objects import EndpointSlice, Ingress, Key, KubeObject, Pod, Service
+from kflab.manifest.objects import Key, KubeObject
+from kflab.manifest.objects_network import EndpointSlice, Ingress, Service
+from kflab.manifest.objects_pods import Pod
 
 if TYPE_CHECKING:
     from networkx import DiGraph

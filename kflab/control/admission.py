@@ -9,22 +9,11 @@ import json
 from kflab.control.core import API_SERVER, ETCD, Core
 from kflab.control.families import with_families
 from kflab.errors import KflabError
-from kflab.manifest.objects import (
-    DaemonSet,
-    Deployment,
-    HorizontalPodAutoscaler,
-    Ingress,
-    Job,
-    Key,
-    KubeObject,
-    LabelSelector,
-    Pod,
-    PodDisruptionBudget,
-    ReplicaSet,
-    Service,
-    ServicePort,
-    StatefulSet,
-)
+from kflab.manifest.objects import Key, KubeObject, LabelSelector
+from kflab.manifest.objects_autoscaler import HorizontalPodAutoscaler
+from kflab.manifest.objects_network import Ingress, Service, ServicePort
+from kflab.manifest.objects_pods import Pod
+from kflab.manifest.objects_workloads import DaemonSet, Deployment, Job, PodDisruptionBudget, ReplicaSet, StatefulSet
 from kflab.replacing import replace
 
 _DUAL = "give Nodes podCIDRs of both families, or a KubeProxyConfiguration clusterCIDR with both"

@@ -16,7 +16,8 @@ from kflab.control import lbprofiles as lb
 from kflab.control.ingressclass import class_of
 from kflab.control.lbchoice import ended_flows, pairs
 from kflab.control.lbprofiles import LbProfile
-from kflab.manifest.objects import Ingress, IngressBackend, IngressClass, IngressPath, Key, Service, ServicePort
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_network import Ingress, IngressBackend, IngressClass, IngressPath, Service, ServicePort
 
 CONTROLLER: Final = "ingress.k8s.aws/alb"
 """spec.controller of an IngressClass of the AWS Load Balancer Controller."""

@@ -17,7 +17,8 @@ from kflab.control.core import Controller, Core
 from kflab.control.facts import What
 from kflab.control.heap import Event
 from kflab.control.lbsync import LbSync
-from kflab.manifest.objects import Ingress, IngressClass, Key, LoadBalancerIngress, Service
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_network import Ingress, IngressClass, LoadBalancerIngress, Service
 
 BY = "aws-load-balancer-controller"
 

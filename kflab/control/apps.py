@@ -24,7 +24,8 @@ from kflab.control.runtime import ContainerRun, PodRuntime
 from kflab.control.termination import Termination
 from kflab.errors import KflabError
 from kflab.manifest.app_annotations import ignores_sigterm
-from kflab.manifest.objects import Key, Pod
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_pods import Pod
 
 HUNG = "hung"
 """State of a pod (`Core.states`), for verbs."""

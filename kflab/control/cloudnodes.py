@@ -12,7 +12,8 @@ from kflab.cluster.store import Change
 from kflab.control.core import Controller
 from kflab.control.facts import What
 from kflab.control.heap import Event
-from kflab.manifest.objects import Key, Node
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_cluster import Node
 
 BY = "cloud-controller-manager"
 

@@ -15,7 +15,9 @@ from kflab.control.proxysync import ProxySync
 from kflab.control.termination import Termination
 from kflab.control.writes import USER, pod_of
 from kflab.errors import KflabError
-from kflab.manifest.objects import Deployment, Key, Service
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_network import Service
+from kflab.manifest.objects_workloads import Deployment
 
 DNS = "coredns"
 

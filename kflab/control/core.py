@@ -22,7 +22,8 @@ from kflab.control.priorities import prioritized
 from kflab.control.runtime import PodRuntime
 from kflab.control.signals import Signals
 from kflab.control.tolerations import with_defaults
-from kflab.manifest.objects import Key, KubeObject, Meta, Pod, PodSpec
+from kflab.manifest.objects import Key, KubeObject, Meta
+from kflab.manifest.objects_pods import Pod, PodSpec
 from kflab.replacing import copier, replace
 
 Int64Array = NDArray[np.int64]

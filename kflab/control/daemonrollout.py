@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from kflab.control.revisions import is_of
 from kflab.control.rollout import Bounds, resolve
-from kflab.manifest.objects import Pod, RollingUpdate
+from kflab.manifest.objects_pods import Pod
+from kflab.manifest.objects_workloads import RollingUpdate
 
 OnNodes = Mapping[str, Sequence[Pod]]
 """Node → its daemon pods; nodes that should have one and do not are there with none."""

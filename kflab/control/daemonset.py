@@ -18,7 +18,10 @@ from kflab.control.names import generated
 from kflab.control.nodefilters import fits, may_stay, named_node
 from kflab.control.pods import available, create_pod, mark_deleted, owned_pods
 from kflab.control.revisions import HASH, Hashes, history, is_of, shortened
-from kflab.manifest.objects import DaemonSet, Key, Meta, Node, Pod, PodSpec, Revision, Toleration
+from kflab.manifest.objects import Key, Meta
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_pods import Pod, PodSpec, Toleration
+from kflab.manifest.objects_workloads import DaemonSet, Revision
 from kflab.replacing import replace
 
 BY = "daemonset-controller"

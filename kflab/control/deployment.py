@@ -19,7 +19,9 @@ from kflab.control.pods import owned_pods
 from kflab.control.progress import check_at_ns, rollout_conditions
 from kflab.control.rollout import available, new_replicas, old_sizes, scaled
 from kflab.control.set_revisions import DESIRED, HASH, REVISION, annotations_of_new, template_tree
-from kflab.manifest.objects import Deployment, Key, KubeObject, LabelSelector, Meta, PodTemplate, ReplicaSet
+from kflab.manifest.objects import Key, KubeObject, LabelSelector, Meta
+from kflab.manifest.objects_pods import PodTemplate
+from kflab.manifest.objects_workloads import Deployment, ReplicaSet
 from kflab.replacing import quick, replace
 
 BY = "deployment-controller"

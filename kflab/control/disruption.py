@@ -21,7 +21,9 @@ from kflab.control.heap import Event
 from kflab.control.pods import mark_deleted
 from kflab.control.rollout import resolve
 from kflab.errors import KflabError
-from kflab.manifest.objects import BudgetStatus, Deployment, Key, Pod, PodDisruptionBudget, ReplicaSet, StatefulSet
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_pods import Pod
+from kflab.manifest.objects_workloads import BudgetStatus, Deployment, PodDisruptionBudget, ReplicaSet, StatefulSet
 
 BY = "disruption-controller"
 

@@ -17,7 +17,9 @@ from kflab.control.disruption import DisruptionController
 from kflab.control.facts import What
 from kflab.control.heap import Event
 from kflab.errors import KflabError
-from kflab.manifest.objects import Key, Node, Pod
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_pods import Pod
 
 BY = "kubectl"
 

@@ -6,7 +6,8 @@ k8s.io/kubernetes pkg/api/v1/pod FindPort.
 
 from collections.abc import Mapping
 
-from kflab.manifest.objects import Endpoint, EndpointPort, Pod, Service, ServicePort
+from kflab.manifest.objects_network import Endpoint, EndpointPort, Service, ServicePort
+from kflab.manifest.objects_pods import Pod
 from kflab.replacing import replace
 
 ZONE = "topology.kubernetes.io/zone"

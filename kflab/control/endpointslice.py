@@ -13,7 +13,10 @@ from kflab.control.endpoints import belongs, endpoint, endpoint_ports, family_of
 from kflab.control.facts import What
 from kflab.control.heap import Event
 from kflab.control.names import generated
-from kflab.manifest.objects import Container, Endpoint, EndpointPort, EndpointSlice, Key, Meta, Node, Pod, Service
+from kflab.manifest.objects import Key, Meta
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_network import Endpoint, EndpointPort, EndpointSlice, Service
+from kflab.manifest.objects_pods import Container, Pod
 from kflab.replacing import quick, replace
 
 BY = "endpointslice-controller"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from kflab.control.endpoints import family_of
-from kflab.manifest.objects import Service
+from kflab.manifest.objects_network import Service
 from kflab.manifest.typed_network import FAMILY_POLICIES
 
 

@@ -12,7 +12,8 @@ from kflab.control.heap import Event
 from kflab.control.kubelet import Kubelet
 from kflab.control.termination import Termination
 from kflab.manifest.app_annotations import RUNS_FOR, exit_code_of, runs_for_ns
-from kflab.manifest.objects import Key, Pod
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_pods import Pod
 
 SHARE_BITS = 53
 """Of 64 random bits so many decide whether a run fails."""

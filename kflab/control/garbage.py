@@ -10,7 +10,8 @@ from typing import ClassVar
 from kflab.control.core import Controller, Core
 from kflab.control.heap import Event
 from kflab.control.pods import mark_deleted
-from kflab.manifest.objects import Key, Pod
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_pods import Pod
 
 BY = "garbage-collector"
 

@@ -11,7 +11,10 @@ from kflab.control.lbprofiles import HEALTH_NODE_PORT, PROXY_HEALTHZ, ROUTE, SPE
 from kflab.control.lbtargets import to_be_deleted
 from kflab.control.listening import probe_port
 from kflab.control.observers import NO_RULES
-from kflab.manifest.objects import Container, EndpointSlice, Key, Node, Pod, Probe, Service
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_network import EndpointSlice, Service
+from kflab.manifest.objects_pods import Container, Pod, Probe
 
 if TYPE_CHECKING:
     from kflab.control.core import Core

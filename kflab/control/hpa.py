@@ -28,14 +28,9 @@ from kflab.control.hpa_calculator import (
     wanted,
 )
 from kflab.control.podmetrics import PodMetrics, Scaled, pods_of, scaled_by
-from kflab.manifest.objects import (
-    Container,
-    HorizontalPodAutoscaler,
-    Key,
-    Pod,
-    ScalerCondition,
-    ScalerStatus,
-)
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_autoscaler import HorizontalPodAutoscaler, ScalerCondition, ScalerStatus
+from kflab.manifest.objects_pods import Container, Pod
 from kflab.manifest.quantities import milli_of
 
 BY = "horizontal-pod-autoscaler"

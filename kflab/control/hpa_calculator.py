@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from math import ceil
 
 from kflab.control.delays import SECOND_NS
-from kflab.manifest.objects import CpuTarget, Pod, ScalingRules
+from kflab.manifest.objects_autoscaler import CpuTarget, ScalingRules
+from kflab.manifest.objects_pods import Pod
 
 Stamped = Sequence[tuple[int, int]]
 """(when in ns, number) in order of time."""

@@ -10,7 +10,7 @@ from kflab.cluster.checkpoint import Mutable
 from kflab.control.core import Core
 from kflab.control.status import PodWorker, StatusManager
 from kflab.manifest.app_annotations import missing_images
-from kflab.manifest.objects import Container
+from kflab.manifest.objects_pods import Container
 
 _NEVER = 1 << 62
 

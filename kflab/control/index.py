@@ -8,7 +8,9 @@ from typing import TypeVar
 
 from kflab.cluster.checkpoint import Mutable
 from kflab.cluster.store import Change
-from kflab.manifest.objects import EndpointSlice, Key, Labels, LabelSelector, Pod, Service
+from kflab.manifest.objects import Key, Labels, LabelSelector
+from kflab.manifest.objects_network import EndpointSlice, Service
+from kflab.manifest.objects_pods import Pod
 
 Pair = tuple[str, str, str]
 """(namespace, label, value)."""

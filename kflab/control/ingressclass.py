@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from kflab.manifest.objects import Ingress, IngressClass, Key, KubeObject, PodSpec
+from kflab.manifest.objects import Key, KubeObject
+from kflab.manifest.objects_network import Ingress, IngressClass
+from kflab.manifest.objects_pods import PodSpec
 
 NGINX_CONTROLLER = "k8s.io/ingress-nginx"
 """Default of --controller-class."""

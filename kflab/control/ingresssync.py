@@ -17,7 +17,10 @@ from kflab.control.facts import What
 from kflab.control.heap import Event
 from kflab.control.ingressclass import ControllerIdentity, recognise, serves
 from kflab.control.observers import Observer
-from kflab.manifest.objects import ConfigMap, Ingress, IngressClass, Key, Pod, Service
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_config import ConfigMap
+from kflab.manifest.objects_network import Ingress, IngressClass, Service
+from kflab.manifest.objects_pods import Pod
 
 FAR_PAST = -(10**18)
 

@@ -18,7 +18,8 @@ from kflab.control.pods import owners
 from kflab.control.status import PodWorker, StatusManager
 from kflab.errors import KflabError
 from kflab.manifest.app_annotations import init_exit_code
-from kflab.manifest.objects import Key, Pod
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_pods import Pod
 
 FAILING = "init containers fail"
 """State of a pod or workload (`Core.states`), for verbs."""

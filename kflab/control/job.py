@@ -36,7 +36,9 @@ from kflab.control.job_counts import (
 from kflab.control.names import generated
 from kflab.control.pods import active, create_pod, mark_deleted, owned_pods
 from kflab.control.progress import condition, with_condition
-from kflab.manifest.objects import Condition, Job, Key, Meta, Pod
+from kflab.manifest.objects import Condition, Key, Meta
+from kflab.manifest.objects_pods import Pod
+from kflab.manifest.objects_workloads import Job
 from kflab.replacing import replace
 
 BY = "job-controller"

@@ -8,7 +8,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from kflab.control.delays import SECOND_NS
-from kflab.manifest.objects import Job, Pod
+from kflab.manifest.objects_pods import Pod
+from kflab.manifest.objects_workloads import Job
 
 FIRST_BACKOFF_NS = 10 * SECOND_NS
 """DefaultJobPodFailureBackOff."""

@@ -19,7 +19,10 @@ from kflab.control.podstart import ContainersStarted, PodFinished, PodStart
 from kflab.control.probes import KillContainer, Probes
 from kflab.control.runtime import ContainerRun, PodRuntime
 from kflab.control.status import PodWorker, StatusManager, passed_gates
-from kflab.manifest.objects import ContainerStatus, Key, Node, Pod, Service
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_network import Service
+from kflab.manifest.objects_pods import ContainerStatus, Pod
 from kflab.replacing import copier, quick, replace
 
 

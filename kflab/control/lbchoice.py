@@ -11,7 +11,9 @@ from typing import Final
 
 from kflab.control import lbprofiles as lb
 from kflab.control.lbprofiles import LbProfile
-from kflab.manifest.objects import KubeObject, Node, Service
+from kflab.manifest.objects import KubeObject
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_network import Service
 
 _AWS: Final = "service.beta.kubernetes.io/aws-load-balancer-"
 TYPE_ANNOTATION: Final = f"{_AWS}type"

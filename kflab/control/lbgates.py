@@ -22,7 +22,9 @@ from kflab.control.heap import Event
 from kflab.control.lbtargets import endpoints_of
 from kflab.control.loadbalancers import LoadBalancer, Target
 from kflab.control.podconditions import set_conditions
-from kflab.manifest.objects import Key, Pod, Service
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_network import Service
+from kflab.manifest.objects_pods import Pod
 from kflab.replacing import replace
 
 if TYPE_CHECKING:

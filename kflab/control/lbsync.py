@@ -18,7 +18,10 @@ from kflab.control.lbtargets import endpoints_of, leaves, of_node, takes_node, w
 from kflab.control.loadbalancers import ListedPod, LoadBalancer, Target
 from kflab.control.observers import Observer
 from kflab.control.surroundings import look_around
-from kflab.manifest.objects import EndpointSlice, Key, Node, Pod, Service
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_network import EndpointSlice, Service
+from kflab.manifest.objects_pods import Pod
 
 
 class LbSync(Controller):

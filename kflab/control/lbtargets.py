@@ -3,7 +3,10 @@
 from kflab.control import lbprofiles
 from kflab.control.core import Core
 from kflab.control.loadbalancers import LoadBalancer, Target
-from kflab.manifest.objects import Endpoint, EndpointSlice, Key, Node, Pod, Service
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_network import Endpoint, EndpointSlice, Service
+from kflab.manifest.objects_pods import Pod
 
 PRIMARY = "minikube.k8s.io/primary"
 

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 
 from kflab.control.runtime import Ports
 from kflab.errors import KflabError
-from kflab.manifest.objects import Container, Pod, PodSpec, Probe, Service
+from kflab.manifest.objects_network import Service
+from kflab.manifest.objects_pods import Container, Pod, PodSpec, Probe
 
 ANNOTATION = "kflab.dev/listens"
 """Value: "8080,9090/UDP"; empty: nothing listens."""

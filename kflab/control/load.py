@@ -22,22 +22,12 @@ from kflab.control.replicaset import ReplicaSetController
 from kflab.control.set_revisions import DESIRED, HASH
 from kflab.control.surroundings import look_around, published
 from kflab.errors import KflabError
-from kflab.manifest.objects import (
-    ContainerStatus,
-    DaemonSet,
-    Deployment,
-    EndpointSlice,
-    Key,
-    KubeObject,
-    KubeProxyConfiguration,
-    Meta,
-    Node,
-    Pod,
-    PriorityClass,
-    ReplicaSet,
-    Service,
-    StatefulSet,
-)
+from kflab.manifest.objects import Key, KubeObject, Meta
+from kflab.manifest.objects_cluster import Node, PriorityClass
+from kflab.manifest.objects_config import KubeProxyConfiguration
+from kflab.manifest.objects_network import EndpointSlice, Service
+from kflab.manifest.objects_pods import ContainerStatus, Pod
+from kflab.manifest.objects_workloads import DaemonSet, Deployment, ReplicaSet, StatefulSet
 from kflab.replacing import replace
 
 BY = "user"

@@ -23,7 +23,8 @@ from kflab.control.nodelife import NodeLife
 from kflab.control.proxysync import ProxySync
 from kflab.control.status import PodWorker
 from kflab.errors import KflabError
-from kflab.manifest.objects import ContainerStatus, Key, Pod
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_pods import ContainerStatus, Pod
 
 LOST = 255
 """Exit code of a container that was running when its machine stopped: containerd finds no exit status and reports 255

@@ -16,27 +16,11 @@ from kflab.control.ingressclass import (
 )
 from kflab.control.listening import ANNOTATION
 from kflab.control.priorities import CLUSTER_CRITICAL
-from kflab.manifest.objects import (
-    Container,
-    ContainerPort,
-    DaemonSet,
-    Deployment,
-    Ingress,
-    IngressClass,
-    KubeObject,
-    LabelSelector,
-    Meta,
-    Namespace,
-    Node,
-    Pod,
-    PodSpec,
-    PodTemplate,
-    Probe,
-    ReplicaSet,
-    Service,
-    ServicePort,
-    StatefulSet,
-)
+from kflab.manifest.objects import KubeObject, LabelSelector, Meta
+from kflab.manifest.objects_cluster import Namespace, Node
+from kflab.manifest.objects_network import Ingress, IngressClass, Service, ServicePort
+from kflab.manifest.objects_pods import Container, ContainerPort, Pod, PodSpec, PodTemplate, Probe
+from kflab.manifest.objects_workloads import DaemonSet, Deployment, ReplicaSet, StatefulSet
 
 ALWAYS = ("default", "kube-system", "kube-public", "kube-node-lease")
 """Namespaces that every cluster has."""

@@ -16,7 +16,8 @@ from kflab.control.endpointslice import MANAGED_BY, SERVICE_NAME
 from kflab.control.facts import What
 from kflab.control.heap import Event
 from kflab.control.names import generated
-from kflab.manifest.objects import Endpoint, Endpoints, EndpointSlice, EndpointSubset, Key, Meta, Service
+from kflab.manifest.objects import Key, Meta
+from kflab.manifest.objects_network import Endpoint, Endpoints, EndpointSlice, EndpointSubset, Service
 
 BY = "endpointslicemirroring-controller"
 MANAGER = "endpointslicemirroring-controller.k8s.io"

@@ -11,7 +11,9 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
-from kflab.manifest.objects import UNHASHED, DaemonSet, Deployment, KubeObject, PodTemplate, StatefulSet
+from kflab.manifest.objects import UNHASHED, KubeObject
+from kflab.manifest.objects_pods import PodTemplate
+from kflab.manifest.objects_workloads import DaemonSet, Deployment, StatefulSet
 from kflab.manifest.write import to_tree
 
 ALPHABET = "bcdfghjklmnpqrstvwxz2456789"

@@ -8,7 +8,7 @@ from kflab.control.core import Controller, Core
 from kflab.control.machines import Machines
 from kflab.control.made import node_labels
 from kflab.control.proxysync import ProxySync
-from kflab.manifest.objects import Node
+from kflab.manifest.objects_cluster import Node
 from kflab.replacing import replace
 
 

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from kflab.manifest.objects import LabelSelector, Node, PodSpec, Requirement, Taint, Toleration
+from kflab.manifest.objects import LabelSelector, Requirement
+from kflab.manifest.objects_cluster import Node, Taint
+from kflab.manifest.objects_pods import PodSpec, Toleration
 
 
 def named_node(affinity: Mapping[str, Any] | None) -> str | None:

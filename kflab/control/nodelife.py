@@ -25,7 +25,9 @@ from kflab.control.names import number_of
 from kflab.control.podgc import OUT_OF_SERVICE
 from kflab.control.tolerations import NOT_READY, UNREACHABLE
 from kflab.control.zonetaints import ZoneTaints, without_own
-from kflab.manifest.objects import Key, Node, Pod, Taint
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_cluster import Node, Taint
+from kflab.manifest.objects_pods import Pod
 
 BY = "node-lifecycle-controller"
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from kflab.cluster.checkpoint import Mutable
 from kflab.control.podresources import RESOURCES, Requests, amount, requests_of
-from kflab.manifest.objects import Node, Pod
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_pods import Pod
 
 MAX_PODS = 110
 """kubelet maxPods (lifecycle 1.1), for a node that does not tell its own."""

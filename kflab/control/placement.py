@@ -15,7 +15,9 @@ from kflab.control.nodesearch import NodeSearch
 from kflab.control.nodespace import MAX_SCORE, NodeSpace, asked_by
 from kflab.control.podresources import requests_of
 from kflab.control.podsaround import PodsAround
-from kflab.manifest.objects import Key, Node, Pod
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_pods import Pod
 
 Reasons = Mapping[str, Sequence[str]]
 """Node → why it was refused, in the filters' words."""

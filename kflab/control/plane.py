@@ -62,11 +62,8 @@ from kflab.control.tainteviction import TaintEviction
 from kflab.control.termination import Termination
 from kflab.control.writes import Writes
 from kflab.control.zonetaints import ZoneTaints
-from kflab.manifest.objects import (
-    Key,
-    KubeObject,
-    KubeProxyConfiguration,
-)
+from kflab.manifest.objects import Key, KubeObject
+from kflab.manifest.objects_config import KubeProxyConfiguration
 
 USER = "user"
 

@@ -10,7 +10,8 @@ from kflab.control.core import Core
 from kflab.control.facts import What
 from kflab.control.pods import owners
 from kflab.errors import KflabError
-from kflab.manifest.objects import Condition, Key, Pod
+from kflab.manifest.objects import Condition, Key
+from kflab.manifest.objects_pods import Pod
 from kflab.replacing import replace
 
 STATUSES = ("True", "False", "Unknown")

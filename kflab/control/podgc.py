@@ -14,7 +14,9 @@ from kflab.control.core import Controller, Core
 from kflab.control.facts import What
 from kflab.control.heap import Event
 from kflab.control.pods import mark_deleted
-from kflab.manifest.objects import Key, Node, Pod
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_pods import Pod
 
 BY = "pod-garbage-collector"
 

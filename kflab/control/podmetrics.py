@@ -24,15 +24,10 @@ from kflab.control.heap import Event, KubeletEvent
 from kflab.control.hpa_calculator import PodUsage
 from kflab.control.runtime import PodRuntime
 from kflab.manifest.app_annotations import startup_cpu
-from kflab.manifest.objects import (
-    Deployment,
-    HorizontalPodAutoscaler,
-    Key,
-    LabelSelector,
-    Pod,
-    ReplicaSet,
-    StatefulSet,
-)
+from kflab.manifest.objects import Key, LabelSelector
+from kflab.manifest.objects_autoscaler import HorizontalPodAutoscaler
+from kflab.manifest.objects_pods import Pod
+from kflab.manifest.objects_workloads import Deployment, ReplicaSet, StatefulSet
 
 FRESH_NS = 10 * SECOND_NS
 """freshContainerMinMetricsResolution."""

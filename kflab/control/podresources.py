@@ -12,7 +12,7 @@ from fractions import Fraction
 from functools import lru_cache
 from math import ceil
 
-from kflab.manifest.objects import Container, PodSpec
+from kflab.manifest.objects_pods import Container, PodSpec
 
 RESOURCES = ("cpu", "memory")
 """Resources that are counted; of others, as of GPUs and ephemeral storage, nodes have enough here."""

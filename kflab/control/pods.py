@@ -3,7 +3,8 @@
 from kflab.cluster.ipam import Pins
 from kflab.control.core import Core
 from kflab.control.facts import What
-from kflab.manifest.objects import Key, Pod
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_pods import Pod
 from kflab.replacing import replace
 
 

@@ -14,7 +14,9 @@ from kflab.control.core import Core
 from kflab.control.nodefilters import affinity_allows, tolerated
 from kflab.control.nodespace import MAX_SCORE, occupies
 from kflab.control.podterms import NONE, Needs, Spread, Term, Wishes, meets, wishes_of
-from kflab.manifest.objects import Key, LabelSelector, Node, Pod
+from kflab.manifest.objects import Key, LabelSelector
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_pods import Pod
 
 HOSTNAME, ZONE = "kubernetes.io/hostname", "topology.kubernetes.io/zone"
 

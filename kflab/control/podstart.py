@@ -17,7 +17,8 @@ from kflab.control.heap import Event, KubeletEvent
 from kflab.control.images import Images
 from kflab.control.init_failures import InitFailures, RetryInit
 from kflab.control.status import PodWorker, StatusManager
-from kflab.manifest.objects import Container, ContainerStatus, Key
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_pods import Container, ContainerStatus
 from kflab.replacing import quick, replace
 
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kflab.manifest.objects import Labels, LabelSelector, Pod, Requirement
+from kflab.manifest.objects import Labels, LabelSelector, Requirement
+from kflab.manifest.objects_pods import Pod
 
 Needs = tuple[Requirement, ...]
 """A label selector as expressions only."""

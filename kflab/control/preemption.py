@@ -19,7 +19,9 @@ from kflab.control.core import Core, address_of
 from kflab.control.nodespace import occupies
 from kflab.control.placement import Nominated, Placement, Reasons, sentence
 from kflab.control.podsaround import NO_LABEL, NOT_NEAR
-from kflab.manifest.objects import Key, Pod, PodDisruptionBudget
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_pods import Pod
+from kflab.manifest.objects_workloads import PodDisruptionBudget
 
 UNHELPFUL = "Preemption is not helpful for scheduling"
 NO_VICTIMS = "No preemption victims found for incoming pod"

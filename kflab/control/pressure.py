@@ -20,7 +20,9 @@ from kflab.control.priorities import critical
 from kflab.control.status import PodWorker
 from kflab.control.termination import Termination
 from kflab.errors import KflabError
-from kflab.manifest.objects import Key, Node, Pod, Taint
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_cluster import Node, Taint
+from kflab.manifest.objects_pods import Pod
 
 PRESSURE = "under memory pressure"
 

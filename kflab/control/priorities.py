@@ -8,7 +8,9 @@ from dataclasses import replace
 from typing import Final
 
 from kflab.cluster.store import Store
-from kflab.manifest.objects import Key, Meta, PodSpec, PriorityClass
+from kflab.manifest.objects import Key, Meta
+from kflab.manifest.objects_cluster import PriorityClass
+from kflab.manifest.objects_pods import PodSpec
 
 NODE_CRITICAL: Final = "system-node-critical"
 CLUSTER_CRITICAL: Final = "system-cluster-critical"

@@ -18,7 +18,8 @@ from kflab.control.pods import owners
 from kflab.control.podstart import PodStart
 from kflab.control.status import PodWorker, StatusManager
 from kflab.manifest.app_annotations import probes_queue
-from kflab.manifest.objects import Container, ContainerStatus, Key, Probe
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_pods import Container, ContainerStatus, Probe
 from kflab.replacing import copier, replace
 
 STARTUP, READINESS, LIVENESS = "startup", "readiness", "liveness"

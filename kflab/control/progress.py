@@ -12,7 +12,8 @@ from typing import Final
 
 from kflab.control.delays import SECOND_NS
 from kflab.control.rollout import bounds
-from kflab.manifest.objects import Condition, Deployment
+from kflab.manifest.objects import Condition
+from kflab.manifest.objects_workloads import Deployment
 
 Counts = Mapping[str, int]
 

@@ -14,7 +14,8 @@ from kflab.control.core import Controller, Core
 from kflab.control.facts import What
 from kflab.control.heap import Event, KubeletEvent
 from kflab.control.proxysync import ProxySync
-from kflab.manifest.objects import Key, KubeProxyConfiguration, Meta
+from kflab.manifest.objects import Key, Meta
+from kflab.manifest.objects_config import KubeProxyConfiguration
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,9 @@ from kflab.control.lbsync import LbSync
 from kflab.control.names import number_of
 from kflab.control.observers import NO_RULES, Observer
 from kflab.control.proxycrowd import FAR_PAST, Crowd, Proxy
-from kflab.manifest.objects import EndpointSlice, Key, KubeObject, KubeProxyConfiguration, LoadBalancerIngress, Service
+from kflab.manifest.objects import Key, KubeObject
+from kflab.manifest.objects_config import KubeProxyConfiguration
+from kflab.manifest.objects_network import EndpointSlice, LoadBalancerIngress, Service
 from kflab.replacing import quick, replace
 
 CROWD = 32

@@ -17,7 +17,9 @@ from kflab.control.garbage import collect
 from kflab.control.heap import Event
 from kflab.control.names import generated
 from kflab.control.pods import active, available, create_pod, mark_deleted, owned_pods
-from kflab.manifest.objects import Key, Meta, Pod, ReplicaSet
+from kflab.manifest.objects import Key, Meta
+from kflab.manifest.objects_pods import Pod
+from kflab.manifest.objects_workloads import ReplicaSet
 from kflab.replacing import quick, replace
 
 BY = "replicaset-controller"

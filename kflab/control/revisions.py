@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from kflab.cluster.checkpoint import Mutable
 from kflab.control.names import template_hash
 from kflab.control.set_revisions import CHANGE_CAUSE, template_tree
-from kflab.manifest.objects import DaemonSet, Key, Pod, Revision, StatefulSet
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_pods import Pod
+from kflab.manifest.objects_workloads import DaemonSet, Revision, StatefulSet
 
 HASH = "controller-revision-hash"
 """Label of pods: a StatefulSet's revision by name (NAME-HASH), a DaemonSet's by hash alone."""

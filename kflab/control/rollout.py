@@ -7,7 +7,8 @@ Source: k8s.io/kubernetes pkg/controller/deployment/rolling.go, sync.go and util
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kflab.manifest.objects import Deployment, Key, ReplicaSet
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_workloads import Deployment, ReplicaSet
 
 
 @dataclass(frozen=True, slots=True)

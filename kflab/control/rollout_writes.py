@@ -15,7 +15,9 @@ from kflab.control.facts import Fact, What
 from kflab.control.names import template_hash
 from kflab.control.set_revisions import HASH, revision_of, with_template
 from kflab.errors import KflabError
-from kflab.manifest.objects import Container, DaemonSet, Deployment, Key, StatefulSet
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_pods import Container
+from kflab.manifest.objects_workloads import DaemonSet, Deployment, StatefulSet
 
 USER = "user"
 

@@ -24,7 +24,9 @@ from kflab.control.heap import Event
 from kflab.control.lbtargets import TO_BE_DELETED
 from kflab.control.machines import Machines
 from kflab.errors import KflabError
-from kflab.manifest.objects import Key, Node, Pod, Taint
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_cluster import Node, Taint
+from kflab.manifest.objects_pods import Pod
 from kflab.replacing import replace
 
 BY: Final = "cluster-autoscaler"

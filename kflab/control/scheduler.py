@@ -27,7 +27,9 @@ from kflab.control.placement import Placement, Reasons, sentence
 from kflab.control.pods import mark_deleted
 from kflab.control.podterms import wishes_of
 from kflab.control.preemption import Candidate, Preemption
-from kflab.manifest.objects import Key, Node, Pod, PodSpec, PodStatus
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_pods import Pod, PodSpec, PodStatus
 from kflab.replacing import copier, quick, replace
 
 BY = "scheduler"

@@ -12,7 +12,8 @@ from kflab.control.core import Controller, Core
 from kflab.control.facts import What
 from kflab.control.heap import Event
 from kflab.control.surroundings import look_around, published
-from kflab.manifest.objects import Key, Service
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_network import Service
 from kflab.replacing import replace
 
 BY = "cloud-controller"

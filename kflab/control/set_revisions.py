@@ -8,7 +8,8 @@ ones that skipCopyAnnotation names.
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from kflab.manifest.objects import Deployment, KubeObject, ReplicaSet
+from kflab.manifest.objects import KubeObject
+from kflab.manifest.objects_workloads import Deployment, ReplicaSet
 
 HASH: Final = "pod-template-hash"
 

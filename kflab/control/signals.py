@@ -5,7 +5,8 @@
 
 from typing import Protocol
 
-from kflab.manifest.objects import Key, Probe
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_pods import Probe
 
 
 class Signals(Protocol):

@@ -19,7 +19,9 @@ from kflab.control.heap import Event
 from kflab.control.pods import available, create_pod, mark_deleted, owned_pods
 from kflab.control.revisions import HASH, Hashes, history, is_of, shortened
 from kflab.control.rollout import resolve
-from kflab.manifest.objects import Key, Meta, Pod, Revision, StatefulSet
+from kflab.manifest.objects import Key, Meta
+from kflab.manifest.objects_pods import Pod
+from kflab.manifest.objects_workloads import Revision, StatefulSet
 from kflab.replacing import replace
 
 BY = "statefulset-controller"

@@ -12,7 +12,8 @@ from kflab.control.core import STATUS_WRITER, Controller, Core
 from kflab.control.facts import What
 from kflab.control.heap import Event, KubeletEvent
 from kflab.manifest.app_annotations import own_delay_ns
-from kflab.manifest.objects import ContainerStatus, Key, Labels, Pod, PodSpec, PodStatus
+from kflab.manifest.objects import Key, Labels
+from kflab.manifest.objects_pods import ContainerStatus, Pod, PodSpec, PodStatus
 from kflab.replacing import copier, quick
 
 _reported = copier(Pod, "status")

@@ -6,7 +6,8 @@ from ipaddress import ip_address, ip_network
 from kflab.control.core import Core
 from kflab.control.lbchoice import METALLB_KINDS, Surroundings, choose
 from kflab.control.lbprofiles import AWS_CLB, MINIKUBE, LbProfile
-from kflab.manifest.objects import LoadBalancerIngress, Node, Service
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_network import LoadBalancerIngress, Service
 
 _METALLB_IPS = ("metallb.io/loadBalancerIPs", "metallb.universe.tf/loadBalancerIPs")
 

@@ -13,7 +13,9 @@ from kflab.control.core import Controller, Core
 from kflab.control.heap import Event
 from kflab.control.nodefilters import tolerated
 from kflab.control.pods import mark_deleted
-from kflab.manifest.objects import Key, Node, Pod, Taint
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_cluster import Node, Taint
+from kflab.manifest.objects_pods import Pod
 
 BY = "taint-eviction-controller"
 

@@ -17,7 +17,8 @@ from kflab.control.probes import KillContainer
 from kflab.control.runtime import ContainerRun
 from kflab.control.status import PodWorker
 from kflab.manifest.app_annotations import ignores_sigterm
-from kflab.manifest.objects import Key, Pod
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_pods import Pod
 from kflab.replacing import replace
 
 

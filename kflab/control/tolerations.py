@@ -5,7 +5,7 @@ Source: k8s.io/kubernetes plugin/pkg/admission/defaulttolerationseconds/admissio
 
 from functools import lru_cache
 
-from kflab.manifest.objects import Toleration
+from kflab.manifest.objects_pods import Toleration
 
 UNREACHABLE = "node.kubernetes.io/unreachable"
 NOT_READY = "node.kubernetes.io/not-ready"

@@ -10,7 +10,11 @@ from kflab.control.facts import Fact, What
 from kflab.control.node import complete
 from kflab.control.pods import mark_deleted
 from kflab.errors import KflabError
-from kflab.manifest.objects import Deployment, Key, KubeObject, Node, Pod, ReplicaSet, Service, StatefulSet
+from kflab.manifest.objects import Key, KubeObject
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_network import Service
+from kflab.manifest.objects_pods import Pod
+from kflab.manifest.objects_workloads import Deployment, ReplicaSet, StatefulSet
 
 USER = "user"
 

@@ -15,7 +15,8 @@ from kflab.control.core import Controller, Core
 from kflab.control.facts import What
 from kflab.control.heap import Event
 from kflab.control.tolerations import NOT_READY, UNREACHABLE
-from kflab.manifest.objects import Key, Node, Taint
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_cluster import Node, Taint
 
 BY = "node-lifecycle-controller"
 

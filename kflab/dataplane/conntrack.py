@@ -12,7 +12,7 @@ from typing import Final
 
 from kflab.dataplane.packets import Hop, Packet
 from kflab.dataplane.request_back import reply
-from kflab.manifest.objects import KubeProxyConfiguration
+from kflab.manifest.objects_config import KubeProxyConfiguration
 
 SECOND: Final = 1_000_000_000
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from kflab.dataplane.addresses import IPV4, address_number, family_of
-from kflab.manifest.objects import EndpointSlice, Key, Service
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_network import EndpointSlice, Service
 
 DOMAIN: Final = "cluster.local"
 NDOTS: Final = 5

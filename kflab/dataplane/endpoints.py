@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from kflab.dataplane.addresses import canonical, family_of
 from kflab.dataplane.packets import join_host_port
-from kflab.manifest.objects import EndpointSlice, Key
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_network import EndpointSlice
 
 SAME_NODE_GATE = "PreferSameTrafficDistribution"
 

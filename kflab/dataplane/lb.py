@@ -27,7 +27,9 @@ from kflab.control.lbprofiles import (
 )
 from kflab.dataplane.iptables import RuleSet
 from kflab.dataplane.packets import Alternative, Packet, join_host_port
-from kflab.manifest.objects import Key, Node, Service
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_network import Service
 
 __all__ = ["CLASSIC_NOTE", "TYPE_ANNOTATION"]
 

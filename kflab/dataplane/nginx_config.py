@@ -12,17 +12,9 @@ from typing import Final
 from kflab.dataplane.addresses import canonical
 from kflab.dataplane.nginx_choice import CanaryRule, canary_rule
 from kflab.dataplane.packets import join_host_port
-from kflab.manifest.objects import (
-    ConfigMap,
-    EndpointSlice,
-    Ingress,
-    IngressBackend,
-    IngressClass,
-    Key,
-    KubeObject,
-    Service,
-    ServicePort,
-)
+from kflab.manifest.objects import Key, KubeObject
+from kflab.manifest.objects_config import ConfigMap
+from kflab.manifest.objects_network import EndpointSlice, Ingress, IngressBackend, IngressClass, Service, ServicePort
 
 PREFIX: Final = "nginx.ingress.kubernetes.io/"
 CONTROLLER: Final = "k8s.io/ingress-nginx"

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from kflab.dataplane.addresses import IPV4, canonical, contains, family_of, is_loopback
 from kflab.dataplane.proxy_config import ProxyConfig
-from kflab.manifest.objects import Node
+from kflab.manifest.objects_cluster import Node
 
 ZONE_LABEL = "topology.kubernetes.io/zone"
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from kflab.dataplane.addresses import IPV4, contains, family_of, network
 from kflab.dataplane.local_traffic import LocalTraffic
-from kflab.manifest.objects import KubeProxyConfiguration
+from kflab.manifest.objects_config import KubeProxyConfiguration
 
 LARGE_CLUSTER_ENDPOINTS: Final = 1000
 """More endpoints than this in all: rules to and in endpoint chains lose their comments (k/k

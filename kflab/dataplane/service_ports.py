@@ -11,7 +11,8 @@ from functools import cached_property
 from kflab.dataplane import iptables_names as names
 from kflab.dataplane.addresses import IPV4, canonical, canonical_cidr, contains, family_of
 from kflab.dataplane.endpoints import EndpointSet, endpoints_by_port
-from kflab.manifest.objects import EndpointSlice, Key, Service
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_network import EndpointSlice, Service
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,11 @@ from kflab.dataplane.node_facts import NodeFacts
 from kflab.dataplane.packets import Packet, Verdict
 from kflab.dataplane.proxy_config import ProxyConfig
 from kflab.dataplane.walk import fan
-from kflab.manifest.objects import EndpointSlice, Key, KubeObject, KubeProxyConfiguration, Node, Pod, Service
+from kflab.manifest.objects import Key, KubeObject
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_config import KubeProxyConfiguration
+from kflab.manifest.objects_network import EndpointSlice, Service
+from kflab.manifest.objects_pods import Pod
 
 LISTENS = "listens"
 REFUSES = "refuses"

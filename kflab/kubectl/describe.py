@@ -27,30 +27,21 @@ from kflab.kubectl.selectors import format_labels, format_selector
 from kflab.kubectl.sheet import annotations, lines_of
 from kflab.kubectl.tabular import Writer
 from kflab.kubectl.trees import to_yaml
-from kflab.manifest.objects import (
-    ConfigMap,
-    DaemonSet,
-    Deployment,
+from kflab.manifest.objects import Key, KubeObject
+from kflab.manifest.objects_autoscaler import HorizontalPodAutoscaler
+from kflab.manifest.objects_cluster import Namespace, Node, PriorityClass
+from kflab.manifest.objects_config import ConfigMap, Secret
+from kflab.manifest.objects_network import (
     Endpoints,
     EndpointSlice,
-    HorizontalPodAutoscaler,
     Ingress,
     IngressBackend,
     IngressClass,
-    Job,
-    Key,
-    KubeObject,
     LoadBalancerIngress,
-    Namespace,
-    Node,
-    Pod,
-    PodDisruptionBudget,
-    PriorityClass,
-    ReplicaSet,
-    Secret,
     Service,
-    StatefulSet,
 )
+from kflab.manifest.objects_pods import Pod
+from kflab.manifest.objects_workloads import DaemonSet, Deployment, Job, PodDisruptionBudget, ReplicaSet, StatefulSet
 
 
 def describe(command: Describe, store: Store, env: Env) -> Outcome:

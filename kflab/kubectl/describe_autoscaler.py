@@ -3,7 +3,7 @@
 from kflab.cluster.store import Store
 from kflab.kubectl.sheet import annotations, lines_of
 from kflab.kubectl.tabular import Writer
-from kflab.manifest.objects import HorizontalPodAutoscaler, ScalingRules
+from kflab.manifest.objects_autoscaler import HorizontalPodAutoscaler, ScalingRules
 from kflab.manifest.quantities import milli_text
 
 DOWN_WINDOW_S = 300

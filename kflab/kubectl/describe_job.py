@@ -6,7 +6,7 @@ from kflab.kubectl.describe_pod import describe_template
 from kflab.kubectl.printers import job_duration, seen
 from kflab.kubectl.sheet import lines_of
 from kflab.kubectl.tabular import Writer
-from kflab.manifest.objects import Job
+from kflab.manifest.objects_workloads import Job
 from kflab.manifest.typed_batch import indexes_text
 
 

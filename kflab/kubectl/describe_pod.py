@@ -13,19 +13,9 @@ from kflab.kubectl.printers import seen
 from kflab.kubectl.selectors import format_selector
 from kflab.kubectl.sheet import annotations, lines_of
 from kflab.kubectl.tabular import Writer
-from kflab.manifest.objects import (
-    Container,
-    ContainerStatus,
-    DaemonSet,
-    Deployment,
-    Key,
-    Pod,
-    PodTemplate,
-    Probe,
-    ReplicaSet,
-    StatefulSet,
-    Toleration,
-)
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_pods import Container, ContainerStatus, Pod, PodTemplate, Probe, Toleration
+from kflab.manifest.objects_workloads import DaemonSet, Deployment, ReplicaSet, StatefulSet
 
 
 def describe_pod(out: Writer, pod: Pod, store: Store, now_ns: int) -> None:

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 from kflab.cluster.store import Store
 from kflab.dataplane.packets import join_host_port
-from kflab.manifest.objects import EndpointPort, Endpoints, EndpointSlice, EndpointSubset, Key, Meta, Service
+from kflab.manifest.objects import Key, Meta
+from kflab.manifest.objects_network import EndpointPort, Endpoints, EndpointSlice, EndpointSubset, Service
 
 SHOWN = 3
 """How many addresses, ports or hosts kubectl prints before "+ N more..."."""

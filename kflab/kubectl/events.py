@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from kflab.cluster.store import Store
 from kflab.control.facts import Fact, What
-from kflab.manifest.objects import Key, KubeObject, Meta, Pod
+from kflab.manifest.objects import Key, KubeObject, Meta
+from kflab.manifest.objects_pods import Pod
 
 NOBODY = Key("", "", "")
 

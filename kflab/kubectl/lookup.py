@@ -12,18 +12,11 @@ from kflab.kubectl.env import Env
 from kflab.kubectl.events import events_from
 from kflab.kubectl.hostile import printable
 from kflab.kubectl.kinds import Resource, find, like
-from kflab.manifest.objects import (
-    DaemonSet,
-    Deployment,
-    Key,
-    KubeObject,
-    LabelSelector,
-    Node,
-    Pod,
-    ReplicaSet,
-    Service,
-    StatefulSet,
-)
+from kflab.manifest.objects import Key, KubeObject, LabelSelector
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_network import Service
+from kflab.manifest.objects_pods import Pod
+from kflab.manifest.objects_workloads import DaemonSet, Deployment, ReplicaSet, StatefulSet
 
 
 class ApiError(KflabError):

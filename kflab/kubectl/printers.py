@@ -11,30 +11,21 @@ from kflab.kubectl.ages import human_duration
 from kflab.kubectl.endpoints import endpoints_text, slice_addresses_text, slice_ports_text
 from kflab.kubectl.events import Event
 from kflab.kubectl.selectors import format_labels, format_selector
-from kflab.manifest.objects import (
-    ConfigMap,
-    Container,
-    DaemonSet,
-    Deployment,
+from kflab.manifest.objects import KubeObject
+from kflab.manifest.objects_autoscaler import HorizontalPodAutoscaler
+from kflab.manifest.objects_cluster import Namespace, Node, PriorityClass
+from kflab.manifest.objects_config import ConfigMap, Secret
+from kflab.manifest.objects_network import (
     Endpoints,
     EndpointSlice,
-    HorizontalPodAutoscaler,
     Ingress,
     IngressClass,
-    Job,
-    KubeObject,
     LoadBalancerIngress,
-    Namespace,
-    Node,
-    Pod,
-    PodDisruptionBudget,
-    PriorityClass,
-    ReplicaSet,
-    Secret,
     Service,
     ServicePort,
-    StatefulSet,
 )
+from kflab.manifest.objects_pods import Container, Pod
+from kflab.manifest.objects_workloads import DaemonSet, Deployment, Job, PodDisruptionBudget, ReplicaSet, StatefulSet
 from kflab.manifest.quantities import milli_text
 
 Cells = tuple[tuple[str, ...], tuple[str, ...]]

@@ -6,7 +6,7 @@ Source: k8s.io/kubectl pkg/polymorphichelpers/rollout_status.go (StatefulSetStat
 from kflab.errors import KflabError
 from kflab.kubectl.hostile import printable
 from kflab.kubectl.printers import seen
-from kflab.manifest.objects import DaemonSet, StatefulSet
+from kflab.manifest.objects_workloads import DaemonSet, StatefulSet
 
 
 def status_of_set(obj: StatefulSet | DaemonSet) -> str:

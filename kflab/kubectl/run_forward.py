@@ -9,7 +9,8 @@ from kflab.kubectl.hostile import printable
 from kflab.kubectl.lookup import kubelet_refusal, pods_behind
 from kflab.kubectl.outcome import Outcome
 from kflab.kubectl.portforward import Forward, remote_port
-from kflab.manifest.objects import Pod, Service
+from kflab.manifest.objects_network import Service
+from kflab.manifest.objects_pods import Pod
 
 
 def port_forward(command: PortForward, store: Store, env: Env) -> Outcome:

@@ -13,7 +13,7 @@ from kflab.kubectl.kinds import PODS
 from kflab.kubectl.logs import log_lines
 from kflab.kubectl.lookup import is_ingress_controller, kubelet_refusal, listed, matching, pods_behind
 from kflab.kubectl.outcome import Outcome
-from kflab.manifest.objects import Pod
+from kflab.manifest.objects_pods import Pod
 
 SELECTOR_TAIL = 10
 """Lines per pod with -l unless --tail says otherwise (logs.go)."""

@@ -9,7 +9,8 @@ from kflab.kubectl.env import Env
 from kflab.kubectl.hostile import printable
 from kflab.kubectl.lookup import ApiError, named, resource
 from kflab.kubectl.outcome import Outcome
-from kflab.manifest.objects import Node, Pod
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_pods import Pod
 
 
 def tend_node(command: TendNode, store: Store, env: Env) -> Outcome:

@@ -18,7 +18,8 @@ from kflab.kubectl.outcome import Outcome
 from kflab.kubectl.printers import seen
 from kflab.kubectl.rollout_sets import status_of_set
 from kflab.kubectl.tabular import Writer
-from kflab.manifest.objects import DaemonSet, Deployment, KubeObject, ReplicaSet, StatefulSet
+from kflab.manifest.objects import KubeObject
+from kflab.manifest.objects_workloads import DaemonSet, Deployment, ReplicaSet, StatefulSet
 
 _VERBS = {
     "restart": ("restart", "restarted"),

@@ -11,7 +11,7 @@ from kflab.kubectl.hostile import printable
 from kflab.kubectl.kinds import PODS
 from kflab.kubectl.lookup import ApiError, listed, matching, named, resource
 from kflab.kubectl.outcome import Outcome
-from kflab.manifest.objects import Deployment, ReplicaSet, StatefulSet
+from kflab.manifest.objects_workloads import Deployment, ReplicaSet, StatefulSet
 
 FORCE_WARNING = (
     "Warning: Immediate deletion does not wait for confirmation that the running resource has been terminated. "

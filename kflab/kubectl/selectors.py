@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping
 
 from kflab.errors import KflabError
-from kflab.manifest.objects import KubeObject, LabelSelector, Pod, Requirement
+from kflab.manifest.objects import KubeObject, LabelSelector, Requirement
+from kflab.manifest.objects_pods import Pod
 
 _SET = re.compile(r"^(?P<key>[^\s!=,()]+)\s+(?P<op>in|notin)\s*\((?P<values>[^()]*)\)$")
 _EQUAL = re.compile(r"^(?P<key>[^\s!=,()]+)\s*(?P<op>==|!=|=)\s*(?P<value>[^\s!=,()]*)$")

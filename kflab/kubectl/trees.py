@@ -7,7 +7,9 @@ from typing import Any
 from kflab.kubectl.ages import EPOCH, rfc3339
 from kflab.kubectl.events import Event
 from kflab.kubectl.sheet import LAST_APPLIED
-from kflab.manifest.objects import KubeObject, Meta, Secret, Unmodelled
+from kflab.manifest.kinds import Unmodelled
+from kflab.manifest.objects import KubeObject, Meta
+from kflab.manifest.objects_config import Secret
 
 Tree = dict[str, Any]
 

@@ -3,7 +3,9 @@
 from typing import TYPE_CHECKING
 
 from kflab.engine.bins import Count
-from kflab.manifest.objects import Key, Pod, Service
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_network import Service
+from kflab.manifest.objects_pods import Pod
 
 if TYPE_CHECKING:
     from kflab.lab.running import Lab

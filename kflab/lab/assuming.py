@@ -13,7 +13,9 @@ from kflab.manifest.app_annotations import (
     RUNS_FOR,
     STARTUP_CPU,
 )
-from kflab.manifest.objects import Container, HorizontalPodAutoscaler, Key, Pod
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_autoscaler import HorizontalPodAutoscaler
+from kflab.manifest.objects_pods import Container, Pod
 
 _MOST = 3
 """How many workloads one line names."""

@@ -7,7 +7,7 @@ from kflab.dataplane.proxy_config import ProxyConfig
 from kflab.engine.ipvs_counts import ESTABLISHED_S
 from kflab.lab.commands import Act
 from kflab.lab.spec import HOST_GW, Action, ClientSpec
-from kflab.manifest.objects import Service
+from kflab.manifest.objects_network import Service
 
 _MOST = 3
 """How many Services one line names."""

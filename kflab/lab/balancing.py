@@ -8,7 +8,9 @@ from kflab.control.albsync import Alb
 from kflab.control.loadbalancers import LoadBalancer
 from kflab.dataplane.lb import ZONE_LABEL, LbTarget
 from kflab.dataplane.world import AlbInForce, LbInForce
-from kflab.manifest.objects import Key, Node, Service
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_network import Service
 
 _WHY = {
     lbprofiles.HEALTH_NODE_PORT: "its health check fails: no ready pod there",

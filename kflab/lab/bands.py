@@ -20,7 +20,9 @@ from kflab.lab.countdowns import countdown
 from kflab.lab.entries import Entry
 from kflab.lab.snapshot import BIN_NS, Band, Candidate, Series
 from kflab.lab.wiring import Chooser, Wired
-from kflab.manifest.objects import Key, KubeObject, Pod, Service
+from kflab.manifest.objects import Key, KubeObject
+from kflab.manifest.objects_network import Service
+from kflab.manifest.objects_pods import Pod
 
 if TYPE_CHECKING:
     from kflab.lab.running import Lab

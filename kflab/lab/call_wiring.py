@@ -14,7 +14,9 @@ from kflab.cluster.store import Store
 from kflab.engine.types import Call, Int64Array
 from kflab.lab.calls import CallGraph, Edge, workload_of
 from kflab.lab.entries import Entry
-from kflab.manifest.objects import Key, Pod, Service
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_network import Service
+from kflab.manifest.objects_pods import Pod
 
 if TYPE_CHECKING:
     from kflab.lab.wiring import Chooser, Wired, Wiring

@@ -16,18 +16,11 @@ from kflab.dataplane.dns import ClusterDns, resolve
 from kflab.errors import KflabError
 from kflab.lab.mentions import mentions
 from kflab.lab.spec import GivenCall, LabSpec
-from kflab.manifest.objects import (
-    ConfigMap,
-    DaemonSet,
-    Deployment,
-    Key,
-    KubeObject,
-    LabelSelector,
-    Pod,
-    ReplicaSet,
-    Service,
-    StatefulSet,
-)
+from kflab.manifest.objects import Key, KubeObject, LabelSelector
+from kflab.manifest.objects_config import ConfigMap
+from kflab.manifest.objects_network import Service
+from kflab.manifest.objects_pods import Pod
+from kflab.manifest.objects_workloads import DaemonSet, Deployment, ReplicaSet, StatefulSet
 
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Pod")
 """Kinds that run containers, in the order in which callers are looked through."""

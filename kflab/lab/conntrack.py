@@ -36,7 +36,10 @@ from kflab.lab.records import Record, record
 from kflab.lab.source_ports import SourcePorts
 from kflab.lab.table_entries import EndedEntries, Found, found_in
 from kflab.lab.tracked_rows import Reading
-from kflab.manifest.objects import Key, KubeProxyConfiguration, Node, Service
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_config import KubeProxyConfiguration
+from kflab.manifest.objects_network import Service
 
 BoolArray = NDArray[np.bool_]
 

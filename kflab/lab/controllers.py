@@ -5,17 +5,10 @@ from typing import cast
 
 from kflab.cluster.store import Store
 from kflab.control.ingressclass import ControllerIdentity, recognise, serves
-from kflab.manifest.objects import (
-    DaemonSet,
-    Deployment,
-    Ingress,
-    IngressClass,
-    Key,
-    LabelSelector,
-    Pod,
-    Service,
-    StatefulSet,
-)
+from kflab.manifest.objects import Key, LabelSelector
+from kflab.manifest.objects_network import Ingress, IngressClass, Service
+from kflab.manifest.objects_pods import Pod
+from kflab.manifest.objects_workloads import DaemonSet, Deployment, StatefulSet
 
 _WORKLOADS = ("Deployment", "DaemonSet", "StatefulSet")
 

@@ -5,7 +5,8 @@ In truth, not as the API has it: the kubelet's own clocks. Seconds are rounded u
 
 from kflab.control.plane import ControlPlane
 from kflab.control.status import PodWorker
-from kflab.manifest.objects import Key, Pod
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_pods import Pod
 
 SECOND_NS = 1_000_000_000
 

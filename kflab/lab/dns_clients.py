@@ -10,7 +10,9 @@ from kflab.cluster.store import Store
 from kflab.dataplane.dns import NDOTS, ClusterDns, resolve
 from kflab.errors import KflabError
 from kflab.lab.entries import Entry
-from kflab.manifest.objects import Key, Pod, Service
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_network import Service
+from kflab.manifest.objects_pods import Pod
 
 KUBE_DNS = Key("Service", "kube-system", "kube-dns")
 """What the kubelet writes into pods' resolv.conf in kubeadm clusters."""

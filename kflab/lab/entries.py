@@ -17,7 +17,10 @@ from kflab.lab.controllers import Controller, Controllers
 from kflab.lab.fronts import NO_ALBS, Fronted, Fronts
 from kflab.lab.patience import patience_words
 from kflab.lab.spec import ClientSpec, LabSpec
-from kflab.manifest.objects import Ingress, IngressPath, Key, Node, Pod, Service, ServicePort
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_network import Ingress, IngressPath, Service, ServicePort
+from kflab.manifest.objects_pods import Pod
 
 OUTSIDE_CLIENT = "203.0.113.45"
 """Address of the client outside (RFC 5737, TEST-NET-3)."""

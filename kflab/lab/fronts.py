@@ -9,7 +9,8 @@ from kflab.cluster.store import Store
 from kflab.control.alb import AlbRule
 from kflab.control.albsync import Alb
 from kflab.dataplane.alb import AlbRoute, host_fits, route
-from kflab.manifest.objects import Ingress, Key, Service, ServicePort
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_network import Ingress, Service, ServicePort
 
 NO_ALBS: Final[Mapping[Key, Alb]] = MappingProxyType({})
 

@@ -7,7 +7,9 @@ from kflab.cluster.store import Store
 from kflab.dataplane.nginx import IngressConfig, serves
 from kflab.lab.controllers import Controller
 from kflab.lab.rulebook import RuleBook
-from kflab.manifest.objects import ConfigMap, EndpointSlice, Ingress, IngressBackend, IngressClass, Key, Service
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_config import ConfigMap
+from kflab.manifest.objects_network import EndpointSlice, Ingress, IngressBackend, IngressClass, Service
 
 
 def _backends(ingress: Ingress) -> Iterable[IngressBackend]:

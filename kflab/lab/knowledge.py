@@ -11,7 +11,10 @@ from kflab.cluster.store import Store
 from kflab.control.facts import Fact, What
 from kflab.control.observers import NO_RULES, Observer
 from kflab.lab.snapshot import Knower, Knowledge, Mark, Span
-from kflab.manifest.objects import EndpointSlice, Key, Node, Pod, Service
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_network import EndpointSlice, Service
+from kflab.manifest.objects_pods import Pod
 
 CRASHES = ("crash", "exit", "oomKill")
 

@@ -9,7 +9,10 @@ from kflab.dataplane.mode_change import Changed, changes
 from kflab.dataplane.modes import MODES
 from kflab.engine.schedulers import SCHEDULERS
 from kflab.errors import KflabError
-from kflab.manifest.objects import Key, KubeObject, KubeProxyConfiguration, Node, Pod
+from kflab.manifest.objects import Key, KubeObject
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_config import KubeProxyConfiguration
+from kflab.manifest.objects_pods import Pod
 from kflab.manifest.typed import to_object
 
 if TYPE_CHECKING:

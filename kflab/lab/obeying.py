@@ -24,7 +24,8 @@ from kflab.lab.commands import (
     Stop,
 )
 from kflab.lab.session import place_of
-from kflab.manifest.objects import Key, Pod
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_pods import Pod
 
 if TYPE_CHECKING:
     from kflab.lab.running import Lab

@@ -52,7 +52,10 @@ from kflab.lab.records import KEPT_TRACES, Record, status_text
 from kflab.lab.retried import attempts_before, with_attempts
 from kflab.lab.snapshot import TraceRow, TraceTry
 from kflab.lab.wiring import Chooser, Wired
-from kflab.manifest.objects import EndpointSlice, Key, Node, Pod, Service
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_network import EndpointSlice, Service
+from kflab.manifest.objects_pods import Pod
 
 if TYPE_CHECKING:
     from kflab.lab.running import Lab

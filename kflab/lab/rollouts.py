@@ -6,7 +6,8 @@ shorter, for one line beside other things. A drain is over when no pod that it e
 
 from kflab.control.job import over
 from kflab.control.progress import PROGRESSING, TIMED_OUT
-from kflab.manifest.objects import DaemonSet, Deployment, Job, KubeObject, StatefulSet
+from kflab.manifest.objects import KubeObject
+from kflab.manifest.objects_workloads import DaemonSet, Deployment, Job, StatefulSet
 
 
 def progress(obj: KubeObject | None) -> str:

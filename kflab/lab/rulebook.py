@@ -18,7 +18,10 @@ from kflab.dataplane.service_ports import ServiceRules
 from kflab.dataplane.walk import FanOut
 from kflab.dataplane.world import node_facts
 from kflab.dataplane.written import Written
-from kflab.manifest.objects import EndpointSlice, Key, KubeProxyConfiguration, Node, Service
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_config import KubeProxyConfiguration
+from kflab.manifest.objects_network import EndpointSlice, Service
 
 KEPT_SETS = 256
 """Node rule sets kept once made; they are cheap views of shared tables."""

@@ -74,7 +74,11 @@ from kflab.lab.spec import AUTO, HOST_GW, Action, LabSpec
 from kflab.lab.terminal import Terminal
 from kflab.lab.view import View
 from kflab.lab.wiring import Wiring
-from kflab.manifest.objects import Key, KubeObject, KubeProxyConfiguration, Node, Pod, Service
+from kflab.manifest.objects import Key, KubeObject
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_config import KubeProxyConfiguration
+from kflab.manifest.objects_network import Service
+from kflab.manifest.objects_pods import Pod
 from kflab.manifest.write import to_yaml
 
 SLAB_NS = 500_000_000

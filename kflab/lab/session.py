@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from kflab.lab.commands import Act, Command, Kill, Scale
 from kflab.lab.spec import LabSpec
-from kflab.manifest.objects import DaemonSet, Deployment, Key, KubeObject, Pod, StatefulSet
+from kflab.manifest.objects import Key, KubeObject
+from kflab.manifest.objects_pods import Pod
+from kflab.manifest.objects_workloads import DaemonSet, Deployment, StatefulSet
 
 if TYPE_CHECKING:
     from kflab.lab.running import Lab

@@ -9,7 +9,10 @@ from kflab.control.lbtargets import to_be_deleted
 from kflab.control.observers import NO_RULES
 from kflab.lab.rulebook import RuleBook
 from kflab.manifest.app_annotations import cpu_per_busy_second
-from kflab.manifest.objects import Key, Node, Pod, Probe, Service
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_network import Service
+from kflab.manifest.objects_pods import Pod, Probe
 
 if TYPE_CHECKING:
     from kflab.control.plane import ControlPlane

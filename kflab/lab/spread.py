@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from kflab.cluster.store import Store
 from kflab.control.facts import Fact, What
 from kflab.control.observers import Observer
-from kflab.manifest.objects import EndpointSlice, Key, Pod
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_network import EndpointSlice
+from kflab.manifest.objects_pods import Pod
 
 KEPT_SPREADS = 200
 """Changes of pods that are remembered."""

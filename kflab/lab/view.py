@@ -31,7 +31,10 @@ from kflab.lab.snapshot import (
     TraceRow,
 )
 from kflab.lab.wiring import Chooser
-from kflab.manifest.objects import Key, KubeObject, LabelSelector, Node, Pod, Service
+from kflab.manifest.objects import Key, KubeObject, LabelSelector
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_network import Service
+from kflab.manifest.objects_pods import Pod
 
 if TYPE_CHECKING:
     from kflab.lab.running import Lab

@@ -44,7 +44,10 @@ from kflab.lab.ingress_views import config_at
 from kflab.lab.rulebook import RuleBook
 from kflab.lab.turns import Turns
 from kflab.manifest import app_annotations
-from kflab.manifest.objects import Key, Node, Pod, Service
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_network import Service
+from kflab.manifest.objects_pods import Pod
 
 _EMPTY_ANSWERS = {
     Verdict.REJECT: Answer.REJECTED,

@@ -11,23 +11,12 @@ from typing import Any, Final
 
 from kflab.manifest.findings import Finding, Path, Places, Report, Severity
 from kflab.manifest.marks import NoMarks
-from kflab.manifest.objects import (
-    Container,
-    DaemonSet,
-    Deployment,
-    EndpointSlice,
-    IngressClass,
-    Job,
-    KubeObject,
-    Node,
-    Pod,
-    PodSpec,
-    PriorityClass,
-    ReplicaSet,
-    Secret,
-    Service,
-    StatefulSet,
-)
+from kflab.manifest.objects import KubeObject
+from kflab.manifest.objects_cluster import Node, PriorityClass
+from kflab.manifest.objects_config import Secret
+from kflab.manifest.objects_network import EndpointSlice, IngressClass, Service
+from kflab.manifest.objects_pods import Container, Pod, PodSpec
+from kflab.manifest.objects_workloads import DaemonSet, Deployment, Job, ReplicaSet, StatefulSet
 from kflab.manifest.validate import validate
 from kflab.manifest.values import go_selector, invalid
 

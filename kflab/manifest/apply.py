@@ -5,8 +5,10 @@ from typing import Any, Final
 
 from kflab.manifest.admit import admit
 from kflab.manifest.findings import Finding, Severity
+from kflab.manifest.kinds import Unmodelled
 from kflab.manifest.loader import Document
-from kflab.manifest.objects import KubeObject, Service, Unmodelled
+from kflab.manifest.objects import KubeObject
+from kflab.manifest.objects_network import Service
 from kflab.manifest.patch import three_way
 from kflab.manifest.typed import to_object
 from kflab.manifest.typed_common import Tree

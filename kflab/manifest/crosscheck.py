@@ -6,21 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kflab.manifest.findings import Finding, Path, Severity, quoted
-from kflab.manifest.objects import (
-    DaemonSet,
-    Deployment,
-    Ingress,
-    IngressBackend,
-    Job,
-    Key,
-    Labels,
-    Pod,
-    PodSpec,
-    ReplicaSet,
-    Service,
-    StatefulSet,
-    Unmodelled,
-)
+from kflab.manifest.kinds import Unmodelled
+from kflab.manifest.objects import Key, Labels
+from kflab.manifest.objects_network import Ingress, IngressBackend, Service
+from kflab.manifest.objects_pods import Pod, PodSpec
+from kflab.manifest.objects_workloads import DaemonSet, Deployment, Job, ReplicaSet, StatefulSet
 
 if TYPE_CHECKING:
     from kflab.manifest.loader import Document

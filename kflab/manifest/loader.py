@@ -12,9 +12,10 @@ from kflab.collector import held_off
 from kflab.errors import KflabError, Place
 from kflab.manifest.crosscheck import check_together
 from kflab.manifest.findings import Finding, Report, Severity
+from kflab.manifest.kinds import Unmodelled
 from kflab.manifest.limits import LAZY_ABOVE_BYTES, MAX_TEXT_BYTES
 from kflab.manifest.marks import Marks, MergedMarks, Origin, Placer
-from kflab.manifest.objects import Key, KubeObject, Unmodelled
+from kflab.manifest.objects import Key, KubeObject
 from kflab.manifest.patch import merge_traced
 from kflab.manifest.pieces import Piece, pieces_of
 from kflab.manifest.schema import modelled_kind

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 
-from kflab.manifest.objects import KINDS, KubeObject
+from kflab.manifest.kinds import KINDS
+from kflab.manifest.objects import KubeObject
 from kflab.manifest.schema_table import STRUCTS
 
 

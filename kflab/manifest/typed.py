@@ -12,23 +12,11 @@ from typing import Any
 
 from kflab.manifest.addresses import sloppy_cidr, sloppy_ip
 from kflab.manifest.findings import PlaceOf
-from kflab.manifest.objects import (
-    CLUSTER_SCOPED,
-    KINDS,
-    ConfigMap,
-    IngressClass,
-    Key,
-    KubeObject,
-    KubeProxyConfiguration,
-    Meta,
-    Namespace,
-    Node,
-    PriorityClass,
-    ProxyConntrack,
-    Secret,
-    Taint,
-    Unmodelled,
-)
+from kflab.manifest.kinds import CLUSTER_SCOPED, KINDS, Unmodelled
+from kflab.manifest.objects import Key, KubeObject, Meta
+from kflab.manifest.objects_cluster import Namespace, Node, PriorityClass, Taint
+from kflab.manifest.objects_config import ConfigMap, KubeProxyConfiguration, ProxyConntrack, Secret
+from kflab.manifest.objects_network import IngressClass
 from kflab.manifest.schema import group_of, modelled_kind
 from kflab.manifest.typed_autoscaler import autoscaler
 from kflab.manifest.typed_batch import job

@@ -6,13 +6,8 @@ default metric: 80 % of the requests. autoscaling/v1 is read too (targetCPUUtili
 
 from typing import Any
 
-from kflab.manifest.objects import (
-    CpuTarget,
-    HorizontalPodAutoscaler,
-    Key,
-    ScalingPolicy,
-    ScalingRules,
-)
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_autoscaler import CpuTarget, HorizontalPodAutoscaler, ScalingPolicy, ScalingRules
 from kflab.manifest.quantities import milli_of
 from kflab.manifest.typed_common import Given, Tree
 

@@ -1,6 +1,6 @@
 """Jobs. Defaults: k8s.io/kubernetes pkg/apis/batch/v1/defaults.go (SetDefaults_Job)."""
 
-from kflab.manifest.objects import Job
+from kflab.manifest.objects_workloads import Job
 from kflab.manifest.typed_common import Given, Tree, when_ns
 from kflab.manifest.typed_pods import pod_template
 from kflab.manifest.typed_workloads import conditions, count, observed

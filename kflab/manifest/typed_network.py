@@ -6,7 +6,8 @@ Defaults: k8s.io/kubernetes pkg/apis/core/v1/defaults.go (SetDefaults_Service), 
 from typing import Any
 
 from kflab.manifest.addresses import family, sloppy_cidr, sloppy_ip
-from kflab.manifest.objects import (
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_network import (
     Endpoint,
     EndpointPort,
     Endpoints,
@@ -17,7 +18,6 @@ from kflab.manifest.objects import (
     IngressPath,
     IngressRule,
     IngressTLS,
-    Key,
     LoadBalancerIngress,
     Service,
     ServicePort,

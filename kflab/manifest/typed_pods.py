@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from kflab.manifest.addresses import sloppy_ip
-from kflab.manifest.objects import (
-    Condition,
+from kflab.manifest.objects import Condition
+from kflab.manifest.objects_pods import (
     Container,
     ContainerPort,
     ContainerStatus,

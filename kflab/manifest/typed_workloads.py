@@ -5,15 +5,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypeGuard
 
-from kflab.manifest.objects import (
-    Condition,
+from kflab.manifest.objects import Condition, LabelSelector, Requirement
+from kflab.manifest.objects_pods import PodTemplate
+from kflab.manifest.objects_workloads import (
     DaemonSet,
     Deployment,
-    LabelSelector,
     PodDisruptionBudget,
-    PodTemplate,
     ReplicaSet,
-    Requirement,
     RollingUpdate,
     StatefulSet,
 )

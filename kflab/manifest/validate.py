@@ -4,7 +4,7 @@ from typing import Any
 
 from kflab.manifest.addresses import sloppy_cidr, sloppy_ip
 from kflab.manifest.findings import Path, Report, Severity, quoted
-from kflab.manifest.objects import CLUSTER_SCOPED
+from kflab.manifest.kinds import CLUSTER_SCOPED
 from kflab.manifest.schema import ALSO_SERVED, API_VERSIONS, modelled_kind
 from kflab.manifest.shape import check_shape, quotes_hint
 from kflab.manifest.typed import IPVS_SCHEDULERS, PROXY_MODES

@@ -11,7 +11,8 @@ from typing import Any, Final
 import yaml
 from yaml.nodes import ScalarNode
 
-from kflab.manifest.objects import KINDS, Key, KubeObject, Meta, Unmodelled
+from kflab.manifest.kinds import KINDS, Unmodelled
+from kflab.manifest.objects import Key, KubeObject, Meta
 from kflab.manifest.scalars import resolve
 from kflab.manifest.schema import ANY, API_VERSIONS, FieldType, fields_of
 from kflab.manifest.write_kinds import WRITERS, IfAbsent, Whole, written

@@ -5,40 +5,23 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from kflab.manifest.objects import (
-    Condition,
-    ConfigMap,
-    Container,
-    ContainerStatus,
-    CpuTarget,
-    DaemonSet,
-    Deployment,
+from kflab.manifest.objects import Condition, Key, Labels, LabelSelector
+from kflab.manifest.objects_autoscaler import CpuTarget, HorizontalPodAutoscaler, ScalingRules
+from kflab.manifest.objects_cluster import Node, PriorityClass
+from kflab.manifest.objects_config import ConfigMap, Secret
+from kflab.manifest.objects_network import (
     Endpoint,
     EndpointPort,
     Endpoints,
     EndpointSlice,
-    HorizontalPodAutoscaler,
     Ingress,
     IngressBackend,
     IngressClass,
-    Job,
-    Key,
-    Labels,
-    LabelSelector,
     LoadBalancerIngress,
-    Node,
-    Pod,
-    PodDisruptionBudget,
-    PodSpec,
-    PodTemplate,
-    PriorityClass,
-    Probe,
-    ReplicaSet,
-    ScalingRules,
-    Secret,
     Service,
-    StatefulSet,
 )
+from kflab.manifest.objects_pods import Container, ContainerStatus, Pod, PodSpec, PodTemplate, Probe
+from kflab.manifest.objects_workloads import DaemonSet, Deployment, Job, PodDisruptionBudget, ReplicaSet, StatefulSet
 from kflab.manifest.quantities import milli_text
 from kflab.manifest.typed_batch import indexes_text
 

@@ -26,7 +26,11 @@ from kflab.dataplane.trace_text import visible
 from kflab.dataplane.world import node_facts
 from kflab.errors import KflabError
 from kflab.exits import FAILED, OK
-from kflab.manifest.objects import EndpointSlice, Key, KubeObject, KubeProxyConfiguration, Node, Pod, Service
+from kflab.manifest.objects import Key, KubeObject
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_config import KubeProxyConfiguration
+from kflab.manifest.objects_network import EndpointSlice, Service
+from kflab.manifest.objects_pods import Pod
 from kflab.proof.drift_compare import Compared, Comparison, Difference, Open, count_of
 from kflab.proof.drift_foreign import Others, foreign_changes, others_in, others_listed
 from kflab.proof.drift_nft_view import FAMILIES, nft_view_of

@@ -12,7 +12,9 @@ from kflab.dataplane.packets import Packet, join_host_port
 from kflab.dataplane.proxy_config import ProxyConfig
 from kflab.dataplane.rules import RecentSet, probability_text
 from kflab.dataplane.walk import FanOut, Recent, Walk, fan, walk
-from kflab.manifest.objects import EndpointSlice, Key, Node, Service
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_network import EndpointSlice, Service
 from kflab.proof.case import Case, Vector, objects_of
 
 _SOURCE_PORT = 40000

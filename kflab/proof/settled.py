@@ -9,7 +9,9 @@ from kflab.control.delays import Delays
 from kflab.control.plane import ControlPlane
 from kflab.draws import Draws
 from kflab.manifest.loader import Loaded, load
-from kflab.manifest.objects import KubeObject, KubeProxyConfiguration, Node
+from kflab.manifest.objects import KubeObject
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_config import KubeProxyConfiguration
 from kflab.manifest.sources import SourceText
 from kflab.scenario.format import Scenario
 

@@ -13,7 +13,8 @@ from kflab.dataplane.node_facts import NodeFacts
 from kflab.dataplane.proxy_config import ProxyConfig
 from kflab.dataplane.world import StaticWorld
 from kflab.errors import KflabError
-from kflab.manifest.objects import Key, Pod
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_pods import Pod
 from kflab.proof.settled import settle
 from kflab.scenario.format import Scenario
 

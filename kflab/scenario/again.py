@@ -19,7 +19,8 @@ from kflab.lab.handle import Tab
 from kflab.lab.running import Lab
 from kflab.lab.session import Session, is_of
 from kflab.lab.spec import LabSpec
-from kflab.manifest.objects import DaemonSet, Deployment, Key, StatefulSet
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_workloads import DaemonSet, Deployment, StatefulSet
 from kflab.manifest.write import tree_to_yaml
 from kflab.scenario.tune_runs import has_settled
 from kflab.scenario.tune_settings import SETTINGS, Workload, patch_text

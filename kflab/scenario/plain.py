@@ -17,7 +17,8 @@ from kflab.lab.answers import answers_of
 from kflab.lab.gantt import as_tree
 from kflab.lab.pod_share import least_share
 from kflab.lab.running import Lab
-from kflab.manifest.objects import Key, Pod
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_pods import Pod
 from kflab.scenario.acting import workload_key
 from kflab.scenario.format import Expectation, Scenario
 from kflab.scenario.gantt_text import report_lines

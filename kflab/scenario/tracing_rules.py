@@ -19,7 +19,9 @@ from kflab.dataplane.world import node_facts
 from kflab.errors import KflabError
 from kflab.lab.entries import OUTSIDE_CLIENT
 from kflab.lab.running import Lab
-from kflab.manifest.objects import Key, Node, Pod
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_pods import Pod
 from kflab.scenario.tracing import source_key, traced
 
 _PORTS = {"http": 80, "https": 443}

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from kflab.errors import KflabError
 from kflab.lab.commands import Act, Kill, Scale
 from kflab.lab.running import Lab
-from kflab.manifest.objects import DaemonSet, Deployment, Key, StatefulSet
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_workloads import DaemonSet, Deployment, StatefulSet
 from kflab.scenario.acting import workload_key
 from kflab.scenario.format import Scenario
 from kflab.scenario.tune_runs import Job, Outcome, Runner

@@ -18,7 +18,9 @@ from kflab.lab.handle import Tab
 from kflab.lab.running import Lab
 from kflab.lab.session import is_of
 from kflab.lab.spec import LabSpec
-from kflab.manifest.objects import DaemonSet, Deployment, Key, Pod, StatefulSet
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_pods import Pod
+from kflab.manifest.objects_workloads import DaemonSet, Deployment, StatefulSet
 
 STEP_NS = 500_000_000
 """How often a run looks whether the workload has settled."""

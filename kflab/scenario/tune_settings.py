@@ -10,7 +10,8 @@ from typing import Any
 
 from kflab.control.rollout import bounds
 from kflab.errors import KflabError
-from kflab.manifest.objects import Container, DaemonSet, Deployment, Probe, StatefulSet
+from kflab.manifest.objects_pods import Container, Probe
+from kflab.manifest.objects_workloads import DaemonSet, Deployment, StatefulSet
 from kflab.manifest.write import tree_to_yaml
 
 Workload = Deployment | StatefulSet | DaemonSet

@@ -6,7 +6,9 @@ from kflab.cluster.ipam import Allocator, Pins
 from kflab.cluster.store import Store
 from kflab.cluster.topology import hangs_together, path_between, services_of
 from kflab.errors import KflabError
-from kflab.manifest.objects import Endpoint, EndpointSlice, Key, Meta, Pod, PodSpec, Service
+from kflab.manifest.objects import Key, Meta
+from kflab.manifest.objects_network import Endpoint, EndpointSlice, Service
+from kflab.manifest.objects_pods import Pod, PodSpec
 
 
 def lowest(obj: str, n: int, low: int, high: int) -> int:

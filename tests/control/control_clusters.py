@@ -10,23 +10,10 @@ from kflab.control.facts import Fact, What
 from kflab.control.ground_signals import GroundSignals
 from kflab.control.plane import ControlPlane, settle
 from kflab.draws import Draws
-from kflab.manifest.objects import (
-    Container,
-    ContainerPort,
-    Deployment,
-    EndpointSlice,
-    Key,
-    KubeObject,
-    LabelSelector,
-    Meta,
-    Pod,
-    PodSpec,
-    PodTemplate,
-    Probe,
-    RollingUpdate,
-    Service,
-    ServicePort,
-)
+from kflab.manifest.objects import Key, KubeObject, LabelSelector, Meta
+from kflab.manifest.objects_network import EndpointSlice, Service, ServicePort
+from kflab.manifest.objects_pods import Container, ContainerPort, Pod, PodSpec, PodTemplate, Probe
+from kflab.manifest.objects_workloads import Deployment, RollingUpdate
 
 S = 1_000_000_000
 MS = 1_000_000

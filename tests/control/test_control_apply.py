@@ -8,7 +8,10 @@ from control_clusters import SERVICE, S, cluster, container, deployment, endpoin
 from kflab.control.delays import Delays
 from kflab.control.listening import container_ports, read_annotation
 from kflab.errors import KflabError
-from kflab.manifest.objects import Container, Key, LabelSelector, Meta, Namespace, Pod, PodSpec, Probe, ServicePort
+from kflab.manifest.objects import Key, LabelSelector, Meta
+from kflab.manifest.objects_cluster import Namespace
+from kflab.manifest.objects_network import ServicePort
+from kflab.manifest.objects_pods import Container, Pod, PodSpec, Probe
 
 
 def test_a_changed_target_port_changes_slices_and_keeps_addresses():

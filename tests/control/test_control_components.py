@@ -17,7 +17,8 @@ from control_clusters import (
 
 from kflab.control.facts import What
 from kflab.errors import KflabError
-from kflab.manifest.objects import Key, Service
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_network import Service
 
 
 def test_a_stopped_proxy_keeps_its_rules_and_catches_up_with_a_full_sync():
@@ -223,7 +224,7 @@ def test_a_liveness_probe_without_listener_restarts_under_back_off():
 def test_startup_then_readiness_with_its_initial_delay():
     from control_clusters import HTTP_READY
 
-    from kflab.manifest.objects import Probe
+    from kflab.manifest.objects_pods import Probe
 
     box = container(startup=HTTP_READY, readiness=Probe("tcpSocket", 8080, initial_delay_s=20, period_s=5, success=2))
     plane = cluster(deployment(1, box=box), service())

@@ -15,27 +15,20 @@ from kflab.control.facts import What
 from kflab.control.plane import ControlPlane, settle
 from kflab.draws import Draws
 from kflab.errors import KflabError
-from kflab.manifest.objects import (
-    ContainerStatus,
-    DaemonSet,
+from kflab.manifest.objects import Key, LabelSelector, Meta
+from kflab.manifest.objects_cluster import Node, Taint
+from kflab.manifest.objects_network import (
     Endpoint,
     EndpointPort,
     EndpointSlice,
     Ingress,
     IngressClass,
-    Key,
-    LabelSelector,
     LoadBalancerIngress,
-    Meta,
-    Node,
-    Pod,
-    PodStatus,
-    ReplicaSet,
     Service,
     ServicePort,
-    StatefulSet,
-    Taint,
 )
+from kflab.manifest.objects_pods import ContainerStatus, Pod, PodStatus
+from kflab.manifest.objects_workloads import DaemonSet, ReplicaSet, StatefulSet
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "manifests"
 

@@ -10,17 +10,9 @@ from hypothesis import strategies as st
 from kflab.control.facts import What
 from kflab.control.replicaset import victims
 from kflab.control.rollout import bounds
-from kflab.manifest.objects import (
-    Container,
-    ContainerStatus,
-    Key,
-    Meta,
-    Pod,
-    PodSpec,
-    PodStatus,
-    ReplicaSet,
-    RollingUpdate,
-)
+from kflab.manifest.objects import Key, Meta
+from kflab.manifest.objects_pods import Container, ContainerStatus, Pod, PodSpec, PodStatus
+from kflab.manifest.objects_workloads import ReplicaSet, RollingUpdate
 
 limit = st.one_of(st.integers(0, 4), st.sampled_from(["0%", "10%", "25%", "50%", "100%"]))
 

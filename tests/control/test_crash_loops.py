@@ -12,7 +12,8 @@ from kflab.control.verbs import VERBS
 from kflab.errors import KflabError
 from kflab.kubectl.events import events_from
 from kflab.kubectl.printers import cells
-from kflab.manifest.objects import Key, Meta, Pod, PodSpec
+from kflab.manifest.objects import Key, Meta
+from kflab.manifest.objects_pods import Pod, PodSpec
 
 PRODUCT = Key("Deployment", "default", "product")
 

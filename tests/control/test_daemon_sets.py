@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from kflab.control import made
 from kflab.control.daemonset import TOLERATIONS
 from kflab.control.facts import What
-from kflab.manifest.objects import DaemonSet, Key, LabelSelector, Meta, PodSpec, PodTemplate, RollingUpdate, Taint
+from kflab.manifest.objects import Key, LabelSelector, Meta
+from kflab.manifest.objects_cluster import Taint
+from kflab.manifest.objects_pods import PodSpec, PodTemplate
+from kflab.manifest.objects_workloads import DaemonSet, RollingUpdate
 
 AGENT = Key("DaemonSet", "default", "agent")
 LABELS = {"app": "agent"}

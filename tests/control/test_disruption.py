@@ -8,7 +8,8 @@ from control_clusters import HTTP_READY, LABELS, S, cluster, container, deployme
 from kflab.control.facts import What
 from kflab.errors import KflabError
 from kflab.manifest.loader import load
-from kflab.manifest.objects import Key, LabelSelector, Meta, PodDisruptionBudget
+from kflab.manifest.objects import Key, LabelSelector, Meta
+from kflab.manifest.objects_workloads import PodDisruptionBudget
 from kflab.manifest.sources import SourceText
 from kflab.manifest.write import to_yaml
 

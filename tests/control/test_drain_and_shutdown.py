@@ -5,7 +5,9 @@ from control_clusters import LABELS, S, cluster, container, deployment, endpoint
 
 from kflab.control.facts import What
 from kflab.errors import KflabError
-from kflab.manifest.objects import DaemonSet, Key, LabelSelector, Meta, Pod, PodDisruptionBudget, PodSpec, PodTemplate
+from kflab.manifest.objects import Key, LabelSelector, Meta
+from kflab.manifest.objects_pods import Pod, PodSpec, PodTemplate
+from kflab.manifest.objects_workloads import DaemonSet, PodDisruptionBudget
 
 NODE = Key("Node", "", "node-2")
 

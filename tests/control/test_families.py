@@ -10,7 +10,8 @@ from kflab.control.plane import ControlPlane
 from kflab.draws import Draws
 from kflab.errors import KflabError
 from kflab.manifest.loader import load
-from kflab.manifest.objects import EndpointSlice, Key, Service
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_network import EndpointSlice, Service
 from kflab.manifest.sources import SourceText
 
 NODE = """

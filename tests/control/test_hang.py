@@ -7,7 +7,7 @@ from control_clusters import HTTP_READY, MS, S, cluster, container, deployment, 
 
 from kflab.control.facts import What
 from kflab.errors import KflabError
-from kflab.manifest.objects import Probe
+from kflab.manifest.objects_pods import Probe
 
 HTTP_LIVE = replace(HTTP_READY, path="/live")
 

@@ -7,7 +7,8 @@ from control_clusters import PRODUCT, Load, S, cluster, container, deployment, p
 
 from kflab.control.facts import What
 from kflab.kubectl.events import events_from
-from kflab.manifest.objects import CpuTarget, HorizontalPodAutoscaler, Key, Meta, ScalingPolicy, ScalingRules
+from kflab.manifest.objects import Key, Meta
+from kflab.manifest.objects_autoscaler import CpuTarget, HorizontalPodAutoscaler, ScalingPolicy, ScalingRules
 
 HPA = Key("HorizontalPodAutoscaler", "default", "product")
 

@@ -13,7 +13,9 @@ from kflab.control.hpa_calculator import (
     stabilised,
     wanted,
 )
-from kflab.manifest.objects import CpuTarget, Meta, Pod, PodStatus, ScalingPolicy, ScalingRules
+from kflab.manifest.objects import Meta
+from kflab.manifest.objects_autoscaler import CpuTarget, ScalingPolicy, ScalingRules
+from kflab.manifest.objects_pods import Pod, PodStatus
 
 NOW = 10_000 * S
 OLD = PodStatus(phase="Running", ready=True, ready_since_ns=5 * S, start_ns=0)

@@ -14,7 +14,8 @@ from kflab.kubectl.events import events_from
 from kflab.kubectl.printers import cells
 from kflab.kubectl.tabular import Writer
 from kflab.manifest.app_annotations import problems
-from kflab.manifest.objects import Container, Key, Meta, Pod, PodSpec
+from kflab.manifest.objects import Key, Meta
+from kflab.manifest.objects_pods import Container, Pod, PodSpec
 
 PRODUCT = Key("Deployment", "default", "product")
 INITS = (Container("migrate", "migrate:v1"), Container("warm", "warm:v1"))

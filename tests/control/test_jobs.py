@@ -14,7 +14,9 @@ from kflab.kubectl.tabular import Writer
 from kflab.manifest.admit import admit
 from kflab.manifest.app_annotations import EXIT_CODE, RUNS_FOR, problems
 from kflab.manifest.loader import load
-from kflab.manifest.objects import Job, Key, Meta, PodSpec, PodTemplate
+from kflab.manifest.objects import Key, Meta
+from kflab.manifest.objects_pods import PodSpec, PodTemplate
+from kflab.manifest.objects_workloads import Job
 from kflab.manifest.sources import SourceText
 from kflab.manifest.typed_batch import indexes, indexes_text
 from tests.control.control_clusters import LABELS, S, cluster, container, endpoints, pods, service

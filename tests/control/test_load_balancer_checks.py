@@ -14,7 +14,9 @@ from kflab.control.lbchoice import Surroundings, choose
 from kflab.control.lbprofiles import PROFILES
 from kflab.control.plane import ControlPlane
 from kflab.draws import Draws
-from kflab.manifest.objects import Key, Meta, Node, Service
+from kflab.manifest.objects import Key, Meta
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_network import Service
 
 PRODUCT = Key("Service", "default", "product-service")
 

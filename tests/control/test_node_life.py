@@ -10,17 +10,10 @@ from kflab.control.delays import Delays
 from kflab.control.facts import What
 from kflab.control.tolerations import NOT_READY, UNREACHABLE
 from kflab.errors import KflabError
-from kflab.manifest.objects import (
-    Key,
-    LabelSelector,
-    Meta,
-    Node,
-    Pod,
-    PodSpec,
-    PodTemplate,
-    StatefulSet,
-    Toleration,
-)
+from kflab.manifest.objects import Key, LabelSelector, Meta
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_pods import Pod, PodSpec, PodTemplate, Toleration
+from kflab.manifest.objects_workloads import StatefulSet
 
 T0 = 20 * S
 

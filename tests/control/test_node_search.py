@@ -6,7 +6,10 @@ from kflab.cluster.store import Store
 from kflab.control.nodesearch import NodeSearch, enough
 from kflab.control.plane import ControlPlane
 from kflab.draws import Draws
-from kflab.manifest.objects import Container, Deployment, LabelSelector, Meta, Node, Pod, PodSpec, PodTemplate
+from kflab.manifest.objects import LabelSelector, Meta
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_pods import Container, Pod, PodSpec, PodTemplate
+from kflab.manifest.objects_workloads import Deployment
 
 
 @pytest.mark.parametrize(

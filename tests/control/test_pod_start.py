@@ -11,7 +11,8 @@ from kflab.control.facts import What
 from kflab.control.verbs import VERBS
 from kflab.kubectl.events import events_from
 from kflab.kubectl.printers import cells
-from kflab.manifest.objects import Container, Key
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_pods import Container
 
 PRODUCT = Key("Deployment", "default", "product")
 PROXY = Container("proxy", "proxy:v1", restart_policy="Always")

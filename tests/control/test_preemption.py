@@ -14,16 +14,10 @@ from kflab.kubectl.events import events_from
 from kflab.kubectl.printers import cells
 from kflab.manifest.admit import admit
 from kflab.manifest.loader import load
-from kflab.manifest.objects import (
-    Key,
-    LabelSelector,
-    Meta,
-    Pod,
-    PodDisruptionBudget,
-    PodSpec,
-    PodStatus,
-    PriorityClass,
-)
+from kflab.manifest.objects import Key, LabelSelector, Meta
+from kflab.manifest.objects_cluster import PriorityClass
+from kflab.manifest.objects_pods import Pod, PodSpec, PodStatus
+from kflab.manifest.objects_workloads import PodDisruptionBudget
 from kflab.manifest.sources import SourceText
 from tests.control.control_clusters import S, container, deployment, pods
 from tests.control.test_scheduler_resources import nodes, where

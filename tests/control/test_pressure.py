@@ -9,7 +9,8 @@ from kflab.control.facts import What
 from kflab.control.verbs import VERBS
 from kflab.errors import KflabError
 from kflab.kubectl.events import events_from
-from kflab.manifest.objects import Key, LabelSelector, Meta, PodDisruptionBudget
+from kflab.manifest.objects import Key, LabelSelector, Meta
+from kflab.manifest.objects_workloads import PodDisruptionBudget
 
 
 def on(plane, node):

@@ -14,21 +14,11 @@ from kflab.control.facts import Fact
 from kflab.control.plane import ControlPlane
 from kflab.draws import Draws
 from kflab.errors import KflabError
-from kflab.manifest.objects import (
-    Container,
-    ContainerPort,
-    Deployment,
-    Key,
-    KubeObject,
-    LabelSelector,
-    Meta,
-    Node,
-    Pod,
-    PodSpec,
-    PodTemplate,
-    Service,
-    ServicePort,
-)
+from kflab.manifest.objects import Key, KubeObject, LabelSelector, Meta
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_network import Service, ServicePort
+from kflab.manifest.objects_pods import Container, ContainerPort, Pod, PodSpec, PodTemplate
+from kflab.manifest.objects_workloads import Deployment
 
 S = 1_000_000_000
 

@@ -25,7 +25,8 @@ from kflab.control.rollout import bounds
 from kflab.control.set_revisions import DESIRED
 from kflab.control.verbs import VERBS
 from kflab.errors import KflabError
-from kflab.manifest.objects import Deployment, Pod, ReplicaSet, RollingUpdate
+from kflab.manifest.objects_pods import Pod
+from kflab.manifest.objects_workloads import Deployment, ReplicaSet, RollingUpdate
 
 limit = st.one_of(st.integers(0, 3), st.sampled_from(["0%", "25%", "50%", "100%"]))
 

@@ -10,7 +10,8 @@ from kflab.control.plane import ControlPlane
 from kflab.control.set_revisions import revision_of
 from kflab.control.verbs import VERBS
 from kflab.errors import KflabError
-from kflab.manifest.objects import Deployment, Key, ReplicaSet, RollingUpdate
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_workloads import Deployment, ReplicaSet, RollingUpdate
 
 
 def do(plane: ControlPlane, verb: str, key: Key = PRODUCT, **options: object):

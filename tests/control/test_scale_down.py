@@ -14,17 +14,10 @@ from kflab.control.plane import ControlPlane
 from kflab.control.verbs import VERBS
 from kflab.draws import Draws
 from kflab.errors import KflabError
-from kflab.manifest.objects import (
-    DaemonSet,
-    Key,
-    KubeObject,
-    LabelSelector,
-    Meta,
-    Node,
-    Pod,
-    PodDisruptionBudget,
-    Taint,
-)
+from kflab.manifest.objects import Key, KubeObject, LabelSelector, Meta
+from kflab.manifest.objects_cluster import Node, Taint
+from kflab.manifest.objects_pods import Pod
+from kflab.manifest.objects_workloads import DaemonSet, PodDisruptionBudget
 
 SERVICE = Key("Service", "default", "product-service")
 NODE = Key("Node", "", "node-2")

@@ -11,7 +11,9 @@ from kflab.control.facts import What
 from kflab.control.plane import settle
 from kflab.draws import Draws
 from kflab.manifest.loader import load
-from kflab.manifest.objects import Meta, Node, Pod, Taint
+from kflab.manifest.objects import Meta
+from kflab.manifest.objects_cluster import Node, Taint
+from kflab.manifest.objects_pods import Pod
 from kflab.manifest.sources import SourceText
 from tests.control.control_clusters import S, deployment, pods
 

@@ -11,7 +11,9 @@ from kflab.control.plane import settle
 from kflab.control.podresources import amount, requests_of
 from kflab.draws import Draws
 from kflab.manifest.loader import load
-from kflab.manifest.objects import Container, Key, Meta, Node, Pod, PodSpec
+from kflab.manifest.objects import Key, Meta
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_pods import Container, Pod, PodSpec
 from kflab.manifest.sources import SourceText
 from tests.control.control_clusters import S, cluster, container, deployment, pods
 

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kflab.control.facts import What
-from kflab.manifest.objects import Key, LabelSelector, Meta, PodSpec, PodTemplate, Probe, StatefulSet
+from kflab.manifest.objects import Key, LabelSelector, Meta
+from kflab.manifest.objects_pods import PodSpec, PodTemplate, Probe
+from kflab.manifest.objects_workloads import StatefulSet
 
 DB = Key("StatefulSet", "default", "db")
 HASH = "controller-revision-hash"

@@ -27,15 +27,11 @@ from control_clusters import (
 from kflab.control import made
 from kflab.control.delays import Delays
 from kflab.control.facts import What
-from kflab.manifest.objects import (
-    CpuTarget,
-    HorizontalPodAutoscaler,
-    Ingress,
-    Key,
-    Meta,
-    Probe,
-    ReplicaSet,
-)
+from kflab.manifest.objects import Key, Meta
+from kflab.manifest.objects_autoscaler import CpuTarget, HorizontalPodAutoscaler
+from kflab.manifest.objects_network import Ingress
+from kflab.manifest.objects_pods import Probe
+from kflab.manifest.objects_workloads import ReplicaSet
 
 SEEN = 1.0 + 2 * 0.06 + 0.05 + 0.01
 """PLEG's next whole relist sees a container that started; then the first probe and the status write, seconds."""

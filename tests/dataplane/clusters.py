@@ -4,10 +4,10 @@ from dataclasses import replace
 
 from kflab.dataplane.nginx import IngressConfig, config_of
 from kflab.dataplane.world import StaticWorld
-from kflab.manifest.objects import (
-    ConfigMap,
-    Container,
-    ContainerPort,
+from kflab.manifest.objects import Key, KubeObject, Meta
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_config import ConfigMap, KubeProxyConfiguration
+from kflab.manifest.objects_network import (
     Endpoint,
     EndpointPort,
     EndpointSlice,
@@ -17,17 +17,10 @@ from kflab.manifest.objects import (
     IngressPath,
     IngressRule,
     IngressTLS,
-    Key,
-    KubeObject,
-    KubeProxyConfiguration,
-    Meta,
-    Node,
-    Pod,
-    PodSpec,
-    PodStatus,
     Service,
     ServicePort,
 )
+from kflab.manifest.objects_pods import Container, ContainerPort, Pod, PodSpec, PodStatus
 
 INGRESS_SERVICE = Key("Service", "ingress-nginx", "ingress-nginx-controller")
 PRODUCT_SERVICE = Key("Service", "default", "product-service")

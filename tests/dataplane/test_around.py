@@ -28,7 +28,8 @@ from kflab.dataplane.lb import (
 )
 from kflab.dataplane.nginx import route
 from kflab.dataplane.packets import Packet
-from kflab.manifest.objects import Endpoint, EndpointSlice, Ingress, Key, Meta, Service, ServicePort
+from kflab.manifest.objects import Key, Meta
+from kflab.manifest.objects_network import Endpoint, EndpointSlice, Ingress, Service, ServicePort
 
 SERVICE = next(item for item in overview() if item.key == INGRESS_SERVICE and isinstance(item, Service))
 

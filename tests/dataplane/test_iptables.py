@@ -18,13 +18,12 @@ from kflab.dataplane.proxy_config import ProxyConfig
 from kflab.dataplane.walk import fan, walk
 from kflab.dataplane.world import StaticWorld
 from kflab.errors import KflabError
-from kflab.manifest.objects import (
+from kflab.manifest.objects import Key, Meta
+from kflab.manifest.objects_network import (
     Endpoint,
     EndpointPort,
     EndpointSlice,
-    Key,
     LoadBalancerIngress,
-    Meta,
     Service,
     ServicePort,
 )

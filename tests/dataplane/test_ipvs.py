@@ -18,7 +18,8 @@ from kflab.dataplane.packets import Packet, Verdict
 from kflab.dataplane.proxy_config import ProxyConfig
 from kflab.dataplane.world import StaticWorld
 from kflab.errors import KflabError
-from kflab.manifest.objects import LoadBalancerIngress, Meta, Service, ServicePort
+from kflab.manifest.objects import Meta
+from kflab.manifest.objects_network import LoadBalancerIngress, Service, ServicePort
 
 CONFIG = ProxyConfig(cluster_cidrs=("10.244.0.0/16",))
 FACTS = NodeFacts.from_node(node("node-a", "10.0.1.50", "10.244.1.0/24"))

@@ -14,7 +14,8 @@ from kflab.dataplane.iptables import RuleSet, compile_service
 from kflab.dataplane.node_facts import NodeFacts
 from kflab.dataplane.proxy_config import ProxyConfig
 from kflab.dataplane.world import StaticWorld
-from kflab.manifest.objects import LoadBalancerIngress, Meta, Service, ServicePort
+from kflab.manifest.objects import Meta
+from kflab.manifest.objects_network import LoadBalancerIngress, Service, ServicePort
 
 
 def saved_again(text: str, tool: str) -> str:

@@ -10,7 +10,8 @@ from kflab.lab.commands import Apply, SetMode
 from kflab.lab.handle import Tab
 from kflab.lab.running import Lab
 from kflab.lab.spec import LabSpec
-from kflab.manifest.objects import Key, Pod
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_pods import Pod
 from kflab.scenario.format import load
 
 MODES = ("iptables", "nftables", "ipvs")

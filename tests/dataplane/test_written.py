@@ -16,7 +16,8 @@ from kflab.dataplane.node_facts import NodeFacts
 from kflab.dataplane.service_ports import ServiceRules
 from kflab.dataplane.text_blocks import ClaimedBlocks, TextBlocks
 from kflab.dataplane.written import Written
-from kflab.manifest.objects import Endpoint, EndpointPort, EndpointSlice, Key, Meta, Service, ServicePort
+from kflab.manifest.objects import Key, Meta
+from kflab.manifest.objects_network import Endpoint, EndpointPort, EndpointSlice, Service, ServicePort
 
 FACTS = NodeFacts("node-a", ("10.0.0.1", "203.0.113.9"), "zone-1", ("10.0.0.1",))
 """The second address is an external IP of some Services: contested in IPVS mode."""

@@ -10,12 +10,9 @@ from kflab.dataplane.packets import Packet
 from kflab.kubectl.curl import CurlAnswer, CurlRequest
 from kflab.kubectl.logs import AccessRecord, UpstreamTry
 from kflab.kubectl.portforward import Forwards
-from kflab.manifest.objects import (
-    Condition,
-    Container,
-    ContainerPort,
-    ContainerStatus,
-    Deployment,
+from kflab.manifest.objects import Condition, Key, LabelSelector, Meta
+from kflab.manifest.objects_cluster import Namespace, Node
+from kflab.manifest.objects_network import (
     Endpoint,
     EndpointPort,
     EndpointSlice,
@@ -25,20 +22,12 @@ from kflab.manifest.objects import (
     IngressPath,
     IngressRule,
     IngressTLS,
-    Key,
-    LabelSelector,
     LoadBalancerIngress,
-    Meta,
-    Namespace,
-    Node,
-    Pod,
-    PodSpec,
-    PodStatus,
-    PodTemplate,
-    ReplicaSet,
     Service,
     ServicePort,
 )
+from kflab.manifest.objects_pods import Container, ContainerPort, ContainerStatus, Pod, PodSpec, PodStatus, PodTemplate
+from kflab.manifest.objects_workloads import Deployment, ReplicaSet
 
 SECOND = 1_000_000_000
 MINUTE = 60 * SECOND

@@ -3,7 +3,8 @@
 from kflab.cluster.store import Store
 from kflab.control.facts import Fact, What
 from kflab.kubectl.execute import run, run_line
-from kflab.manifest.objects import Endpoint, EndpointPort, EndpointSlice, Key, Meta
+from kflab.manifest.objects import Key, Meta
+from kflab.manifest.objects_network import Endpoint, EndpointPort, EndpointSlice
 
 from .cluster import NAMES, SECOND, FakeLab, brief, pod
 

@@ -6,7 +6,9 @@ from kflab.control import made
 from kflab.control.plane import settle
 from kflab.draws import Draws
 from kflab.kubectl.execute import run_line
-from kflab.manifest.objects import Container, DaemonSet, LabelSelector, Meta, PodSpec, PodTemplate, StatefulSet
+from kflab.manifest.objects import LabelSelector, Meta
+from kflab.manifest.objects_pods import Container, PodSpec, PodTemplate
+from kflab.manifest.objects_workloads import DaemonSet, StatefulSet
 
 from .cluster import FakeLab
 

@@ -8,21 +8,19 @@ import pytest
 from kflab.cluster.store import Store
 from kflab.kubectl.ages import human_duration
 from kflab.kubectl.execute import run, run_line
-from kflab.manifest.objects import (
-    ConfigMap,
-    ContainerStatus,
-    Deployment,
+from kflab.manifest.objects import Key, Meta
+from kflab.manifest.objects_config import ConfigMap, Secret
+from kflab.manifest.objects_network import (
     Endpoint,
     EndpointPort,
     EndpointSlice,
     Ingress,
     IngressRule,
-    Key,
-    Meta,
-    Secret,
     Service,
     ServicePort,
 )
+from kflab.manifest.objects_pods import ContainerStatus
+from kflab.manifest.objects_workloads import Deployment
 
 from .cluster import MINUTE, NAMES, OLD, SECOND, FakeLab, brief, pod
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from kflab.lab.commands import Kill, Result, Run
-from kflab.manifest.objects import Key, Pod
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_pods import Pod
 
 from .test_troubleshooting import BLOCK
 

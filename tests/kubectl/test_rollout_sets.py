@@ -11,17 +11,9 @@ from kflab.draws import Draws
 from kflab.errors import KflabError
 from kflab.kubectl.execute import run_line
 from kflab.kubectl.rollout_sets import status_of_set
-from kflab.manifest.objects import (
-    Container,
-    DaemonSet,
-    Key,
-    LabelSelector,
-    Meta,
-    PodSpec,
-    PodTemplate,
-    RollingUpdate,
-    StatefulSet,
-)
+from kflab.manifest.objects import Key, LabelSelector, Meta
+from kflab.manifest.objects_pods import Container, PodSpec, PodTemplate
+from kflab.manifest.objects_workloads import DaemonSet, RollingUpdate, StatefulSet
 
 from .cluster import SECOND, FakeLab
 

@@ -13,7 +13,8 @@ from kflab.lab.handle import Tab
 from kflab.lab.records import record
 from kflab.lab.running import Lab
 from kflab.lab.spec import LabSpec
-from kflab.manifest.objects import Ingress, Key
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_network import Ingress
 
 S = 10**9
 

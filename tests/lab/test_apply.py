@@ -6,7 +6,10 @@ from kflab.lab.commands import Apply, Kill, Result, Scale, Start, Stop
 from kflab.lab.handle import Tab
 from kflab.lab.running import Lab
 from kflab.lab.spec import ClientSpec, LabSpec
-from kflab.manifest.objects import Deployment, Key, Pod, Service
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_network import Service
+from kflab.manifest.objects_pods import Pod
+from kflab.manifest.objects_workloads import Deployment
 from kflab.scenario.format import load
 
 S = 1_000_000_000

@@ -2,7 +2,8 @@
 
 from kflab.cluster.store import Store
 from kflab.lab.assuming import app_assumptions, gate_assumptions
-from kflab.manifest.objects import Container, Key, Meta, Pod, PodSpec, Probe
+from kflab.manifest.objects import Key, Meta
+from kflab.manifest.objects_pods import Container, Pod, PodSpec, Probe
 
 
 def said(*pods: Pod) -> list[tuple[str, str]]:

@@ -2,7 +2,8 @@
 
 from kflab.lab.commands import Act, Kill, Start, Stop
 from kflab.lab.running import Lab
-from kflab.manifest.objects import Key, Pod
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_pods import Pod
 from kflab.scenario.format import load
 
 S = 10**9

@@ -7,7 +7,8 @@ from kflab.lab.commands import Act, Kill, Result
 from kflab.lab.countdowns import countdown, seconds_left
 from kflab.lab.running import Lab
 from kflab.lab.snapshot import Candidate
-from kflab.manifest.objects import Key, Pod
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_pods import Pod
 from kflab.scenario.format import load
 
 S = 1_000_000_000

@@ -7,7 +7,7 @@ from small_labs import S
 
 from kflab.lab.commands import Act, Kill
 from kflab.lab.running import Lab
-from kflab.manifest.objects import Pod
+from kflab.manifest.objects_pods import Pod
 from kflab.scenario.format import load
 
 SCENARIO = Path(__file__).parents[2] / "scenarios" / "hpa-step.yaml"

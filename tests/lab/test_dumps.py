@@ -10,7 +10,10 @@ from kflab.lab.commands import Kill, Scale
 from kflab.lab.handle import Tab
 from kflab.lab.running import Lab
 from kflab.lab.spec import LabSpec
-from kflab.manifest.objects import EndpointSlice, Key, Node, Pod, Service
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_network import EndpointSlice, Service
+from kflab.manifest.objects_pods import Pod
 from kflab.manifest.write import to_tree, tree_to_yaml
 from kflab.scenario.opening import open_what
 

@@ -6,7 +6,8 @@ from kflab.errors import KflabError
 from kflab.lab.commands import Act, Kill, Run, Scale, Start, Stop
 from kflab.lab.running import Lab
 from kflab.lab.thread import LabThread
-from kflab.manifest.objects import Key, Pod
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_pods import Pod
 from kflab.scenario.format import load
 
 S = 10**9

@@ -14,7 +14,8 @@ from kflab.lab.handle import Tab
 from kflab.lab.records import record
 from kflab.lab.running import Lab
 from kflab.lab.spec import LabSpec
-from kflab.manifest.objects import Key, Service
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_network import Service
 from kflab.scenario.format import load_text
 from kflab.scenario.opening import open_what
 from kflab.scenario.tracing import first_request

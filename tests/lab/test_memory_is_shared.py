@@ -17,7 +17,8 @@ from kflab.dataplane.proxy_config import ProxyConfig
 from kflab.draws import Draws
 from kflab.lab.rulebook import KEPT_SETS, RuleBook
 from kflab.lab.signals import LabSignals
-from kflab.manifest.objects import EndpointSlice, Key, Service
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_network import EndpointSlice, Service
 
 SERVICES, NODES = 10_000, 5_000
 

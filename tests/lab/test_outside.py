@@ -7,7 +7,8 @@ import pytest
 from kflab.cli import main
 from kflab.lab.commands import Apply
 from kflab.lab.running import Lab
-from kflab.manifest.objects import EndpointSlice, Key, Service
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_network import EndpointSlice, Service
 from kflab.scenario.opening import open_what
 
 SERVICE = "apiVersion: v1\nkind: Service\nmetadata: {name: db}\nspec: {ports: [{port: 80, targetPort: 8080}]}\n"

@@ -7,7 +7,9 @@ from kflab.lab.commands import Act, Apply, Run
 from kflab.lab.handle import Tab
 from kflab.lab.running import Lab
 from kflab.lab.spec import LabSpec
-from kflab.manifest.objects import EndpointSlice, Key, Pod
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_network import EndpointSlice
+from kflab.manifest.objects_pods import Pod
 
 S = 10**9
 

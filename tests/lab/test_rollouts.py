@@ -3,7 +3,8 @@
 import pytest
 
 from kflab.lab.rollouts import progress
-from kflab.manifest.objects import Condition, DaemonSet, Deployment, Job, Meta, RollingUpdate, StatefulSet
+from kflab.manifest.objects import Condition, Meta
+from kflab.manifest.objects_workloads import DaemonSet, Deployment, Job, RollingUpdate, StatefulSet
 
 META = Meta("web", "default", generation=2)
 

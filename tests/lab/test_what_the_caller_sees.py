@@ -15,7 +15,8 @@ from kflab.lab.handle import Tab
 from kflab.lab.records import Record
 from kflab.lab.running import Lab
 from kflab.lab.spec import LabSpec
-from kflab.manifest.objects import Key, Pod
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_pods import Pod
 from kflab.scenario.format import load
 
 SLOW = {"service_p50_ns": 300_000_000, "service_p99_ns": 600_000_000}

@@ -3,7 +3,8 @@
 import pytest
 
 from kflab.manifest.loader import load
-from kflab.manifest.objects import CpuTarget, Key, ScalingPolicy
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_autoscaler import CpuTarget, ScalingPolicy
 from kflab.manifest.quantities import milli_of, milli_text
 from kflab.manifest.sources import SourceText
 from kflab.manifest.write import to_yaml

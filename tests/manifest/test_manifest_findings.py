@@ -3,18 +3,12 @@
 import pytest
 
 from kflab.manifest.findings import Finding, Severity
+from kflab.manifest.kinds import Unmodelled
 from kflab.manifest.loader import Loaded, load
-from kflab.manifest.objects import (
-    DaemonSet,
-    Deployment,
-    Ingress,
-    Key,
-    Pod,
-    RollingUpdate,
-    Service,
-    StatefulSet,
-    Unmodelled,
-)
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_network import Ingress, Service
+from kflab.manifest.objects_pods import Pod
+from kflab.manifest.objects_workloads import DaemonSet, Deployment, RollingUpdate, StatefulSet
 from kflab.manifest.sources import SourceText
 from kflab.manifest.write import to_tree
 

@@ -8,7 +8,9 @@ import pytest
 from kflab.errors import KflabError
 from kflab.manifest.apply import apply_document
 from kflab.manifest.loader import Document, load
-from kflab.manifest.objects import Deployment, Endpoint, EndpointSlice, Pod, Service, ServicePort
+from kflab.manifest.objects_network import Endpoint, EndpointSlice, Service, ServicePort
+from kflab.manifest.objects_pods import Pod
+from kflab.manifest.objects_workloads import Deployment
 from kflab.manifest.patch import strategic_merge, three_way
 from kflab.manifest.plain import load_plain
 from kflab.manifest.sources import SourceText

@@ -8,7 +8,9 @@ import pytest
 
 from kflab.manifest.findings import Finding, Severity
 from kflab.manifest.loader import Loaded, load
-from kflab.manifest.objects import Deployment, Ingress, Key, Service
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_network import Ingress, Service
+from kflab.manifest.objects_workloads import Deployment
 from kflab.manifest.sources import SourceText, read_paths
 from kflab.manifest.typed import to_object
 from kflab.manifest.write import to_tree, to_yaml

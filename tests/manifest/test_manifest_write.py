@@ -4,19 +4,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from kflab.manifest.loader import load
-from kflab.manifest.objects import (
-    Container,
-    ContainerPort,
-    ContainerStatus,
-    Deployment,
-    Key,
-    LoadBalancerIngress,
-    Meta,
-    Pod,
-    PodSpec,
-    PodStatus,
-    Service,
-)
+from kflab.manifest.objects import Key, Meta
+from kflab.manifest.objects_network import LoadBalancerIngress, Service
+from kflab.manifest.objects_pods import Container, ContainerPort, ContainerStatus, Pod, PodSpec, PodStatus
+from kflab.manifest.objects_workloads import Deployment
 from kflab.manifest.sources import SourceText
 from kflab.manifest.typed import to_object
 from kflab.manifest.write import to_tree, to_yaml

@@ -12,7 +12,8 @@ from kflab.errors import KflabError
 from kflab.lab.commands import Act, Kill, Scale
 from kflab.lab.running import Lab
 from kflab.lab.session import session_of
-from kflab.manifest.objects import Deployment, Key
+from kflab.manifest.objects import Key
+from kflab.manifest.objects_workloads import Deployment
 from kflab.scenario.again import Change, Play, changed, offers, read_change
 from kflab.scenario.again_plain import compare
 from kflab.scenario.format import Scenario, load, load_text
