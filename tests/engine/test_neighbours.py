@@ -62,8 +62,8 @@ def test_same_rows(
             patch.setattr(f"kflab.engine.neighbours.{name}", value)
         waits = tuple(((1 << k) - 1) * MS for k in range(7))
         patch.setattr("kflab.engine.neighbours.SYN_RETRIES_NS", waits)
-        patch.setattr("kflab.engine.reference.FIRST_WAIT_NS", MS)
-        patch.setattr("kflab.engine.reference.PROBES_NS", 3 * MS)
+        patch.setattr("kflab.engine.reference_course.FIRST_WAIT_NS", MS)
+        patch.setattr("kflab.engine.reference_course.PROBES_NS", 3 * MS)
         compare(
             found, seed, in_turn, keepalive, True, tries, 2, slab_ms, neighbours=lambda: Neighbours(seed), timing=TIMING
         )
