@@ -89,6 +89,11 @@ def _command(words: Sequence[str]) -> Command:
     raise KflabError(f'unknown command "{name}"; {hint}')
 
 
+def begins(word: str) -> bool:
+    """Whether a line may begin with this word: a command that is here, or one of kubectl's that says why it is not."""
+    return word in _COMMANDS or word in _KNOWN_KUBECTL or word in ("kubectl", "k", "sudo", "$", ">")
+
+
 # --- names ----------------------------------------------------------------------------------------------------
 
 

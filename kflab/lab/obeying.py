@@ -112,9 +112,11 @@ class Obeying:
         return Result(True, said)
 
     def _kill(self, key: Key, how: str) -> Result:
+        if not key.namespace:
+            key = key._replace(namespace=self._lab.spec.namespace)
         pod = self._lab.store.get(key)
         if not isinstance(pod, Pod):
-            return Result(False, f'pods "{key.name}" not found')
+            return Result(False, f'Error from server (NotFound): pods "{key.name}" not found')
         word = {"crash": "crashed", "delete": "was deleted", "force": "was force-deleted"}[how]
         plane = self._lab.plane
 

@@ -1,4 +1,7 @@
-"""The command line: one row at the bottom, with history and completion; and what its lines do."""
+"""The command line: one row at the bottom, with history and completion; and what its lines do.
+
+A line that is refused is not lost: it stands there again to be mended, below what is wrong with it.
+"""
 
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -22,8 +25,41 @@ from kflab.tui.manifest_pane import ManifestPane
 from kflab.tui.messages import CommandIssued, RequestOpened
 from kflab.tui.output_screen import OutputScreen, answer_lines, assumption_lines, finding_lines, told_lines
 from kflab.tui.overlay import Overlay
-from kflab.tui.row import Row
+from kflab.tui.row import Row, wrap_words
 from kflab.tui.tokens import look
+
+TROUBLE_ROWS = 3
+"""Rows for what was wrong with a line, at most."""
+
+
+class _Trouble(Widget):
+    """Why the line was refused, above it; gone as soon as the line is changed."""
+
+    DEFAULT_CSS = "_Trouble { height: 1; width: 1fr; display: none; }"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = ""
+
+    def say(self, words: str) -> None:
+        self.words = words
+        self.display = bool(words)
+        self.on_resize()
+
+    def on_resize(self) -> None:
+        self.styles.height = max(1, min(TROUBLE_ROWS, len(wrap_words(self.words, self.app.size.width - 4))))
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        lines, row = wrap_words(self.words, self.size.width - 4), Row("sel")
+        glyphs = glyphs_of(self.app)
+        if y == 0:
+            row.put(1, glyphs.crashed, "lost")
+        if y < len(lines):
+            cut = y == TROUBLE_ROWS - 1 and len(lines) > TROUBLE_ROWS
+            words = f"{lines[y]} {lines[y + 1]}" if cut else lines[y]
+            row.put(3, text.fit(words, self.size.width - 4, glyphs.ellipsis), "strong")
+        return row.strip(look(self.app), self.size.width)
 
 
 class _Hints(Widget):
@@ -64,6 +100,7 @@ class CommandLine(Overlay[str | None]):
         lab: For completions.
         history: The lines so far; the app keeps one for the whole session.
         start: What stands there at first.
+        trouble: Why that was refused.
     """
 
     DEFAULT_CSS = """
@@ -83,8 +120,9 @@ class CommandLine(Overlay[str | None]):
         Binding("shift+tab", "complete(-1)", "complete", id="command.complete-back", priority=True, show=False),
     ]
 
-    def __init__(self, lab: LabHandle, history: History, start: str = "") -> None:
+    def __init__(self, lab: LabHandle, history: History, start: str = "", trouble: str = "") -> None:
         super().__init__()
+        self.trouble, self._refused = _Trouble(), trouble
         self.lab = lab
         self.history = history
         self.input = Input(value=start, select_on_focus=False)
@@ -95,6 +133,7 @@ class CommandLine(Overlay[str | None]):
 
     def compose(self) -> ComposeResult:
         with Widget(id="bar"):
+            yield self.trouble
             yield self.hints
             with Widget(id="row"):
                 yield _Sign(id="sign")
@@ -103,6 +142,7 @@ class CommandLine(Overlay[str | None]):
     def on_mount(self) -> None:
         self.input.cursor_blink = False
         self.input.focus()
+        self.trouble.say(self._refused)
 
     def _put(self, line: str) -> None:
         self._set = line
@@ -115,6 +155,7 @@ class CommandLine(Overlay[str | None]):
         if event.value != self._set:
             self._cycle, self._at = (), -1
             self.hints.say(())
+            self.trouble.say("")
 
     @on(Input.Submitted)
     def _entered(self, event: Input.Submitted) -> None:
@@ -187,6 +228,9 @@ class Desk(Protocol):
     @property
     def app(self) -> App[Any]: ...
 
+    @property
+    def is_current(self) -> bool: ...
+
     def ask(self, future: "Future[Any]", then: Callable[[Any], None]) -> None: ...
 
     def tell(self, text: str, bad: bool = False) -> None: ...
@@ -196,14 +240,16 @@ class Desk(Protocol):
     def show_pane(self, area: str) -> None: ...
 
 
-def open_command_line(desk: Desk, history: History, start: str = "", helper: Callable[[], None] | None = None) -> None:
-    """Open the command line and do what is entered."""
+def open_command_line(
+    desk: Desk, history: History, start: str = "", helper: Callable[[], None] | None = None, trouble: str = ""
+) -> None:  # fmt: skip
+    """Open the command line and do what is entered; `trouble` is what was wrong with `start`."""
 
     def entered(line: str | None) -> None:
         if line:
             run_line(desk, line, history, helper)
 
-    desk.app.push_screen(CommandLine(desk.lab, history, start), entered)
+    desk.app.push_screen(CommandLine(desk.lab, history, start, trouble), entered)
 
 
 def run_line(desk: Desk, line: str, history: History, helper: Callable[[], None] | None = None) -> None:
@@ -216,29 +262,45 @@ def run_line(desk: Desk, line: str, history: History, helper: Callable[[], None]
         helper: Opens the help.
     """
     line = line.strip().lstrip(":").strip()
+
+    def refused(words: str) -> None:
+        """The line again, to be mended; where something else has been opened meanwhile, only what is wrong."""
+        words = " ".join(words.split())
+        if desk.is_current:
+            open_command_line(desk, history, line, helper, words)
+        else:
+            desk.tell(words, bad=True)
+
     try:
         said = lab_words.parse(line)
     except KflabError as error:
-        desk.tell(error.message, bad=True)
+        refused(error.message)
         return
     if line in ("help", "?") and helper is not None:
         helper()
     elif line == "apply":
         desk.manifest.action_apply()
     elif isinstance(said, Run):
-        _run(desk, said, said.line, history, helper)
+        _run(desk, said, said.line, history, helper, refused)
     elif isinstance(said, SetMode):
-        _run(desk, said, f":{line}", history, helper)
+        _run(desk, said, f":{line}", history, helper, refused)
     elif isinstance(said, lab_words.FaceWord) and said.name == "assumptions":
         _show(desk, OutputScreen(f":{line}", assumption_lines(desk.lab.assumptions())), history, helper)
     elif isinstance(said, lab_words.FaceWord) and said.name == "findings":
         findings = desk.manifest.findings or desk.lab.findings()
         _show(desk, OutputScreen(f":{line}", finding_lines(findings)), history, helper)
     elif said is not None:
-        desk.post_message(CommandIssued(line))
+        desk.post_message(CommandIssued(line, refused))
 
 
-def _run(desk: Desk, command: Command, title: str, history: History, helper: Callable[[], None] | None) -> None:
+def _run(
+    desk: Desk,
+    command: Command,
+    title: str,
+    history: History,
+    helper: Callable[[], None] | None,
+    refused: Callable[[str], None],
+) -> None:
     """A command that answers in words: one line is told, more are shown, a curl opens its request."""
 
     def answered(result: Result) -> None:
@@ -249,10 +311,12 @@ def _run(desk: Desk, command: Command, title: str, history: History, helper: Cal
         if result.trace_id is not None and result.ok:
             if lines:
                 desk.tell(lines[0].text)
+        elif not result.ok and len(lines) <= 1:
+            refused(lines[0].text if lines else "refused")
         elif not lines:
-            desk.tell("done" if result.ok else "refused", bad=not result.ok)
+            desk.tell("done")
         elif len(lines) == 1:
-            desk.tell(lines[0].text, bad=not result.ok)
+            desk.tell(lines[0].text)
         else:
             _show(desk, OutputScreen(title, lines), history, helper)
 

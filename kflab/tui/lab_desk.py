@@ -447,11 +447,13 @@ class LabDesk(Screen[None]):
         else:
             self.tell(f"{type(message.error).__name__}: {message.error}", bad=True)
 
-    def submit(self, command: Command) -> None:
-        """Send a command; say what came of it."""
+    def submit(self, command: Command, refused: Callable[[str], None] | None = None) -> None:
+        """Send a command; say what came of it, or tell `refused` why nothing did."""
 
         def answered(result: Result) -> None:
-            if result.text and not (result.ok and isinstance(command, SEEN_ANYWAY)):
+            if not result.ok and refused is not None:
+                refused(result.text)
+            elif result.text and not (result.ok and isinstance(command, SEEN_ANYWAY)):
                 self.tell(result.text, bad=not result.ok)
             if result.trace_id is not None:
                 self.post_message(RequestOpened(result.trace_id))

@@ -1,5 +1,6 @@
 """The one screen: what every key and every word of the command line does."""
 
+from functools import partial
 from typing import ClassVar
 
 from textual.binding import BindingType
@@ -23,7 +24,6 @@ from kflab.tui.messages import (
     RequestOpened,
 )
 from kflab.tui.plan import TABS
-from kflab.tui.tokens import LOOKS
 
 SPEEDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 """Simulated seconds per second that `<` and `>` step through."""
@@ -241,12 +241,12 @@ class LabScreen(LabDesk):
         try:
             asked = lab_words.parse(message.line)
         except KflabError as error:
-            self.tell(error.message, bad=True)
+            (message.refused or partial(self.tell, bad=True))(error.message)
             return
         if isinstance(asked, lab_words.FaceWord):
             self.do_word(asked)
         elif asked is not None:
-            self.submit(asked)
+            self.submit(asked, message.refused)
 
     def do_word(self, word: lab_words.FaceWord) -> None:
         """Do what the screen does itself."""
@@ -255,15 +255,9 @@ class LabScreen(LabDesk):
         elif word.name == "w":
             self.manifest.write(word.argument or None)
         elif word.name == "theme":
-            if word.argument in LOOKS and word.argument != "plain":
-                self.app.theme = word.argument
-            else:
-                self.tell("themes are slate, paper and ansi", bad=True)
+            self.app.theme = word.argument
         elif word.name == "view":
-            if word.argument in VIEWS:
-                self.want(view=word.argument)
-            else:
-                self.tell("views are ledger, schematic and nodes", bad=True)
+            self.want(view=word.argument)
         elif word.name == "filter":
             self.ledger.set_filter(word.argument)
 

@@ -1,12 +1,15 @@
 """What the command line understands besides kubectl's words: parsing only, no doing."""
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from kflab.control.verbs import VERBS
 from kflab.dataplane.modes import MODES
 from kflab.errors import KflabError
+from kflab.kubectl.parse import COMMANDS, begins
 from kflab.lab.commands import (
     Command,
+    Kill,
     KillRandom,
     NextEvent,
     Pause,
@@ -20,6 +23,7 @@ from kflab.lab.commands import (
     Stop,
 )
 from kflab.lab.commands import Start as StartComponent
+from kflab.manifest.objects import Key
 from kflab.scenario.acting import read_words
 
 WORDS: dict[str, str] = {
@@ -34,7 +38,7 @@ WORDS: dict[str, str] = {
     "resume": "let it run",
     "next": "go to the next control-plane event",
     "restart": "start the scenario again",
-    "crash": "crash a random ready application pod",
+    "crash [POD]": "its container exits with 137; without a name, that of a random ready application pod",
     "stop COMPONENT": "stop kube-proxy/NODE, kubelet/NODE or apiserver",
     "start COMPONENT": "start it again",
     "mode MODE": "kube-proxy's mode: iptables, nftables or ipvs; its pods restart, node by node",
@@ -81,7 +85,8 @@ def parse(line: str) -> Command | FaceWord | None:
         A command for the lab, a word for the screen, or None for an empty line.
 
     Raises:
-        KflabError: If a word of the lab has a missing or wrong argument; the message says what it takes.
+        KflabError: If a word of the lab has a missing or wrong argument, or the line begins with no word that is
+            here; the message says what is taken, or which word is nearest.
     """
     line = line.strip().removeprefix(":").strip()
     if not line:
@@ -98,6 +103,8 @@ def parse(line: str) -> Command | FaceWord | None:
     }
     if word in plain and not argument:
         return plain[word]
+    if word == "crash":
+        return Kill(_pod(argument))
     if word == "speed":
         return SetSpeed(_number(word, argument, 0.01, 100))
     if word == "load":
@@ -105,9 +112,10 @@ def parse(line: str) -> Command | FaceWord | None:
     if word in ("save", "stop", "start", "view", "theme", "mode") and not argument:
         usage = next(usage for usage in WORDS if usage.split(" ")[0] == word)
         raise KflabError(f"{usage}: {WORDS[usage]}")
+    taken = ARGUMENTS.get(word, ())
+    if taken and argument not in taken:
+        raise KflabError(f"{word} takes {', '.join(taken[:-1])} or {taken[-1]}, not {argument!r}")
     if word == "mode":
-        if argument not in MODES:
-            raise KflabError(f"mode takes {', '.join(MODES[:-1])} or {MODES[-1]}, not {argument!r}")
         return SetMode(argument)
     if word == "save":
         return Save(argument)
@@ -121,4 +129,27 @@ def parse(line: str) -> Command | FaceWord | None:
         return FaceWord("q")
     if word in ("w", "assumptions", "findings", "view", "theme", "filter"):
         return FaceWord(word, argument)
+    if not begins(word):
+        raise KflabError(f'no command "{word}" here{_nearest(word)}')
     return Run(line)
+
+
+def _pod(argument: str) -> Key:
+    """A pod as kubectl names it: NAME, pod/NAME or NAMESPACE/NAME."""
+    words = argument.split("/")
+    if words[0] in ("pod", "pods", "po"):
+        del words[0]
+    if " " in argument or not 1 <= len(words) <= 2 or not all(words):
+        raise KflabError(f"crash takes one pod, NAME or NAMESPACE/NAME, not {argument!r}")
+    return Key("Pod", words[0] if len(words) == 2 else "", words[-1])
+
+
+def _nearest(word: str) -> str:
+    """What was perhaps meant: first what begins like the word, then what is spelled like it."""
+    known = {each.lower(): each for each in (*(usage.split(" ")[0] for usage in WORDS), *VERBS, *COMMANDS)}
+    typed = word.lower()
+    near = [each for each in known if len(typed) > 2 and each.startswith(typed)]
+    near += [each for each in get_close_matches(typed, known, n=2, cutoff=0.6) if each not in near]
+    if not near:
+        return "; ? and :help list what there is"
+    return f"; did you mean {' or '.join(known[each] for each in near[:2])}?"

@@ -5,6 +5,7 @@ pane, so a pane handles what happened elsewhere with an ordinary ``on_…`` hand
 the app again. Handlers are idempotent: the pane that posted gets the copy too, and must not post it again.
 """
 
+from collections.abc import Callable
 from typing import Self
 
 from textual.message import Message
@@ -75,11 +76,17 @@ class HopSelected(LabMessage):
 
 
 class CommandIssued(LabMessage):
-    """A line was entered on the command line."""
+    """A line was entered on the command line.
 
-    def __init__(self, line: str) -> None:
+    Args:
+        line: As entered.
+        refused: Told, in words, why nothing was done.
+    """
+
+    def __init__(self, line: str, refused: Callable[[str], None] | None = None) -> None:
         super().__init__()
         self.line = line
+        self.refused = refused
 
 
 class ViewAsked(LabMessage):

@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 from textual import events
 
-from kflab.errors import Place
-from kflab.lab.commands import Finding, Result, Run
+from kflab.errors import KflabError, Place
+from kflab.lab.commands import Act, Finding, Kill, Result, Run
+from kflab.manifest.objects import Key
 from kflab.tui.app import KflabApp
 from kflab.tui.command_line import CommandLine
 from kflab.tui.command_words import common_start, completions
 from kflab.tui.history import History
+from kflab.tui.lab_words import parse
 from kflab.tui.output_screen import OutputScreen, answer_lines, assumption_lines, finding_lines
 from kflab.tui.trace_pane import TracePane
 from tests.tui import fakes
@@ -133,3 +135,73 @@ async def test_a_pasted_command_is_not_lost(monkeypatch: pytest.MonkeyPatch, tmp
             await pilot.pause()
         assert shown == ["load 2"]
         assert app.screen is app.main
+
+
+def words_for(line: str) -> str:
+    with pytest.raises(KflabError) as refused:
+        parse(line)
+    return refused.value.message
+
+
+def test_a_mistyped_word_names_the_nearest_of_the_labs_own_and_of_kubectls() -> None:
+    assert words_for("setConditon x") == 'no command "setConditon" here; did you mean setCondition?'
+    assert words_for("power node-b") == 'no command "power" here; did you mean powerOff or powerOn?'
+    assert words_for("SETCONDITION x") == 'no command "SETCONDITION" here; did you mean setCondition?'
+    assert "did you mean rollout" in words_for("rolout restart deployment/x")
+    assert "did you mean assumptions" in words_for("asumptions")
+    assert words_for("xyzzy") == 'no command "xyzzy" here; ? and :help list what there is'
+    assert words_for("view circuit") == "view takes ledger, schematic or nodes, not 'circuit'"
+    assert parse("kubectl get pods | grep x") == Run("kubectl get pods | grep x")
+
+
+def test_a_pod_is_crashed_by_name() -> None:
+    assert parse("crash shop-1") == Kill(Key("Pod", "", "shop-1"))
+    assert parse("crash pod/shop-1") == Kill(Key("Pod", "", "shop-1"))
+    assert parse("crash shop/shop-1") == Kill(Key("Pod", "shop", "shop-1"))
+    assert words_for("crash shop-1 twice") == "crash takes one pod, NAME or NAMESPACE/NAME, not 'shop-1 twice'"
+
+
+async def refused(lab: fakes.FakeLab, line: str, tmp_path: Path, then: str = "") -> tuple[list[str], str]:
+    """The lowest lines of the screen after a line that is refused, and what stands in the input."""
+    app = KflabApp(lab)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        await pilot.press("colon", *({" ": "space", "/": "slash", "-": "minus"}.get(c, c) for c in line), "enter")
+        for _ in range(3):
+            await pilot.pause()
+        if then:
+            await pilot.press(then)
+            await pilot.pause()
+        screen = app.screen
+        value = screen.input.value if isinstance(screen, CommandLine) else ""
+        return [row.rstrip() for row in lines_of(app)[-3:]], value
+
+
+async def test_a_refused_line_stays_to_be_mended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Both what the screen refuses and what the lab does; the next key takes the words away, not the line."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    rows, value = await refused(fakes.FakeLab(), "setConditon x", tmp_path)
+    assert value == "setConditon x"
+    assert rows[-2] == ' ✖ no command "setConditon" here; did you mean setCondition?'
+    assert rows[-1] == " :setConditon x"
+    rows, value = await refused(fakes.FakeLab(), "speed x", tmp_path, "backspace")
+    assert value == "speed "
+    assert "✖" not in rows[-2]
+    for line, command in (("get podz", Run), ("powerOff node-z", Act), ("crash nobody", Kill)):
+        lab = fakes.FakeLab()
+        lab.results[command] = Result(False, "Error from server (NotFound):\nnot found")
+        rows, value = await refused(lab, line, tmp_path)
+        if command is not Run:
+            assert value == line
+            assert rows[-2] == " ✖ Error from server (NotFound): not found"
+        else:
+            assert value == "", "an answer of many lines is shown whole"
+
+
+async def test_a_long_trouble_is_wrapped_above_the_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    lab = fakes.FakeLab()
+    lab.results[Run] = Result(False, "error: " + "a word and " * 9 + "the end")
+    rows, _ = await refused(lab, "get x", tmp_path)
+    assert rows[0].startswith(" ✖ error: a word")
+    assert rows[1].endswith("the end")
