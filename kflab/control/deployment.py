@@ -16,9 +16,17 @@ from kflab.control.hashing import fnv32a_all
 from kflab.control.heap import Event
 from kflab.control.names import canonical_template, code_of, template_hash
 from kflab.control.pods import owned_pods
-from kflab.control.progress import check_at_ns, rollout_conditions
-from kflab.control.rollout import available, new_replicas, old_sizes, scaled
-from kflab.control.set_revisions import DESIRED, HASH, REVISION, annotations_of_new, template_tree
+from kflab.control.progress import check_at_ns, complete, rollout_conditions
+from kflab.control.rollout import available, bounds, new_replicas, old_sizes, scaled
+from kflab.control.set_revisions import (
+    DESIRED,
+    HASH,
+    MAX,
+    REVISION,
+    annotations_of_new,
+    revision_of,
+    template_tree,
+)
 from kflab.manifest.objects import Key, KubeObject, LabelSelector, Meta
 from kflab.manifest.objects_pods import PodTemplate
 from kflab.manifest.objects_workloads import Deployment, ReplicaSet
@@ -106,6 +114,8 @@ class DeploymentController(Controller):
             sets = [new if rs.key == new.key else rs for rs in sets]
         if self._scaling(deployment, sets) or deployment.paused:
             self._scale(deployment, sets, new)
+            if deployment.paused:
+                self._clean_up(deployment, new, sets)
         elif deployment.strategy.type == "Recreate":
             self._recreate(deployment, new, sets)
         else:
@@ -113,12 +123,17 @@ class DeploymentController(Controller):
         self._write_status(deployment.key, new is None)
 
     def _numbered(self, deployment: Deployment, new: ReplicaSet, sets: list[ReplicaSet]) -> ReplicaSet:
-        """The new ReplicaSet with its revision; an earlier one that is wanted again gets the next number."""
+        """The new ReplicaSet with its revision; an earlier one that is wanted again gets the next number.
+
+        It also follows the Deployment's minReadySeconds (getNewReplicaSet).
+        """
         others = [rs for rs in sets if rs.key != new.key]
         annotations = annotations_of_new(deployment, new, others)
-        if annotations == new.meta.annotations:
+        if annotations == new.meta.annotations and new.min_ready_s == deployment.min_ready_s:
             return new
-        numbered = replace(new, meta=replace(new.meta, annotations=annotations))
+        numbered = replace(
+            new, meta=replace(new.meta, annotations=annotations), min_ready_s=deployment.min_ready_s
+        )  # fmt: skip
         self.core.put(numbered, BY)
         return numbered
 
@@ -165,19 +180,28 @@ class DeploymentController(Controller):
             rs = self.core.store.get(key)
             if isinstance(rs, ReplicaSet):
                 self._resize(deployment, rs, wanted)
-        self._clean_up(deployment, new, old)
+        self._clean_up_when_complete(deployment, new, sets)
 
     def _recreate(self, deployment: Deployment, new: ReplicaSet | None, sets: list[ReplicaSet]) -> None:
         old = [rs for rs in sets if new is None or rs.key != new.key]
         running = [rs for rs in old if rs.replicas > 0]
         for rs in running:
             self._resize(deployment, rs, 0)
-        if running or any(owned_pods(self.core, rs.key) for rs in old):
+        if running or any(self._runs_pods(rs) for rs in old):
             return
         if new is None:
             self._make(deployment, sets)
         elif new.replicas != deployment.replicas:
             self._resize(deployment, new, deployment.replicas)
+        else:
+            self._clean_up_when_complete(deployment, new, sets)
+
+    def _runs_pods(self, rs: ReplicaSet) -> bool:
+        """oldPodsRunning: pods that have ended do not count, those that are being deleted do."""
+        pods = owned_pods(self.core, rs.key)
+        return rs.observed.get("replicas", 0) > 0 or any(
+            pod.status.phase not in ("Succeeded", "Failed") for pod in pods
+        )
 
     def _make(self, deployment: Deployment, sets: list[ReplicaSet]) -> None:
         code = self._hash(deployment)
@@ -187,7 +211,7 @@ class DeploymentController(Controller):
             deployment.selector, match_labels={**deployment.selector.match_labels, HASH: code}
         )  # fmt: skip
         size = new_replicas(deployment, 0, sum(rs.replicas for rs in sets))
-        annotations = {**annotations_of_new(deployment, None, sets), DESIRED: str(deployment.replicas)}
+        annotations = {**annotations_of_new(deployment, None, sets), **sized_for(deployment)}
         meta = Meta(
             f"{deployment.meta.name}-{code}", deployment.meta.namespace, labels, annotations, owner=deployment.key
         )
@@ -195,11 +219,10 @@ class DeploymentController(Controller):
         self.core.create(ReplicaSet(meta, raw, None, size, selector, template, deployment.min_ready_s), BY)
 
     def _resize(self, deployment: Deployment, rs: ReplicaSet, size: int) -> None:
-        desired = str(deployment.replicas)
-        if rs.replicas == size and rs.meta.annotations.get(DESIRED) == desired:
+        if rs.replicas == size and rs.meta.annotations.get(DESIRED) == str(deployment.replicas):
             return
         meta = replace(
-            rs.meta, annotations={**rs.meta.annotations, DESIRED: desired},
+            rs.meta, annotations={**rs.meta.annotations, **sized_for(deployment)},
             generation=rs.meta.generation + (rs.replicas != size),
         )  # fmt: skip
         change = self.core.put(replace(rs, meta=meta, replicas=size), BY)
@@ -228,13 +251,16 @@ class DeploymentController(Controller):
         for rs in running:
             self._resize(deployment, rs, sizes.get(rs.key, rs.replicas))
 
-    def _clean_up(self, deployment: Deployment, new: ReplicaSet, old: list[ReplicaSet]) -> None:
-        """Old empty ReplicaSets beyond revisionHistoryLimit go, once the rollout is complete."""
-        if new.replicas != deployment.replicas or any(rs.replicas > 0 for rs in old):
-            return
-        empty = [rs for rs in old if rs.observed.get("replicas", 0) == 0]
-        for rs in empty[: max(0, len(empty) - deployment.revision_history_limit)]:
-            self.core.remove(rs.key, BY)
+    def _clean_up_when_complete(self, deployment: Deployment, new: ReplicaSet, sets: list[ReplicaSet]) -> None:
+        if deployment.observed and complete(deployment, deployment.observed):
+            self._clean_up(deployment, new, sets)
+
+    def _clean_up(self, deployment: Deployment, new: ReplicaSet | None, sets: list[ReplicaSet]) -> None:
+        """Of old ReplicaSets beyond revisionHistoryLimit those with the lowest revisions go, if they are empty."""
+        old = sorted((rs for rs in sets if new is None or rs.key != new.key), key=revision_of)
+        for rs in old[: max(0, len(old) - deployment.revision_history_limit)]:
+            if rs.replicas == 0 and rs.observed.get("replicas", 0) == 0:
+                self.core.remove(rs.key, BY)
 
     def _write_status(self, key: Key, was_without_new: bool) -> None:
         deployment = self.core.store.get(key)
@@ -278,13 +304,19 @@ class DeploymentController(Controller):
             self._checks[key] = (due, self.core.heap.push(due, SyncDeployment(key)))
 
 
+def sized_for(deployment: Deployment) -> dict[str, str]:
+    """Annotations of a ReplicaSet that say for how many pods it was sized (SetReplicasAnnotations)."""
+    replicas = deployment.replicas
+    return {DESIRED: str(replicas), MAX: str(replicas + bounds(deployment).surge)}
+
+
 def made_replica_set(deployment: Deployment, name: str, labels: dict[str, str], replicas: int) -> ReplicaSet:
     """The ReplicaSet that given pods name as their owner, when the input lacks it."""
     extra = {HASH: labels[HASH]} if HASH in labels else {}
     template: PodTemplate = replace(deployment.template, labels={**deployment.template.labels, **extra})
     selector: LabelSelector = replace(deployment.selector, match_labels={**deployment.selector.match_labels, **extra})
     meta = Meta(
-        name, deployment.meta.namespace, dict(template.labels), {DESIRED: str(deployment.replicas)},
+        name, deployment.meta.namespace, dict(template.labels), sized_for(deployment),
         owner=deployment.key,
     )  # fmt: skip
     return ReplicaSet(meta, None, None, replicas, selector, template, deployment.min_ready_s)

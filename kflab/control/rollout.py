@@ -7,6 +7,7 @@ Source: k8s.io/kubernetes pkg/controller/deployment/rolling.go, sync.go and util
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kflab.control.set_revisions import MAX
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_workloads import Deployment, ReplicaSet
 
@@ -89,19 +90,35 @@ def old_sizes(deployment: Deployment, new: ReplicaSet, old: Sequence[ReplicaSet]
 
 
 def scaled(deployment: Deployment, active: Sequence[ReplicaSet]) -> dict[Key, int]:
-    """Sizes after `replicas` changed in the middle of a rollout: every ReplicaSet in proportion, larger first."""
-    total = sum(rs.replicas for rs in active)
+    """Sizes after `replicas` changed in the middle of a rollout: every ReplicaSet in proportion, larger first.
+
+    Args:
+        deployment: A Deployment with a rolling update.
+        active: Its ReplicaSets that are not empty.
+
+    Returns:
+        ReplicaSet → size, of those that change. What rounding leaves over is the largest one's.
+    """
     allowed = deployment.replicas + bounds(deployment).surge if deployment.replicas > 0 else 0
-    to_add = allowed - total
-    if to_add == 0 or total == 0:
+    to_add = allowed - sum(rs.replicas for rs in active)
+    if to_add == 0:
         return {}
     order = sorted(active, key=lambda rs: (-rs.replicas, -rs.meta.creation_ns if to_add > 0 else rs.meta.creation_ns))
     sizes, added = {}, 0
     for rs in order:
-        share = round(rs.replicas * allowed / total) - rs.replicas
+        share = _share(deployment, rs, allowed) if added != to_add else 0
         share = min(share, to_add - added) if to_add > 0 else max(share, to_add - added)
         sizes[rs.key] = rs.replicas + share
         added += share
     first = order[0].key
     sizes[first] = max(0, sizes[first] + to_add - added)
     return {rs.key: sizes[rs.key] for rs in active if sizes[rs.key] != rs.replicas}
+
+
+def _share(deployment: Deployment, rs: ReplicaSet, allowed: int) -> int:
+    """How many pods a ReplicaSet gains (getReplicaSetFraction): its size as a share of `allowed` before, halves up."""
+    if not allowed:
+        return -rs.replicas
+    given = rs.meta.annotations.get(MAX, "")
+    before = int(given) if given.isdecimal() and int(given) else deployment.observed.get("replicas", 0)
+    return (2 * rs.replicas * allowed + before) // (2 * before) - rs.replicas if before else 0

@@ -21,11 +21,14 @@ HISTORY: Final = "deployment.kubernetes.io/revision-history"
 DESIRED: Final = "deployment.kubernetes.io/desired-replicas"
 """Annotation by which a change of `replicas` is told from a rollout (isScalingEvent)."""
 
+MAX: Final = "deployment.kubernetes.io/max-replicas"
+"""Annotation with `replicas` + maxSurge when a ReplicaSet was last sized: the whole that its share is of."""
+
 CHANGE_CAUSE: Final = "kubernetes.io/change-cause"
 
 _NOT_COPIED: Final = frozenset({
-    "kubectl.kubernetes.io/last-applied-configuration", REVISION, HISTORY, DESIRED,
-    "deployment.kubernetes.io/max-replicas", "deprecated.deployment.rollback.to",
+    "kubectl.kubernetes.io/last-applied-configuration", REVISION, HISTORY, DESIRED, MAX,
+    "deprecated.deployment.rollback.to",
 })  # fmt: skip
 
 
