@@ -198,9 +198,10 @@ def test_the_place_for_measured_figures_is_there() -> None:
 def test_scenario_fields_named_are_the_readers() -> None:
     """Every field of the table is accepted: the reader's own error lists what it knows."""
     from kflab.scenario import format as scenario_format
+    from kflab.scenario.expectations import METRICS
 
     table = TEXT.split("| field | holds |")[1].split("\n\n")[0]
     fields = {name for row in re.findall(r"^\| (.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
     assert fields == {*scenario_format._FIELDS, "extends"}
     expect_row = next(row for row in table.splitlines() if row.startswith("| `expect`"))
-    assert set(scenario_format.METRICS) <= set(re.findall(r"`(\w+)`", expect_row))
+    assert set(METRICS) <= set(re.findall(r"`(\w+)`", expect_row))

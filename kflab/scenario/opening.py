@@ -13,7 +13,8 @@ from kflab.lab.handle import Tab
 from kflab.lab.spec import LabSpec
 from kflab.manifest.sources import read_paths
 from kflab.scenario.calls_file import MODES, load_calls
-from kflab.scenario.format import FORMAT, MOST_NODES, MOST_RPS, NAMESPACE, Scenario, load, load_text
+from kflab.scenario.cluster_fields import MOST_NODES, MOST_RPS, NAMESPACE
+from kflab.scenario.format import FORMAT, Scenario, load, load_text
 from kflab.scenario.library import bundled
 
 PLAIN_DURATION_NS = 60_000_000_000

@@ -20,7 +20,8 @@ from kflab.lab.running import Lab
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_pods import Pod
 from kflab.scenario.acting import workload_key
-from kflab.scenario.format import Expectation, Scenario
+from kflab.scenario.expectations import Expectation
+from kflab.scenario.format import Scenario
 from kflab.scenario.gantt_text import report_lines
 
 REPORT_EVERY_NS = 5_000_000_000

@@ -232,5 +232,5 @@ def test_a_scenario_says_which_network_lies_between_its_nodes() -> None:
     assert spec.pod_network == HOST_GW
     assert Lab(spec).journal.as_tree(S)["cluster"]["podNetwork"] == "host-gw"
     head = "kflab: scenario/v1\nmanifests:\n  documents: [{name: a, text: ''}]\ncluster:\n  podNetwork: "
-    with pytest.raises(KflabError, match=r"x.yaml:5:15: podNetwork 'vxlan': expected routed or host-gw"):
+    with pytest.raises(KflabError, match=r"x.yaml:5:15: podNetwork 'vxlan': expected one of routed, host-gw"):
         load_text(f"{head}vxlan\n", "x.yaml")

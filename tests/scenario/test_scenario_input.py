@@ -69,6 +69,8 @@ traffic: {rate: .nan}
 traffic: {rate: -1}
 traffic: {mode: counts}
 traffic: {mode: [auto]}
+cluster: {profile: [laptop]}
+cluster: {loadBalancer: [kind]}
 """.splitlines()
 
 

@@ -12,7 +12,8 @@ from kflab.errors import KflabError
 from kflab.lab.commands import Kill, Save, Scale
 from kflab.lab.running import Lab
 from kflab.manifest.objects import Key
-from kflab.scenario.format import Expectation, Scenario, load
+from kflab.scenario.expectations import Expectation
+from kflab.scenario.format import Scenario, load
 from kflab.scenario.library import bundled
 from kflab.scenario.opening import open_what
 from kflab.scenario.plain import play
