@@ -6,9 +6,7 @@ it know? The window runs from the change in truth to the instant at which that o
 cause explains is billed as such.
 """
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,9 +15,10 @@ from kflab.control.facts import Fact
 from kflab.control.observers import NO_RULES
 from kflab.dataplane.packets import Verdict
 from kflab.engine.types import Answer, Behaviour, Finished, Int64Array, Pick
+from kflab.lab.bills import Bill, Cause
 from kflab.lab.grouping import grouped
 from kflab.lab.losses import Losses, find_losses
-from kflab.lab.records import Record, record, status_text
+from kflab.lab.records import record, status_text
 from kflab.lab.spread import Spread, Spreading
 from kflab.lab.truth import OPEN, Truth
 from kflab.lab.wiring import Chooser
@@ -30,97 +29,6 @@ if TYPE_CHECKING:
 
 KEPT_BILLS = 500
 """Bills kept apart; the oldest are then put together, one per cause."""
-
-
-class Cause:
-    """Why a request was lost. Values are stable: they appear in JSON."""
-
-    STALE = "stale"
-    """An observer's rules still led to a pod that did not answer any more."""
-    IN_FLIGHT = "in-flight"
-    """The pod had accepted the request and went away before it answered."""
-    DEAF = "not-listening"
-    """Rules that are up to date lead to a port on which nothing has listened."""
-    KEPT = "kept-connection"
-    """A connection kept from before led to a pod that was gone."""
-    IDLE = "idle-close"
-    """NGINX sent over a kept connection that its pod had just closed, because it was idle for so long."""
-    STALE_FLOW = "stale-udp-entry"
-    """A UDP sender's conntrack entry outlived its endpoint."""
-    NO_ENDPOINTS = "no-endpoints"
-    """REJECT: no endpoint to send to; NGINX answers 503."""
-    NO_LOCAL = "no-local-endpoint"
-    """Policy Local and no endpoint on this node: DROP."""
-    NOT_PROGRAMMED = "not-programmed"
-    """The node has no rule for this Service (yet): the packet follows the default route."""
-    NO_RULES = "rules-removed"
-    """kube-proxy was replaced and its predecessor's rules are removed."""
-    NO_TARGETS = "no-targets"
-    """The load balancer had no target that it held healthy."""
-    FLOW_ENDED = "flow-ended"
-    """A load balancer ended its connections to the target, which served on."""
-    NODE_LOST = "node-lost"
-    """A node on the way was off the network: no power, or cut off."""
-    TABLE_FULL = "conntrack-full"
-    NO_PORT = "no-source-port"
-    """A node found no free source port for MASQUERADE."""
-    DEADLINE = "client-deadline"
-    """Its client gave up while a pod that answered all along had it queued or was serving it."""
-    NO_NAME = "dns-no-answer"
-    """DNS did not answer in time, or not at all."""
-    SYN_LOST = "syn-lost"
-    """A SYN, or the answer to it, got lost."""
-    NO_ROUTE = "no-route"
-    """NGINX has no rule for host and path: 404."""
-    UNKNOWN = "not-explained"
-
-
-@dataclass(slots=True)
-class Bill:
-    """Requests lost by one cause in one window. Times are simulated ns."""
-
-    id: int
-    cause: str
-    observer: str
-    """Whose knowledge (or choice) it was; "" where nobody's."""
-    pod: Key | None
-    """Who did not answer."""
-    address: str
-    """ip:port that was called; "" where nothing was."""
-    node: str
-    """Node on which the try began, or whose table was full."""
-    from_ns: int
-    """When the truth changed, or the state began that lost it."""
-    until_ns: int | None
-    """When the observer had learned, or the state ended; None: not yet."""
-    spread: Spread | None
-    chooser: int
-    server: int
-    silent: bool = False
-    """The server did not even refuse: whoever called waited."""
-    failed: int = 0
-    slowed: int = 0
-    outcomes: Counter[str] = field(default_factory=Counter)
-    """What clients got of the failed ones."""
-    answers: Counter[int] = field(default_factory=Counter)
-    """How the billed tries ended."""
-    gaps: list[int] = field(default_factory=lambda: [0, 0, 0])
-    """Requests lost before the kubelet noticed, then before the slice was written, then before the observer learned."""
-    first_ns: int = OPEN
-    last_ns: int = -1
-    """When the first and the last billed try was made."""
-    sent: int = 0
-    """How often clients sent these requests, retries counted."""
-    patience_ns: int = 0
-    """How long its client waits for a connect, where it says so itself."""
-    longest_ns: int = 0
-    """The longest that any of these requests took."""
-    example: Record | None = None
-
-    @property
-    def lost(self) -> int:
-        """Requests on this bill."""
-        return self.failed + self.slowed
 
 
 class Autopsy:
@@ -229,12 +137,17 @@ class Autopsy:
             return self._nothing_to_pick(chooser, version, place, answer, pick_ns)
         cause = self._of_server(chooser, server, silence, later, state, version, kept, stream, pick_ns)
         from_ns = silence if silence >= 0 else pick_ns
+        again_ns = self._listed_again(chooser, version, server, silence) if cause == Cause.STALE else None
+        if again_ns is not None:
+            cause, from_ns, silence = Cause.DEAF, again_ns, again_ns
         observer = self._observer(chooser) if cause in (Cause.STALE, Cause.DEAF) else ""
         same = (cause, server, observer, silence)
         if cause == Cause.UNKNOWN:
             same = (cause, server, str(answer), -1)
         bill = self._open(same, cause, chooser, server, place, from_ns, observer)
         bill.silent = bill.silent or state == Behaviour.SILENT
+        if cause == Cause.IN_FLIGHT:
+            bill.until_ns = from_ns  # what was in hand was lost at one instant
         called = wiring.wired[stream].stream
         bill.patience_ns = called.dial_timeout_ns if called.kind != "l7" else 0
         return bill
@@ -285,6 +198,21 @@ class Autopsy:
         past = chooser.past if chooser else []
         return any(t_ns == version and server in fan.candidates for t_ns, fan in past)
 
+    def _listed_again(self, chooser: Chooser | None, version: int, server: int, silence: int) -> int | None:
+        """Since when a server stood in a version anew, after its chooser had left it out in this silence; else None.
+
+        A container that is started again and has no readiness probe is listed before its process listens.
+        """
+        since, left = None, False
+        for t_ns, fan in chooser.past if chooser is not None else []:
+            if t_ns > version:
+                break
+            if server not in fan.candidates:
+                since, left = None, left or t_ns > silence
+            elif left and since is None:
+                since = t_ns
+        return since
+
     def _nothing_to_pick(
         self, chooser: Chooser | None, version: int, place: str, answer: int, pick_ns: int
     ) -> Bill:  # fmt: skip
@@ -301,9 +229,8 @@ class Autopsy:
         elif answer in (Answer.REJECTED, Answer.TIMEOUT, Answer.GAVE_UP):
             cause = self._verdict(chooser, pick_ns)
         since = version if version >= 0 else 0
-        known = self._bills.get((cause, observer, since))
-        from_ns = known.from_ns if known is not None else (since if version >= 0 else pick_ns)
-        return self._open((cause, observer, since), cause, chooser, -1, place, from_ns, observer)
+        same = (cause, observer, _chosen_from(chooser), since)
+        return self._open(same, cause, chooser, -1, place, since if version >= 0 else pick_ns, observer)
 
     def _verdict(self, chooser: Chooser, pick_ns: int) -> str:
         """What the node's rules had for a first packet, in the words of bills."""
@@ -333,9 +260,13 @@ class Autopsy:
             if server >= 0:
                 ip, port, _, pod = self._lab.wiring.servers[server]
                 address = f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
-            spread = self.spreading.of(pod, from_ns) if pod is not None else None
+            # Where nothing listens yet, no end of the pod is what they had to learn.
+            spread = self.spreading.of(pod, from_ns) if pod is not None and cause != Cause.DEAF else None
             index = chooser.index if chooser is not None else -1
-            bill = Bill(self._count, cause, observer, pod, address, place, from_ns, None, spread, index, server)
+            bill = Bill(
+                self._count, cause, observer, pod, address, place, _chosen_from(chooser), from_ns, None, spread, index,
+                server,
+            )  # fmt: skip
             self._bills[same] = bill
         return bill
 
@@ -353,6 +284,8 @@ class Autopsy:
         bill.sent += int(lost.sent[mine].sum())
         bill.first_ns = min(bill.first_ns, int(picks.min()))
         bill.last_ns = max(bill.last_ns, int(picks.max()))
+        if bill.cause not in _FROM_TRUTH:
+            bill.from_ns = min(bill.from_ns, bill.first_ns)  # rows come in the order of their ends
         if bill.cause in (Cause.DEADLINE, Cause.IDLE):
             bill.until_ns = bill.last_ns
         bill.longest_ns = max(bill.longest_ns, int((lost.finish_ns[mine] - lost.start_ns[mine]).max()))
@@ -420,7 +353,7 @@ class Autopsy:
             into = self.earlier.get(old.cause)
             if into is None:
                 into = self.earlier[old.cause] = Bill(
-                    old.id, old.cause, "", None, "", "", old.from_ns, old.last_ns, None, -1, -1
+                    old.id, old.cause, "", None, "", "", None, old.from_ns, old.last_ns, None, -1, -1
                 )
             into.failed, into.slowed = into.failed + old.failed, into.slowed + old.slowed
             into.outcomes.update(old.outcomes)
@@ -431,6 +364,18 @@ class Autopsy:
             into.longest_ns = max(into.longest_ns, old.longest_ns)
             into.sent += old.sent
 
+
+def _chosen_from(chooser: Chooser | None) -> Key | None:
+    """The Service (of a load balancer: whose targets) that a chooser picks for."""
+    if chooser is None:
+        return None
+    return chooser.entry.balancer if chooser.kind == "lb" else chooser.service
+
+
+_FROM_TRUTH = frozenset({
+    Cause.STALE, Cause.IN_FLIGHT, Cause.DEAF, Cause.KEPT, Cause.STALE_FLOW, Cause.FLOW_ENDED, Cause.NODE_LOST,
+})  # fmt: skip
+"""Causes whose window begins with a change in truth, whenever the tries were picked; else with the first of them."""
 
 _CHOSEN = frozenset({
     Cause.STALE, Cause.DEAF, Cause.NO_ENDPOINTS, Cause.NO_LOCAL, Cause.NOT_PROGRAMMED, Cause.NO_RULES, Cause.NO_TARGETS,

@@ -19,6 +19,8 @@ class BillRow:
     outcomes: tuple[tuple[str, int], ...]
     observer: str
     pod: Key | None
+    service: Key | None
+    """Whose endpoints (or targets) were chosen from; None where nothing chose."""
     from_ns: int
     until_ns: int | None
     first_ns: int

@@ -2,7 +2,7 @@
 
 from kflab.control.facts import What
 from kflab.engine.types import Answer
-from kflab.lab.autopsy import Bill, Cause
+from kflab.lab.bills import Bill, Cause
 from kflab.lab.spread import ENDINGS, Spread
 
 WHILE_RUNNING = {
@@ -44,6 +44,7 @@ def title(bill: Bill, connect_timeout_ns: int) -> str:
     """The sentence of a bill."""
     who = observer_words(bill.observer, whose=True)
     pod = bill.pod.name if bill.pod else bill.address or "nobody"
+    service = bill.service.name if bill.service else "it"
     match bill.cause:
         case Cause.STALE:
             fate = fate_words(bill.spread, bill.from_ns)
@@ -60,7 +61,8 @@ def title(bill: Bill, connect_timeout_ns: int) -> str:
                 return f"in hand at {pod} when its grace period was over: SIGKILL"
             return f"in hand at {pod} when it {fate_words(bill.spread, bill.from_ns)}"
         case Cause.DEAF:
-            return f"{who} lead to {bill.address or pod}, on which nothing has listened yet"
+            lead = "lead" if bill.observer.startswith("kube-proxy/") else "leads"
+            return f"{who} {lead} to {bill.address} of {pod}, on which nothing listens yet"
         case Cause.KEPT:
             return f"kept connections to {pod}, which {fate_words(bill.spread, bill.from_ns)}"
         case Cause.IDLE:
@@ -70,12 +72,12 @@ def title(bill: Bill, connect_timeout_ns: int) -> str:
             return f"the sender's conntrack entry on {bill.node} still led to {pod}, which {fate}"
         case Cause.NO_ENDPOINTS:
             if bill.observer.startswith("ingress/"):
-                return f"{who} had no endpoint: 503"
-            return f"no ready endpoint: REJECT by {who}"
+                return f"{who} had no endpoint of {service}: 503"
+            return f"{service} has no ready endpoint: REJECT by {who}"
         case Cause.NO_LOCAL:
-            return f"policy Local and no endpoint on the node: DROP by {who}"
+            return f"policy Local and no endpoint of {service} on the node: DROP by {who}"
         case Cause.NOT_PROGRAMMED:
-            return f"{who or 'the node'} had no rule for it: the packet follows the default route"
+            return f"{who or 'the node'} had no rule for {service}: the packet follows the default route"
         case Cause.NO_RULES:
             return f"{who} were removed while kube-proxy was replaced"
         case Cause.NO_TARGETS:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from kflab.control.facts import What
 from kflab.control.lbevents import observer_name
 from kflab.control.lbprofiles import ALB_CONNECT_S
-from kflab.lab.autopsy import Bill, Cause
 from kflab.lab.autopsy_values import AutopsyReport, BillRow, GanttEvent, GanttGroup, GanttRow
 from kflab.lab.bill_words import fate_words, happening, observer_words, outcome_words, title
+from kflab.lab.bills import Bill, Cause
 from kflab.lab.records import Record
 from kflab.lab.spread import Spread
 from kflab.manifest.objects import Key
@@ -81,8 +81,8 @@ class Gantt:
         trace = BILL_IDS + bill.id if bill.example is not None else None
         return BillRow(
             bill.id, bill.cause, title(bill, self._patience(bill)), outcome_words(bill),
-            bill.failed, bill.slowed, tuple(sorted(bill.outcomes.items())), bill.observer, bill.pod, bill.from_ns,
-            bill.until_ns, bill.first_ns, bill.last_ns, bill.longest_ns, event, trace,
+            bill.failed, bill.slowed, tuple(sorted(bill.outcomes.items())), bill.observer, bill.pod, bill.service,
+            bill.from_ns, bill.until_ns, bill.first_ns, bill.last_ns, bill.longest_ns, event, trace,
         )  # fmt: skip
 
     def _patience(self, bill: Bill) -> int:
@@ -97,13 +97,13 @@ class Gantt:
     def _events(self, bills: Iterable[Bill]) -> list[tuple[GanttEvent, list[int]]]:
         """Events with the ids of their bills, by time."""
         of_spread: dict[int, list[Bill]] = {}
-        rest: dict[tuple[str, int], list[Bill]] = {}
+        rest: dict[tuple[object, ...], list[Bill]] = {}
         kept = {spread.id for spread in self._lab.autopsy.spreading.spreads}
         for bill in bills:
             if bill.spread is not None and bill.spread.id in kept:
                 of_spread.setdefault(bill.spread.id, []).append(bill)
             else:
-                rest.setdefault((bill.cause, bill.from_ns), []).append(bill)
+                rest.setdefault((bill.cause, bill.from_ns, bill.service, bill.address), []).append(bill)
         made = [
             (self._of_pod(spread, of_spread.get(spread.id, [])), [bill.id for bill in of_spread.get(spread.id, [])])
             for spread in self._lab.autopsy.spreading.spreads
@@ -188,6 +188,8 @@ class Gantt:
             if learned is not None and until is not None and until > learned:
                 note += ", its only endpoint till then"  # KEP-1669: a terminating endpoint rather than none
             knew = max((t_ns for t_ns in (learned, until) if t_ns is not None), default=None)
+            if kind == "lb" and until is not None:
+                knew = until  # its revision waits for all targets that drain, its choice for this one alone
             rows.append(GanttRow(observer_words(name), kind, written, knew, own.get(name, 0), note, calls))
         if spread.others:
             first = (spread.others_first_ns - spread.t_ns) / 1e9
@@ -223,7 +225,9 @@ def as_tree(report: AutopsyReport) -> dict[str, Any]:
         "failed": report.failed, "slowed": report.slowed, "billed": report.billed, "not_explained": report.unexplained,
         "bills": [
             {"id": bill.id, "cause": bill.cause, "text": bill.title, "observer": bill.observer,
-             "pod": str(bill.pod) if bill.pod else None, "from_s": s(bill.from_ns), "until_s": s(bill.until_ns),
+             "pod": str(bill.pod) if bill.pod else None,
+             "service": str(bill.service) if bill.service else None,
+             "from_s": s(bill.from_ns), "until_s": s(bill.until_ns),
              "failed": bill.failed, "slowed": bill.slowed, "outcomes": dict(bill.outcomes),
              "first_s": s(bill.first_ns), "last_s": s(bill.last_ns), "longest_s": s(bill.longest_ns),
              "event": bill.event}

@@ -129,7 +129,7 @@ class Knower:
     word: str
     """What its learning meant: noticed, written, traffic moves, in step; "not noticed yet" before; "restarting"."""
     refused: int = 0
-    """Tries that were refused, reset or timed out because this observer's rules were old."""
+    """Tries by this observer's rules that were refused, reset or timed out since the change."""
 
 
 @dataclass(frozen=True, slots=True)

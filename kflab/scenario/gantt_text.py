@@ -96,7 +96,8 @@ def _bill(bill: BillRow, glyphs: BarGlyphs) -> Iterator[str]:
     yield f"  {bill.lost:>7,}  {bill.title.replace('×', glyphs.times)}"
     until = f"{clock(bill.until_ns)} s" if bill.until_ns is not None else f"open, last at {clock(bill.last_ns)} s"
     outcome = bill.outcome.replace("×", glyphs.times)
-    yield f"           {clock(bill.from_ns)} to {until}: {outcome}; longest {milliseconds(bill.longest_ns)} ms"
+    window = f"at {until}" if bill.until_ns == bill.from_ns else f"{clock(bill.from_ns)} to {until}"
+    yield f"           {window}: {outcome}; longest {milliseconds(bill.longest_ns)} ms"
 
 
 def _lost(n: int) -> str:

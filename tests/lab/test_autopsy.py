@@ -7,8 +7,8 @@ import pytest
 from small_labs import S, direct, kept_rows, pods
 
 from kflab.lab import autopsy
-from kflab.lab.autopsy import Cause
 from kflab.lab.autopsy_values import AutopsyReport
+from kflab.lab.bills import Cause
 from kflab.lab.commands import Kill, Scale, Stop
 from kflab.lab.gantt import as_tree
 from kflab.lab.running import Lab
@@ -117,7 +117,7 @@ def test_no_endpoints_is_a_window_until_one_is_ready() -> None:
     lab.advance(20 * S)
     bill = adds_up(lab).bills[-1]
     assert bill.cause == Cause.NO_ENDPOINTS
-    assert bill.title.startswith("no ready endpoint: REJECT by node-")
+    assert bill.title.startswith("web has no ready endpoint: REJECT by node-")
     assert bill.until_ns is not None
     assert 12 * S < bill.until_ns < 16 * S
     assert bill.failed > 2500

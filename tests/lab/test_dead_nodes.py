@@ -7,7 +7,7 @@ import pytest
 
 from kflab.engine.types import Answer, Finished
 from kflab.errors import KflabError
-from kflab.lab.autopsy import Cause
+from kflab.lab.bills import Cause
 from kflab.lab.commands import Act
 from kflab.lab.handle import Tab
 from kflab.lab.records import record

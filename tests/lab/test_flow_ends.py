@@ -7,7 +7,7 @@ import pytest
 
 from kflab.control.facts import FLOW_ENDS, What
 from kflab.engine.types import Finished
-from kflab.lab.autopsy import Cause
+from kflab.lab.bills import Cause
 from kflab.lab.commands import Act, Kill
 from kflab.lab.handle import Tab
 from kflab.lab.records import record

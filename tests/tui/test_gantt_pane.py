@@ -35,7 +35,7 @@ def report(pods: int = 2) -> AutopsyReport:
     title = f"node-a's rules were 0.750 s behind when {POD.name[:-1]}0 got SIGTERM"
     bill = BillRow(
         7, "stale", title, "10 failed (502 ×10), 20 saved by a further try", 10, 20, (("502", 10),),
-        "kube-proxy/node-a", POD, 10 * S, 11 * S, 10 * S, 11 * S, 18_500_000, 1, 99,
+        "kube-proxy/node-a", POD, None, 10 * S, 11 * S, 10 * S, 11 * S, 18_500_000, 1, 99,
     )  # fmt: skip
     group = GanttGroup(10 * S, "apply", "deployment/product was applied", 30, events)
     return AutopsyReport(10, 20, 30, 0, (bill,), (group,))

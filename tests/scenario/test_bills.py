@@ -1,0 +1,143 @@
+"""Whatever a scenario loses stands on one bill, in one window, and the Gantt draws that window with that number."""
+
+import io
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from kflab.lab.bill_words import observer_words
+from kflab.scenario.format import Scenario, load, load_text
+from kflab.scenario.plain import play
+
+S = 1_000_000_000
+
+PICKED_BEFORE = ("in-flight", "stale", "kept-connection", "stale-udp-entry", "flow-ended", "node-lost", "idle-close")
+"""Causes whose requests may have been on their way, or in hand, when their window began."""
+
+
+def report(scenario: Scenario) -> dict[str, Any]:
+    out = io.StringIO()
+    play(scenario, out, as_json=True)
+    return json.loads(out.getvalue())  # type: ignore[no-any-return]
+
+
+def shortened(name: str, seconds: int | None, seed: int | None = None) -> Scenario:
+    scenario = load(name)
+    if seconds is not None:
+        scenario = replace(scenario, duration_ns=seconds * S)
+    return scenario if seed is None else replace(scenario, spec=replace(scenario.spec, seed=seed))
+
+
+def check(tree: dict[str, Any]) -> None:
+    autopsy = tree["autopsy"]
+    bills, groups = autopsy["bills"], autopsy["gantt"]
+    assert autopsy["not_explained"] == 0
+    assert autopsy["failed"] == tree["requests"]["failed"] == sum(bill["failed"] for bill in bills)
+    assert autopsy["slowed"] == sum(bill["slowed"] for bill in bills)
+    assert all(sum(bill["outcomes"].values()) == bill["failed"] for bill in bills)
+    events = {event["id"]: event for group in groups for event in group["events"]}
+    for group in groups:
+        assert group["lost"] == sum(event["lost"] for event in group["events"])
+    for event in events.values():
+        mine = [bill for bill in bills if bill["event"] == event["id"]]
+        assert event["lost"] == sum(row["lost"] for row in event["rows"])
+        assert event["lost"] == sum(bill["failed"] + bill["slowed"] for bill in mine), event["what"]
+    for bill in bills:
+        what = bill["text"]
+        assert bill["from_s"] >= events[bill["event"]]["at_s"], what
+        assert bill["from_s"] <= bill["first_s"] or bill["cause"] in PICKED_BEFORE, what
+        if bill["until_s"] is not None:
+            assert bill["last_s"] <= bill["until_s"], what
+        if bill["observer"]:
+            named = [row for row in events[bill["event"]]["rows"] if row["name"] == observer_words(bill["observer"])]
+            assert bill["until_s"] in {row["knew_s"] for row in named}, what
+
+
+@pytest.mark.parametrize("seed", [None, 1])
+@pytest.mark.parametrize(
+    "name", ["rolling-update", "pod-crash", "pod-delete", "proxy-nftables", "inner-call", "job-workers"]
+)
+def test_bills_sum_to_what_was_lost_and_lie_where_the_gantt_says(name: str, seed: int | None) -> None:
+    tree = report(shortened(name, 30, seed))
+    check(tree)
+    assert tree["autopsy"]["billed"] or (name, seed) != (name, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds"),
+    [
+        ("alb-prestop-5", None), ("crash-without-readiness", 45), ("dns-ndots-1", 30),
+        ("grace-too-short", None), ("ingress-rollout", None), ("keepalive-clients", None), ("local-rollout", None),
+        ("nlb-fast-rollout", None), ("node-power-loss-ingress", 60), ("rolling-update-ingress", None),
+        ("udp-stale", None),
+    ],
+)  # fmt: skip
+def test_so_they_do_for_every_cause(name: str, seconds: int | None) -> None:
+    tree = report(shortened(name, seconds))
+    check(tree)
+    assert tree["autopsy"]["billed"]
+
+
+def test_a_restart_that_is_listed_before_it_listens_is_not_billed_to_stale_rules() -> None:
+    bills = report(shortened("crash-without-readiness", 45))["autopsy"]["bills"]
+    stale, deaf = ([bill for bill in bills if bill["cause"] == cause] for cause in ("stale", "not-listening"))
+    assert len(stale) == len(deaf) == 3
+    for bill in deaf:
+        crash = next(one for one in stale if one["pod"] == bill["pod"])
+        assert crash["until_s"] <= bill["from_s"], "the rules had left it out before they listed it again"
+        assert "on which nothing listens yet" in bill["text"]
+
+
+TWO_SERVICES = """kflab: scenario/v1
+title: Two Services lose their only pod at once
+duration: 12s
+manifests:
+  documents:
+  - name: app.yaml
+    text: |
+%s
+clients:
+- {url: 'http://shop/', from: default/caller, rate: 100}
+- {url: 'http://cart/', from: default/caller, rate: 100}
+actions:
+- at: 2s
+  scale: {workload: default/Deployment/shop, replicas: 0}
+- at: 2s
+  scale: {workload: default/Deployment/cart, replicas: 0}
+"""
+
+ONE = """
+      apiVersion: apps/v1
+      kind: Deployment
+      metadata: {name: NAME}
+      spec:
+        selector: {matchLabels: {app: NAME}}
+        template:
+          metadata: {labels: {app: NAME}}
+          spec: {containers: [{name: NAME, image: NAME, ports: [{containerPort: 8080}]}]}
+      ---
+      apiVersion: v1
+      kind: Service
+      metadata: {name: NAME}
+      spec: {selector: {app: NAME}, ports: [{port: 80, targetPort: 8080}]}
+      ---
+"""
+
+CALLER = """
+      apiVersion: v1
+      kind: Pod
+      metadata: {name: caller}
+      spec: {containers: [{name: caller, image: caller}]}
+"""
+
+
+def test_each_service_without_endpoints_has_a_bill_that_names_it() -> None:
+    text = TWO_SERVICES % (ONE.replace("NAME", "shop") + ONE.replace("NAME", "cart") + CALLER)
+    tree = report(load_text(text, "two.yaml"))
+    check(tree)
+    empty = [bill for bill in tree["autopsy"]["bills"] if bill["cause"] == "no-endpoints"]
+    assert sorted(bill["service"] for bill in empty) == ["service/cart", "service/shop"]
+    for bill in empty:
+        assert bill["text"].startswith(f"{bill['service'].partition('/')[2]} has no ready endpoint: REJECT by node-")
