@@ -12,7 +12,7 @@ from kflab.cluster.store import Change, Store
 from kflab.control.delay_tables import delay_tables
 from kflab.control.delays import Delays, ns
 from kflab.control.facts import Fact, What
-from kflab.control.heap import Event, EventHeap, KubeletEvent
+from kflab.control.heap import Event, EventHeap, KubeletEvent, NodeEvent
 from kflab.control.index import Index
 from kflab.control.lbchoice import Surroundings
 from kflab.control.machine import Machine
@@ -186,7 +186,7 @@ class Core(Mutable):
         self._held: list[Event] = []
         self._held_kubelet: dict[str, list[Event]] = {}
         self._held_cut: dict[str, list[Event]] = {}
-        """What kubelets of cut-off nodes would hear or say."""
+        """What cut-off nodes would hear or say."""
         self._outages: list[tuple[int, int]] = []
         self._reconnected: dict[str, int] = {}
         self._drawn: dict[str, dict[str, int]] = {}
@@ -311,7 +311,7 @@ class Core(Mutable):
             self.heap.push(back_ns, event)
         elif isinstance(event, KubeletEvent) and self.stopped and f"kubelet/{event.node}" in self.stopped:
             self._held_kubelet.setdefault(event.node, []).append(event)
-        elif event.needs_api and self.machines and isinstance(event, KubeletEvent) and not self.talks(event.node):
+        elif event.needs_api and self.machines and isinstance(event, NodeEvent) and not self.talks(event.node):
             self._held_cut.setdefault(event.node, []).append(event)
         else:
             controller = self.controllers[event.room]

@@ -135,6 +135,10 @@ class Delays:
     """Sandbox and its address torn down after the last container's exit (M)."""
     pod_removal_s: Range = (0.1, 0.6)
     """From there until the kubelet has deleted the object (M)."""
+    network_removed_s: Range = (0.02, 0.15)
+    """From the removal of a Pod object until Calico's agent has taken the pod's chains and route off its node, where
+    `cluster: {cni: calico}`: the watch, and one update of the data plane, of which Felix makes ten a second at most
+    (projectcalico/calico felix/dataplane/linux/int_dataplane.go; M)."""
 
     # --- endpoints and those who read them ---
     endpointslice_s: Range = (0.005, 0.05)

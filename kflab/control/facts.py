@@ -36,6 +36,9 @@ class What(StrEnum):
     """A liveness or startup probe failed for good: the container will be restarted."""
     ADDRESS_GONE = "address-gone"
     """The pod sandbox is gone; packets to its IP find nobody. Cuts a slab."""
+    NETWORK_REMOVED = "network-removed"
+    """A node's CNI agent took away the network of a pod whose object is gone and whose sandbox is not: packets to its
+    address find nobody, its own get nowhere. Cuts a slab."""
     KUBELET_NOTICED = "kubelet-noticed"
     POD_STATUS_WRITTEN = "pod-status-written"
     POD_CONDITION_SET = "pod-condition-set"

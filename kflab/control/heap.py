@@ -24,10 +24,15 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class KubeletEvent(Event):
-    """Something a kubelet does: held back while it is stopped."""
+class NodeEvent(Event):
+    """Something done on a node: what needs the API is held back while the node is cut off from it."""
 
     node: str
+
+
+@dataclass(frozen=True, slots=True)
+class KubeletEvent(NodeEvent):
+    """Something a kubelet does: held back while it is stopped."""
 
 
 class EventHeap(Mutable):

@@ -44,6 +44,7 @@ from kflab.control.nodelife import NodeLife
 from kflab.control.observers import Observer
 from kflab.control.podgc import PodGc
 from kflab.control.podmetrics import PodMetrics
+from kflab.control.podnetwork import PodNetworkAgents
 from kflab.control.podstart import PodStart
 from kflab.control.pressure import Pressure
 from kflab.control.probes import Probes
@@ -78,6 +79,8 @@ class ControlPlane(Writes, Components):
         pins: Addresses and names that a scenario fixes.
         signals: What traffic answers; None: ground truth alone.
         proxy_config: kube-proxy's configuration; one among the loaded objects replaces it.
+        load_balancer: Name of the profile of Services' load balancers; "": what the objects tell.
+        network_follows_pod: A CNI agent ends a pod's network when the Pod object goes (`podnetwork`).
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class ControlPlane(Writes, Components):
         signals: Signals | None = None,
         proxy_config: KubeProxyConfiguration | None = None,
         load_balancer: str = "",
+        network_follows_pod: bool = False,
     ) -> None:
         pins = pins or Pins()
         pins_check(pins)
@@ -129,6 +133,7 @@ class ControlPlane(Writes, Components):
                 self.scheduler,
                 self.kubelet,
                 self.termination,
+                PodNetworkAgents(core, network_follows_pod),
                 self.status,
                 self.start_of_pods,
                 self.start_of_pods.failures,

@@ -51,7 +51,7 @@ class PodRuntime:
     node: str
     ips: tuple[str, ...]
     sandbox: bool
-    """Packets to its addresses find a network namespace."""
+    """Packets to its addresses find a network namespace; its processes may run all the same (see `podnetwork`)."""
     containers: tuple[ContainerRun, ...] = ()
     listening: Ports = ()
     """Every (protocol, port) that answers now; anything else refuses."""

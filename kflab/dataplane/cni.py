@@ -28,6 +28,9 @@ class CniProfile:
     """One sentence for traces."""
     bridge: bool
     """Local pods are reached through an interface with an address of its own."""
+    follows_pod: bool = False
+    """An agent ends a pod's network when its object goes, whether or not its process still runs; else the kubelet has
+    it ended after the process (`control.podnetwork`)."""
 
 
 BRIDGE: Final = CniProfile(
@@ -46,6 +49,20 @@ ROUTED: Final = CniProfile(
     bridge=False,
 )
 """As Calico without encapsulation: the host side of a pod's veth has no address of its own."""
+
+CALICO: Final = CniProfile(
+    name="calico",
+    words=(
+        "CNI profile calico (iptables data plane, Kubernetes data store; host routes, no bridge address): the source "
+        "always becomes the node's InternalIP; a pod's network ends when its object goes"
+    ),
+    bridge=False,
+    follows_pod=True,
+)
+"""Calico as its manifests install it, in its iptables mode."""
+
+CNI_PROFILES: Final = {profile.name: profile for profile in (BRIDGE, CALICO)}
+"""What a scenario can name."""
 
 
 def gateway(pod_cidrs: tuple[str, ...], family: str) -> str:

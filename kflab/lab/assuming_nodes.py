@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from kflab.cluster.store import Store
+from kflab.dataplane.cni import CniProfile
 from kflab.dataplane.proxy_config import ProxyConfig
 from kflab.engine.ipvs_counts import ESTABLISHED_S
 from kflab.lab.commands import Act
@@ -85,4 +86,15 @@ def network_assumptions(pod_network: str, actions: Sequence[Action]) -> Iterator
             "pod network routed: a router between the nodes, as in a cloud's VPC, drops packets to one that is gone "
             "without a word, so callers time out",
             "cluster: {podNetwork: host-gw}",
+        )
+
+
+def cni_assumptions(cni: CniProfile) -> Iterator[tuple[str, str]]:
+    """What becomes of the network of a pod whose object goes before its process, where the CNI plugin ends it then."""
+    if cni.follows_pod:
+        yield (
+            f"CNI {cni.name}: callers on the pod's own node meet the same silence as others; in truth Calico also "
+            "deletes that node's conntrack entries, so their next packet to a Service's address over an old connection "
+            "goes to another pod, which resets it",
+            "cluster: {cni: bridge}",
         )

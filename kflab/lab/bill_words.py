@@ -40,6 +40,14 @@ def fate_words(spread: Spread | None, at_ns: int) -> str:
     return ENDINGS[last] if spread.deleted else WHILE_RUNNING.get(last, ENDINGS[last])
 
 
+def _bill_fate(bill: Bill) -> str:
+    """What had befallen the pod of a bill; of one whose callers waited in vain, why they heard nothing of its end."""
+    marks = [what for _, what in bill.spread.marks] if bill.spread is not None else []
+    if What.NETWORK_REMOVED in marks and (bill.answers[Answer.TIMEOUT] or bill.answers[Answer.GAVE_UP]):
+        return "lost its network before its process ended"
+    return fate_words(bill.spread, bill.from_ns)
+
+
 def title(bill: Bill, connect_timeout_ns: int) -> str:
     """The sentence of a bill."""
     who = observer_words(bill.observer, whose=True)
@@ -47,7 +55,7 @@ def title(bill: Bill, connect_timeout_ns: int) -> str:
     service = bill.service.name if bill.service else "it"
     match bill.cause:
         case Cause.STALE:
-            fate = fate_words(bill.spread, bill.from_ns)
+            fate = _bill_fate(bill)
             were = "were" if bill.observer.startswith("kube-proxy/") else "was"
             timeouts = bill.answers[Answer.TIMEOUT]
             waited_s = (bill.patience_ns or connect_timeout_ns) / 1e9
@@ -59,12 +67,12 @@ def title(bill: Bill, connect_timeout_ns: int) -> str:
         case Cause.IN_FLIGHT:
             if bill.spread is not None and any(what is What.SIGKILL_SENT for _, what in bill.spread.marks):
                 return f"in hand at {pod} when its grace period was over: SIGKILL"
-            return f"in hand at {pod} when it {fate_words(bill.spread, bill.from_ns)}"
+            return f"in hand at {pod} when it {_bill_fate(bill)}"
         case Cause.DEAF:
             lead = "lead" if bill.observer.startswith("kube-proxy/") else "leads"
             return f"{who} {lead} to {bill.address} of {pod}, on which nothing listens yet"
         case Cause.KEPT:
-            return f"kept connections to {pod}, which {fate_words(bill.spread, bill.from_ns)}"
+            return f"kept connections to {pod}, which {_bill_fate(bill)}"
         case Cause.IDLE:
             return f"NGINX sent over kept connections that {pod} was closing, idle for as long as it lets them"
         case Cause.STALE_FLOW:

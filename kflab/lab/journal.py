@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kflab.control.verbs import VERBS
+from kflab.dataplane.cni import BRIDGE
 from kflab.errors import KflabError
 from kflab.lab.commands import Act, Apply, Command, Kill, Result, Scale, SetLoad, SetMode, Start, Stop
 from kflab.lab.patience import patience_tree, seconds_text
@@ -82,6 +83,7 @@ class Journal:
                 if value
             },
             "podNetwork": spec.pod_network if spec.pod_network != ROUTED else "",
+            "cni": spec.cni if spec.cni != BRIDGE.name else "",
             "kernel": "{}.{}".format(*spec.kernel) if spec.kernel != KERNEL else "",
         }
         tree["cluster"] = {key: value for key, value in cluster.items() if value}

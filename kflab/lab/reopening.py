@@ -14,7 +14,7 @@ import numpy as np
 from kflab.cluster.outside import Outside
 from kflab.control.facts import NODE_CUTS, Fact, What
 from kflab.control.machine import Machine
-from kflab.dataplane.cni import BRIDGE, CniProfile
+from kflab.dataplane.cni import CniProfile
 from kflab.dataplane.dns import ClusterDns
 from kflab.dataplane.memory_view import BlankMemory, KeptConnection, Turn
 from kflab.dataplane.nginx import route
@@ -85,6 +85,7 @@ _FATES = {
     What.SIGKILL_SENT: "was killed at the end of its grace period",
     What.ADDRESS_GONE: "was removed",
     What.POD_LOST: "went down with its node",
+    What.NETWORK_REMOVED: "lost its network, as Calico saw its object go,",
     What.PROCESS_HUNG: "hung",
     What.PROCESS_RESUMED: "went on",
 }
@@ -188,10 +189,12 @@ class LabWorld:
 
     def hear(self, fact: Fact) -> None:
         """Keep what the walker will ask of this instant later."""
+        without = self._without_network(fact.subject)
         if fact.what is What.LISTENERS_CHANGED:
-            self._listened.setdefault(fact.subject, []).append((fact.t_ns, frozenset(fact.ports)))
+            if not without:
+                self._listened.setdefault(fact.subject, []).append((fact.t_ns, frozenset(fact.ports)))
             self._place(fact.subject)
-        elif fact.what in (What.ADDRESS_GONE, What.POD_LOST):
+        elif fact.what in (What.ADDRESS_GONE, What.POD_LOST, What.NETWORK_REMOVED):
             self._listened.setdefault(fact.subject, []).append((fact.t_ns, None))
         elif fact.what in NODE_CUTS:
             machine = self._lab.plane.core.machines.get(fact.subject.name, Machine())
@@ -200,8 +203,14 @@ class LabWorld:
         elif fact.what in _NEW_HANGS:
             ports = frozenset(number for _, number in fact.ports)
             self._hangs.setdefault(fact.subject, []).append((fact.t_ns, ports))
-        if fact.what in _FATES:
+        if fact.what in _FATES and not without:
             self._fates.setdefault(fact.subject, []).append((fact.t_ns, _FATES[fact.what]))
+
+    def _without_network(self, pod: Key) -> bool:
+        """Whether a pod has no network any more, though it is there: what befalls it now is felt by nobody."""
+        runtime = self._lab.plane.runtime.get(pod)
+        fate = next(reversed(self._fates.get(pod, [])), (0, ""))[1]
+        return fate == _FATES[What.NETWORK_REMOVED] and (runtime is None or not runtime.sandbox)
 
     def _place(self, pod: Key) -> None:
         """Remember whose addresses a pod has."""
@@ -236,7 +245,7 @@ class LabWorld:
 
     @property
     def cni(self) -> CniProfile:
-        return BRIDGE
+        return self._lab.cni
 
     def ruleset_at(self, node: str, t_ns: int) -> RulesInForce | None:
         return self._lab.node_rules.at(node, t_ns)
@@ -320,7 +329,7 @@ class LabWorld:
 
     def facts_of(self, node: str) -> NodeFacts | None:
         obj = self._lab.store.get(Key("Node", "", node))
-        return node_facts(obj) if isinstance(obj, Node) else None
+        return node_facts(obj, self.cni) if isinstance(obj, Node) else None
 
     def fate_of(self, pod: Key, t_ns: int) -> Fate | None:
         fates = self._fates.get(pod, [])

@@ -8,6 +8,7 @@ from typing import cast
 
 from kflab.cluster.store import Store
 from kflab.control.observers import NO_RULES
+from kflab.dataplane.cni import BRIDGE, CniProfile
 from kflab.dataplane.fan_cache import FanCache
 from kflab.dataplane.iptables import RuleSet, ServiceTable, compile_service
 from kflab.dataplane.modes import ModeRules, fan_in, rule_set_for
@@ -34,10 +35,12 @@ class RuleBook:
         store: Where objects and their past are.
         config: kube-proxy's settings at first, the same on all nodes.
         family: IPv4 or IPv6.
+        cni: Which addresses nodes have besides their own.
     """
 
-    def __init__(self, store: Store, config: ProxyConfig, family: str = "IPv4") -> None:
+    def __init__(self, store: Store, config: ProxyConfig, family: str = "IPv4", cni: CniProfile = BRIDGE) -> None:
         self._store = store
+        self._cni = cni
         self._settings = [config]
         """By the number that observers name; read from `_given` when they are first asked for."""
         self._given: Sequence[KubeProxyConfiguration | None] = (None,)
@@ -131,7 +134,7 @@ class RuleBook:
             return NodeFacts(node)
         known = self._nodes.get(node)
         if known is None or known[0] is not obj:
-            known = self._nodes[node] = obj, node_facts(obj)
+            known = self._nodes[node] = obj, node_facts(obj, self._cni)
         return known[1]
 
     def fan(self, node: str, revision: int, packet: Packet, config: int = 0) -> FanOut:

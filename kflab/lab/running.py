@@ -18,6 +18,7 @@ from kflab.control.delays import Delays
 from kflab.control.facts import FLOW_ENDS, NODE_CUTS, Fact, What
 from kflab.control.plane import ControlPlane
 from kflab.control.profiles import PROFILES
+from kflab.dataplane.cni import CNI_PROFILES
 from kflab.dataplane.conntrack import ConntrackSettings, buckets_for
 from kflab.dataplane.packets import RequestTrace
 from kflab.dataplane.proxy_config import ProxyConfig
@@ -34,6 +35,7 @@ from kflab.lab import applying, pruning
 from kflab.lab.assuming import app_assumptions, autoscaler_assumptions, client_assumptions, gate_assumptions
 from kflab.lab.assuming_nodes import (
     affinity_assumptions,
+    cni_assumptions,
     conntrack_assumptions,
     ipvs_assumptions,
     network_assumptions,
@@ -89,6 +91,7 @@ CUTS = frozenset(
         What.LISTENERS_CHANGED,
         What.ADDRESS_GONE,
         What.POD_LOST,
+        What.NETWORK_REMOVED,
         What.PROCESS_HUNG,
         What.PROCESS_RESUMED,
         What.CONTAINER_EXITED,
@@ -132,10 +135,13 @@ class Lab:
         speed = PROFILES[spec.profile or "small"]
         self.delays = Delays().with_overrides(speed.delays).with_overrides(spec.delays)
         self.proxy = next((o for o in loaded.objects if isinstance(o, KubeProxyConfiguration)), None)
-        self.book = RuleBook(self.store, ProxyConfig.from_object(self.proxy))
+        self.cni = CNI_PROFILES[spec.cni]
+        self.book = RuleBook(self.store, ProxyConfig.from_object(self.proxy), cni=self.cni)
         signals = LabSignals(self.store, self.book)
         pins = Pins(pod_ips=spec.pins.pod_ips, lb_ips=spec.pins.load_balancer_ips)
-        self.plane = ControlPlane(self.store, self.draws, self.delays, pins, signals, self.proxy, spec.load_balancer)
+        self.plane = ControlPlane(
+            self.store, self.draws, self.delays, pins, signals, self.proxy, spec.load_balancer, self.cni.follows_pod
+        )
         signals.plane = self.plane
         self.book.follow(self.plane.proxies.configs)
         self.node_rules = NodeRules(
@@ -250,6 +256,7 @@ class Lab:
         yield from client_assumptions(self.spec.clients)
         yield from affinity_assumptions(self.store, self.book.config.mode)
         yield from network_assumptions(self.spec.pod_network, self.spec.actions)
+        yield from cni_assumptions(self.cni)
         yield from ipvs_assumptions(self.book.config, self.spec.clients)
         most = self.spec.conntrack_max
         yield from conntrack_assumptions(most, self.spec.conntrack_buckets or buckets_for(most))

@@ -5,8 +5,8 @@ what those knew when it was opened, and stays there. It is cut when NGINX ends t
 the ingress pod's process ends, or that of the pod behind it; the client opens it anew at once, by what is known then.
 
 Simplified: sockets send nothing that loads anybody, and their pings are more frequent than proxy-read-timeout; opening
-one takes no time; behind a node without power they are taken as cut when it loses it. What cannot be opened is tried
-again whenever somebody has learned something.
+one takes no time; behind a node without power, or a pod without a network, they are taken as cut when that is lost.
+What cannot be opened is tried again whenever somebody has learned something.
 """
 
 from collections import Counter
@@ -62,7 +62,7 @@ class SocketGroup:
         if fact.what is What.WORKERS_ENDED:
             through = self._at(self.ingress, fact.subject) & (self.opened_ns < int(fact.detail))
             return self._cut(through, RELOADED)
-        if fact.what in (What.CONTAINER_EXITED, What.POD_LOST):
+        if fact.what in (What.CONTAINER_EXITED, What.POD_LOST, What.NETWORK_REMOVED):
             runtime = self._lab.plane.runtime.get(fact.subject)
             if runtime is not None and runtime.up and fact.what is What.CONTAINER_EXITED:
                 return 0  # another container of it

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from kflab.dataplane.cni import BRIDGE
 from kflab.engine.types import Retry
 from kflab.errors import Place
 from kflab.lab.commands import Command
@@ -139,6 +140,8 @@ class LabSpec:
     """Linux release of the nodes: from 6.5 on MASQUERADE may take the port of a connection in TIME_WAIT."""
     pod_network: str = ROUTED
     """How nodes reach one another's pods (`POD_NETWORKS`)."""
+    cni: str = BRIDGE.name
+    """How pods hang on their node, and when that ends (`dataplane.cni.CNI_PROFILES`)."""
     nodes: int = 0
     """Make this many Nodes; 0: those given, else three."""
     namespace: str = "default"

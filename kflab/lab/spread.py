@@ -30,6 +30,7 @@ ENDINGS = {
     What.CONTAINER_COMPLETED: "completed",
     What.ADDRESS_GONE: "lost its address",
     What.POD_LOST: "went down with its node",
+    What.NETWORK_REMOVED: "lost its network",
     What.POD_REMOVED: "was removed",
 }
 """What befalls a pod on its way out, in words."""
@@ -151,9 +152,9 @@ class Spreading:
                 return
             spread = self._begin(fact, ends=True)
         spread.marks.append((fact.t_ns, fact.what))
-        if fact.what in (What.ADDRESS_GONE, What.POD_LOST) and spread.truth_ns is None:
+        if fact.what in (What.ADDRESS_GONE, What.POD_LOST, What.NETWORK_REMOVED) and spread.truth_ns is None:
             spread.truth_ns = fact.t_ns
-        if fact.what is What.POD_LOST:
+        if fact.what in (What.POD_LOST, What.NETWORK_REMOVED):
             self._answering[fact.subject] = False
         if fact.what is What.POD_REMOVED:
             self._open.pop(fact.subject, None)

@@ -186,7 +186,7 @@ class View:
         waits, _ = countdown(self._lab.plane, obj)
         if obj.terminating:
             return "terminating", waits
-        if runtime is not None and not runtime.sandbox:
+        if runtime is not None and not runtime.sandbox and runtime.uid == obj.meta.uid:
             return "no power", "its node is off"
         if runtime is None:
             if obj.status.phase in ("Succeeded", "Failed"):

@@ -13,6 +13,7 @@ from typing import Any
 
 from kflab.control.lbprofiles import PROFILES as LB_PROFILES
 from kflab.control.profiles import PROFILES
+from kflab.dataplane.cni import BRIDGE, CNI_PROFILES
 from kflab.errors import KflabError, Place
 from kflab.lab.handle import Tab
 from kflab.lab.spec import FLOWS, POD_NETWORKS, ROUTED, TRAFFIC_MODES, LabSpec
@@ -43,7 +44,7 @@ _PARTS = {
     "manifests": ("documents", "additions", "patches"),
     "cluster": (
         "pins", "delays", "nodes", "namespace", "cold", "profile", "loadBalancer", "conntrack", "calls", "kernel",
-        "podNetwork",
+        "podNetwork", "cni",
     ),
     "traffic": ("rate", "url", "mode"),
 }  # fmt: skip
@@ -149,6 +150,7 @@ def _build(origin: Origin, fields: Mapping[str, Field]) -> Scenario:
         traffic_mode=one_of(get("traffic.mode", FLOWS), TRAFFIC_MODES, "traffic.mode", place("traffic.mode")),
         kernel=kernel_of(get("cluster.kernel", "6.1"), place("cluster.kernel")),
         pod_network=one_of(get("cluster.podNetwork", ROUTED), POD_NETWORKS, "podNetwork", place("cluster.podNetwork")),
+        cni=one_of(get("cluster.cni", BRIDGE.name), CNI_PROFILES, "cni", place("cluster.cni")),
         nodes=whole(get("cluster.nodes", 0), "nodes", place("cluster.nodes"), 0, MOST_NODES),
         namespace=namespace_of(get("cluster.namespace", "default"), place("cluster.namespace")),
         cold=truth(get("cluster.cold", False), "cold", place("cluster.cold")),
