@@ -247,8 +247,10 @@ def _up_limit(current: int, rules: ScalingRules, steps: tuple[Stamped, Stamped],
     proposed = []
     for policy in rules.policies:
         start = _at_start(current, policy.period_s, steps, now_ns)
-        # -(-a // b) rounds up, as a share that adds less than a pod would never add one.
-        proposed.append(start + policy.value if policy.type == "Pods" else -(-start * (100 + policy.value) // 100))
+        # Rounded up, as a share that adds less than a pod would never add one; in floating point as upstream, where
+        # 100 pods and 10 % come to 110.00000000000001, and that to 111.
+        share = ceil(start * (1 + policy.value / 100))
+        proposed.append(start + policy.value if policy.type == "Pods" else share)
     return min(proposed) if rules.select == "Min" else max(proposed)
 
 
@@ -258,6 +260,6 @@ def _down_limit(current: int, rules: ScalingRules, steps: tuple[Stamped, Stamped
     proposed = []
     for policy in rules.policies:
         start = _at_start(current, policy.period_s, steps, now_ns)
-        share = int(start * (100 - policy.value) / 100)
+        share = int(start * (1 - policy.value / 100))
         proposed.append(start - policy.value if policy.type == "Pods" else share)
     return max(proposed) if rules.select == "Min" else min(proposed)

@@ -49,7 +49,7 @@ def fits(spec: PodSpec, node: Node) -> bool:
 def misfit(spec: PodSpec, node: Node) -> str:
     """Why node and pod do not go together, in the filter's words; "": they do.
 
-    A node that is not Ready refuses all pods by itself here; a cluster's has the taint not-ready or unreachable.
+    A node that is not Ready refuses pods here as by the taint, not-ready or unreachable, that a cluster gives it.
     """
     if node.unschedulable and not _tolerates_unschedulable(spec):
         return "node(s) were unschedulable"
@@ -57,8 +57,9 @@ def misfit(spec: PodSpec, node: Node) -> str:
         if taint.effect in ("NoSchedule", "NoExecute") and not tolerated(taint, spec.tolerations):
             return f"node(s) had untolerated taint {{{taint.key}: {taint.value}}}"
     if node.ready != "True":
-        state = "unreachable" if node.ready == "Unknown" else "not-ready"
-        return f"node(s) had untolerated taint {{node.kubernetes.io/{state}: }}"
+        state = f"node.kubernetes.io/{'unreachable' if node.ready == 'Unknown' else 'not-ready'}"
+        if not tolerated(Taint(state, "NoSchedule"), spec.tolerations):
+            return f"node(s) had untolerated taint {{{state}: }}"
     return "" if affinity_allows(spec, node) else "node(s) didn't match Pod's node affinity/selector"
 
 

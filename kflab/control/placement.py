@@ -1,7 +1,7 @@
 """The scheduler's choice for a pod that a count of pods does not decide: filters, then scores over the nodes left.
 
 Filters and scores are those of the default profile, in its order and with its weights (k8s.io/kubernetes
-pkg/scheduler/apis/config/v1/default_plugins.go). Not modelled: volumes, host ports, dynamic resources, images that are
+pkg/scheduler/apis/config/v1/default_plugins.go). Not modelled: volumes, dynamic resources, images that are
 already there. Of nodes with equal scores the real scheduler draws one; here the one with fewest pods wins, then the
 first. In a cluster of 100 nodes and more a share of them is looked at (nodesearch.py).
 """
@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from kflab.cluster.checkpoint import Mutable
 from kflab.control.core import Core
+from kflab.control.hostports import TAKEN, HostPorts
 from kflab.control.nodefilters import preferences, preferred, soft_taints
 from kflab.control.nodesearch import NodeSearch
 from kflab.control.nodespace import MAX_SCORE, NodeSpace, asked_by
@@ -36,6 +37,7 @@ class Placement(Mutable):
 
     def __init__(self, core: Core) -> None:
         self.space = NodeSpace()
+        self.ports = HostPorts()
         self.around = PodsAround(core)
         self.search = NodeSearch()
         self._nodes_changed = True
@@ -58,13 +60,14 @@ class Placement(Mutable):
     def take(self, pod: Pod, node: str, step: int) -> None:
         """A pod was bound to a node (1), or left it (-1)."""
         self.space.take(pod, node, step)
+        self.ports.take(pod, node, step)
         self.around.take(pod, node, step)
 
     def asks(self, pod: Pod) -> bool:
         """Whether more than counts of pods decide where a pod goes."""
         if self._soft_taints or (self.space.limited and requests_of(pod.spec).asked != (0, 0)):
             return True
-        return bool(preferences(pod.spec)) or self.around.concerned(pod)
+        return bool(preferences(pod.spec)) or bool(self.ports.of(pod)) or self.around.concerned(pod)
 
     def choose(self, pod: Pod, nodes: Sequence[str], nominated: Nominated = NOBODY) -> tuple[str | None, Reasons]:
         """The best of some nodes that go with the pod by themselves, given in order.
@@ -128,10 +131,13 @@ class Placement(Mutable):
         """Node → why it refuses a pod; `gone` and `beside` are of the one node that is asked about."""
         found: dict[str, Sequence[str]] = {}
         around = self.around.refusals(pod, nodes)
-        requests = requests_of(pod.spec)
+        requests, ports = requests_of(pod.spec), self.ports.of(pod)
         held, free = asked_by(beside), asked_by(gone)
         extra = held[0] - free[0], held[1] - free[1]
         for node in nodes:
+            if ports and not self.ports.free(node, ports, gone, beside):
+                found[node] = [TAKEN]
+                continue
             # NodeResourcesFit runs before the plugins that look at other pods (noderesources/fit.go, fitsRequest).
             full = self.space.count(node) + len(beside) - len(gone) >= self.space.max_pods(node)
             refused = ["Too many pods"] if full else []

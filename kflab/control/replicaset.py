@@ -12,7 +12,7 @@ from typing import ClassVar
 from kflab.cluster.ipam import Pins
 from kflab.cluster.store import Change
 from kflab.control.core import Controller, Core, address_of
-from kflab.control.delays import ns
+from kflab.control.delays import SECOND_NS, ns
 from kflab.control.garbage import collect
 from kflab.control.heap import Event
 from kflab.control.names import generated
@@ -205,7 +205,8 @@ def victims(core: Core, rs: ReplicaSet, pods: list[Pod]) -> list[Pod]:
                 return by_ready
         if _most_restarts(one) != _most_restarts(two):
             return -1 if _most_restarts(one) > _most_restarts(two) else 1
-        return _younger_first(core.now_ns, one, two, one.meta.creation_ns, two.meta.creation_ns)
+        by_age = _younger_first(core.now_ns, one, two, one.meta.creation_ns, two.meta.creation_ns)
+        return by_age or _by_uid(one, two)  # upstream leaves it to the order of the informer's map
 
     return sorted(pods, key=cmp_to_key(compare))
 
@@ -215,12 +216,20 @@ def _ready_since(pod: Pod) -> int:
 
 
 def _younger_first(now_ns: int, one: Pod, two: Pod, since_one: int, since_two: int) -> int:
-    """Compare ages by their logarithm: of about one age, the lower uid goes first, which is arbitrary."""
+    """Compare ages by their logarithm: of about one age, the lower uid goes first, which is arbitrary.
+
+    Times in objects are whole seconds (apimachinery pkg/apis/meta/v1/time.go): those of one second are equal.
+    """
+    since_one, since_two = since_one - since_one % SECOND_NS, since_two - since_two % SECOND_NS
     if since_one == since_two:
         return 0
     rank_one, rank_two = (max(0, now_ns - since).bit_length() for since in (since_one, since_two))
     if rank_one != rank_two:
         return rank_one - rank_two
+    return _by_uid(one, two)
+
+
+def _by_uid(one: Pod, two: Pod) -> int:
     return -1 if one.meta.uid < two.meta.uid else 1
 
 

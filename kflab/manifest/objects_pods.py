@@ -29,6 +29,7 @@ class ContainerPort:
     name: str = ""
     protocol: str = "TCP"
     host_port: int = 0
+    host_ip: str = field(default="", metadata=UNHASHED)
 
 
 @dataclass(frozen=True, slots=True)

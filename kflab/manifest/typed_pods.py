@@ -105,6 +105,7 @@ def _container(tree: Tree, position: int, host_network: bool) -> Container:
                 protocol_of(p),
                 # On the host's network every port is a host port (SetDefaults_HostNetwork).
                 int(p.get("hostPort") or (p["containerPort"] if host_network else 0)),
+                str(p.get("hostIP") or ""),
             )
             for p in tree.get("ports") or ()
             if p.get("containerPort")

@@ -165,7 +165,13 @@ def _container(container: Container) -> Tree:
         livenessProbe=_probe(container.liveness),
         name=container.name,
         ports=[
-            _some(containerPort=p.port, hostPort=p.host_port or None, name=p.name, protocol=p.protocol)
+            _some(
+                containerPort=p.port,
+                hostIP=p.host_ip or None,
+                hostPort=p.host_port or None,
+                name=p.name,
+                protocol=p.protocol,
+            )
             for p in container.ports
         ],
         readinessProbe=_probe(container.readiness),

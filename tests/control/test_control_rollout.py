@@ -164,6 +164,11 @@ def restarted(*regular, sidecar):
         (restarted(3, 0, sidecar=0), restarted(2, 2, sidecar=9)),
         (restarted(1, 0, sidecar=2), restarted(1, 1, sidecar=1)),
         (replace(READY, meta=replace(READY.meta, creation_ns=900 * S)), READY),
+        # Ready within one second is ready at one time, so restarts decide, not the uid.
+        (
+            replace(restarted(1, sidecar=0), meta=replace(READY.meta, uid="9")),
+            replace(READY, status=replace(READY.status, ready_since_ns=S + S // 2)),
+        ),
     ],
 )
 def test_the_order_of_scaling_down_is_upstreams(one, two):

@@ -12,7 +12,7 @@ from kflab.control.daemonset import TOLERATIONS
 from kflab.control.facts import What
 from kflab.manifest.objects import Key, LabelSelector, Meta
 from kflab.manifest.objects_cluster import Taint
-from kflab.manifest.objects_pods import PodSpec, PodTemplate
+from kflab.manifest.objects_pods import PodSpec, PodTemplate, Toleration
 from kflab.manifest.objects_workloads import DaemonSet, RollingUpdate
 
 AGENT = Key("DaemonSet", "default", "agent")
@@ -155,3 +155,16 @@ def test_kills_cordons_and_rollouts_end_with_one_new_pod_on_every_node(seed, sur
     plane.run_until(plane.now_ns + 2000 * S)
     assert images(plane) == all_of(image, 4)
     assert len(ready(plane)) == 4
+
+
+def test_only_what_tolerates_every_taint_should_run_on_a_node_that_is_not_ready():
+    plain, every = daemon_set(), Toleration("", "Exists")
+    spec = replace(plain.template.spec, tolerations=(every,))
+    other = replace(
+        plain, meta=Meta("proxy", "default"), template=replace(plain.template, spec=spec, labels={"p": "1"})
+    )
+    plane = cluster(plain, replace(other, selector=LabelSelector({"p": "1"})))
+    plane.machines.power_off("node-3")
+    plane.run_until(100 * S)
+    desired = [ds.observed["desiredNumberScheduled"] for ds in plane.store.of_kind("DaemonSet")]
+    assert desired == [2, 3]

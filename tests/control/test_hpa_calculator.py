@@ -124,3 +124,10 @@ def test_windows_take_the_lowest_recommendation_up_and_the_highest_down():
     assert stabilised(5, 10, past, 60, 300, NOW) == (6, stabilised(5, 10, past, 60, 300, NOW)[1])
     assert stabilised(15, 3, past, 0, 60, NOW)[0] == 12
     assert stabilised(15, 3, past, 0, 5, NOW)[0] == 3
+
+
+def test_shares_of_a_policy_are_worked_out_in_floating_point_as_upstream():
+    """convertDesiredReplicasWithBehaviorRate: math.Ceil(100 * 1.1) is 111, int32(10 * (1 - 0.9)) is 0."""
+    ten, ninety = (ScalingRules((ScalingPolicy("Percent", share, 60),), 0) for share in (10, 90))
+    assert limited_by_rules(100, 500, (1, 500), (ten, ninety), ((), ()), NOW)[0] == 111
+    assert limited_by_rules(40, 1, (1, 500), (ten, ninety), ((), ()), NOW)[0] == 3
