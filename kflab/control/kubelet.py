@@ -147,7 +147,8 @@ class Kubelet(Controller):
             case RetrySync(_, key, uid, container, starts):
                 worker = self.status.worker(key, uid)
                 if worker is not None and worker.containers[container].restarts + 1 == starts and not worker.kill:
-                    self._restart_or_wait(worker, container, retry=True)
+                    if container not in worker.restarting:
+                        self._restart_or_wait(worker, container, retry=True)
 
     # --- start ----------------------------------------------------------------------------------------------
 
@@ -237,6 +238,8 @@ class Kubelet(Controller):
         if worker is None or worker.kill or ground is None or not ground.sandbox:
             return
         now = self.core.now_ns
+        if worker.restarting:
+            worker.restarting = tuple(name for name in worker.restarting if name not in names)
         wait = self.status.app_delay(worker, "app_listen_s")
         runs = []
         for name in names:
@@ -313,7 +316,8 @@ class Kubelet(Controller):
                 worker.containers[container.name] = _running(status, "running", "", run.starts - 1, run.since_ns, False)
                 self.probes.container_running(worker, container)
             elif not run.up and run.starts > 0 and (fresh or status.state == "running"):
-                self._container_died(worker, run)
+                if container.name not in worker.restarting:  # the pod's worker is busy with it
+                    self._container_died(worker, run)
 
     def _container_died(self, worker: PodWorker, run: ContainerRun) -> None:
         status = worker.containers[run.name]
@@ -339,7 +343,8 @@ class Kubelet(Controller):
         left = [run for run in ground.containers if run.up]
         for run in left:
             if run.killed_ns is None:
-                kill = KillContainer(worker.node, worker.key, worker.uid, run.name, "the pod is done")
+                grace = worker.spec.grace_s
+                kill = KillContainer(worker.node, worker.key, worker.uid, run.name, grace, restart=False)
                 self.core.push(0, kill)
         if left:
             self.core.push(self.pleg.period, PodFinished(worker.node, worker.key, worker.uid))
@@ -363,18 +368,42 @@ class Kubelet(Controller):
         policy = worker.restart_policy(name)
         if policy == "Never" or (policy == "OnFailure" and status.exit_code == 0):
             return
+        if retry and status.state != "waiting":
+            # The reason of a failed sync shows in the status that the next sync writes before it does anything.
+            self.status.update(worker, name, replace(status, state="waiting", reason="CrashLoopBackOff"))
         waits = wait_before_restart(self.core, worker, name, status.finished_ns or self.core.now_ns)
         if waits:
             self._back_off(worker, name, waits, retry)
-            return
+        else:
+            self._start_again(worker, name)
+
+    def _start_again(self, worker: PodWorker, name: str) -> None:
+        worker.restarting = (*worker.restarting, name)
         wait = self.core.delay("container_restart_s", worker.key)
         self.core.push(wait, ContainersStarted(worker.node, worker.key, worker.uid, (name,)))
 
+    def _stopped_for_probe(self, worker: PodWorker, run: ContainerRun) -> None:
+        """A container that a probe gave up on has been stopped: the same sync starts it again.
+
+        That sync began while the container ran, so its back-off counts from the end of the run *before*, of which
+        there is none the first time: a container is restarted some times at once until the back-off exceeds the
+        length of such a round (kuberuntime_manager.go, SyncPod and doBackOff; k/k #22240, #99697). Where it has to
+        wait, the next relist finds it dead, and it waits from its own end like any other.
+        """
+        name, status = run.name, worker.containers[run.name]
+        if worker.kill or run.starts != status.restarts + 1:
+            return
+        if worker.restart_policy(name) == "Never" or f"kubelet/{worker.node}" in self.core.stopped:
+            return  # the next relist finds it dead
+        before = status.finished_ns if status.exit_code is not None else None
+        if before is None or not wait_before_restart(self.core, worker, name, before):
+            worker.containers[name] = replace(
+                status, finished_ns=run.since_ns, exit_code=run.exit_code, exit_reason=run.exit_reason
+            )
+            self._start_again(worker, name)
+
     def _back_off(self, worker: PodWorker, name: str, waits: int, retry: bool) -> None:
         status = worker.containers[name]
-        if retry and status.state != "waiting":
-            # The reason of a failed sync shows in the status that the next sync writes.
-            self.status.update(worker, name, replace(status, state="waiting", reason="CrashLoopBackOff"))
         if not retry:
             text = f"kubelet on {worker.node} waits {waits / 1e9:g} s before it restarts {name} of {worker.key.name}"
             self.core.fact(What.BACK_OFF, worker.key, f"kubelet {worker.node}", text)
@@ -407,6 +436,11 @@ class Kubelet(Controller):
         if after.listening != ground.listening:
             self._tell_listeners(after)
         self.pleg.pod_changed(ground.node, key)
+        worker = self.status.worker(key, ground.uid)
+        if worker is not None and worker.probe_killed:
+            for run in dead:
+                if run.name in worker.probe_killed:
+                    self._stopped_for_probe(worker, run)
 
     def worker_gone(self, key: Key) -> None:
         """A pod is completely stopped; a namesake that waited for that can start."""

@@ -52,13 +52,15 @@ class ProbeEnd(KubeletEvent):
 
 @dataclass(frozen=True, slots=True)
 class KillContainer(KubeletEvent):
-    """A liveness or startup probe failed for good: the container is to be stopped and restarted."""
+    """A container is to be stopped: a liveness or startup probe failed for good, or the pod is done."""
 
     room: ClassVar[str] = "termination"
     key: Key
     uid: str
     container: str
-    why: str
+    grace_s: int
+    restart: bool
+    """Whether the same sync starts it again: a probe gave up on it."""
 
 
 def _probe(container: Container, kind: str) -> Probe | None:
@@ -80,6 +82,7 @@ class Probes(Controller):
     def container_running(self, worker: PodWorker, container: Container) -> None:
         """The kubelet has just noticed that a container runs."""
         name = container.name
+        worker.probe_killed = tuple(other for other in worker.probe_killed if other != name)
         if worker.probe_runs or worker.probe_waits:
             for kind in (STARTUP, READINESS, LIVENESS):
                 worker.probe_runs.pop((name, kind), None)
@@ -89,6 +92,7 @@ class Probes(Controller):
         if container.startup is None:
             self._startup_passed(worker, container)
         else:
+            self.status.update(worker, name, worker.containers[name])  # Running, started: false
             self._next_tick(worker, container, STARTUP, container.startup)
 
     def _startup_passed(self, worker: PodWorker, container: Container) -> None:
@@ -166,7 +170,7 @@ class Probes(Controller):
             # The tick was meant for an earlier run of the container; the present one has the same grid.
             self._next_tick(worker, container, event.kind, probe)
             return
-        if worker.kill and event.kind != READINESS:
+        if event.kind != READINESS and (worker.kill or event.container in worker.probe_killed):
             return
         good = self._answer(worker, container, event.kind, probe)
         now = self.core.now_ns
@@ -208,7 +212,7 @@ class Probes(Controller):
         probe = _probe(container, event.kind)
         if probe is None or worker.containers[event.container].state != "running":
             return
-        if worker.kill and event.kind != READINESS:
+        if event.kind != READINESS and (worker.kill or event.container in worker.probe_killed):
             return
         self._counted(worker, container, event.kind, probe, event.good, event.sent_ns, late=True)
 
@@ -285,6 +289,9 @@ class Probes(Controller):
                 f"kubelet on {worker.node} gave up on {name} of {worker.key.name}: {why}",
                 detail=f"Container {name} failed {kind} probe, will be restarted",
             )  # fmt: skip
-            self.core.push(0, KillContainer(worker.node, worker.key, worker.uid, name, why))
+            worker.probe_killed = (*worker.probe_killed, name)
+            # The probe's own grace period, if it has one (kuberuntime_container.go, setTerminationGracePeriod).
+            grace = worker.spec.grace_s if probe.grace_s is None else probe.grace_s
+            self.core.push(0, KillContainer(worker.node, worker.key, worker.uid, name, grace, restart=True))
             return False
         return bad > 0

@@ -96,11 +96,15 @@ class Scheduler(Controller):
         if now is not None and now.key in self.preemption.nominated:
             self.preemption.nominated[now.key] = now
         if old is None and now is not None and not now.spec.node_name:
-            self.core.push(self.core.delay("watch_s", change.key), SchedulePod(change.key))
+            self.core.push(self._takes(change.key), SchedulePod(change.key))
         if new is None:
             self.preemption.forget(change.key)
             self.parked.pop(change.key, None)
             self._said.pop(change.key, None)
+
+    def _takes(self, pod: Key) -> int:
+        """From a write that concerns a pod until the scheduler has bound it, ns."""
+        return self.core.delay("watch_s", pod) + self.core.delay("scheduler_s", pod)
 
     def _move(self, was: Pod | None, before: str, now: Pod | None, after: str) -> None:
         """Count a pod where it takes room now; room that it gave back lets parked pods try again."""
@@ -138,7 +142,7 @@ class Scheduler(Controller):
         if not self.parked:
             return
         again = [key for key, waits in self.parked.items() if waits or not waiting_for_pods]
-        waits_ns = [self.core.delay("watch_s", key) for key in again]
+        waits_ns = [self._takes(key) for key in again]
         priorities = {key: pod.spec.priority for key in again if isinstance(pod := self.core.store.get(key), Pod)}
         if len(set(priorities.values())) > 1:
             again.sort(key=lambda key: -priorities.get(key, 0))

@@ -55,6 +55,10 @@ class PodWorker(Mutable):
     """(container, kind) of ticks that are scheduled."""
     probe_waits: dict[tuple[str, str], int] = field(default_factory=dict)
     """(container, kind) of probes that wait for an answer → when they were sent."""
+    probe_killed: tuple[str, ...] = ()
+    """Containers that are being stopped because a liveness or startup probe gave up on them."""
+    restarting: tuple[str, ...] = ()
+    """Containers that the sync in hand starts again."""
     kill: int = 0
     """Number of the current termination; 0 while it is to live."""
     kill_turns: dict[str, tuple[int, int]] = field(default_factory=dict)

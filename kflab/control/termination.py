@@ -142,10 +142,10 @@ class Termination(Controller):
                 worker = self.status.worker(key, uid)
                 if worker is not None:
                     self._kill_pod(worker, grace_s)
-            case KillContainer(_, key, uid, container, _):
+            case KillContainer(_, key, uid, container, grace_s):
                 worker = self.status.worker(key, uid)
                 if worker is not None and not worker.kill:
-                    self._stop_container(worker, container, worker.spec.grace_s)
+                    self._stop_container(worker, container, grace_s)
             case Sigterm():
                 self._sigterm(event)
             case Sigkill(_, key, uid, container, kill, starts):

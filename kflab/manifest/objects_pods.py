@@ -44,6 +44,8 @@ class Probe:
     timeout_s: int = 1
     success: int = 1
     failure: int = 3
+    grace_s: int | None = field(default=None, metadata=UNHASHED)
+    """terminationGracePeriodSeconds of a liveness or startup probe: it counts where that probe kills the container."""
 
 
 @quick

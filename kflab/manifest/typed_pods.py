@@ -144,6 +144,7 @@ def _probe(tree: Any) -> Probe | None:
     else:
         return None
     handler = tree[action]
+    own = tree.get("terminationGracePeriodSeconds")
     return Probe(
         action,
         handler.get("port"),
@@ -153,6 +154,7 @@ def _probe(tree: Any) -> Probe | None:
         seconds(tree.get("timeoutSeconds") or None, 1),
         seconds(tree.get("successThreshold") or None, 1),
         seconds(tree.get("failureThreshold") or None, 3),
+        seconds(own, 0) or None,
     )
 
 

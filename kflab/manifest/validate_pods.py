@@ -286,6 +286,12 @@ def _check_probe(tree: Tree, path: Path, report: Report) -> None:
         value = tree.get(field)
         if value is not None and value < 0:
             report.refused((*path, field), invalid(value, "must be greater than or equal to 0"), "its default")
+    grace = tree.get("terminationGracePeriodSeconds")
+    if grace is not None and grace < 1:
+        report.refused((*path, "terminationGracePeriodSeconds"), invalid(grace, "must be greater than 0"), "the pod's")
+    elif grace is not None and path[-1] == "readinessProbe":
+        words = invalid(grace, "must not be set for readinessProbes")
+        report.refused((*path, "terminationGracePeriodSeconds"), words, "nothing: readiness kills nobody")
     success = tree.get("successThreshold")
     if path[-1] in ("livenessProbe", "startupProbe") and success not in (None, 0, 1):
         report.refused((*path, "successThreshold"), invalid(success, "must be 1"), "1")

@@ -194,6 +194,7 @@ def _probe(probe: Probe | None) -> Tree | None:
         "successThreshold": probe.success,
         "timeoutSeconds": probe.timeout_s,
         **({"initialDelaySeconds": probe.initial_delay_s} if probe.initial_delay_s else {}),
+        **({} if probe.grace_s is None else {"terminationGracePeriodSeconds": probe.grace_s}),
     }
 
 

@@ -400,3 +400,11 @@ def test_a_service_over_ready_pods_is_usually_known_with_its_endpoints(seed):
     assert all(s(f, start) <= 0.2 for f in alone)
     knew = [f for f in facts if f.what is What.RULES_SYNCED and f.subject.name == "coredns"]
     assert 0.005 <= s(knew[0], start) <= 0.03
+
+
+def test_a_slow_scheduler_lets_pods_wait_to_be_bound():
+    """The delay scheduler_s is what a pod waits for, beside its watch."""
+    plane = cluster(delays=Delays().with_overrides({"scheduler_s": 3}))
+    _, facts = acted(plane, lambda: plane.delete_pod(pods(plane)[0].key), 20)
+    _, created, scheduled, *_ = steps_of_new_pod(facts)
+    assert 3 <= s(scheduled, created.t_ns) <= 3.05
