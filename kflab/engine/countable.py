@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from kflab.draws import TABLE_SIZE
+from kflab.engine import counted_rows
 from kflab.engine.connections import NEVER_NS
 from kflab.engine.memory import NEVER, Col, Stage
 from kflab.engine.scheduled import schedulers_in_order
@@ -46,6 +47,8 @@ def _passing(engine: "Engine") -> Iterator[str]:
     for stream in engine.streams:
         if stream.connections and stream.rate_rps:
             yield from _kept_by_client(engine, stream)
+    if engine.steps.paths.calls:
+        yield from counted_rows.obstacles(engine.steps, engine.calls_changed_ns)
     m, live = memory.flights.m, memory.flights.due_before(NEVER)
     stages = m[Col.STAGE, live]
     before = m[Col.TRIES, live] + m[Col.LOST, live] - (stages == Stage.SERVER)
@@ -74,8 +77,6 @@ def _of_stream(engine: "Engine", stream: Stream) -> Iterator[str]:
     table = engine.choosers
     if not stream.rate_rps:
         return
-    if stream.calls:
-        yield "pods make calls for what they serve"
     if stream.timeout_ns or stream.attempt_timeout_ns or stream.retry is not None:
         yield "a client has a deadline of its own, or tries again"
     if stream.flow_port or stream.one_way:
@@ -112,8 +113,30 @@ def _of_stream(engine: "Engine", stream: Stream) -> Iterator[str]:
         yield f"more than {MOST_BUSY:.0%} of workers are busy, and NGINX keeps connections to them"
     if stream.keepalive and any(engine.memory.servers[server].idle_close_ns for server in servers):
         yield "pods close connections that NGINX keeps"
+    yield from _called(engine, stream, servers)
     if any(engine.memory.behaviour[server] != Behaviour.LISTENS for server in servers):
         yield "an address that is listed does not answer"
+
+
+def _called(engine: "Engine", stream: Stream, servers: set[int]) -> Iterator[str]:
+    """What stands against calls that servers make for a stream's requests; adds those they call to `servers`."""
+    table, memory, timing = engine.choosers, engine.memory, engine.timing
+    if stream.calls and min(timing.same_node_ns, timing.cross_node_ns) <= 0:
+        yield "a hop between pods takes no time"
+    own = frozenset(servers)
+    for group, calls in stream.calls:
+        callers = {server for server in own if memory.group[server] == group}
+        for call in calls if callers else ():
+            inner = engine.streams[call.stream]
+            choosers = {dict(inner.entries).get(int(memory.place[caller]), -1) for caller in callers}
+            below = {server for chooser in choosers for server in table.candidates(chooser)}
+            if not all(table.candidates(chooser) for chooser in choosers):
+                yield "the rules of a calling pod's node lead nowhere"
+            elif any(table.pick[chooser] != Pick.RANDOM for chooser in choosers):
+                yield "calls between pods are given out in turn, or kept on one pod"
+            else:
+                yield from _called(engine, inner, below)
+                servers |= below
 
 
 def _busy(engine: "Engine", servers: set[int]) -> float:

@@ -14,6 +14,8 @@ Not to the last request, and said where it is shown:
   third of the workers busy the median is 10 % longer). So this is counted only up to a load of `MOST_BUSY`. The pools
   stand still: after the span they hold what they held before, no older.
 
+Calls that pods make for what they serve are counted by the same draws and queues as well (`counted_calls`).
+
 Connections that clients keep open stay where they are: a request goes over the one that its draw names, as a flow does.
 
 What needs flows: see `countable`. Results do not depend on how a span is cut into slabs: requests are routed in order
@@ -31,11 +33,14 @@ from kflab.engine.addresses import ephemeral_ports, flow_hashes
 from kflab.engine.affinity import Listed
 from kflab.engine.arrivals import Batch
 from kflab.engine.bins import Bins, Count
+from kflab.engine.call_places import CallPlaces
 from kflab.engine.connections import slot_of
+from kflab.engine.counted_calls import Calling, begun, joined, solve
+from kflab.engine.counted_rows import as_rows, finished, taken_over
 from kflab.engine.express import Express, ExpressFinished
 from kflab.engine.memory import NEVER, Col, Stage
 from kflab.engine.scheduled import Connected
-from kflab.engine.steps import Steps
+from kflab.engine.steps import Queued, Rows, Steps
 from kflab.engine.types import Int64Array, Pick, UInt64Array
 
 if TYPE_CHECKING:
@@ -61,6 +66,12 @@ class Counted:
     since_ns: int = 0
     held: list[Express] = field(default_factory=list)
     """Routed requests that are not at their server yet."""
+    calling: list[Calling] = field(default_factory=list)
+    """Requests whose servers make calls, until those have answered; first those that began before the span."""
+    answered_calls: list[Express] = field(default_factory=list)
+    """Requests that servers answered in the slab that runs, having made their calls."""
+    places: dict[int, CallPlaces] = field(default_factory=dict)
+    """Stream whose requests are served with calls → the places that they come to."""
     ok: Int64Array = field(default_factory=lambda: _NONE)
     """[streams] -> counted requests that finished since the last `take`."""
     answered: Int64Array = field(default_factory=lambda: _NONE)
@@ -74,6 +85,12 @@ class Counted:
     static: str | None = None
     """What in the rules needs flows, "" for nothing; None when it has to be looked up anew."""
 
+    def note_answers(self, servers: Int64Array) -> None:
+        """Count what servers answered."""
+        counts = np.bincount(servers)
+        self.answered = _grown(self.answered, len(counts))
+        self.answered[: len(counts)] += counts
+
     def note(self, over: ExpressFinished, bins: Bins) -> None:
         """Count requests that have finished, also as handed on by their ingress server."""
         express, n = over.express, len(over.rows)
@@ -85,9 +102,7 @@ class Counted:
             columns.append(express.ingresses)
             bins.add(Count.SERVER_OK, express.ingresses.take(over.rows), over.finishes())
         for servers in columns:
-            counts = np.bincount(servers.take(over.rows))
-            self.answered = _grown(self.answered, len(counts))
-            self.answered[: len(counts)] += counts
+            self.note_answers(servers.take(over.rows))
 
     def spans_until(self, now_ns: int) -> tuple[tuple[int, int], ...]:
         """Return the latest spans, the one that runs now included."""
@@ -133,6 +148,12 @@ def begin(engine: "Engine") -> None:
         rows = steps.ready(active, stage, NEVER)
         if len(rows):
             step(rows)
+    counted.places = {
+        stream.index: CallPlaces(engine.streams, stream.index)
+        for stream in engine.streams
+        if stream.parent < 0 and stream.calls
+    }
+    counted.calling = [one for places in counted.places.values() if (one := taken_over(steps, places)) is not None]
     # NGINX closes the connections of these when their answer is there: the pools stand still.
     rows = steps.ready(active, Stage.RELEASE, NEVER)
     flights.m[Col.STAGE, rows] = Stage.ANSWER
@@ -149,7 +170,11 @@ def end(engine: "Engine") -> None:
     for express in counted.held:
         rows = memory.flights.add(len(express), blank=False)
         memory.flights.m[:, rows[0] : rows[-1] + 1] = on_its_way(steps, express)
-    counted.held = []
+    for calling in counted.calling:
+        block = as_rows(steps, calling, engine.now_ns)
+        rows = memory.flights.add(block.shape[1], blank=False)
+        memory.flights.m[:, rows[0] : rows[-1] + 1] = block
+    counted.held, counted.calling = [], []
     if engine.choosers.n_scheduled or steps.paths.any_connections:
         engine.all_in_flight()  # what looks for a destination's connections, or a client's requests, looks there
     if steps.paths.any_connections:
@@ -201,6 +226,9 @@ def arriving(engine: "Engine", batches: Sequence[Batch], end_ns: int) -> list[Ex
     routed += [_over_kept(engine.steps, batch) for batch in batches if kept[batch.stream]]
     counted.held, there = [], []
     for express in routed:
+        if express.stream in counted.places:
+            counted.calling.append(begun(engine.steps, counted.places[express.stream], express))
+            continue
         late = express.arrivals >= end_ns
         if not late.any():
             there.append(express)
@@ -210,6 +238,66 @@ def arriving(engine: "Engine", batches: Sequence[Batch], end_ns: int) -> list[Ex
         if len(now):
             there.append(express.only(now))
     return there
+
+
+def take_calls(
+    engine: "Engine", active: "Rows", end_ns: int, others: "Sequence[Queued]"
+) -> "tuple[Rows, list[Int64Array]]":
+    """Take every visit of requests with calls that arrives before `end_ns`, and what else arrives.
+
+    Args:
+        engine: The engine.
+        active: Rows in flight that are due.
+        end_ns: End of the slab.
+        others: Accepted requests that are not in flight and make no calls. Those whose servers have answered now are
+            put behind them; when is already said.
+
+    Returns:
+        The rows that may have finished, and when each of `others` is done.
+    """
+    counted, steps, now_ns = engine.counted, engine.steps, engine.now_ns
+    accepted = steps.accept(active, end_ns)
+    visits = solve(steps, counted.calling, accepted, others, now_ns, end_ns) if counted.calling else []
+    queued = [*others, *visits]
+    done = steps.at_workers(accepted, queued)[: len(others)] if queued or len(accepted) else []
+    left: dict[tuple[int, bool], list[Calling]] = {}
+    for calling in counted.calling:
+        arrivals = calling.arrivals()
+        ends = calling.ends(arrivals)
+        _count_calls(engine, calling, arrivals, ends, end_ns)
+        known = calling.answered(ends) < end_ns
+        over, open_ = np.flatnonzero(known), np.flatnonzero(~known)
+        if len(over) and calling.express is None:
+            rows = finished(steps, calling.only(over), arrivals[:, over], ends[0, over])
+            active = np.concatenate([active, rows])
+        elif len(over) and calling.express is not None:
+            answered = calling.express.only(over)
+            answered.done = ends[0, over]
+            answered.calling = ends[0, over] - (arrivals + calling.services + calling.waits)[0, over]
+            counted.answered_calls.append(answered)
+        if len(open_):
+            left.setdefault((calling.stream, calling.express is None), []).append(calling.only(open_))
+    counted.calling = [one for (_, old), parts in left.items() for one in (parts if old else [joined(parts)])]
+    return active, done
+
+
+def _count_calls(engine: "Engine", calling: Calling, arrivals: Int64Array, ends: Int64Array, end_ns: int) -> None:
+    """Count the calls that start, and those that are answered, before `end_ns`."""
+    steps, bins, now_ns = engine.steps, engine.bins, engine.now_ns
+    called = calling.present.copy()
+    called[0] = False
+    starts = arrivals - calling.hops
+    begins = called & (starts >= now_ns) & (starts < end_ns)
+    choosers = calling.choosers[begins]
+    slots = steps.choosers.slots_by_draw(steps.choosers.current[choosers], calling.bits[begins].view(np.uint64))
+    steps.count_picks(choosers, starts[begins], slots)
+    bins.add(Count.STREAM_SENT, calling.streams[begins], starts[begins])
+    over = called & (ends >= now_ns) & (ends < end_ns)
+    servers = calling.servers[over]
+    bins.add(Count.SERVER_OK, servers, ends[over])
+    bins.add(Count.STREAM_OK, calling.streams[over], ends[over])
+    if len(servers):
+        engine.counted.note_answers(servers)
 
 
 def _route(steps: Steps, batches: Sequence[Batch]) -> list[Express]:

@@ -20,6 +20,7 @@ from kflab.engine.arrivals import Arrivals, Batch
 from kflab.engine.bins import BIN_NS, Bins, Count
 from kflab.engine.calls import calling_rows
 from kflab.engine.choosers import Choosers
+from kflab.engine.counted_rows import as_rows
 from kflab.engine.crashes import end_requests_across, end_requests_at, hang_at, leave
 from kflab.engine.cuts import with_place
 from kflab.engine.eventwise import take_tries
@@ -111,7 +112,9 @@ class Engine:
         self._n_changes = 0
         self._many_calls = False
         """Whether calls between pods came thick enough in the last slab to be taken in bulk."""
-        self._bulk_from_ns = self._calls_changed_ns = 0
+        self._bulk_from_ns = 0
+        self.calls_changed_ns = 0
+        """When it last changed what is called for requests."""
         self._told: deque[tuple[int, int, int]] = deque(maxlen=TOLD)
         self._underway: list[Underway] = []
         self.counted = counting.Counted()
@@ -171,7 +174,7 @@ class Engine:
         """Change a stream from now on: new entries, upstreams, route, rate…; steps still to come go the new way."""
         self._take(stream)
         if stream.calls != self._streams[stream.index].calls:
-            self._calls_changed_ns = self.now_ns
+            self.calls_changed_ns = self.now_ns
         self._streams[stream.index] = stream
         self.arrivals.set_rate(stream.index, stream.rate_rps, self.now_ns)
 
@@ -416,12 +419,14 @@ class Engine:
         before, rounds = steps.ordered_rows, steps.call_rounds
         routed: list[Express] = []
         tries = partial(take_tries, steps) if ordered else None
-        if calling and not ordered:
+        if calling and self.counted.on:
+            tries = partial(counting.take_calls, self, others=routed)
+        elif calling and not ordered:
             tries = partial(chains.take_chains, steps, others=routed)
         batches: Iterable[Batch] = self.arrivals.take(end_ns)
         if self.counted.on:
             batches = list(batches)
-            routed = counting.arriving(self, batches, end_ns)
+            routed += counting.arriving(self, batches, end_ns)
         for batch in batches:
             self.bins.add(Count.STREAM_SENT, np.full(len(batch.starts), batch.stream), batch.starts)
             if self.counted.on:
@@ -433,12 +438,16 @@ class Engine:
                 steps.start(batch)
             elif express is not None:
                 routed.append(express)
-        done, served = steps.run(end_ns, tries, routed)
-        if calling:
+        done, served = steps.run(end_ns, tries, routed, bool(self.counted.calling))
+        if calling and not self.counted.on:
             self._weigh_calls(steps.ordered_rows - before, steps.call_rounds - rounds, end_ns)
         for express, served_ns in zip(routed, served, strict=True):
             settle(express, served_ns)
             self._underway.append(Underway(express))
+        for express in self.counted.answered_calls:
+            settle(express, express.done)
+            self._underway.append(Underway(express))
+        self.counted.answered_calls = []
         for underway in self._underway:
             over = underway.finish(self.bins, end_ns)
             if over is not None and over.express.counted:
@@ -474,7 +483,7 @@ class Engine:
         if not self._many_calls or self.memory.hangs or self.memory.n_shared or self.steps.paths.any_deadline:
             return False
         m, calling = self.memory.flights.m, calling_rows(self.memory)
-        if (m[Col.START, calling] < self._calls_changed_ns).any():
+        if (m[Col.START, calling] < self.calls_changed_ns).any():
             return False  # what is called for them has changed while they wait
         at_random = self.choosers.pick[self.steps.paths.call_choosers] == Pick.RANDOM
         return bool(at_random.all()) and min(self.timing.same_node_ns, self.timing.cross_node_ns) > 0
@@ -537,7 +546,8 @@ class Engine:
     @property
     def in_flight(self) -> int:
         """How many requests have started and not finished."""
-        return self.memory.flights.live + sum(map(len, self._underway)) + sum(map(len, self.counted.held))
+        rows: int = self.memory.flights.live + sum(map(len, self._underway)) + sum(map(len, self.counted.held))
+        return rows + sum(as_rows(self.steps, one, self.now_ns).shape[1] for one in self.counted.calling)
 
     def in_flight_rows(self) -> Finished:
         """Requests that have started and not finished, as far as they have gone, by (stream, number).
@@ -556,6 +566,9 @@ class Engine:
         for express in self.counted.held:
             parts.append(counting.on_its_way(self.steps, express))
             parts[-1][Col.DUE] = NEVER
+        for calling in self.counted.calling:
+            parts.append(as_rows(self.steps, calling, self.now_ns))
+            parts[-1][Col.DUE, parts[-1][Col.STAGE] != Stage.ANSWER] = NEVER
         rows = np.concatenate(parts, axis=1)
         return as_columns(rows[:, np.lexsort((rows[Col.NUMBER], rows[Col.STREAM]))])
 

@@ -61,6 +61,8 @@ class Express:
     """The client's port of that connection."""
     arrival_words: "Int64Array | int" = 0
     """ARRIVAL words, which name that connection."""
+    calling: "Int64Array | int" = 0
+    """How long its server made calls before it was done."""
     counted: bool = False
     """Of a counted span (see `counting`)."""
 
@@ -118,8 +120,10 @@ class Express:
             block[Col.BACK] = in_hops + self.to_node_ns
             block[Col.HOP] = out_hops
             block[Col.TRY_START0] = starts + in_hops + (self.to_node_ns + self.nginx_ns)
-        block[Col.SERVED] = done
-        block[Col.QUEUE] = done - services - self.arrivals[rows]
+        calling = _of(self.calling, rows)
+        block[Col.SERVED] = done - calling
+        block[Col.QUEUE] = done - calling - services - self.arrivals[rows]
+        block[Col.CALLING] = calling
         block[Col.SERVICE] = services
         block[Col.STATUS] = 200
         block[Col.SERVER0] = self.servers[rows]

@@ -481,12 +481,7 @@ class Steps:
         """
         m, memory = self.memory.flights.m, self.memory
         last = m[Col.TRIES, rows] - 1
-        servers = m[Col.SERVER0 + last, rows]
-        words = memory.flights.words(Col.BACKEND_WORD, rows) & _WORKER_BITS
-        own = (words * memory.n_workers[servers].astype(np.uint64) >> np.uint64(16)).astype(np.int64)
-        workers = memory.first_worker[servers] + own
-        services = self.service_ns(servers, memory.flights.words(Col.SERVICE_WORD, rows))
-        arrivals = m[Col.DUE, rows]
+        own, workers, arrivals, services = self.queue_of(rows)
         bounds = np.cumsum([0, len(rows)] + [len(other.starts) for other in others])
         if others:
             workers = np.concatenate([workers, *(other.queue_ids for other in others)])
@@ -510,6 +505,15 @@ class Steps:
         m[Col.WORKER0 + last, rows] = own
         self.answered(rows, last, arrivals[:n], services[:n], done[:n])
         return [done[begin:end] for begin, end in pairwise(bounds[1:].tolist())]
+
+    def queue_of(self, rows: Rows) -> tuple[Int64Array, Int64Array, Int64Array, Int64Array]:
+        """Accepted rows in flight: worker of their server, the same among all, arrival, service time; (n,) each."""
+        m, memory = self.memory.flights.m, self.memory
+        servers = m[Col.SERVER0 + m[Col.TRIES, rows] - 1, rows]
+        words = memory.flights.words(Col.BACKEND_WORD, rows) & _WORKER_BITS
+        own = (words * memory.n_workers[servers].astype(np.uint64) >> np.uint64(16)).astype(np.int64)
+        services = self.service_ns(servers, memory.flights.words(Col.SERVICE_WORD, rows))
+        return own, memory.first_worker[servers] + own, m[Col.DUE, rows], services
 
     def service_ns(self, servers: Int64Array, words: UInt64Array) -> Int64Array:
         """Draw service times."""
@@ -556,6 +560,7 @@ class Steps:
         end_ns: int,
         tries: "Callable[[Rows, int], tuple[Rows, list[Int64Array]]] | None" = None,
         others: Sequence[Queued] = (),
+        even_idle: bool = False,
     ) -> tuple[Rows, list[Int64Array]]:
         """Take every step before `end_ns`.
 
@@ -564,6 +569,7 @@ class Steps:
             tries: Takes over from the first try on, given the rows in flight that are due, and returns those that may
                 have finished, and when each of `others` is done; None for `rounds`.
             others: Accepted requests that are not in flight.
+            even_idle: Whether to ask `tries` also when nothing in flight is due.
 
         Returns:
             The rows that finished (the caller removes them), and when each of `others` is done.
@@ -572,7 +578,7 @@ class Steps:
         active = flights.due_before(end_ns)
         if self.paths.any_deadline:
             active = np.concatenate((active, due_only_by_deadline(self, end_ns)))
-        if not len(active) and not others:
+        if not len(active) and not others and not even_idle:
             return active, []
         if self.paths.any_names:
             lookups.look_up(self, self.ready(active, Stage.LOOKUP, end_ns), end_ns)

@@ -8,7 +8,7 @@ from kflab.engine.bins import Count
 from kflab.engine.counts import chi_square_limit
 from kflab.engine.engine import Engine
 from kflab.engine.schedulers import Scheduler
-from kflab.engine.types import Behaviour, Call, Fan, Pick, Server, Stream, Timing
+from kflab.engine.types import Behaviour, Fan, Pick, Server, Stream, Timing
 
 MS = 1_000_000
 SPAN = (300 * MS, 900 * MS)
@@ -165,7 +165,6 @@ def test_what_needs_flows_is_named(make_engine: MakeEngine) -> None:
     assert "idle connection" in why(make_engine(keepalive=True))
     assert why(make_engine(keepalive=True, in_turn=True, rate_rps=500.0)) == ""
     assert "front" in why(make_engine(no_route=True))
-    assert "calls" in why(make_engine(calls=((-1, (Call(1),)),)))
     kept = with_kept_connections()
     assert kept.may_count() == "a client opens connections"
     assert why(kept) == ""

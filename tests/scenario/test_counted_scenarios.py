@@ -25,6 +25,7 @@ def played(scenario: Scenario, mode: str) -> Lab:
         ("alb-prestop-5", 60),
         ("grpc-scale-up", 60),
         ("hpa-slow-pull", 60),
+        ("inner-call", 10),
         ("snat-ports", 0),
     ],
 )
