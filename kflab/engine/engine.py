@@ -547,7 +547,7 @@ class Engine:
     def in_flight(self) -> int:
         """How many requests have started and not finished."""
         rows: int = self.memory.flights.live + sum(map(len, self._underway)) + sum(map(len, self.counted.held))
-        return rows + sum(as_rows(self.steps, one, self.now_ns).shape[1] for one in self.counted.calling)
+        return rows + sum(int(as_rows(self.steps, one, self.now_ns).shape[1]) for one in self.counted.calling)
 
     def in_flight_rows(self) -> Finished:
         """Requests that have started and not finished, as far as they have gone, by (stream, number).
