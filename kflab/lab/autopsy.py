@@ -121,7 +121,7 @@ class Autopsy:
         if answer in (Answer.TIMEOUT, Answer.UNREACHABLE) and silence < 0:
             out = self._node_out(place, server, stream, pick_ns)
             if out:
-                since, until = self._lab.reopener.world.outage_window(out, pick_ns)
+                since, until = self._lab.world.outage_window(out, pick_ns)
                 bill = self._open((Cause.NODE_LOST, out, since), Cause.NODE_LOST, chooser, -1, out, since)
                 bill.until_ns, bill.silent = until, True
                 return bill
@@ -156,7 +156,7 @@ class Autopsy:
         """The bill of a try on which its client gave up, though its server's process was well; None without server."""
         out = self._node_out(place, server, stream, pick_ns)
         if out:
-            since, until = self._lab.reopener.world.outage_window(out, pick_ns)
+            since, until = self._lab.world.outage_window(out, pick_ns)
             bill = self._open((Cause.NODE_LOST, out, since), Cause.NODE_LOST, chooser, -1, out, since)
             bill.until_ns, bill.silent = until, True
             return bill
@@ -174,7 +174,7 @@ class Autopsy:
             place = int(lab.engine.memory.place[server])
             there = lab.wiring.places[place] if place >= 0 else ""
             nodes = tuple(name for name in (there, caller) if name) if there != caller else ()
-        return next((name for name in nodes if lab.reopener.world.outage_of(name, pick_ns)), "")
+        return next((name for name in nodes if lab.world.outage_of(name, pick_ns)), "")
 
     def _of_server(
         self, chooser: Chooser | None, server: int, silence: int, later: int, state: int, version: int, kept: int,
@@ -312,7 +312,7 @@ class Autopsy:
                 continue
             ends = []
             if bill.cause == Cause.NODE_LOST:
-                _, until_ns = self._lab.reopener.world.outage_window(bill.node, bill.from_ns)
+                _, until_ns = self._lab.world.outage_window(bill.node, bill.from_ns)
                 ends.append(OPEN if until_ns is None else until_ns)
             if bill.server >= 0 and bill.cause != Cause.UNKNOWN:
                 ends.append(self.truth.of(bill.server).end_of(bill.from_ns))

@@ -32,6 +32,7 @@ from kflab.engine.pools import Connection
 from kflab.engine.types import MAX_TRIES, Answer, Finished, Int64Array
 from kflab.lab.drop_counters import DropCounters
 from kflab.lab.early_drop import EarlyDrop
+from kflab.lab.recorded_memory import dropped_on
 from kflab.lab.records import Record, record
 from kflab.lab.source_ports import SourcePorts
 from kflab.lab.table_entries import EndedEntries, Found, found_in
@@ -280,7 +281,7 @@ class Conntrack:
             return
         trace = lab.reopener.open_record(one)
         keeps = one.ingress >= 0 and wired.stream.keepalive
-        dropped = lab.reopener.dropped(one)
+        dropped = dropped_on(lab, one)
         for tracked in tracked_by(trace.hops, self.node_of):
             if node and tracked.node != node:
                 continue
@@ -309,7 +310,7 @@ class Conntrack:
             if pod is not None and place >= 0:
                 self._nodes[ip] = wiring.places[place]
             self._known += 1
-        return self._nodes.get(address) or self._lab.reopener.world.node_of(address)
+        return self._nodes.get(address) or self._lab.world.node_of(address)
 
     # --- connections that no request is using -----------------------------------------------------------------
 
@@ -386,7 +387,7 @@ class Conntrack:
 
     def _sent(self) -> Iterator[Entry]:
         """Entries of single requests (`curl`), which the walker sends alone."""
-        for trace in self._lab.reopener.sent():
+        for trace in self._lab.singles.sent():
             for tracked in tracked_by(trace.hops, self.node_of):
                 life = life_of(_course_of_sent(trace, tracked.try_number), "TCP", self.settings, self._lab.t_ns)
                 if life is not None:

@@ -65,7 +65,7 @@ def prune(lab: "Lab") -> None:
     lab.wiring.forget_old_configs()
     lab.autopsy.forget_before(t_ns)
     lab.wiring.forget_before(t_ns)
-    lab.reopener.forget_before(t_ns)
+    lab.world.forget_before(t_ns)
 
 
 def _keep_rules(lab: "Lab", observer: Observer) -> None:

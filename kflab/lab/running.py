@@ -70,12 +70,14 @@ from kflab.lab.retried import Attempts, attempts_before
 from kflab.lab.rollouts import drained, progress
 from kflab.lab.rulebook import RuleBook
 from kflab.lab.signals import LabSignals
+from kflab.lab.single_requests import SingleRequests
 from kflab.lab.snapshot import Knowledge, ShareGroup, Snapshot
 from kflab.lab.sockets import Sockets
 from kflab.lab.spec import AUTO, HOST_GW, Action, LabSpec
 from kflab.lab.terminal import Terminal
 from kflab.lab.view import View
 from kflab.lab.wiring import Wiring
+from kflab.lab.world import LabWorld
 from kflab.manifest.objects import Key, KubeObject
 from kflab.manifest.objects_cluster import Node
 from kflab.manifest.objects_config import KubeProxyConfiguration
@@ -204,6 +206,8 @@ class Lab:
         self._prune_at_ns = pruning.EVERY_NS
         self._watchers: list[Callable[[Finished], None]] = []
         self.view = View(self)
+        self.world = LabWorld(self)
+        self.singles = SingleRequests(self)
         self.reopener = Reopener(self)
         self.flow_ends = FlowEnds(self.wiring, self.engine)
         self.conntrack = Conntrack(self, self.proxy)
@@ -379,7 +383,7 @@ class Lab:
         """Take in what happened: tell the engine, the knowledge tracker, the journal's hash and the views."""
         structural = False
         for fact in facts:
-            self.reopener.world.hear(fact)
+            self.world.hear(fact)
             if fact.what in CUTS:
                 self.wiring.pod_changed(fact.subject, fact.t_ns)
             if fact.what is What.MACHINE_OFF:

@@ -11,6 +11,7 @@ from kflab.kubectl.curl import CurlAnswer, CurlRequest
 from kflab.kubectl.logs import AccessRecord
 from kflab.kubectl.outcome import Outcome
 from kflab.kubectl.portforward import Forwards
+from kflab.lab.access_log import logged_by
 from kflab.lab.commands import Act, Kill, Result, Scale
 from kflab.manifest.objects import Key
 
@@ -64,10 +65,10 @@ class Terminal:
         return self._lab.conntrack.table(node, protocol)
 
     def access_log(self, pod: Key) -> Sequence[AccessRecord]:
-        return self._lab.reopener.access_log(pod)
+        return logged_by(self._lab, pod)
 
     def curl(self, request: CurlRequest) -> CurlAnswer:
-        return self._lab.reopener.curl(request)
+        return self._lab.singles.curl(request)
 
     def scale(self, workload: Key, replicas: int) -> str:
         result = self._lab.do(Scale(workload, replicas))

@@ -216,6 +216,11 @@ class Wiring:
             self._engine.behave(found, self.behaviour(ip, port, protocol, pod), self._engine.now_ns)
         return found
 
+    def address(self, server: int) -> str:
+        """ip:port of a server."""
+        ip, port, _, _ = self.servers[server]
+        return join_host_port(ip, port)
+
     def behaviour(self, ip: str, port: int, protocol: str, pod: Key | None) -> int:
         """What answers on an address now, in truth."""
         runtime = self._plane.runtime.get(pod) if pod else self._runtime_by_ip(ip)

@@ -48,7 +48,7 @@ def traced(lab: Lab, url: str, source: str, method: str) -> RequestTrace:
         raise KflabError("no traffic from outside in these manifests: give a URL to trace")
     if stream is not None and stream.rate_rps > 0:
         return first_request(lab, stream.index)
-    return lab.reopener.send(lab.reopener.request_for(url, method, caller), source)
+    return lab.singles.send(lab.singles.request_for(url, method, caller), source)
 
 
 def first_request(lab: Lab, stream: int) -> RequestTrace:

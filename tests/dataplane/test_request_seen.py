@@ -27,7 +27,7 @@ def spec_in(mode: str, scenario: str = "overview", extra: str = "") -> LabSpec:
 
 
 def sent(lab: Lab, source: Key | None, url: str) -> RequestTrace:
-    return lab.reopener.send(lab.reopener.request_for(url, "GET", source), str(source))
+    return lab.singles.send(lab.singles.request_for(url, "GET", source), str(source))
 
 
 def seen(hops: tuple[Hop, ...]) -> list[str]:

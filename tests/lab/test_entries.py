@@ -144,7 +144,7 @@ spec:
 """
     lab = lab_of(text)
     node = "10.0.1.11"
-    assert [lab.reopener.world.behaviour_at(node, port, 0) for port in (9001, 9002, 9003)] == [
+    assert [lab.world.behaviour_at(node, port, 0) for port in (9001, 9002, 9003)] == [
         "listens", "listens", "refuses",
     ]  # fmt: skip
-    assert lab.reopener.world.pod_at(node, 0) is None
+    assert lab.world.pod_at(node, 0) is None

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from kflab.errors import KflabError
+from kflab.lab.access_log import logged_by
 from kflab.lab.running import Lab
 from kflab.scenario.format import load, load_text
 
@@ -86,7 +87,7 @@ def test_nginx_logs_499_for_a_client_that_gave_up() -> None:
     lab.advance(1_000_000_000)
     statuses = [
         line.status for controller in lab.controllers.all() for pod in controller.pods
-        for line in lab.reopener.access_log(pod)
+        for line in logged_by(lab, pod)
     ]  # fmt: skip
     assert statuses.count("499") > 20
     assert set(lab.totals.by_status) == {"client timeout"}

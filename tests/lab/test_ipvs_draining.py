@@ -62,7 +62,7 @@ def pods_met(lab: Lab, rows: list[Record], client: str, since_ns: int) -> set[st
     stream = wired_of(lab, client).entry.index
     found = [one for one in rows if one.stream == stream and one.start_ns >= since_ns]
     assert found
-    return {lab.reopener.address(one.servers[-1]) for one in found}
+    return {lab.wiring.address(one.servers[-1]) for one in found}
 
 
 @pytest.mark.parametrize("scheduler", ["rr", "lc"])

@@ -22,7 +22,7 @@ def spec(rate_rps: float = 5.0) -> LabSpec:
 
 def sizes(lab: Lab) -> dict[str, int]:
     """Lengths of everything that once grew with time."""
-    world, store = lab.reopener.world, lab.store
+    world, store = lab.world, lab.store
     return {
         "facts": len(lab.plane.facts),
         "log": len(store.changes(0)),
@@ -114,7 +114,7 @@ def test_curls_are_kept_in_bounds() -> None:
     lab = Lab(spec())
     lab.advance(S)
     answers = [lab.terminal.run("curl https://api.example.com/products").trace_id for _ in range(410)]
-    assert len(lab.reopener._curled) == 400
+    assert len(lab.singles._kept) == 400
     assert answers[-1] is not None
     assert lab.open_request(answers[-1]).hops
     with pytest.raises(KflabError, match="too old"):

@@ -187,7 +187,7 @@ def test_an_address_that_nobody_has_is_silent_and_nginx_goes_on_after_5_s() -> N
         lab.advance(5 * S)
         blind(lab)
         lab.advance(12 * S)
-        gone = lab.reopener.world.fate_of(victim, lab.t_ns)
+        gone = lab.world.fate_of(victim, lab.t_ns)
         assert gone is not None
         lost = [row for row in met(rows, lab, victim) if Answer.TIMEOUT in row.answers]
         assert lost or workload == "product", node
