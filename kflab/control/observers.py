@@ -1,6 +1,7 @@
 """Observers: who acts on which revision of the cluster, since when (idea 3 of the architecture)."""
 
 from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kflab.cluster.checkpoint import Mutable
@@ -69,3 +70,10 @@ class Observer(Mutable):
             i = bisect_right(entries, t_ns, key=lambda entry: entry[0])
             if i > 1:
                 del entries[: i - 1]
+
+
+def revision_at(observers: Mapping[str, Observer], name: str, t_ns: int) -> int | None:
+    """The revision that an observer's rules were made from at `t_ns`; None before its first sync, or without one."""
+    observer = observers.get(name)
+    found = observer.at(t_ns) if observer is not None else None
+    return found[1] if found is not None else None

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from kflab.dataplane.packets import join_host_port
 from kflab.engine.types import Answer, Pick
 from kflab.kubectl.logs import AccessRecord, UpstreamTry
+from kflab.lab.choosers import Chooser
 from kflab.lab.records import Record, status_text
-from kflab.lab.wiring import Chooser
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_network import Service
 
@@ -55,7 +55,7 @@ def logged_by(lab: "Lab", pod: Key) -> Sequence[AccessRecord]:
 def _upstream_try(lab: "Lab", one: Record, k: int, chooser: Chooser | None) -> UpstreamTry:
     silent = one.answers[k] in (Answer.TIMEOUT, Answer.TABLE_FULL, Answer.NO_PORT)
     status = status_text(one.status) if one.answers[k] == Answer.OK else "504" if silent else "502"
-    address = lab.wiring.address(one.servers[k]) if one.servers[k] >= 0 else "-"
+    address = lab.wiring.index.address(one.servers[k]) if one.servers[k] >= 0 else "-"
     if chooser is not None and chooser.picker != Pick.ROUND_ROBIN and chooser.service is not None:
         service = lab.store.get(chooser.service)
         if isinstance(service, Service):

@@ -16,12 +16,12 @@ from kflab.control.observers import NO_RULES
 from kflab.dataplane.packets import Verdict
 from kflab.engine.types import Answer, Behaviour, Finished, Int64Array, Pick
 from kflab.lab.bills import Bill, Cause
+from kflab.lab.choosers import Chooser
 from kflab.lab.grouping import grouped
 from kflab.lab.losses import Losses, find_losses
 from kflab.lab.records import record, status_text
 from kflab.lab.spread import Spread, Spreading
 from kflab.lab.truth import OPEN, Truth
-from kflab.lab.wiring import Chooser
 from kflab.manifest.objects import Key
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ class Autopsy:
         proxy = self._lab.plane.observers.get(f"kube-proxy/{chooser.place}")
         if proxy is not None and proxy.config_at(pick_ns) == NO_RULES:
             return Cause.NO_RULES
-        verdict = self._lab.wiring.empty_verdict(chooser, pick_ns)
+        verdict = self._lab.wiring.compiler.empty_verdict(chooser, pick_ns)
         if verdict is Verdict.REJECT or verdict is Verdict.ACCEPT:
             return Cause.NO_ENDPOINTS
         return Cause.NO_LOCAL if verdict is Verdict.DROP else Cause.NOT_PROGRAMMED

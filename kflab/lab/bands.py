@@ -16,10 +16,10 @@ from kflab.dataplane.ipvs_schedulers import CHOOSER, DEFAULT
 from kflab.dataplane.world import LbInForce
 from kflab.engine.bins import Count
 from kflab.engine.types import Answer, Pick
+from kflab.lab.choosers import Chooser, Wired
 from kflab.lab.countdowns import countdown
 from kflab.lab.entries import Entry
 from kflab.lab.snapshot import BIN_NS, Band, Candidate, Series
-from kflab.lab.wiring import Chooser, Wired
 from kflab.manifest.objects import Key, KubeObject
 from kflab.manifest.objects_network import Service
 from kflab.manifest.objects_pods import Pod
@@ -189,7 +189,7 @@ class Bands:
         found: dict[str, Band] = {}
         for item in wired:
             host = item.entry.host
-            address = self._lab.wiring.dialled(item.entry).rpartition(":")[0]
+            address = self._lab.wiring.dialling.dialled(item.entry).rpartition(":")[0]
             if not host or host == address or not any(letter.isalpha() for letter in host) or not address:
                 continue
             text = f"{host} → {address} · only choice"
@@ -210,8 +210,8 @@ class Bands:
                 continue
             nodes = [key.name for key in self._lab.store.keys("Node")]
             service = self._lab.store.get(entry.service)
-            node_port = self._lab.wiring.node_port(entry)
-            known = self._lab.wiring.balancer_at(entry, self._lab.t_ns)
+            node_port = self._lab.wiring.dialling.node_port(entry)
+            known = self._lab.wiring.dialling.balancer_at(entry, self._lab.t_ns)
             behind = {target.node.name for target in known.targets if target.healthy} if known else set()
             healthy = [node for node in nodes if node in behind] if entry.balanced else nodes
             entered = {node: [item.entries[node].index for item in items if node in item.entries] for node in nodes}
@@ -220,7 +220,7 @@ class Bands:
             rows = []
             for node in nodes:
                 rate = counts.rate(counts.chosen, entered[node])
-                share = expected.get(self._lab.wiring.place(node), 0.0)
+                share = expected.get(self._lab.wiring.index.place(node), 0.0)
                 low, high = spread(share, total * counts.seconds)
                 up = node in healthy
                 obj = self._lab.store.get(Key("Node", "", node))
@@ -238,7 +238,7 @@ class Bands:
             how = balancer_words(known.profile) if known else "the client picks a node"
             choice = f"{how}, {len(healthy)} of {len(nodes)}" if len(healthy) != 1 or len(nodes) > 1 else "only choice"
             ids = [index for group in entered.values() for index in group]
-            front = self._lab.wiring.dialled(entry)
+            front = self._lab.wiring.dialling.dialled(entry)
             short = f"{front} · {known.profile.short}" if known else front
             to = way_in(known.profile if known else None, node_port)
             title = "load balancer" if entry.balanced else "nodes"
@@ -254,7 +254,7 @@ class Bands:
     def _answers_itself(self, band: str, items: list[Wired], counts: Counts) -> Band:
         """An Application Load Balancer that has no target group for these requests."""
         entry, ids = items[0].entry, [item.entry.index for item in items]
-        front, status = self._lab.wiring.dialled(entry), items[0].stream.front_answer
+        front, status = self._lab.wiring.dialling.dialled(entry), items[0].stream.front_answer
         text = f"{front} · {entry.host}{entry.path} → ALB answers {status} itself"
         sent = counts.total(counts.sent, ids)
         return Band(
@@ -287,12 +287,12 @@ class Bands:
             ]
             nodes = list(dict.fromkeys(chooser.place for chooser in choosers))
             service = cast(Service, self._lab.store.get(entry.service))
-            node_port = self._lab.wiring.node_port(entry)
+            node_port = self._lab.wiring.dialling.node_port(entry)
             target = self._target_port(service, entry.port.port)
             ports = {self._lab.wiring.servers[i][1] for c in choosers if c.fan for i in c.fan.candidates}
             target = ports.pop() if isinstance(target, str) and len(ports) == 1 else target
             where = f"DNAT on {nodes[0]}" if len(nodes) == 1 else f"DNAT on {len(nodes)} nodes"
-            profile = self._lab.wiring.profile_of(entry)
+            profile = self._lab.wiring.dialling.profile_of(entry)
             if profile is not None and profile.destination == POD:
                 where = "straight to the pod"
             rows = self._pods(f"ingress/{band}", choosers, counts, entry.service)
@@ -355,7 +355,7 @@ class Bands:
         ports = {self._lab.wiring.servers[i][1] for c in reached if c.fan for i in c.fan.candidates}
         target = ports.pop() if isinstance(target, str) and len(ports) == 1 else target
         n_listed = sum(row.listed for row in rows)
-        picks = CHOOSER[self._lab.wiring.turns.scheduler(first.virtual) or DEFAULT]
+        picks = CHOOSER[self._lab.wiring.compiler.turns.scheduler(first.virtual) or DEFAULT]
         fan = first.fan
         empty = fan is not None and not fan.candidates
         if fan is not None and not fan.candidates:
@@ -378,8 +378,8 @@ class Bands:
             how = f"{per_request:.2f} tries/request"
         external = ""
         if first.kind != "upstream" and not first.entry.inside:
-            profile = self._lab.wiring.profile_of(first.entry)
-            words = way_in_words(profile, self._lab.wiring.node_port(first.entry))
+            profile = self._lab.wiring.dialling.profile_of(first.entry)
+            words = way_in_words(profile, self._lab.wiring.dialling.node_port(first.entry))
             external = f" · {words}"
             if profile and profile.destination == POD and not empty and n_listed > 1:
                 how = balancer_words(profile)

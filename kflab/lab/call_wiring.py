@@ -13,13 +13,14 @@ import numpy as np
 from kflab.cluster.store import Store
 from kflab.engine.types import Call, Int64Array
 from kflab.lab.calls import CallGraph, Edge, workload_of
+from kflab.lab.choosers import Chooser, Wired
 from kflab.lab.entries import Entry
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_network import Service
 from kflab.manifest.objects_pods import Pod
 
 if TYPE_CHECKING:
-    from kflab.lab.wiring import Chooser, Wired, Wiring
+    from kflab.lab.wiring import Wiring
 
 MOST_PLACES = 2_000
 """Places in trees of calls that a lab keeps at most; deeper calls are left out, and said so."""
@@ -86,7 +87,7 @@ class CallWiring:
             for wired in tuple(self._places.values()):
                 self._wiring.complete(wired, t_ns)
 
-    def wire(self, wired: "Wired", t_ns: int) -> None:
+    def wire(self, wired: Wired, t_ns: int) -> None:
         """Hand the engine what is called for requests of a stream, and for those calls in turn."""
         graph = self._graph
         if graph is None:
@@ -102,13 +103,13 @@ class CallWiring:
             self._wiring.complete(wired, t_ns)
 
     @staticmethod
-    def _served_by(wired: "Wired") -> list[Key]:
+    def _served_by(wired: Wired) -> list[Key]:
         """The Services whose pods may serve a stream's requests."""
         if wired.entry.kind != "l7":
             return [wired.entry.service]
         return [chooser.service for chooser in wired.upstreams.values() if chooser.service is not None]
 
-    def _calls(self, graph: CallGraph, outer: "Wired", edge: Edge, t_ns: int) -> list[Call]:
+    def _calls(self, graph: CallGraph, outer: Wired, edge: Edge, t_ns: int) -> list[Call]:
         """One call per time that an edge is gone along, each at a place of its own."""
         made = []
         for turn in range(edge.times):
@@ -123,7 +124,7 @@ class CallWiring:
             made.append(Call(wired.stream.index, edge.fatal))
         return made
 
-    def _add(self, outer: "Wired", edge: Edge, turn: int, t_ns: int) -> "Wired":
+    def _add(self, outer: Wired, edge: Edge, turn: int, t_ns: int) -> Wired:
         service = self._store.get(edge.service)
         assert isinstance(service, Service), "an edge leads to a Service that is there"
         port = next(port for port in service.ports if port.port == edge.port and port.protocol == "TCP")
@@ -137,7 +138,7 @@ class CallWiring:
         self.outer[index] = outer.stream.index
         return self._wiring.add_call(entry, outer, name, address, t_ns)
 
-    def callers(self) -> tuple["Wired", ...]:
+    def callers(self) -> tuple[Wired, ...]:
         """Every stream of calls, in the order of their streams."""
         return tuple(self._places.values())
 
@@ -171,7 +172,7 @@ class CallWiring:
         """Nodes from which a workload calls."""
         return tuple(node for node in self._nodes.get(caller, ()) if node)
 
-    def chooser(self, entry: Entry, node: str, t_ns: int) -> "Chooser":
+    def chooser(self, entry: Entry, node: str, t_ns: int) -> Chooser:
         """The DNAT of a call's Service port on a node."""
         key = (node, entry.service, entry.port.port)
         found = self._choosers.get(key)

@@ -4,12 +4,17 @@ from collections.abc import Iterable
 from typing import cast
 
 from kflab.cluster.store import Store
+from kflab.control.observers import revision_at
+from kflab.control.plane import ControlPlane
 from kflab.dataplane.nginx import IngressConfig, serves
-from kflab.lab.controllers import Controller
+from kflab.lab.controllers import Controller, Controllers
 from kflab.lab.rulebook import RuleBook
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_config import ConfigMap
 from kflab.manifest.objects_network import EndpointSlice, Ingress, IngressBackend, IngressClass, Service
+
+MOST_KEPT = 64
+"""Configurations that are kept at most."""
 
 
 def _backends(ingress: Ingress) -> Iterable[IngressBackend]:
@@ -42,3 +47,48 @@ def config_at(store: Store, book: RuleBook, controller: Controller, revision: in
         ingresses, classes, services, slices, config_map if isinstance(config_map, ConfigMap) else None, secrets,
         controller=identity.controller_class, class_name=identity.ingress_class, without_class=identity.without_class,
     )  # fmt: skip
+
+
+class IngressConfigs:
+    """What each ingress pod's NGINX was configured with, made once for each revision.
+
+    Args:
+        plane: Control plane, for what the pods know.
+        book: EndpointSlices by revision.
+        controllers: Ingress controllers of the cluster.
+    """
+
+    def __init__(self, plane: ControlPlane, book: RuleBook, controllers: Controllers) -> None:
+        self._plane, self._book, self._controllers = plane, book, controllers
+        self._made: dict[tuple[str, int], IngressConfig] = {}
+
+    def __len__(self) -> int:
+        """How many are kept."""
+        return len(self._made)
+
+    def at(self, observer: str, t_ns: int) -> IngressConfig | None:
+        """What an ingress pod's NGINX was configured with at `t_ns`."""
+        revision = revision_at(self._plane.observers, observer, t_ns)
+        if revision is None:
+            return None
+        _, namespace, name = observer.split("/", 2)
+        key = (observer, revision)
+        if key not in self._made:
+            if len(self._made) > MOST_KEPT:
+                self._made.clear()
+            pod = Key("Pod", namespace, name)
+            controller = next((one for one in self._controllers.all() if pod in one.pods), None)
+            if controller is None:
+                return None
+            self._made[key] = config_at(self._plane.store, self._book, controller, revision)
+        return self._made[key]
+
+    def keeps_connections(self, pod: Key, t_ns: int) -> bool:
+        """Whether an ingress pod keeps connections to its upstreams open."""
+        config = self.at(f"ingress/{pod.namespace}/{pod.name}", t_ns)
+        return config is not None and config.keepalive_connections > 0
+
+    def forget_old(self) -> None:
+        """Drop configurations made from revisions that no ingress pod is remembered to have acted on."""
+        known = {(name, rev) for name, observer in self._plane.observers.items() for _, rev in observer.versions}
+        self._made = {key: config for key, config in self._made.items() if key in known}

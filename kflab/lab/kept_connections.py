@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from kflab.dataplane.packets import RequestTrace
+from kflab.lab.choosers import Wired
 from kflab.lab.records import Record
-from kflab.lab.wiring import Wired
 
 
 def _is_kept(wired: Wired, one: Record) -> bool:

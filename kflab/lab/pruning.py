@@ -62,7 +62,7 @@ def prune(lab: "Lab") -> None:
     lab.book.forget_before(revision, keep=stopped)
     lab.store.forget_before(revision)
     lab.plane.forget_before(t_ns)
-    lab.wiring.forget_old_configs()
+    lab.wiring.configs.forget_old()
     lab.autopsy.forget_before(t_ns)
     lab.wiring.forget_before(t_ns)
     lab.world.forget_before(t_ns)

@@ -9,8 +9,8 @@ from kflab.dataplane.packets import Packet
 from kflab.engine.ipvs_counts import unpacked
 from kflab.engine.scheduled import entry_turn, try_turn
 from kflab.engine.types import Answer
+from kflab.lab.choosers import Wired
 from kflab.lab.records import Record
-from kflab.lab.wiring import Wired
 from kflab.manifest.objects import Key
 
 if TYPE_CHECKING:
@@ -54,19 +54,21 @@ class RecordedMemory:
         for port in ports:
             endpoint = port.endpoint_of.get(chain)
             if endpoint is not None:
-                held = self.lab.wiring.affinity.held(node, client, port.service, port.port, t_ns)
+                held = self.lab.wiring.compiler.affinity.held(node, client, port.service, port.port, t_ns)
                 # The connection that made the entry was drawn.
-                return held is not None and held.since_ns < t_ns and self.lab.wiring.address(held.server) == endpoint
+                return (
+                    held is not None and held.since_ns < t_ns and self.lab.wiring.index.address(held.server) == endpoint
+                )
         return False
 
     def affinity_ended(self, node: str, client: str, service: Key, port: int, t_ns: int) -> int | None:
         """When the entry ran out that the connection of this instant found no more."""
-        held = self.lab.wiring.affinity.held(node, client, service, port, t_ns)
+        held = self.lab.wiring.compiler.affinity.held(node, client, service, port, t_ns)
         return held.ended_ns if held is not None and held.since_ns == t_ns and held.ended_ns >= 0 else None
 
     def affinity_forgotten(self, node: str, client: str, service: Key, port: int, t_ns: int) -> bool:
         """Whether the entry had been dropped that the connection of this instant made anew."""
-        held = self.lab.wiring.affinity.held(node, client, service, port, t_ns)
+        held = self.lab.wiring.compiler.affinity.held(node, client, service, port, t_ns)
         return held is not None and held.since_ns == t_ns and held.forgotten
 
     def tracked(self, node: str, packet: Packet) -> str:
@@ -88,15 +90,15 @@ def memory_of(lab: "Lab", wired: Wired, one: Record) -> RecordedMemory:
     chooser = wired.upstreams.get(ingress) if ingress else None
     if chooser is None:
         follows = wired.stream.flow_port or wired.stream.connections
-        flow = lab.wiring.address(one.servers[0]) if follows and dict(one.extra).get("kept") else ""
+        flow = lab.wiring.index.address(one.servers[0]) if follows and dict(one.extra).get("kept") else ""
         told = dropped_on(lab, one), without_port(one), _turns(lab, one)
         return RecordedMemory(lab, (), (), flow, *told)
     positions: list[int] = []
     kept_bits, kept_ports = dict(one.extra).get("kept", 0), dict(one.extra).get("kept_ports", 0)
     kept: list[KeptConnection | None] = []
     for k, (server, start) in enumerate(zip(one.servers, one.try_starts_ns, strict=True)):
-        config = lab.wiring.ingress_config(chooser.observers[0], start)
-        address = lab.wiring.address(server) if server >= 0 else ""
+        config = lab.wiring.configs.at(chooser.observers[0], start)
+        address = lab.wiring.index.address(server) if server >= 0 else ""
         ups = route(config, wired.entry.scheme, wired.entry.host, wired.entry.path).upstreams if config else ()
         positions.append(next((i for i, up in enumerate(ups) if up.text == address), 0))
         port = kept_ports >> 16 * k & 0xFFFF
@@ -139,5 +141,5 @@ def _turns(lab: "Lab", one: Record) -> tuple[Turn | None, ...]:
     found: list[Turn | None] = []
     for part, (server, n) in enumerate(places):
         loads = unpacked(extra.get(f"loads{part}", 0)) or (None, None)
-        found.append(Turn(lab.wiring.address(server), n, *loads) if n and server >= 0 else None)
+        found.append(Turn(lab.wiring.index.address(server), n, *loads) if n and server >= 0 else None)
     return tuple(found)

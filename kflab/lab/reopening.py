@@ -13,6 +13,7 @@ from kflab.engine.addresses import ephemeral_ports, flow_hashes, flow_salt
 from kflab.engine.retrying import request_of
 from kflab.engine.types import MAX_TRIES, Answer, Choice, Pick
 from kflab.errors import KflabError
+from kflab.lab.choosers import Wired
 from kflab.lab.gantt import BILL_IDS
 from kflab.lab.kept_connections import kept_port, over_kept
 from kflab.lab.lookups import after_lookup
@@ -20,7 +21,6 @@ from kflab.lab.opened_calls import called_by_name, with_calls
 from kflab.lab.records import Record, status_text
 from kflab.lab.retried import attempts_before, with_attempts
 from kflab.lab.snapshot import TraceRow, TraceTry
-from kflab.lab.wiring import Wired
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_cluster import Node
 from kflab.manifest.objects_network import Service
@@ -162,7 +162,7 @@ class Reopener:
             tries=tuple(
                 TryRecord(
                     ANSWER_WORDS.get(answer, UNDER_WAY), start, end,
-                    lab.wiring.address(server) if server >= 0 else "",
+                    lab.wiring.index.address(server) if server >= 0 else "",
                 )
                 for server, answer, start, end in zip(
                     one.servers, one.answers, one.try_starts_ns, one.try_ends_ns, strict=True
@@ -172,7 +172,7 @@ class Reopener:
             entry_ns=one.start_ns + timing.client_lb_ns + timing.lb_node_ns if outside else one.start_ns + waited,
             queue_ns=one.queue_ns, service_ns=one.service_ns,
             node=lab.wiring.places[one.node] if one.node >= 0 else "",
-            ingress=lab.wiring.address(one.ingress) if one.ingress >= 0 else "",
+            ingress=lab.wiring.index.address(one.ingress) if one.ingress >= 0 else "",
         )  # fmt: skip
         hashed = self._lb_choice(wired, client_port, first[Choice.ARRIVAL]) if entry.balanced and outside else None
         choices = Choices(entry_word, backend, hashed, upstream_ports)

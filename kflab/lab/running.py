@@ -147,7 +147,7 @@ class Lab:
         signals.plane = self.plane
         self.book.follow(self.plane.proxies.configs)
         self.node_rules = NodeRules(
-            self.store, self.plane, self.book, lambda node, t_ns: self.wiring.draining(node, t_ns)
+            self.store, self.plane, self.book, lambda node, t_ns: self.wiring.compiler.draining(node, t_ns)
         )
         self.client_pod: Key | None = None
         extra = self._made(loaded.objects)
@@ -163,7 +163,7 @@ class Lab:
         self.wiring = Wiring(
             self.plane, self.book, self.engine, self.controllers, self.draws, self.lb_address, spec.kernel
         )
-        signals.waits, signals.busy = self.wiring.wait_ns, self.wiring.busy_ns
+        signals.waits, signals.busy = self.wiring.index.wait_ns, self.wiring.index.busy_ns
         self.calls = CallGraph(self.store, spec)
         called = self.calls.called()
         self._entries = Entries(self.store, spec, self.controllers, self.client_pod, called, self.plane.albs)
@@ -266,7 +266,7 @@ class Lab:
         yield from conntrack_assumptions(most, self.spec.conntrack_buckets or buckets_for(most))
         if self.spec.traffic_mode == AUTO:
             yield ASSUMED, OVERRIDE
-        if self.wiring.shared_destinations:
+        if self.wiring.compiler.shared_destinations:
             release = "{}.{}".format(*self.spec.kernel)
             may = "may be taken from" if self.spec.kernel >= EVICTS_FROM else "stays with"
             yield (
@@ -562,7 +562,7 @@ class Lab:
             names[one.hostname] = (one.ip,)
         for wired in self.wiring.wired:
             if wired.entry.alb is not None:
-                names[wired.entry.host] = (self.wiring.front_address(wired.entry),)
+                names[wired.entry.host] = (self.wiring.dialling.front_address(wired.entry),)
                 continue
             if wired.entry.kind == "l7" and not wired.entry.balanced and nodes:
                 if any(letter.isalpha() for letter in wired.entry.host):

@@ -17,7 +17,7 @@ import numpy as np
 
 from kflab.control.facts import Fact, What
 from kflab.engine.types import Fan, Int64Array, UInt64Array
-from kflab.lab.wiring import Chooser, Wired
+from kflab.lab.choosers import Chooser, Wired
 from kflab.manifest.objects import Key
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class SocketGroup:
         nodes = _picked(wired.lb.fan if wired.lb else None, words[:, 0] >> _HALF)
         ingress: Int64Array = np.full(len(rows), -1, dtype=np.int64)
         for node, chooser in wired.entries.items():
-            mine = nodes == wiring.place(node)
+            mine = nodes == wiring.index.place(node)
             ingress[mine] = _picked(chooser.fan, words[mine, 0] & _LOW)
         server: Int64Array = np.full(len(rows), -1, dtype=np.int64)
         for index in np.unique(ingress[ingress >= 0]).tolist():

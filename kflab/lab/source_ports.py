@@ -154,7 +154,7 @@ class SourcePorts:
     @property
     def followed(self) -> dict[Destination, int]:
         """Destination to which a node masquerades several callers → since when, ns."""
-        return self._lab.wiring.shared_destinations
+        return self._lab.wiring.compiler.shared_destinations
 
     def used(self, place: int) -> tuple[tuple[int, int], ...]:
         """(server, ports taken) of a node's destinations that are followed port by port."""
@@ -190,7 +190,7 @@ class SourcePorts:
         n_servers = len(wiring.servers)
         destinations = np.array([place * n_servers + server for place, server in known], dtype=np.int64)
         order = np.argsort(destinations)
-        pairs = np.array([c * n_servers + s for c, s in wiring.masqueraded], dtype=np.int64)
+        pairs = np.array([c * n_servers + s for c, s in wiring.compiler.masqueraded], dtype=np.int64)
         batches = []
         for found in self._reading().connections(rows, now_ns):
             streams = rows.stream[found.rows].astype(np.int64)
@@ -236,7 +236,7 @@ class SourcePorts:
         known = list(self.followed)
         if self._held:
             tables = {known[key]: held.table for key, held in self._held.items()}
-            self._in_use.follow(tables, self._lab.wiring.masqueraded)
+            self._in_use.follow(tables, self._lab.wiring.compiler.masqueraded)
         engine.steps.ports = self._in_use if self._held else None
         per_ns = engine.arrivals.rows_per_ns()
         step = next((ns for ns in LOOKS_NS if per_ns * ns <= PER_LOOK), LOOKS_NS[-1]) if self._held else LOOKS_NS[0]
@@ -277,7 +277,7 @@ class SourcePorts:
     def _callers(self, place: int, server: int) -> Int64Array:
         """Streams whose own connections a node masquerades to a server."""
         wiring = self._lab.wiring
-        choosers = (wiring.choosers[chooser] for chooser, to in sorted(wiring.masqueraded) if to == server)
+        choosers = (wiring.choosers[chooser] for chooser, to in sorted(wiring.compiler.masqueraded) if to == server)
         streams = {c.entry.index for c in choosers if c.kind == "entry" and c.place == wiring.places[place]}
         return np.array(sorted(streams), dtype=np.int64)
 

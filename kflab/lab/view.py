@@ -11,6 +11,7 @@ from kflab.dataplane.ipvs_schedulers import CHOOSER, COUNTING
 from kflab.engine.bins import Count
 from kflab.engine.types import Answer, Finished, Pick
 from kflab.lab.bands import WINDOW_BINS, Bands, Counts, frame, spread
+from kflab.lab.choosers import Chooser
 from kflab.lab.countdowns import countdown
 from kflab.lab.grouping import grouped
 from kflab.lab.knowledge import POD_ENDS
@@ -30,7 +31,6 @@ from kflab.lab.snapshot import (
     Span,
     TraceRow,
 )
-from kflab.lab.wiring import Chooser
 from kflab.manifest.objects import Key, KubeObject, LabelSelector
 from kflab.manifest.objects_cluster import Node
 from kflab.manifest.objects_network import Service
@@ -300,7 +300,7 @@ class View:
                          int(low * n), int(high * n) + 1)
             )  # fmt: skip
         p_value = min(1.0, smallest * len(rows))
-        counting = lab.wiring.turns.scheduler(choosers[0].virtual)
+        counting = lab.wiring.compiler.turns.scheduler(choosers[0].virtual)
         robin = choosers[0].picker in (Pick.ROUND_ROBIN, Pick.SCHEDULED)
         if unequal:
             word, why = "structural", "the rules give unequal shares"
@@ -356,7 +356,7 @@ class View:
                     lab.running(f"kube-proxy/{name}"), lab.running(f"kubelet/{name}"),
                     f"kube-proxy/{name}" in calling, counts.rate(counts.chosen, ids), lab.plane.next_relist_ns(name),
                     tuple(pods), self._outage(name), node.unschedulable,
-                    sum(map(len, lab.wiring.turns.draining(name, lab.t_ns).values())),
+                    sum(map(len, lab.wiring.compiler.turns.draining(name, lab.t_ns).values())),
                 )
             )  # fmt: skip
         return tuple(rows)

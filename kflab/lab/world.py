@@ -137,7 +137,7 @@ class LabWorld:
         name = f"ingress/{pod.namespace}/{pod.name}"
         observer = self._lab.plane.observers.get(name)
         known = observer.at(t_ns) if observer else None
-        config = self._lab.wiring.ingress_config(name, t_ns)
+        config = self._lab.wiring.configs.at(name, t_ns)
         if known is None or config is None:
             return None
         return ConfigInForce(config, self._lab.store.rules_revision(known[1]), known[0])

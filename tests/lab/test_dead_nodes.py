@@ -225,6 +225,16 @@ def test_on_one_ethernet_callers_in_the_cluster_have_no_route_to_host_once_arp_h
     assert any("pod network host-gw" in text for text, _ in lab.assumptions)
 
 
+def test_nobody_waits_for_the_route_of_a_datagram() -> None:
+    text = APP.replace("containerPort: 8080", "containerPort: 8080, protocol: UDP")
+    text = text.replace("port: 80, targetPort: 8080", "port: 80, targetPort: 8080, protocol: UDP")
+    client = ClientSpec("udp://app:80", rate_rps=60.0, name="web", from_pod="default/web")
+    lab = lab_of(client, text=text, pod_network=HOST_GW)
+    do(lab, "powerOff", "node-3")
+    lab.advance(40 * S)
+    assert failed(lab, 5, 20)[2] == {-Answer.TIMEOUT}
+
+
 def test_a_scenario_says_which_network_lies_between_its_nodes() -> None:
     routed = Lab(load(str(SCENARIOS / "node-power-loss.yaml")).spec)
     assert any("pod network routed: a router between the nodes" in text for text, _ in routed.assumptions)

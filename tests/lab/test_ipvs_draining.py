@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from kflab.lab.choosers import Wired
 from kflab.lab.commands import Scale, SetLoad
 from kflab.lab.records import Record, record
 from kflab.lab.running import Lab
-from kflab.lab.wiring import Wired
 from kflab.manifest.objects import Key
 from kflab.scenario.format import load_text
 
@@ -62,7 +62,7 @@ def pods_met(lab: Lab, rows: list[Record], client: str, since_ns: int) -> set[st
     stream = wired_of(lab, client).entry.index
     found = [one for one in rows if one.stream == stream and one.start_ns >= since_ns]
     assert found
-    return {lab.wiring.address(one.servers[-1]) for one in found}
+    return {lab.wiring.index.address(one.servers[-1]) for one in found}
 
 
 @pytest.mark.parametrize("scheduler", ["rr", "lc"])

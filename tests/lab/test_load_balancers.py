@@ -266,7 +266,7 @@ def test_ip_targets_share_by_zone_of_the_pods() -> None:
     lab = lab_of("aws-nlb-ip", nodes=THREE + node("n4", 4, "a"))
     lab.plane.scale(Key("Deployment", "default", "web"), 4)
     lab.advance(60 * S)
-    known = lab.wiring.balancer_at(lab.wiring.wired[0].entry, lab.t_ns)
+    known = lab.wiring.dialling.balancer_at(lab.wiring.wired[0].entry, lab.t_ns)
     assert known is not None
     zones = Counter(target.zone for target in known.targets if target.healthy)
     assert sum(zones.values()) == 4

@@ -32,7 +32,7 @@ def sizes(lab: Lab) -> dict[str, int]:
         "tables": len(lab.book._tables),
         "sets": len(lab.book._sets),
         "fans": len(lab.book._fans._fans),
-        "configs": len(lab.wiring._configs),
+        "configs": len(lab.wiring.configs),
         "listened": sum(len(entries) for entries in world._listened.values()),
         "fates": sum(len(entries) for entries in world._fates.values()),
         "addresses": len(world._by_ip),

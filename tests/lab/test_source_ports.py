@@ -97,7 +97,7 @@ def test_callers_that_are_not_masqueraded_are_not_followed() -> None:
     lab = Lab(replace(given, tabs=(Tab("web.yaml", text, None),)))
     lab.advance(2 * S)
     assert lab.totals.ok > 100
-    assert not lab.wiring.shared_destinations
+    assert not lab.wiring.compiler.shared_destinations
 
 
 @pytest.mark.parametrize("given", ["6.1", "'6'", "'six'", "[6, 1]"])

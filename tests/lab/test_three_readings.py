@@ -37,10 +37,11 @@ from kflab.engine.scheduled import entry_turn
 from kflab.engine.schedulers import SCHEDULERS
 from kflab.engine.types import Answer, Behaviour, Choice, Fan, Finished
 from kflab.lab import entries
+from kflab.lab.choosers import Chooser, Wired
+from kflab.lab.compiling import Compiler
 from kflab.lab.handle import Tab
 from kflab.lab.running import Lab
 from kflab.lab.spec import LabSpec
-from kflab.lab.wiring import Chooser, Wired, Wiring
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "dataplane"))
 
@@ -103,10 +104,10 @@ class Table:
 
     def __init__(self, found: FanOut, packet: Packet) -> None:
         self.names: list[str] = []
-        lab = SimpleNamespace(server=self._server, _note_masquerade=lambda *_: None)
+        lab = SimpleNamespace(_index=SimpleNamespace(server=self._server), _note_masquerade=lambda *_: None)
         chooser = Chooser(0, "entry", "", "node-a", ("kube-proxy/node-a",), cast(entries.Entry, None))
         # Where affinity decides, a stream has one endpoint; what it is drawn from is the fan without it.
-        made = Wiring._fan(cast(Wiring, lab), chooser, replace(found, affinity_s=0), packet, 0)
+        made = Compiler._fan(cast(Compiler, lab), chooser, replace(found, affinity_s=0), packet, 0)
         self.choosers = Choosers(Draws(7))
         self.choosers.learn(0, 0, made, 0)
 
@@ -286,7 +287,7 @@ def check_every_row(mode: str, scheduler: str, text: str) -> None:
             continue
         revision = lab.plane.observers[f"kube-proxy/{chooser.place}"].revision
         rules = rules_of[chooser.index] = lab.book.rule_set(chooser.place, revision)
-        packet = lab.wiring.first_packet(chooser)
+        packet = lab.wiring.compiler.first_packet(chooser)
         found = fan_in(rules, packet)
         assert told(fan_of_all_rules(rules, packet)) == told(found)
         expected[chooser.index] = shares(found)
@@ -310,7 +311,7 @@ def check_every_row(mode: str, scheduler: str, text: str) -> None:
                 loads = unpacked(int(rows.extra["loads0"][i])) or (None, None)
                 assert (loads[0] is not None) == (bool(place) and scheduler in COUNTING)
                 turn = Turn(names[server], place, *loads) if place else None
-                one = walk_in(rules_of[chosen.index], lab.wiring.first_packet(chosen), word, turn=turn)
+                one = walk_in(rules_of[chosen.index], lab.wiring.compiler.first_packet(chosen), word, turn=turn)
                 words = turn_words(scheduler, turn, len(expected[chosen.index])) if turn else ""
                 assert one.turn == words
                 if server >= 0:
@@ -344,7 +345,7 @@ def test_sampled_counts_follow_the_walkers_chances(mode: str, text: str) -> None
         for place, weight in zip(ways.candidates, ways.weights, strict=True):
             chooser = wired.entries[lab.wiring.places[place]]
             revision = lab.plane.observers[f"kube-proxy/{chooser.place}"].revision
-            found = fan_in(lab.book.rule_set(chooser.place, revision), lab.wiring.first_packet(chooser))
+            found = fan_in(lab.book.rule_set(chooser.place, revision), lab.wiring.compiler.first_packet(chooser))
             for name, chance in shares(found).items():
                 reached[name] += chance * Fraction(weight, sum(ways.weights))  # type: ignore[assignment]  # exact sums
         total = sum(reached.values())

@@ -1,0 +1,71 @@
+"""A choice that requests pass, as the lab knows it, and a stream of requests with all the choices it may pass."""
+
+from dataclasses import dataclass, field
+
+from kflab.engine.types import Call, Fan, Pick, Stream
+from kflab.lab.entries import Entry
+from kflab.manifest.objects import Key
+
+
+@dataclass(slots=True)
+class Chooser:
+    """One chooser as the lab knows it."""
+
+    index: int
+    kind: str
+    """lb (nodes), entry (a node's DNAT of the first connection), dns (likewise of its client's queries), upstream (what
+    NGINX's connection reaches)."""
+    band: str
+    """Id of the band it belongs to."""
+    place: str
+    """Node on which the choice is made; "" for a load balancer."""
+    observers: tuple[str, ...]
+    """Whose knowledge decides, by name."""
+    entry: Entry
+    pod: Key | None = None
+    """The ingress pod, for upstream choosers."""
+    fan: Fan | None = None
+    since_ns: int = 0
+    """Since when it has these candidates."""
+    picker: int = Pick.RANDOM
+    given_picker: int = Pick.RANDOM
+    """What the engine was told last."""
+    virtual: int = -1
+    """IPVS: the virtual server whose turns it takes; under affinity the entry of its caller; -1 for none."""
+    given_virtual: int = -1
+    sticky: bool = False
+    """`virtual` is an affinity entry."""
+    service: Key | None = None
+    """The Service whose endpoints are chosen."""
+    service_port: int = 0
+    past: list[tuple[int, Fan]] = field(default_factory=list)
+    """(from_ns, candidates) ascending, for the autopsy; what was replaced long ago is forgotten."""
+
+
+def front_band(entry: Entry) -> str:
+    """Id of the band of what clients of an entry dial."""
+    key = entry.balancer
+    return f"{'lb' if entry.balanced else 'nodes'}/{key.namespace}/{key.name}"
+
+
+@dataclass(slots=True)
+class Wired:
+    """One stream and everything it may pass."""
+
+    entry: Entry
+    stream: Stream
+    lb: Chooser | None = None
+    entries: dict[str, Chooser] = field(default_factory=dict)
+    """Node → its DNAT of this stream's first connection."""
+    dns: Chooser | None = None
+    """Its pod's node's DNAT of queries; None where DNS is not asked for each request."""
+    upstreams: dict[Key, Chooser] = field(default_factory=dict)
+    """Ingress pod → chooser."""
+    wished_rps: float = 0.0
+    """Its rate while its caller is up."""
+    caller_down: bool = False
+    """The pod that calls went down with its node."""
+    name: str = ""
+    """What it is, whatever its index: part of the addresses of its calls' draws."""
+    calls: tuple[tuple[int, tuple[Call, ...]], ...] = ()
+    """As `Stream.calls`."""
