@@ -293,6 +293,9 @@ class Chains:
         t[Of.SERVER, places] = servers
         self._forget(places[listens], was[listens])
         self._leave(places[~listens])
+        # Who calls them may be among those that leave: then these calls are made no more.
+        called = t[Of.OUTER, places] >= 0
+        listens, late, failed = listens & called, late & called, failed & called
         self._visit(places[listens], arrivals[listens])
         t[Of.DUE, places[late]] = arrivals[late]
         lost = places[failed]

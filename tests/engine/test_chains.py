@@ -27,7 +27,7 @@ from kflab.engine import chains, express
 from kflab.engine.bins import Count
 from kflab.engine.engine import Engine
 from kflab.engine.reference import Reference
-from kflab.engine.types import Answer, Behaviour, Call, Fan, Finished, Pick, Retry, Server, Stream
+from kflab.engine.types import Answer, Behaviour, Call, Fan, Finished, Pick, Retry, Server, Stream, Timing
 
 FRONT, CART, STOCK = 0, 1, 2
 """Groups of servers: PODS are the front's, behind them two more."""
@@ -245,3 +245,32 @@ def test_many_calls_are_taken_in_bulk_and_come_to_the_same() -> None:
         assert bool(engine.steps.call_rounds) == bulk
         digests.append(engine.digest())
     assert digests[0] == digests[1]
+
+
+def late_caller(seed: int) -> Engine:
+    """A front calls a store, then a pod that calls the store three times, then the store again; the store is busy."""
+
+    def call(index: int, parent: int, chooser: int, *below: int) -> Stream:
+        calls = ((CART, tuple(Call(n) for n in below)),) if below else ()
+        return inner(index, parent, chooser, calls)
+
+    streams = [Stream(0, "pod", 500.0, place=0, entries=((0, 0),), calls=((FRONT, (Call(1), Call(2), Call(3))),))]
+    streams += [call(1, 0, 2), call(2, 0, 1, 4, 5, 6), call(3, 0, 2), *(call(n, 2, 2) for n in (4, 5, 6))]
+    servers = [Server("f", 0, 64, group=FRONT), Server("m", 1, 64, group=CART), Server("b", 2, 8, group=STOCK)]
+    engine = Engine(Draws(seed), Timing(), streams, servers, 3)
+    for chooser in range(3):
+        engine.learn(chooser, 0, Fan((chooser,), (1,)))
+    return engine
+
+
+def test_a_caller_that_turns_out_to_be_late_makes_no_calls() -> None:
+    """In a busy slab, calls that were found first and are not made after all hold up nobody."""
+    for seed in range(2):
+        bulk, one_by_one = late_caller(seed), late_caller(seed)
+        with mock.patch.object(chains, "FROM_PER_S", 1), mock.patch.object(chains, "WORTH", 0):
+            bulk.advance(400 * MS)
+        with mock.patch.object(chains, "FROM_PER_S", 1 << 40):
+            one_by_one.advance(400 * MS)
+        assert bulk.steps.call_rounds > 20
+        assert one_by_one.steps.call_rounds == 0
+        assert bulk.digest() == one_by_one.digest()
