@@ -153,7 +153,8 @@ AWS_NLB_IP: Final = LbProfile(
 groups)."""
 
 _ALB_CHECK: Final = Check(CONNECT, 15, 5, 2, 2)
-"""HTTP GET on the traffic port. Applications here answer 200 where they listen: paths and codes are not looked at."""
+"""HTTP GET on the traffic port. Applications here answer 200 where they listen, unless they hang: paths and codes are
+not looked at. A NodePort answers where the node's rules list any endpoint."""
 
 AWS_ALB: Final = LbProfile(
     "aws-alb", "AWS ALB, instance targets", "ALB", "aws", "AWS Load Balancer Controller",

@@ -237,10 +237,18 @@ class LbSync(Controller):
             port = target.ports[0][1] if target.ports else 0
             if ground is not None and not self.core.reachable(ground.node):
                 return False
+            if self._waits(balancer, target):
+                return False
             return target.pod is None or (ground is not None and ("TCP", port) in ground.listening)
         if balancer.profile.follows_api and not self._may_announce(balancer, target.node):
             return False
         return self._node_answers(balancer, target)
+
+    def _waits(self, balancer: LoadBalancer, target: Target) -> bool:
+        """Whether an HTTP check of a pod gets a connection and no answer: its process hangs."""
+        ground = self.core.runtime.get(target.pod) if target.pod is not None else None
+        port = target.ports[0][1] if target.ports else 0
+        return balancer.profile.http and ground is not None and ("TCP", port) in ground.hanging
 
     def _node_answers(self, balancer: LoadBalancer, target: Target) -> bool:
         assert self.core.signals is not None
@@ -277,6 +285,7 @@ class LbSync(Controller):
         behind = (since - target.phase_ns) // balancer.interval_ns
         t_ns = target.phase_ns + (behind + 1) * balancer.interval_ns
         silent = not balancer.profile.follows_api and not self.core.reachable(target.node)
+        silent = silent or self._waits(balancer, target)
         wait = self._timeout(balancer) if silent else 0
         self.core.push_at(t_ns + wait, HealthCheck(balancer.key, target.name, t_ns))
 

@@ -8,7 +8,7 @@ import pytest
 from kflab.dataplane.packets import RequestTrace
 from kflab.engine.types import Finished
 from kflab.errors import KflabError
-from kflab.lab.commands import Apply, Kill, Scale
+from kflab.lab.commands import Act, Apply, Kill, Scale
 from kflab.lab.handle import Tab
 from kflab.lab.records import record
 from kflab.lab.running import Lab
@@ -188,6 +188,21 @@ def test_a_crashed_pod_is_a_502_and_no_other_target_is_tried() -> None:
     trace = opened(lab, rows, 502)
     assert trace.tries == 1
     assert "answers 502 itself: its target refused; it tries no other" in words(trace)
+
+
+def test_a_pod_that_hangs_fails_http_checks_and_leaves_where_no_probe_takes_it_out() -> None:
+    """Two checks of 5 s each, the first within 15 s: 20 to 35 s; a TCP check, as an NLB's, would go on to pass."""
+    lab = lab_of(IP, "ClusterIP")
+    lab.advance(S)
+    (pod, *_) = [key for key in lab.plane.runtime if key.name.startswith("web-")]
+    assert lab.do(Act("hang", pod)).ok
+    lab.advance(19 * S)
+    (balancer,) = lab.plane.balancers.values()
+    assert len(balancer.healthy()) == 3
+    lab.advance(37 * S)
+    assert len(balancer.healthy()) == 2
+    lab.advance(110 * S)  # what waited for it has got its 504 after 60 s of idleness
+    assert set(statuses(run(lab, 10))) == {200}
 
 
 def test_a_pod_that_is_gone_is_a_504_after_ten_seconds() -> None:
