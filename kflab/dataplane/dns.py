@@ -12,6 +12,7 @@ from typing import Final
 from kflab.dataplane.addresses import IPV4, address_number, family_of
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_network import EndpointSlice, Service
+from kflab.manifest.objects_pods import PodSpec
 
 DOMAIN: Final = "cluster.local"
 NDOTS: Final = 5
@@ -136,8 +137,10 @@ class ClusterDns:
             addresses = self._endpoints(service, host, family)
             words = "headless: the ready endpoints" if addresses else "headless, without a ready endpoint"
             return Answer(name, addresses, exists=bool(addresses), service=service.key, words=words)
-        if host:
-            return Answer(name, exists=False, words="no such name")
+        if host:  # an endpoint's own name, which any Service's endpoints have (kubernetes.go, findServices)
+            addresses = self._endpoints(service, host, family)
+            words = "an endpoint of the Service" if addresses else "no ready endpoint of this name"
+            return Answer(name, addresses, exists=bool(addresses), service=service.key, words=words)
         addresses = tuple(ip for ip in service.cluster_ips if family_of(ip) == family)
         # The lab's own clients ask for IPv4; a real one of a dual-stack cluster asks for both.
         words = "ClusterIP" if addresses else f"no {family} ClusterIP, and kflab's clients ask for {family} only"
@@ -154,6 +157,15 @@ class ClusterDns:
                     if family_of(address) == family and (not host or host == label):
                         found[address] = None
         return tuple(found)
+
+
+def asks_cluster_dns(spec: PodSpec) -> bool:
+    """Whether a pod's resolv.conf names CoreDNS; else its node's resolvers, which know no Services.
+
+    Source: Kubernetes documentation, Pod's DNS Policy; k/k pkg/kubelet/network/dns/dns.go, getPodDNSType. Of dnsPolicy
+    None, where dnsConfig names the servers, the servers are not looked at.
+    """
+    return spec.dns_policy != "Default" and not (spec.host_network and spec.dns_policy == "ClusterFirst")
 
 
 def search_list(namespace: str, domain: str = DOMAIN) -> tuple[str, ...]:

@@ -227,8 +227,9 @@ class _Walker:
         if address_number(name) is not None:
             return name, ""
         dns = self.world.dns_at(t)
-        found = resolve(dns, name, request.pod.namespace if request.pod else None)
-        if request.pod is not None:
+        by_coredns = request.pod is not None and not request.node_dns
+        found = resolve(dns, name, request.pod.namespace if request.pod is not None and by_coredns else None)
+        if by_coredns:
             asked = steps.ask_coredns(self.world, request, found, dns, self.choices.entry, t)
             if asked.outcome and self.record is not None:
                 known = f"{asked.why}; this client has asked before and knows the address"
@@ -238,7 +239,10 @@ class _Walker:
                 self._add(Hop(0, "DNS", why="no answer: the name is not resolved", outcome="no such host", t_ns=t))
                 return "", ""
         if not found.addresses:
-            self._add(Hop(0, "DNS", why=f"no such host: {found.words}", outcome="no such host", t_ns=t))
+            why = f"no such host: {found.words}"
+            if request.node_dns:
+                why = f"{why} (by its dnsPolicy the pod asks its node's resolvers, which know no Services)"
+            self._add(Hop(0, "DNS", why=why, outcome="no such host", t_ns=t))
             return "", ""
         choice = "only choice" if len(found.addresses) == 1 else f"the first of {len(found.addresses)}"
         return found.addresses[0], f"DNS answered {found.addresses[0]}; {choice}"

@@ -28,6 +28,8 @@ class Request:
     t_start_ns: int = 0
     pod: Key | None = None
     """Calling pod; None for a client outside or a node."""
+    node_dns: bool = False
+    """The pod asks its node's resolvers, which know no Services (`dns.asks_cluster_dns`)."""
     node: str = ""
     """Node the caller is on; "" for a client outside the cluster."""
     connect_to: tuple[str, int] | None = None

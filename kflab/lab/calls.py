@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from kflab.cluster.store import Store
-from kflab.dataplane.dns import ClusterDns, resolve
+from kflab.dataplane.dns import ClusterDns, asks_cluster_dns, resolve
 from kflab.errors import KflabError
 from kflab.lab.mentions import mentions
 from kflab.lab.spec import GivenCall, LabSpec
@@ -185,8 +185,8 @@ class CallGraph:
         if host in self._by_address:
             return self._by_address[host]
         spec = workload.spec if isinstance(workload, Pod) else workload.template.spec  # type: ignore[attr-defined]  # all other workloads have one
-        if spec.dns_policy == "Default" or (spec.host_network and spec.dns_policy == "ClusterFirst"):
-            return None  # the node's resolver knows no Services (kubernetes.io/docs, Pod's DNS Policy)
+        if not asks_cluster_dns(spec):
+            return None
         asked = resolve(dns, host, workload.meta.namespace).asked
         key = next((answer.service for answer in asked if answer.service is not None), None)
         return self._services.get(key) if key is not None else None

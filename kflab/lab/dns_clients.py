@@ -7,7 +7,7 @@ change it.
 from dataclasses import replace
 
 from kflab.cluster.store import Store
-from kflab.dataplane.dns import NDOTS, ClusterDns, resolve
+from kflab.dataplane.dns import NDOTS, ClusterDns, asks_cluster_dns, resolve
 from kflab.errors import KflabError
 from kflab.lab.entries import Entry
 from kflab.manifest.objects import Key
@@ -41,8 +41,9 @@ def names_asked(store: Store, pod: Pod, host: str) -> int:
         KflabError: Where the pod does not ask cluster DNS.
     """
     spec = pod.spec
-    if spec.dns_policy != "ClusterFirst" or spec.host_network:
-        raise KflabError(f"lookups: pod {pod.key.name} does not ask cluster DNS: its dnsPolicy is not ClusterFirst")
+    if not asks_cluster_dns(spec):
+        where = " on the host's network" if spec.host_network else ""
+        raise KflabError(f"lookups: pod {pod.key.name} does not ask cluster DNS: dnsPolicy {spec.dns_policy}{where}")
     services = [obj for obj in store.of_kind("Service") if isinstance(obj, Service)]
     dns = ClusterDns.of(services, ())
     return len(resolve(dns, host, pod.meta.namespace, ndots=ndots(spec.dns_options)).asked)

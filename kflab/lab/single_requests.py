@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from kflab.dataplane.dns import asks_cluster_dns
 from kflab.dataplane.memory_view import BlankMemory
 from kflab.dataplane.packets import RequestTrace
 from kflab.dataplane.request import Choices, Request, trace_request
@@ -106,7 +107,8 @@ class SingleRequests:
             return Request(url, method, lab.client_address(), t_start_ns=lab.t_ns)
         obj = lab.store.get(source)
         if isinstance(obj, Pod) and obj.ip:
-            return Request(url, method, obj.ip, t_start_ns=lab.t_ns, pod=source, node=obj.spec.node_name)
+            node, own = obj.spec.node_name, not asks_cluster_dns(obj.spec)
+            return Request(url, method, obj.ip, t_start_ns=lab.t_ns, pod=source, node=node, node_dns=own)
         if isinstance(obj, Node):
             address = next(iter(obj.internal_ips), "")
             return Request(url, method, address, t_start_ns=lab.t_ns, node=obj.meta.name)
