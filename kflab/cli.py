@@ -6,6 +6,7 @@ import gc
 import io
 import math
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TextIO
@@ -32,6 +33,23 @@ examples:
   kflab scenarios                        list what is built in
 
 exit status: 0 all well; 1 an expectation or check did not hold; 2 bad usage or input.
+"""
+
+_TUNE_WHAT = """\
+Play a scenario many times, with more and more of a workload's settings, until
+no run loses more requests than the budget allows; then prove it with seeds that
+the search never saw, with and without the patch. In manifests that nothing
+happens in, the workload is restarted (a rolling update) after 5 s."""
+
+_TUNE_EPILOG = """\
+examples:
+  kflab tune rolling-update --over preStop
+  kflab tune my-scenario.yaml --target errors=0.1% --over preStop,maxSurge
+  kflab tune my-manifests/ --workload default/Deployment/shop --rate 500
+  kflab tune rolling-update -o patch > patch.yaml
+
+exit status: 0 found and proved, or nothing to change; 1 nothing was enough, or
+the proof failed; 2 bad usage or input.
 """
 
 COMMANDS = (
@@ -173,15 +191,33 @@ def _parser() -> argparse.ArgumentParser:
         kubectl.add_argument("words", nargs="*", metavar="ARG")
         kubectl.set_defaults(run=_kubectl)
 
-    tune = commands.add_parser("tune", help="find the smallest settings that meet an error budget, and prove them")
+    tune = commands.add_parser(
+        "tune", help="find the smallest settings that meet an error budget, and prove them",
+        description=_TUNE_WHAT,
+        epilog=_TUNE_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     tune.add_argument("what", nargs="?", default="rolling-update", metavar="NAME|FILE|DIR|-")
     _manifest_options(tune, files=False)
-    tune.add_argument("--target", default="errors=0", metavar="errors=N[%]", help="allowed in every single run")
-    tune.add_argument("--over", default="", metavar="SETTING,…", help="what may change (default: everything known)")
+    tune.add_argument(
+        "--target", default="errors=0", metavar="errors=N[%]",
+        help="failed requests allowed in each single run, or their share of all (default errors=0)",
+    )  # fmt: skip
+    tune.add_argument(
+        "--over", default="", metavar="SETTING,…",
+        help="what may change: preStop, terminationGracePeriodSeconds, minReadySeconds, maxSurge, maxUnavailable, "
+        "readiness (default: all that the workload has)",
+    )  # fmt: skip
     tune.add_argument("--workload", default="", metavar="NS/KIND/NAME", help="default: what the actions are about")
     tune.add_argument("--seeds", type=int, default=8, metavar="N", help="runs of each choice (default 8)")
     tune.add_argument("--jobs", type=int, default=0, metavar="N", help="processes (default: one for each core)")
-    tune.add_argument("-o", "--output", default="text", choices=("text", "json", "patch"))
+    tune.add_argument("--duration", default=None, help="simulated time of a run, e.g. 30s (default: the scenario's)")
+    tune.add_argument("--rate", type=float, default=None, help="requests per second from outside, for manifests")
+    tune.add_argument("--url", default="", help="send traffic from outside to this URL only")
+    tune.add_argument(
+        "-o", "--output", default="text", choices=("text", "json", "patch"),
+        help="table, patch and proof as text or data, or the patch alone, for kubectl patch --patch-file",
+    )  # fmt: skip
+    _calls_option(tune)
     tune.set_defaults(run=_tune)
 
     scenarios = commands.add_parser("scenarios", help="list the built-in scenarios")
@@ -299,7 +335,7 @@ def _scenario(what: Sequence[str], args: argparse.Namespace) -> "Scenario":
         nodes=args.nodes,
         seed=args.seed,
         rate_rps=getattr(args, "rate", None),
-        url=getattr(args, "url", "") if args.command in ("open", "replay") else "",
+        url=getattr(args, "url", "") if args.command in ("open", "replay", "tune") else "",
         cold=getattr(args, "cold", False),
         load_balancer=args.load_balancer,
         calls=getattr(args, "calls", ""),
@@ -365,14 +401,17 @@ def _tune(args: argparse.Namespace) -> int:
             raise KflabError(f"--{name} {getattr(args, name)} must be from {low} to {high}")
     target = read_target(args.target)
     over = [name.strip() for name in args.over.split(",") if name.strip()] or list(SETTINGS)
-    shown = sys.stderr.isatty()
+    shown = sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "")
+    width = shutil.get_terminal_size().columns
 
-    def tell(line: str) -> None:
+    def tell(line: str, measured: bool = False) -> None:
         if shown:
-            print(f"\r\x1b[Ktuning: {line}", end="", file=sys.stderr, flush=True)
+            print(f"\r\x1b[K{f'tuning: {line}'[: width - 1]}", end="", file=sys.stderr, flush=True)
+        elif measured:
+            print(f"tuning: {line}", file=sys.stderr, flush=True)
 
     try:
-        scenario = _scenario([args.what], args)
+        scenario = _lasting(_scenario([args.what], args), args.duration)
         tuned = tune(scenario, target, over, args.workload, args.seeds, Runner(args.jobs), tell)
     finally:
         if shown:
@@ -384,22 +423,14 @@ def _tune(args: argparse.Namespace) -> int:
     else:
         for line in report(tuned):
             print(line.rstrip())
-    proved = tuned.chosen is not None and tuned.proof is not None and tuned.proof.met
-    return exits.OK if proved else exits.FAILED
+    return exits.OK if tuned.proved else exits.FAILED
 
 
 def _replay(args: argparse.Namespace) -> int:
     if _interactive() and not args.plain and args.output == "text":
         _start_quickly()
     speed = _speed(args.speed)
-    scenario = _scenario([args.what], args)
-    if args.duration is not None:
-        from dataclasses import replace
-
-        from kflab.scenario.acting import duration_ns
-
-        length = duration_ns(args.duration, None)
-        scenario = replace(scenario, duration_ns=length, spec=replace(scenario.spec, duration_ns=length))
+    scenario = _lasting(_scenario([args.what], args), args.duration)
     if args.compare:
         return _compare(scenario, args)
     if args.plain or args.output == "json" or not _interactive():
@@ -407,6 +438,23 @@ def _replay(args: argparse.Namespace) -> int:
 
         return play(scenario, sys.stdout, speed=speed, as_json=args.output == "json", ascii_only=args.ascii)
     return _screen(scenario, speed or 1.0, None, args.ascii)
+
+
+def _lasting(scenario: "Scenario", duration: str | None) -> "Scenario":
+    """A scenario of another length; None: its own."""
+    if duration is None:
+        return scenario
+    from dataclasses import replace
+
+    from kflab.scenario.acting import duration_ns
+
+    try:
+        length = duration_ns(duration, None)
+    except KflabError as error:
+        raise KflabError(f"--duration: {error}") from None
+    if not length:
+        raise KflabError(f"--duration {duration} must be longer than nothing")
+    return replace(scenario, duration_ns=length, spec=replace(scenario.spec, duration_ns=length))
 
 
 def _compare(scenario: "Scenario", args: argparse.Namespace) -> int:

@@ -105,7 +105,7 @@ def changed(session: Session, change: Change) -> LabSpec:
 
 
 def has_setting(workload: Workload, name: str) -> bool:
-    """Whether a workload has a setting, whatever its value: no minReadySeconds on a DaemonSet (tune's own rule)."""
+    """Whether a workload has a setting, whatever its value: no maxSurge on a StatefulSet (tune's own rule)."""
     return SETTINGS[name](workload) is not None
 
 

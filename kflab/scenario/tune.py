@@ -3,15 +3,18 @@
 Each setting alone is raised as far as it goes; where that meets the budget, bisection finds the smallest value that
 does (more of a setting is taken never to lose more requests; the table shows every value that was run). Where no
 setting alone is enough, all are raised and then lowered again one by one. Of several solutions the shortest rollout
-wins, then the fewest extra pods. It is run again with seeds that the search never saw.
+wins, then the fewest extra pods. It is run again with seeds that the search never saw; where these disprove it, they
+join the search.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from kflab.errors import KflabError
 from kflab.lab.commands import Act, Kill, Scale
 from kflab.lab.running import Lab
+from kflab.lab.spec import Action
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_workloads import DaemonSet, Deployment, StatefulSet
 from kflab.scenario.acting import workload_key
@@ -25,13 +28,32 @@ from kflab.scenario.tune_settings import (
     patch_text,
     settings_of,
     values,
+    words,
 )
 
 FIRST_SEEDS = 2
 """Seeds that a choice is tried with before the others: one that loses too much is given up early."""
 
+ROUNDS = 3
+"""How often a proof may fail before that is the answer."""
+
+RESTART_NS = 5_000_000_000
+"""When a workload is restarted in manifests that nothing happens in."""
+
+NAMED_WORKLOADS = 6
+"""Workloads that a message names; of more, how many."""
+
+SYSTEM = "kube-system"
+"""Namespace whose workloads are taken to be nobody's to tune unless named."""
+
 WRITTEN: Choice = ()
 """Nothing changed."""
+
+
+class Tell(Protocol):
+    """Progress. `measured`: a choice has its figures, a line worth keeping; else the line is about this instant."""
+
+    def __call__(self, line: str, measured: bool = False) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +130,10 @@ class Tuned:
     target: Target
     settings: tuple[Setting, ...]
     seeds: tuple[int, ...]
+    left_out: tuple[str, ...] = ()
+    """Settings asked for that the workload has not, or that cannot be changed."""
+    restarted: bool = False
+    """Nothing happens in the scenario: the workload is restarted."""
     rows: list[Row] = field(default_factory=list)
     chosen: Row | None = None
     """None: even all settings at their most do not meet the target."""
@@ -116,6 +142,11 @@ class Tuned:
     without: Row | None = None
     """What is written now, with the same fresh seeds."""
     runs: int = 0
+
+    @property
+    def proved(self) -> bool:
+        """Whether something was chosen that kept to the target with seeds that the search never saw."""
+        return self.proof is not None and self.proof.met
 
     @property
     def patch(self) -> str:
@@ -132,7 +163,7 @@ def tune(
     workload: str = "",
     seeds: int = 8,
     runner: Runner | None = None,
-    tell: Callable[[str], None] = lambda line: None,
+    tell: Tell = lambda line, measured=False: None,
 ) -> Tuned:
     """Find the smallest settings that meet a target.
 
@@ -140,8 +171,9 @@ def tune(
         scenario: What is played.
         target: Failed requests allowed in each run.
         over: Names of settings that may change.
-        workload: "namespace/Kind/name"; "": the one that the scenario's actions are about.
-        seeds: How many; the scenario's own and those after it. The proof takes as many more.
+        workload: "namespace/Kind/name"; "": the one that the scenario's actions are about, or the only one. Where
+            nothing happens, it is restarted.
+        seeds: How many; the scenario's own and those after it. Each proof takes as many more.
         runner: Who runs; None: all cores.
         tell: Progress, a line each.
 
@@ -149,30 +181,58 @@ def tune(
         KflabError: If there is no workload to tune, or no setting of it.
     """
     found = _workload(scenario, workload)
-    numbers = tuple(scenario.spec.seed + n for n in range(2 * seeds))
-    result = Tuned(scenario, found, target, settings_of(found, over), numbers[:seeds])
+    restarted = not scenario.spec.actions
+    if restarted:
+        action = Action(RESTART_NS, Act("restart", found.key))
+        scenario = replace(scenario, spec=replace(scenario.spec, actions=(action,)))
+    numbers = tuple((scenario.spec.seed + n) % 2**64 for n in range((ROUNDS + 1) * seeds))
+    result = Tuned(scenario, found, target, settings_of(found, over), numbers[:seeds], restarted=restarted)
+    names = {setting.name for setting in result.settings}
+    result.left_out = tuple(name for name in dict.fromkeys(over) if name not in names)
     with (runner or Runner()).open() as opened:
-        search = _Search(result, opened, tell)
-        search.run()
-        if result.chosen is not None:
-            tell(f"proving {seeds} fresh seeds")
-            result.proof = search.row(result.chosen.choice, numbers[seeds:])
-            result.without = search.row(WRITTEN, numbers[seeds:])
+        tell(f"starting {opened.jobs} process{'es' if opened.jobs > 1 else ''}")
+        for part in range(ROUNDS):
+            result.seeds = numbers[: (part + 1) * seeds]
+            search = _Search(result, opened, tell)
+            search.run()
+            if result.chosen is None:
+                break
+            fresh = numbers[(part + 1) * seeds : (part + 2) * seeds]
+            tell(f"{opened.done} runs; proof with fresh seeds")
+            result.proof = search.row(result.chosen.choice, fresh)
+            result.without = search.row(WRITTEN, fresh)
+            if result.proved:
+                break
+            tell(f"{words(result.settings, result.chosen.choice)}: fresh seeds disproved it", measured=True)
         result.runs = opened.done
     return result
 
 
 def _workload(scenario: Scenario, named: str) -> Workload:
     """The workload to tune, as the scenario's cluster has it."""
-    key = workload_key(named, None) if named else _acted_on(scenario)
     lab = Lab(scenario.spec, traffic=False)
+    there = [
+        key for kind in ("Deployment", "StatefulSet", "DaemonSet") for key in lab.store.keys(kind)
+        if key.namespace != SYSTEM
+    ]  # fmt: skip
+    key = workload_key(named, None) if named else _acted_on(scenario, there)
     obj = lab.store.get(key)
     if not isinstance(obj, Deployment | StatefulSet | DaemonSet):
-        raise KflabError(f"{key.namespace}/{key.kind}/{key.name} is no Deployment, StatefulSet or DaemonSet of it")
+        said = f"{_name(key)} is no Deployment, StatefulSet or DaemonSet of it"
+        raise KflabError(f"{said}; it has {_names(there)}" if there else said)
     return obj
 
 
-def _acted_on(scenario: Scenario) -> Key:
+def _name(key: Key) -> str:
+    return f"{key.namespace}/{key.kind}/{key.name}"
+
+
+def _names(keys: Sequence[Key]) -> str:
+    more = f" and {len(keys) - NAMED_WORKLOADS} more" if len(keys) > NAMED_WORKLOADS else ""
+    return ", ".join(map(_name, keys[:NAMED_WORKLOADS])) + more
+
+
+def _acted_on(scenario: Scenario, there: Sequence[Key]) -> Key:
     keys: dict[Key, None] = {}
     for action in scenario.spec.actions:
         command = action.command
@@ -186,22 +246,28 @@ def _acted_on(scenario: Scenario) -> Key:
             keys[command.target] = None
         elif isinstance(command, Kill):
             continue
+    if not scenario.spec.actions and len(there) == 1:
+        return there[0]
     if len(keys) != 1:
-        several = "several workloads" if keys else "no workload"
-        raise KflabError(f"the scenario's actions are about {several}: name one with --workload namespace/Kind/name")
+        what = "nothing happens in it, and it has not one workload"
+        if scenario.spec.actions:
+            what = f"the scenario's actions are about {'several workloads' if keys else 'no workload'}"
+        names = _names(list(keys) or there)
+        raise KflabError(f"{what}: name one with --workload namespace/Kind/name{f': {names}' if names else ''}")
     return next(iter(keys))
 
 
 class _Search:
     """One search, from what is written to what is chosen."""
 
-    def __init__(self, result: Tuned, runner: Runner, tell: Callable[[str], None]) -> None:
+    def __init__(self, result: Tuned, runner: Runner, tell: Tell) -> None:
         self._result, self._runner, self._tell = result, runner, tell
         self._rows: dict[Choice, Row] = {}
 
     def run(self) -> None:
         """Fill in rows and what was chosen."""
         result = self._result
+        result.chosen = None
         (written,) = self._try([WRITTEN])
         if written.met:
             result.chosen = written
@@ -250,11 +316,16 @@ class _Search:
         if len(result.seeds) > len(first):
             # What is written now is measured with all seeds: everything is held against it.
             self._run(still + [c for c in fresh if c == WRITTEN and c not in still], result.seeds)
+        for choice in fresh:
+            row = self._rows[choice]
+            lost = f"{row.worst:,} lost in the worst of {len(row.outcomes)}"
+            self._tell(f"{self._runner.done} runs; {words(result.settings, choice)}: {lost}", measured=True)
         return [self._rows[choice] for choice in choices]
 
     def _run(self, choices: Sequence[Choice], seeds: Sequence[int]) -> None:
         jobs = [self._job(choice, seed) for choice in choices for seed in seeds]
-        outcomes = self._runner.run(jobs, lambda done: self._tell(f"{done} runs"))
+        trying = words(self._result.settings, choices[0]) if len(choices) == 1 else f"{len(choices)} choices at once"
+        outcomes = self._runner.run(jobs, lambda done: self._tell(f"{done} runs; {trying}"))
         for place, choice in enumerate(choices):
             own = tuple(outcomes[place * len(seeds) : (place + 1) * len(seeds)])
             self._rows[choice] = Row(choice, own, self._result.target.met(own))

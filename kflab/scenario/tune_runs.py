@@ -14,6 +14,7 @@ from multiprocessing import get_context
 from kflab import interrupts
 from kflab.control.facts import Fact, What
 from kflab.errors import KflabError
+from kflab.lab.commands import SetLoad
 from kflab.lab.handle import Tab
 from kflab.lab.running import Lab
 from kflab.lab.session import is_of
@@ -27,6 +28,9 @@ STEP_NS = 500_000_000
 
 LONGEST = 10
 """A run that has not settled goes on for at most so many times the scenario's duration."""
+
+IN_HAND_NS = 60_000_000_000
+"""How long the end of a run waits for requests in hand, without new ones: NGINX's proxy_read_timeout by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +78,21 @@ def run_job(job: Job) -> Outcome:
             if is_of(job.workload, fact.subject) and fact.t_ns >= begin:
                 most, last = _follow(fact, pods, most, last)
         settled = lab.t_ns > begin and has_settled(lab, job.workload)
+    _finish_requests(lab)
     total = lab.totals
     replicas = _replicas(lab, job.workload)
     rollout_s = (last - begin) / 1e9 if settled else None
     return Outcome(job.seed, total.failed, total.ok + total.failed, rollout_s, max(0, most - replicas))
+
+
+def _finish_requests(lab: Lab) -> None:
+    """Let what was sent come to its end: a connect that no one answers fails seconds after the rollout is over."""
+    until = lab.t_ns + IN_HAND_NS
+    lab.do(SetLoad(0))
+    while lab.engine.in_flight and lab.t_ns < until:
+        lab.advance(lab.t_ns + STEP_NS)
+        lab.take_lines()
+        lab.take_facts()
 
 
 def _follow(fact: Fact, pods: set[Key], most: int, last: int) -> tuple[int, int]:

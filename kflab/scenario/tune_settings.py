@@ -35,13 +35,13 @@ class Setting:
 
 
 def settings_of(workload: Workload, over: Sequence[str]) -> tuple[Setting, ...]:
-    """The settings asked for that this workload has, in the order asked.
+    """The settings asked for that this workload has, each once, in the order asked.
 
     Raises:
         KflabError: For a name that is no setting, or none that applies.
     """
     found = []
-    for name in over:
+    for name in dict.fromkeys(over):
         if name not in SETTINGS:
             raise KflabError(f"--over {name}: no such setting; expected some of {', '.join(SETTINGS)}")
         setting = SETTINGS[name](workload)
@@ -65,9 +65,7 @@ def _grace(workload: Workload) -> Setting:
     )  # fmt: skip
 
 
-def _min_ready(workload: Workload) -> Setting | None:
-    if not isinstance(workload, Deployment):
-        return None
+def _min_ready(workload: Workload) -> Setting:
     now = workload.min_ready_s
     return Setting("minReadySeconds", tuple(range(now, now + LONGEST_S + 1)), "minReadySeconds {}")
 
@@ -105,15 +103,22 @@ SETTINGS: Mapping[str, Callable[[Workload], Setting | None]] = {
 
 
 def values(settings: Sequence[Setting], choice: Choice) -> dict[str, int]:
-    """Setting → value of a choice; what it leaves as written is left out."""
+    """Setting → value of a choice; what it leaves as written is left out.
+
+    The API server refuses a preStop sleep longer than the grace period (validation.go validateSleepAction), so a chosen
+    grace period is never shorter than a chosen sleep.
+    """
     steps = {setting.name: setting.steps for setting in settings}
-    return {name: steps[name][step] for name, step in choice}
+    found = {name: steps[name][step] for name, step in choice}
+    if "terminationGracePeriodSeconds" in found and "preStop" in found:
+        found["terminationGracePeriodSeconds"] = max(found["terminationGracePeriodSeconds"], found["preStop"])
+    return found
 
 
 def words(settings: Sequence[Setting], choice: Choice) -> str:
     """A choice in words: "preStop sleep 3 s, maxSurge 2"."""
-    chosen = dict(choice)
-    parts = [s.words.format(s.steps[chosen[s.name]]) for s in settings if s.name in chosen]
+    chosen = values(settings, choice)
+    parts = [s.words.format(chosen[s.name]) for s in settings if s.name in chosen]
     return ", ".join(parts) or "as written"
 
 
@@ -161,10 +166,19 @@ def patch_tree(workload: Workload, chosen: Mapping[str, int]) -> dict[str, Any]:
 def _container(container: Container, chosen: Mapping[str, int]) -> dict[str, Any]:
     tree: dict[str, Any] = {"name": container.name}
     if "preStop" in chosen:
-        tree["lifecycle"] = {"preStop": {"sleep": {"seconds": chosen["preStop"]}}}
+        hook: dict[str, Any] = {"sleep": {"seconds": chosen["preStop"]}}
+        if has_hook(container):
+            # Merged into it, the API server would refuse two handlers (validation.go validateHandler).
+            hook = {"$patch": "replace", **hook}
+        tree["lifecycle"] = {"preStop": hook}
     if "readiness" in chosen and isinstance(container.readiness, Probe):
         tree["readinessProbe"] = {"periodSeconds": chosen["readiness"]}
     return tree
+
+
+def has_hook(container: Container) -> bool:
+    """Whether a preStop hook is written for a container, of any kind."""
+    return container.pre_stop_hook or container.pre_stop_sleep_s is not None
 
 
 def patch_text(workload: Workload, chosen: Mapping[str, int]) -> str:

@@ -3,16 +3,23 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kflab.cli import main
 from kflab.errors import KflabError
+from kflab.lab.commands import Act
+from kflab.manifest.objects import Key
+from kflab.manifest.patch import strategic_merge
 from kflab.scenario.format import Scenario, load_text
-from kflab.scenario.tune import Target, Tuned, read_target, tune
+from kflab.scenario.opening import open_what
+from kflab.scenario.tune import Row, Target, Tuned, read_target, tune
 from kflab.scenario.tune_report import report
-from kflab.scenario.tune_runs import Outcome, Runner
+from kflab.scenario.tune_runs import Job, Outcome, Runner, run_job
+from kflab.scenario.tune_settings import SETTINGS, patch_tree, settings_of, values
 
 APP = """
       apiVersion: apps/v1
@@ -182,3 +189,124 @@ def test_targets_are_read_as_numbers_or_shares() -> None:
     assert read_target("errors=0.5%").met([half])
     assert not read_target("errors=0.4%").met([half])
     assert not read_target("errors=100%").met([Outcome(1, 0, 1000, None, 0)]), "a rollout without end meets nothing"
+
+
+class Scripted(Runner):
+    """Runs that lose a request unless preStop is long enough: seeds from 7 on ask for more."""
+
+    def run(self, jobs: Sequence[Job], tell: Callable[[int], None]) -> list[Outcome]:
+        self.done += len(jobs)
+        return [self._outcome(job) for job in jobs]
+
+    @staticmethod
+    def _outcome(job: Job) -> Outcome:
+        slept = int(job.patch.rpartition("seconds: ")[2] or 0) if job.patch else 0
+        return Outcome(job.seed, int(slept < (9 if job.seed >= 7 else 2)), 1000, 5.0 + slept, 1)
+
+
+HOOKED = {
+    "ports: [{containerPort: 8080}]": (
+        "ports: [{containerPort: 8080}]\n              lifecycle: {preStop: {exec: {command: [nginx, -s, quit]}}}"
+    )
+}
+
+
+def test_a_pre_stop_hook_that_is_there_is_replaced_not_made_two_of() -> None:
+    """The API server refuses a hook with two handlers, so a patch that only adds `sleep` could not be applied."""
+    result = tune(scenario(**HOOKED), Target(0), ["preStop"], seeds=1, runner=Scripted(1))
+    assert result.chosen is not None
+    patch = patch_tree(result.workload, values(result.settings, result.chosen.choice))
+    hook = {"exec": {"command": ["nginx", "-s", "quit"]}}
+    written = {"spec": {"template": {"spec": {"containers": [{"name": "shop", "lifecycle": {"preStop": hook}}]}}}}
+    merged = strategic_merge({"apiVersion": "apps/v1", **written}, patch, "Deployment")
+    assert merged is not None
+    (container,) = merged["spec"]["template"]["spec"]["containers"]
+    assert list(container["lifecycle"]["preStop"]) == ["sleep"]
+    assert any(line.startswith("it replaces the preStop hook of shop") for line in report(result))
+
+
+def test_a_chosen_grace_period_is_never_shorter_than_the_chosen_sleep() -> None:
+    """validateSleepAction refuses such a pair."""
+    workload = tune(scenario(), Target(0), ["preStop"], seeds=1, runner=Scripted(1)).workload
+    settings = settings_of(workload, ["preStop", "terminationGracePeriodSeconds"])
+    pair = values(settings, (("preStop", 60), ("terminationGracePeriodSeconds", 1)))
+    assert pair == {"preStop": 60, "terminationGracePeriodSeconds": 60}
+
+
+def test_the_report_fits_80_columns_however_many_settings_a_choice_has(tuned: Tuned) -> None:
+    tuned = replace(tuned, settings=settings_of(tuned.workload, list(SETTINGS)))
+    every = tuple((setting.name, len(setting.steps) - 1) for setting in tuned.settings)
+    outcome = Outcome(5, 1_234_567, 9_999_999, 1234.5, 3)
+    tuned.chosen = Row(every, (outcome,) * 3, False)
+    tuned.rows = [*tuned.rows, tuned.chosen, Row(every[:-1], (outcome,), False)]
+    lines = report(tuned)
+    assert max(map(len, lines)) <= 80
+    assert any(line.endswith("smallest") for line in lines)
+    assert any("terminationGracePeriodSeconds 150" in line for line in lines)
+    assert any("given up early" in line for line in lines)
+
+
+def test_in_a_pipe_each_choice_is_told_on_a_line_of_standard_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "tuned.yaml"
+    path.write_text(TEXT)
+    words = ["tune", str(path), "--over", "preStop,preStop", "--seeds", "1", "--jobs", "1", "-o", "patch"]
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("apiVersion: apps/v1\nkind: Deployment\n")
+    lines = err.splitlines()
+    assert lines[0].startswith("tuning: 1 runs; as written: ")
+    assert any("preStop sleep 60 s: 0 lost in the worst of 1" in line for line in lines)
+    assert "\x1b" not in err
+    assert "preStop sleep 60 s, preStop" not in err, "a setting named twice is one"
+
+
+MANIFESTS = "\n".join(line[6:] for line in APP.strip("\n").splitlines()) + "\n"
+
+
+def test_manifests_that_nothing_happens_in_are_tuned_for_a_rolling_restart(tmp_path: Path) -> None:
+    path = tmp_path / "app.yaml"
+    path.write_text(MANIFESTS)
+    result = tune(open_what([str(path)]), Target(0), ["preStop"], seeds=1, runner=Scripted(1))
+    (action,) = result.scenario.spec.actions
+    assert action.command == Act("restart", Key("Deployment", "default", "shop"))
+    assert "nothing happens in it: Deployment shop is restarted at 5 s" in report(result)
+
+
+def test_of_several_workloads_the_message_names_some(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "app.yaml"
+    path.write_text(MANIFESTS + "---\n" + MANIFESTS.replace("shop", "cart"))
+    assert main(["tune", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.rstrip().endswith("--workload namespace/Kind/name: default/Deployment/shop, default/Deployment/cart")
+
+
+def test_a_setting_that_the_workload_has_not_is_said_to_be_left_out() -> None:
+    without_probe = scenario(**{"              readinessProbe: {tcpSocket: {port: 8080}}\n": ""})
+    result = tune(without_probe, Target(0), ["readiness", "preStop"], seeds=1, runner=Scripted(1))
+    assert "left out, Deployment shop has nothing of it to change: readiness" in report(result)
+
+
+def test_requests_that_hang_when_a_run_ends_are_counted_as_they_end() -> None:
+    """Their connects time out 5 s after the pod is gone, when the rollout is long over."""
+    gone = scenario(**{"  scale: {workload: default/Deployment/shop, replicas: 1}": "  powerOff: {node: node-2}"})
+    spec = replace(gone.spec, actions=(replace(gone.spec.actions[0], t_ns=7_000_000_000),))
+    outcome = run_job(Job(spec, gone.duration_ns, Key("Deployment", "default", "shop"), "", 5))
+    assert outcome.failed > 50
+
+
+def test_seeds_that_disprove_a_choice_join_the_search() -> None:
+    kept: list[str] = []
+
+    def tell(line: str, measured: bool = False) -> None:
+        kept.extend([line] * measured)
+
+    result = tune(scenario(), Target(0), ["preStop"], seeds=2, runner=Scripted(1), tell=tell)
+    assert "preStop sleep 2 s: fresh seeds disproved it" in kept
+    assert result.chosen is not None
+    assert values(result.settings, result.chosen.choice) == {"preStop": 9}
+    assert result.seeds == (5, 6, 7, 8)
+    assert result.proof is not None
+    assert [outcome.seed for outcome in result.proof.outcomes] == [9, 10]
+    assert result.proved
