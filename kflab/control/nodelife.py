@@ -122,6 +122,8 @@ class NodeLife(Controller):
         self.taints = taints
         self._probed: dict[str, int] = {}
         """Silent nodes → when the controller saw their lease renewed for the last time."""
+        self._renewed: dict[str, int] = {}
+        """Silent nodes → when their lease was renewed for the last time."""
         self._renewing: dict[str, tuple[int, int]] = {}
         """Node → (since when its kubelet renews, how often it began); others have since before t = 0."""
         self._first_pass: int | None = None
@@ -158,11 +160,16 @@ class NodeLife(Controller):
         made = int(np.searchsorted(renewals, self.core.now_ns, side="right"))
         return int(renewals[made - 1]) if made else since
 
+    def lease_age_ns(self, node: str) -> int | None:
+        """How long ago a silent node renewed its lease for the last time; None: the node renews it."""
+        return self.core.now_ns - self._renewed[node] if node in self._renewed else None
+
     def silenced(self, node: str) -> None:
         """A kubelet cannot renew its lease from now on."""
         if node in self._probed:
             return
-        self._probed[node] = self.next_pass(self._last_renewal(node))
+        self._renewed[node] = self._last_renewal(node)
+        self._probed[node] = self.next_pass(self._renewed[node])
         self._plan(self.next_pass(self._probed[node] + self._grace()))
 
     def _grace(self) -> int:
@@ -173,6 +180,7 @@ class NodeLife(Controller):
         times = self._renewing.get(node, (0, 0))[1] + 1
         self._renewing[node] = (self.core.now_ns, times)
         self._probed.pop(node, None)
+        self._renewed.pop(node, None)
         if restarted:
             wait = self.core.delay("kubelet_start_s", f"kubelet/{node}")
         else:
@@ -200,6 +208,7 @@ class NodeLife(Controller):
         node = change.new
         if not isinstance(node, Node):
             self._probed.pop(change.key.name, None)
+            self._renewed.pop(change.key.name, None)
             self._renewing.pop(change.key.name, None)
             return
         name = node.meta.name

@@ -120,6 +120,7 @@ class ControlPlane(Writes, Components):
         self.scheduler = Scheduler(core)
         zones = ZoneTaints(core)
         self.node_life = NodeLife(core, zones)
+        self.taint_eviction = TaintEviction(core)
         cloud = CloudNodes(core)
         self.leaders = Leaders(core)
         self.machines = Machines(core, self.kubelet, self.proxies, self.lb, self.node_life, cloud, self.ingresses)
@@ -159,7 +160,7 @@ class ControlPlane(Writes, Components):
                 self.coredns,
                 self.node_life,
                 zones,
-                TaintEviction(core),
+                self.taint_eviction,
                 PodGc(core),
                 cloud,
                 self.leaders,

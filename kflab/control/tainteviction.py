@@ -81,6 +81,11 @@ class TaintEviction(Controller):
         else:
             self._due.pop(change.key, None)
 
+    def evicted_at_ns(self, pod: Key) -> int | None:
+        """When a pod will have tolerated its node's taints long enough; None: it is not counted down."""
+        due = self._due.get(pod)
+        return due[1] if due is not None else None
+
     def restarted(self) -> None:
         """A new process counts every toleration from now on."""
         self._due.clear()

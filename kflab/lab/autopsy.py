@@ -16,6 +16,7 @@ from kflab.control.observers import NO_RULES
 from kflab.dataplane.packets import Verdict
 from kflab.engine.types import Answer, Behaviour, Finished, Int64Array, Pick
 from kflab.lab.bills import Bill, Cause
+from kflab.lab.calls import workload_of
 from kflab.lab.choosers import Chooser
 from kflab.lab.grouping import grouped
 from kflab.lab.losses import Losses, find_losses
@@ -23,6 +24,7 @@ from kflab.lab.records import record, status_text
 from kflab.lab.spread import Spread, Spreading
 from kflab.lab.truth import OPEN, Truth
 from kflab.manifest.objects import Key
+from kflab.manifest.objects_pods import Pod
 
 if TYPE_CHECKING:
     from kflab.lab.running import Lab
@@ -41,7 +43,7 @@ class Autopsy:
     def __init__(self, lab: "Lab") -> None:
         self._lab = lab
         self.truth = Truth()
-        self.spreading = Spreading(lab.store, lab.plane.observers, self._answers)
+        self.spreading = Spreading(lab.store, lab.plane.observers, self._answers, self._about)
         self._bills: dict[tuple[object, ...], Bill] = {}
         self._count = 0
         self.version = 0
@@ -52,6 +54,10 @@ class Autopsy:
     def _answers(self, pod: Key) -> bool:
         runtime = self._lab.plane.runtime.get(pod)
         return runtime is not None and runtime.sandbox and bool(runtime.listening)
+
+    def _about(self, pod: Pod) -> tuple[Key, bool]:
+        selecting = self._lab.plane.core.index.services_selecting(pod.meta.namespace, pod.meta.labels)
+        return workload_of(self._lab.store, pod), bool(selecting)
 
     @property
     def bills(self) -> list[Bill]:

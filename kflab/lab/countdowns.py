@@ -1,4 +1,4 @@
-"""What a pod waits for and how long yet: grace period, back-off, pulls, init containers.
+"""What a pod waits for and how long yet: grace period, toleration of a taint, back-off, pulls, init containers.
 
 In truth, not as the API has it: the kubelet's own clocks. Seconds are rounded up, so 0 is never shown too early.
 """
@@ -27,6 +27,10 @@ def countdown(plane: ControlPlane, pod: Pod) -> tuple[str, str]:
     Returns:
         In full ("27 s of grace left") and in at most 11 characters ("ends in 27s"); ("", "") when nothing runs down.
     """
+    due_ns = plane.taint_eviction.evicted_at_ns(pod.key)
+    if due_ns is not None and due_ns > plane.now_ns and not pod.terminating:
+        left = seconds_left(due_ns, plane.now_ns)
+        return f"evicted in {left} s", f"evict {left}s"
     worker = plane.status.workers.get(pod.key)
     if worker is None or worker.uid != pod.meta.uid:
         return "", ""

@@ -60,6 +60,7 @@ from kflab.lab.flow_ends import FlowEnds
 from kflab.lab.gantt import Gantt
 from kflab.lab.handle import Tab
 from kflab.lab.journal import Journal
+from kflab.lab.knowers import Knowers
 from kflab.lab.knowledge import Knowing
 from kflab.lab.node_rules import NodeRules
 from kflab.lab.obeying import Obeying
@@ -181,8 +182,9 @@ class Lab:
             *self._modelling_assumptions(),
         )
         self.sockets = Sockets(self)
-        self.knowing = Knowing(self.store, self.plane.observers, self.node_rules.words, self._progress)
         self.autopsy = Autopsy(self)
+        self.knowing = Knowing(self.store, self.plane.observers, self.autopsy.spreading, self._progress)
+        self.knowers = Knowers(self)
         self._call_losses = CallLosses(self.wiring.inner)
         self._attempts = Attempts()
         self.gantt = Gantt(self)
@@ -414,8 +416,8 @@ class Lab:
             self._discover(facts[-1].t_ns)
             self._follow_calls(facts[-1].t_ns)
         self._lines.extend(self.sockets.hear(facts))
-        self.knowing.hear(facts, self.wiring.callers_of, self.plane.now_ns)
         self.autopsy.hear(facts)
+        self.knowing.hear(facts, self.wiring.callers_of, self.plane.now_ns)
         self.facts.extend(facts)
         self._fresh.extend(facts)
         del self.facts[:-KEPT_FACTS]

@@ -130,6 +130,8 @@ class Knower:
     """What its learning meant: noticed, written, traffic moves, in step; "not noticed yet" before; "restarting"."""
     refused: int = 0
     """Tries by this observer's rules that were refused, reset or timed out since the change."""
+    off: bool = False
+    """Its node has no power: nobody is there who could learn. It does not count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +148,21 @@ class Knowledge:
     moved_ns: int | None
     """When the rules of the last calling observer changed: traffic has moved. None: not yet or not concerned."""
     knowers: tuple[Knower, ...]
+    changes: tuple[int, int] | None = None
+    """Of a rollout or drain, (changes of pods known to all, changes so far); `t_ns`, `subject` and the rows are then
+    about the newest of them. None: the change is of another kind, or has not come to a pod yet."""
+    began_ns: int | None = None
+    """When that rollout or drain began."""
 
     @property
     def known(self) -> int:
-        return sum(knower.in_step for knower in self.knowers)
+        """How many of those that count are in step."""
+        return sum(knower.in_step for knower in self.knowers if not knower.off)
+
+    @property
+    def count(self) -> int:
+        """How many observers have, or had, something to learn."""
+        return sum(not knower.off for knower in self.knowers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,10 @@ class Spread:
     """False: the pod began to answer."""
     deleted: bool
     """The API server knew first: the kubelet only follows."""
+    workload: Key | None = None
+    """The workload that the pod belongs to; None where the pod was gone already."""
+    served: bool = False
+    """Some Service selects the pod."""
     marks: list[tuple[int, What]] = field(default_factory=list)
     """What befell the pod, ascending."""
     truth_ns: int | None = None
@@ -89,12 +93,20 @@ class Spreading:
         store: The cluster.
         observers: By name.
         answers: Whether a pod answers anybody now, in truth.
+        about: The workload that a pod belongs to, and whether some Service selects the pod.
     """
 
-    def __init__(self, store: Store, observers: Mapping[str, Observer], answers: Callable[[Key], bool]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        observers: Mapping[str, Observer],
+        answers: Callable[[Key], bool],
+        about: Callable[[Pod], tuple[Key, bool]],
+    ) -> None:
         self._store = store
         self._observers = observers
         self._answers = answers
+        self._about = about
         self.spreads: deque[Spread] = deque(maxlen=KEPT_SPREADS)
         self._open: dict[Key, Spread] = {}
         """Pod → its change that has not come to all observers yet, or may still get marks."""
@@ -104,6 +116,11 @@ class Spreading:
         """Observer → revision that its last fact told of."""
         self._answering: dict[Key, bool] = {}
         self._count = 0
+
+    @property
+    def newest(self) -> int:
+        """Id of the newest change; 0 before any."""
+        return self._count
 
     def of(self, pod: Key, t_ns: int) -> Spread | None:
         """The end of a pod that was under way at an instant; None where none is remembered."""
@@ -135,6 +152,8 @@ class Spreading:
             self._count, fact.t_ns, fact.subject, known.spec.node_name if known else "", ends,
             fact.what is What.POD_DELETED or (known is not None and known.terminating),
         )  # fmt: skip
+        if known is not None:
+            spread.workload, spread.served = self._about(known)
         self.spreads.append(spread)
         self._open[fact.subject] = spread
         while len(self._open) > KEPT_SPREADS:

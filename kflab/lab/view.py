@@ -31,6 +31,7 @@ from kflab.lab.snapshot import (
     Span,
     TraceRow,
 )
+from kflab.lab.story import Story
 from kflab.manifest.objects import Key, KubeObject, LabelSelector
 from kflab.manifest.objects_cluster import Node
 from kflab.manifest.objects_network import Service
@@ -68,6 +69,7 @@ class View:
     def __init__(self, lab: "Lab") -> None:
         self._lab = lab
         self._bands = Bands(lab)
+        self._story = Story(lab)
         self._lost: dict[int, int] = {}
         """Server → tries lost since the last change."""
         self._ends: dict[int, int] = {}
@@ -149,7 +151,7 @@ class View:
         saved = sum(self._saved.get(i, 0) for i in ids)
         incident = lab.knowing.incident
         assert incident is not None
-        end = incident.moved_ns if not self._still_losing(ids) else None
+        end = incident.moved_ns if not incident.lasts and not self._still_losing(ids) else None
         when = f" in {(end - incident.t_ns) / 1e9:.2f} s" if end is not None else " so far"
         word = self._how_lost(ids, lost)
         text = f"{lost:,} tries {word}{when}"
@@ -187,7 +189,7 @@ class View:
         if obj.terminating:
             return "terminating", waits
         if runtime is not None and not runtime.sandbox and runtime.uid == obj.meta.uid:
-            return "no power", "its node is off"
+            return "no power", f"its node is off{f', {waits}' if waits.startswith('evicted') else ''}"
         if runtime is None:
             if obj.status.phase in ("Succeeded", "Failed"):
                 return obj.status.phase.lower(), ""
@@ -234,8 +236,7 @@ class View:
 
     def knowledge(self) -> Knowledge:
         """The rows of "who knows"."""
-        lab = self._lab
-        return lab.knowing.knowledge(lab.running, lab.wiring.calling(), lab.lost_by_observer)
+        return self._lab.knowers.knowledge()
 
     def _failures(self, counts: Counts) -> Failures:
         lab = self._lab
@@ -365,27 +366,6 @@ class View:
         components = self._lab.plane.components
         return tuple(Component(name, since is None, since) for name, since in components.items())
 
-    def _expected_words(self) -> str:
-        """What stale rules still do to the pod of the last change, e.g. "node-a's rules still send it 1 try in 3"."""
-        incident = self._lab.knowing.incident
-        if incident is None or incident.subject is None:
-            return ""
-        wiring = self._lab.wiring
-        for chooser in wiring.choosers:
-            if not chooser.fan or chooser.kind == "lb" or not chooser.fan.candidates:
-                continue
-            for candidate, part in zip(chooser.fan.candidates, chooser.fan.weights, strict=True):
-                if wiring.servers[candidate][3] == incident.subject:
-                    n = sum(chooser.fan.weights) // part if part else 0
-                    if n == 1:
-                        return f"{chooser.place}'s rules still send it every try"
-                    if chooser.picker == Pick.ROUND_ROBIN:
-                        return f"NGINX still takes it in turn, 1 try in {n}"
-                    if chooser.observers[0].startswith("lb/"):
-                        return "the load balancer still sends to it"
-                    return f"{chooser.place}'s rules still send it 1 try in {n}"
-        return ""
-
     def _failing_words(self, counts: Counts) -> tuple[Span, ...]:
         """What goes wrong although everybody has learned: rules that lead to ports on which nothing listens."""
         lab = self._lab
@@ -438,7 +418,7 @@ class View:
         window_ns = WINDOW_BINS * BIN_NS
         p50, p99 = lab.percentiles(max(0, lab.t_ns - window_ns), lab.t_ns)
         narration = lab.narration if lab.t_ns - lab.narrated_ns < NARRATED_NS else ""
-        story = self._failing_words(counts) or lab.knowing.story(lab.t_ns, self._expected_words())
+        story = self._failing_words(counts) or self._story.tell()
         story = story or self._opening_words()
         if not story and lab.engine.counted.on:
             story = (Span("nothing changes: requests are counted, none can be opened"),)

@@ -21,11 +21,9 @@ def fact_rows(snapshot: Snapshot, width: int, height: int, glyphs: Glyphs) -> li
         text = f"failed {number(failures.rate_rps)}/s, {failures.since_event:,} since the change"
         rows.append(Row().put(1, glyphs.crashed, "lost").put(3, text, "lost"))
     knowledge = snapshot.knowledge
-    behind = len(knowledge.knowers) - knowledge.known
+    behind = knowledge.count - knowledge.known
     if behind:
-        rows.append(
-            Row().put(1, glyphs.stale, "late").put(3, f"{behind} of {len(knowledge.knowers)} not in step", "late")
-        )
+        rows.append(Row().put(1, glyphs.stale, "late").put(3, f"{behind} of {knowledge.count} not in step", "late"))
     candidates = [(band, row) for band in snapshot.bands for row in band.candidates]
     odd = [pair for pair in candidates if pair[1].state not in _GOOD or pair[1].failing]
     odd.sort(key=lambda pair: pair[1].state == "unhealthy")

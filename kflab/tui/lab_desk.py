@@ -17,6 +17,7 @@ from kflab.lab.commands import (
     Command,
     Kill,
     KillRandom,
+    NextEvent,
     Pause,
     Restart,
     Result,
@@ -451,6 +452,8 @@ class LabDesk(Screen[None]):
         """Send a command; say what came of it, or tell `refused` why nothing did."""
 
         def answered(result: Result) -> None:
+            if isinstance(command, NextEvent):
+                self.app.clear_notifications()  # one event after the other; told one above the other they hide rows
             if not result.ok and refused is not None:
                 refused(result.text)
             elif result.text and not (result.ok and isinstance(command, SEEN_ANYWAY)):

@@ -4,7 +4,7 @@ from rich.cells import cell_len
 
 from kflab.lab.snapshot import BIN_NS, Mark
 from kflab.tui.cells import CellLine
-from kflab.tui.ledger_context import Paint
+from kflab.tui.ledger_context import ENDING, Paint
 from kflab.tui.ledger_grid import CONTEXT_CELL_BINS, CONTEXT_CELLS
 from kflab.tui.lens import changes
 from kflab.tui.text import instant
@@ -45,7 +45,7 @@ def paint_axis(paint: Paint, hidden: tuple[int, int] = (0, 0)) -> CellLine:
 
 
 def mark_ink(mark: Mark) -> str:
-    return "lost" if mark.kind in ("crash", "delete") else "known" if mark.kind == "moved" else "late"
+    return "lost" if mark.kind in ENDING else "known" if mark.kind == "moved" else "late"
 
 
 def _lens_axis(line: CellLine, paint: Paint) -> None:
@@ -63,7 +63,7 @@ def _lens_axis(line: CellLine, paint: Paint) -> None:
     change = paint.change
     if lens.caught is not None and change is not None:
         column = start + lens.before
-        glyph = glyphs.crashed if change.kind in ("crash", "delete") else glyphs.stale
+        glyph = glyphs.crashed if change.kind in ENDING else glyphs.stale
         line.put(column, glyph, mark_ink(change), bold=True)
         taken[column] = True
         label = instant(change.t_ns, 2 if lens.before >= 6 else 1)
@@ -77,7 +77,7 @@ def _lens_axis(line: CellLine, paint: Paint) -> None:
         at = lens.column(mark.t_ns // BIN_NS)
         if at is None or (change is not None and mark.t_ns == change.t_ns and mark.kind == change.kind):
             continue
-        glyph = {"moved": glyphs.knows, "crash": glyphs.crashed, "delete": glyphs.crashed}.get(mark.kind, glyphs.stale)
+        glyph = glyphs.knows if mark.kind == "moved" else glyphs.crashed if mark.kind in ENDING else glyphs.stale
         if not taken[start + at]:
             line.put(start + at, glyph, mark_ink(mark))
             taken[start + at] = True

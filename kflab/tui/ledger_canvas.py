@@ -262,7 +262,8 @@ class LedgerCanvas(Pane):
         if kept is not None:
             change = change or kept.mark
             captured = kept.series
-            if kept.knowledge is not None and knowledge.t_ns != caught:
+            held = self.control.pinned is not None or knowledge.began_ns is None
+            if kept.knowledge is not None and knowledge.t_ns != caught and held:
                 knowledge = kept.knowledge
         if knowledge is not snapshot.knowledge:
             snapshot = replace(snapshot, knowledge=knowledge)

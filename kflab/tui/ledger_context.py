@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from kflab.lab.knowledge import CUTS_OFF, POD_ENDS
 from kflab.lab.snapshot import BIN_NS, Mark, Series, Snapshot
 from kflab.manifest.objects import Key
 from kflab.tui.glyphs import UNICODE, Glyphs, to_ascii
@@ -10,7 +11,10 @@ from kflab.tui.ledger_grid import Grid
 from kflab.tui.lens import Lens
 from kflab.tui.text import safe
 
-_LOSING = ("crash", "delete", "apply")
+ENDING = (*POD_ENDS, *CUTS_OFF)
+"""Kinds of change after which something answers no more: ✖, in the colour of what is lost."""
+
+_LOSING = (*ENDING, "apply")
 """Kinds of change whose gap is tinted: callers may still be sent to what is no longer there."""
 
 
@@ -65,7 +69,7 @@ class Paint:
         if self.moved_ns is not None:
             column = self.lens.column(self.moved_ns // BIN_NS)
             end = self.grid.lens + (column if column is not None else self.lens.cells)
-        elif all(knower.in_step for knower in self.snapshot.knowledge.knowers):
+        elif self.snapshot.knowledge.known == self.snapshot.knowledge.count:
             return None
         else:
             end = self.grid.lens + min(self.lens.cells, self.lens.before + 1 + self.lens.now - self.lens.caught)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len
 
-from kflab.lab.snapshot import BIN_NS, Knower
+from kflab.lab.snapshot import BIN_NS, Knower, Knowledge
 from kflab.tui.cells import CellLine
 from kflab.tui.ledger_context import Paint, sentence
 from kflab.tui.ledger_rows import LedgerRow, slowest_caller
@@ -15,7 +15,7 @@ from kflab.tui.text import after, fit, safe, shorten
 def draw_knows(row: LedgerRow, line: CellLine, paint: Paint) -> None:
     knowledge, grid = paint.snapshot.knowledge, paint.grid
     x = line.put(grid.GLYPH, "who knows", "strong", bold=True)
-    known, count = knowledge.known, len(knowledge.knowers)
+    known, count = knowledge.known, knowledge.count
     figure = f"{known} of {count}"
     room = grid.figure - cell_len(figure) - 1 - x - 2
     what = sentence(knowledge.what, paint.glyphs)
@@ -23,6 +23,8 @@ def draw_knows(row: LedgerRow, line: CellLine, paint: Paint) -> None:
         what = "every observer acts on a revision of the past"
         if cell_len(what) > room:
             what = "on which revision it acts"
+    elif knowledge.changes is not None:
+        what = next((words for words in _of_changes(knowledge) if cell_len(words) <= room), what)
     elif grid.short and knowledge.subject is not None:
         what = what.removeprefix("that ").split(" · ")[0]
         if knowledge.subject.kind == "Pod":
@@ -34,24 +36,43 @@ def draw_knows(row: LedgerRow, line: CellLine, paint: Paint) -> None:
     line.right(grid.figure, figure, token)
 
 
+def _of_changes(knowledge: Knowledge) -> list[str]:
+    """The newest change of a pod in a rollout and how many of all are known, from the longest to the shortest words."""
+    known, count = knowledge.changes or (0, 0)
+    what = knowledge.what.removeprefix("that ").split(" · ")[0]
+    if knowledge.subject is not None:
+        what = what.replace(knowledge.subject.name, knowledge.subject.name.rpartition("-")[2])
+    briefly = what.rpartition(" at ")[0].replace(" was ", " ").replace("began to answer", "answers")
+    return [
+        f"{what} · {known:,} of {count:,} pod changes known",
+        f"{what} · {known:,} of {count:,} changes known",
+        f"{briefly} · {known:,} of {count:,} changes",
+        f"{briefly} · {known:,}/{count:,} changes",
+        briefly,
+    ]
+
+
 def draw_knower(row: LedgerRow, line: CellLine, paint: Paint) -> None:
     knower = row.knower
     if knower is None:
         return
     grid, glyphs = paint.grid, paint.glyphs
     chosen = row.id == paint.selected
-    _knows_glyph(line, paint, knower.in_step)
+    _knows_glyph(line, paint, knower.in_step, knower.off)
     name = shorten_observer(knower.name, grid.name_end - grid.NAME, glyphs.ellipsis)
     line.put(grid.NAME, name, "strong" if chosen else "text", bold=chosen)
     word = "stopped" if not knower.running else "in step" if knower.in_step else "stale"
     if knower.running and knower.word == "restarting":
         word = knower.word
-    line.put(grid.state, word, "dim" if word == "in step" else "late")
+    word = "no power" if knower.off else word
+    line.put(grid.state, word, "dim" if knower.off or word == "in step" else "late")
     if grid.address is not None:
         line.put(grid.address, fit(safe(knower.revision), 15, glyphs.ellipsis), "dim")
     if grid.node is not None:
         line.put(grid.node, fit(safe(knower.callers), grid.figure - 9 - grid.node, glyphs.ellipsis), "faint")
     since = paint.knowledge_ns
+    if knower.off:
+        return
     if not knower.in_step:
         line.right(grid.figure, "not yet", "late")
     elif knower.learned_ns is not None and since is not None:
@@ -69,7 +90,8 @@ def shorten_observer(name: str, width: int, ellipsis: str) -> str:
 
 def draw_strip(row: LedgerRow, line: CellLine, paint: Paint) -> None:
     """``◆ 8 nodes' rules  in step  rev 318  ◆◆◆◆◆◆◆◆ 3 call  +0.97 s``."""
-    grid, glyphs, knowers = paint.grid, paint.glyphs, row.knowers
+    grid, glyphs = paint.grid, paint.glyphs
+    knowers = tuple(knower for knower in row.knowers if not knower.off)
     known = sum(knower.in_step for knower in knowers)
     every = known == len(knowers)
     chosen = row.id == paint.selected
@@ -101,8 +123,11 @@ def draw_strip(row: LedgerRow, line: CellLine, paint: Paint) -> None:
     _learning(line, paint, knowers, f"{known:,} of {len(knowers):,}", heavy=bool(callers))
 
 
-def _knows_glyph(line: CellLine, paint: Paint, in_step: bool) -> None:
+def _knows_glyph(line: CellLine, paint: Paint, in_step: bool, off: bool = False) -> None:
     glyphs = paint.glyphs
+    if off:
+        line.put(paint.grid.GLYPH, glyphs.dot, "faint")
+        return
     line.put(paint.grid.GLYPH, glyphs.knows if in_step else glyphs.stale, "known" if in_step else "late")
 
 

@@ -299,7 +299,7 @@ def is_rules(knower: Knower) -> bool:
 
 def slowest_caller(rules: Sequence[Knower]) -> Knower | None:
     """The calling node that learned last, or has not learned yet."""
-    callers = [knower for knower in rules if knower.callers.startswith("callers")]
+    callers = [knower for knower in rules if knower.callers.startswith("callers") and not knower.off]
     if not callers:
         return None
     for knower in callers:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kflab.lab.knowledge import NODE_ENDS
 from kflab.lab.snapshot import BIN_NS, Mark, Snapshot
 from kflab.tui.text import S
 
@@ -71,7 +72,10 @@ def changes(marks: Sequence[Mark]) -> tuple[Mark, ...]:
 
 
 class LensControl:
-    """Decides what the lens shows: follows the clock, catches each change, holds, lets go."""
+    """Decides what the lens shows: follows the clock, catches each change, holds, lets go.
+
+    It lets go some time after all know; of a node that fell silent, which takes much longer, some time after it fills.
+    """
 
     def __init__(self, over_ssh: bool = False) -> None:
         self.over_ssh = over_ssh
@@ -113,8 +117,12 @@ class LensControl:
             self._caught = last
         knowledge = snapshot.knowledge
         learned = [knower.learned_ns for knower in knowledge.knowers if knower.learned_ns is not None]
-        all_know = all(knower.in_step for knower in knowledge.knowers)
-        if all_know and snapshot.t_ns - max([last, *learned]) >= HOLD_NS:
+        all_know = knowledge.known == knowledge.count
+        if all_know:
+            over = snapshot.t_ns - max([last, *learned]) >= HOLD_NS
+        else:  # a lease takes 50 s to be too old: what comes meanwhile is watched live
+            over = knowledge.kind in NODE_ENDS and snapshot.t_ns - last >= room * BIN_NS + HOLD_NS
+        if over:
             self._let_go, self._caught = last, None
 
     def toggle(self, snapshot: Snapshot) -> None:

@@ -177,7 +177,9 @@ class SchematicView(CanvasView):
                 if one.failing or one.state not in ("ready", "healthy", "unhealthy"):
                     lines.append((f"{one.name} {one.state}", "lost" if one.failing else "late"))
         lines.extend(
-            (f"{one.name} {one.word or 'stale'}", "late") for one in snapshot.knowledge.knowers if not one.in_step
+            (f"{one.name} {one.word or 'stale'}", "late")
+            for one in snapshot.knowledge.knowers
+            if not one.in_step and not one.off
         )
         if not lines:
             lines = [("all is well", "text")]

@@ -24,7 +24,7 @@ def axis_span(snapshot: Snapshot) -> int:
     if knowledge.t_ns is None:
         return SPANS_NS[0]
     learned = [one.learned_ns - knowledge.t_ns for one in knowledge.knowers if one.learned_ns is not None]
-    waiting = any(not one.in_step for one in knowledge.knowers)
+    waiting = knowledge.known < knowledge.count
     needed = snapshot.t_ns - knowledge.t_ns if waiting or not learned else max(learned) * 21 // 20
     return next((span for span in SPANS_NS if span >= needed), SPANS_NS[-1])
 
@@ -48,14 +48,14 @@ def draw_knowledge(
     """
     knowledge = snapshot.knowledge
     knowers = knowledge.knowers
-    count = f"{knowledge.known} of {len(knowers)}"
-    all_know = knowledge.known == len(knowers)
+    count = f"{knowledge.known} of {knowledge.count}"
+    all_know = knowledge.known == knowledge.count
     canvas.wire([(x - 1, top), (x + width - 1, top)], Weight.LIGHT, RULE)
     canvas.text(x, top, " Who knows what ", BOLD)
     canvas.right(
         x + width - 1,
         top,
-        f" {count if not all_know else 'all ' + str(len(knowers)) + ' in step'} ",
+        f" {count if not all_know else 'all ' + str(knowledge.count) + ' in step'} ",
         DIM if all_know else LATE,
     )
     y = top + 1
@@ -81,7 +81,7 @@ def draw_knowledge(
         y += each
     if len(shown) < len(knowers):
         rest = knowers[len(shown) :]
-        behind = sum(not one.in_step for one in rest)
+        behind = sum(not one.in_step and not one.off for one in rest)
         said = f"{glyphs.more_down} {len(rest)} more observers" + (f", {behind} behind" if behind else ", in step")
         canvas.text(x, y, said, LATE if behind else DIM)
         y += 1
@@ -180,10 +180,10 @@ def _knower(
     """One observer: state, name, its bar of not knowing, when it learned; below, why that matters."""
     t0 = snapshot.knowledge.t_ns
     pays = one.callers == "callers here"
-    tone = KNOWN if one.in_step else LATE
-    canvas.text(x, y, glyphs.knows if one.in_step else glyphs.stale, tone)
+    tone = DIM if one.off else KNOWN if one.in_step else LATE
+    canvas.text(x, y, glyphs.dot if one.off else glyphs.knows if one.in_step else glyphs.stale, tone)
     canvas.text(x + 2, y, _name(one, name_room, glyphs), BOLD if pays and not one.in_step else TEXT)
-    if t0 is not None:
+    if t0 is not None and not one.off:
         span = axis_span(snapshot)
         until = one.learned_ns if one.learned_ns is not None else snapshot.t_ns
         cells = max(0, min(end - start - 1, (until - t0) * (end - start - 1) // span))
@@ -194,7 +194,9 @@ def _knower(
                 canvas.text(start + cells, y, glyphs.knows, KNOWN)
                 if canvas.width > start + cells + 1:
                     canvas.wire([(start + cells + 1, y), (end - 1, y)], Weight.LIGHT, RULE)
-    if not one.running:
+    if one.off:
+        said, said_ink = "no power", DIM
+    elif not one.running:
         said, said_ink = "stopped", LATE
     elif one.in_step and one.learned_ns is not None and t0 is not None:
         said, said_ink = text.after(one.learned_ns - t0), KNOWN

@@ -189,7 +189,7 @@ def test_who_knows_and_the_nodes_view_tell_truth_from_what_the_api_says():
     do(lab, "powerOff", "node-3")
     lab.advance(20 * S)
     row = next(each for each in lab.knowledge().knowers if each.name == "node controller")
-    assert (row.word, row.revision) == ("not noticed yet", "Ready")
+    assert (row.word, row.revision) == ("not noticed yet", "lease 16s")
     node = next(each for each in lab.snapshot().nodes if each.key.name == "node-3")
     assert (node.ready, node.outage) == ("True", "no power")
     assert {pod.state for pod in node.pods} == {"no power"}

@@ -71,7 +71,7 @@ def test_a_rollout_says_how_far_it_is_and_when_it_is_over() -> None:
     assert order == ["0 of 3 updated", "1 of 3 updated", "2 of 3 updated"]
     status = lab.do(Run("kubectl rollout status deployment product"))
     assert "successfully rolled out" in status.text
-    after = float(said(lab).removeprefix("◆ product: rolled out in ").removesuffix(" s"))
+    after = float(said(lab).removeprefix("◆ product: rolled out in ").partition(" s")[0])
     assert 3 < after < 15, "three pods, one after the other"
     assert lab.knowledge().what.endswith("· over")
     lab.advance(lab.t_ns + 30 * S)
@@ -93,3 +93,81 @@ def test_a_drain_says_how_many_pods_it_waits_for() -> None:
     while "drained" not in said(lab):
         lab.advance(lab.t_ns + S)
     assert pods_on(lab, "node-b") == 0
+
+
+def test_who_knows_follows_a_rollout_from_pod_to_pod() -> None:
+    """The rows are those of the newest change of a pod, as the Gantt has them; beside it how many of all are known."""
+    lab = Lab(load("overview").spec)
+    lab.advance(2 * S)
+    assert lab.do(Act("restart", Key("Deployment", "default", "product"))).ok
+    told: list[tuple[str, tuple[int, int]]] = []
+    spreading = 0
+    while "rolled out" not in said(lab) or lab.knowledge().known < lab.knowledge().count:
+        lab.advance(lab.t_ns + S // 20)
+        knowledge = lab.knowledge()
+        assert len(knowledge.knowers) == 4, "no row comes or goes"
+        if knowledge.changes is None:
+            continue
+        assert knowledge.t_ns is not None
+        what = knowledge.what.removeprefix("that ").partition(" at ")[0]
+        if not told or told[-1][0] != what:
+            told.append((what, knowledge.changes))
+        spreading += 0 < knowledge.known < knowledge.count
+        for row in knowledge.knowers:
+            assert row.learned_ns is None or row.learned_ns >= knowledge.t_ns
+    assert spreading, "it is seen on its way from observer to observer"
+    ends = [event for group in lab.gantt.report().groups for event in group.events]
+    assert [what for what, _ in told] == [event.what for event in sorted(ends, key=lambda e: e.t_ns)]
+    counts = [count for _, (_, count) in told]
+    assert counts == sorted(counts)
+    assert lab.knowledge().changes == (6, 6)
+    last = next(event for event in ends if event.what == told[-1][0])
+    knew = {row.name: row.knew_ns for row in last.rows}
+    assert all(knew[row.name] == row.learned_ns for row in lab.knowledge().knowers)
+    marks = [mark.label for mark in lab.snapshot().marks if mark.kind in ("delete", "begin")]
+    assert marks == [what for what, _ in told]
+
+
+def test_a_pod_that_no_service_selects_is_no_change_of_a_drain() -> None:
+    lab = Lab(load("overview").spec)
+    lab.advance(2 * S)
+    assert lab.do(Act("drain", Key("Node", "", "node-b"))).ok
+    while "drained" not in said(lab):
+        lab.advance(lab.t_ns + S)
+    lab.advance(lab.t_ns + 20 * S)
+    changes = lab.knowledge().changes
+    assert changes is not None
+    known, count = changes
+    gone = [event.pod for group in lab.gantt.report().groups for event in group.events if event.kind == "end"]
+    assert count >= len(gone) >= 3
+    assert known <= count
+
+
+def test_a_dead_node_is_told_of_until_all_rules_avoid_it_and_then_until_its_pods_are_replaced() -> None:
+    spec = load("node-power-loss").spec
+    lab = Lab(spec)
+    lab.advance(40 * S)
+    knowledge = lab.knowledge()
+    assert (knowledge.known, knowledge.count) == (0, 4), "what the dead node knew matters to nobody"
+    assert {row.name: row.in_step for row in knowledge.knowers if not row.off} == {
+        "node controller": False, "EndpointSlice": False, "node-1 rules": False, "node-2 rules": False,
+    }  # fmt: skip
+    lease = next(row.revision for row in knowledge.knowers if row.name == "node controller")
+    age = int(lease.removeprefix("lease ").removesuffix("s"))
+    assert 30 <= age <= 41, "renewed every 10 s until it lost power at 10 s"
+    assert said(lab).startswith("✖ node-3 lost power 30.00 s ago. ")
+    assert said(lab).endswith(f"Its lease is {age} s old; at 50 s the node is Unknown: node-1's rules still send "
+                              "1 try in 3 there.")  # fmt: skip
+    lab.advance(62 * S)
+    knowledge = lab.knowledge()
+    assert (knowledge.known, knowledge.count) == (4, 4)
+    assert said(lab).startswith("◆ Traffic moved at +4")
+    lab.advance(100 * S)
+    assert said(lab).startswith("◇ node-3 is given up. Its ")
+    waits = {pod.left for node in lab.snapshot().nodes if node.key.name == "node-3" for pod in node.pods}
+    assert len(waits) == 1
+    left = int(waits.pop().removeprefix("evict ").removesuffix("s"))
+    assert 260 <= left <= 270
+    assert f"replaced in {left} s" in said(lab)
+    lab.advance((100 + left + 15) * S)
+    assert said(lab) == ""

@@ -50,6 +50,12 @@ class TestCatching:
         assert control.follow(at(crash_two(), CRASH_NS + 10 * S), 29, 6).caught is not None
         assert control.follow(at(crash_two(), CRASH_NS + 11 * S), 29, 6).caught is None
 
+    def test_it_is_not_held_for_the_50_s_that_a_dead_nodes_lease_takes(self) -> None:
+        control, dead = LensControl(), crash_half()
+        dead = replace(dead, knowledge=replace(dead.knowledge, kind="powerOff"))
+        assert control.follow(at(dead, CRASH_NS + 5 * S), 29, 6).caught is not None
+        assert control.follow(at(dead, CRASH_NS + 13 * S), 29, 6).caught is None
+
     def test_it_holds_while_somebody_does_not_know(self) -> None:
         control = LensControl()
         assert control.follow(at(crash_half(), CRASH_NS + 60 * S), 29, 6).caught is not None
