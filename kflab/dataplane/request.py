@@ -29,9 +29,9 @@ from kflab.dataplane.request_record import (
     TryRecord,
 )
 from kflab.dataplane.request_seen import with_seen
-from kflab.dataplane.request_words import fate_words, seconds, short_pod
+from kflab.dataplane.request_words import NO_NEIGHBOUR, fate_words, seconds, short_pod
 from kflab.dataplane.rule_match import split_destination
-from kflab.dataplane.world import LISTENS, REFUSES, AlbInForce, ConfigInForce, LbInForce, World
+from kflab.dataplane.world import HANGS, LISTENS, REFUSES, AlbInForce, ConfigInForce, LbInForce, World
 from kflab.errors import KflabError
 from kflab.manifest.objects import Key
 
@@ -50,10 +50,6 @@ _FRONT_ANSWERS: Final = {"refused": "502", "reset": "502", "timeout": "504"}
 """What an HTTP load balancer answers for its target (AWS docs, Troubleshoot your Application Load Balancers)."""
 
 _ENDINGS: Final = {"refused": "refused", "reset": "closed the connection", "timeout": "did not answer in time"}
-
-_NO_NEIGHBOUR: Final = (
-    "ARP asks for it three times and gets no answer, so the caller's node drops the SYN and says host unreachable"
-)
 
 _WORDS: Final = {REFUSED: "refused", REJECTED: "refused", RESET: "reset", TIMEOUT: "timeout", UNREACHABLE: UNREACHABLE}
 
@@ -133,6 +129,8 @@ class _Walker:
         """The node that the packet is sent on from; "" outside."""
         self.fronted = False
         """A load balancer that speaks HTTP waits for the answer."""
+        self.accepted = False
+        """Of the last try, where nothing is on record: a connection was made, and its process says nothing."""
 
     def trace(self) -> RequestTrace:
         """Walk, and put everything together."""
@@ -312,8 +310,9 @@ class _Walker:
         """
         outage = self.world.outage_of(node, t) if len(self.connections) == 1 and node != self.request.node else ""
         if outage:
-            self._add(steps.node_lost(node, packet, outage, t), try_number)
-            self.status = "timeout"
+            told_ns = self._no_route_ns(node, t) if self.request.node else None
+            self._add(steps.node_lost(node, packet, outage, t, told_ns), try_number)
+            self.status = "timeout" if told_ns is None else UNREACHABLE
             return None
         if len(self.connections) == 1:
             self.near = node
@@ -395,13 +394,14 @@ class _Walker:
         allowed = len(self.record.tries) if self.record else known.config.tries
         answer = ""
         for number in range(1, allowed + 1):
-            self.tries = number
+            self.tries, self.accepted = number, False
             tried = self.record.tries[number - 1] if self.record else None
             answer = self._try(packet, pod, known, found, number, tried)
             if answer == OK:
                 self.status = "200"
                 return
-            if self.record is None and answer == RESET and self.request.method in _NOT_RETRIED:
+            sent = answer == RESET or self.accepted
+            if self.record is None and sent and self.request.method in _NOT_RETRIED:
                 break
         self.status = "504" if answer == TIMEOUT else "502"
         shown = self.record.status if self.record else self.status
@@ -466,7 +466,9 @@ class _Walker:
             return OK
         what = _WORDS.get(answer, answer)
         end = tried.end_ns if tried else t
-        took = f" in {seconds(end - tried.start_ns)}" if tried else ""
+        if answer == UNREACHABLE and not tried:
+            end += self._no_route_ns(self.world.node_of(packet.dst), t) or 0
+        took = f" in {seconds(end - (tried.start_ns if tried else t))}" if tried or answer == UNREACHABLE else ""
         by_rule = next((hop for hop in reversed(self.hops) if hop.number), None)
         node = by_rule.node if by_rule is not None and by_rule.mover == steps.KERNEL else ""
         known = self.world.ruleset_at(node, t) if node else None
@@ -480,7 +482,7 @@ class _Walker:
         elif what == "reset" and fate is None and self.world.behaviour_at(packet.dst, packet.dport, t) == LISTENS:
             reason = "it had closed this connection, idle for as long as it lets one be, and its FIN was on the way"
         if what == UNREACHABLE:
-            reason = f"{outage}; {_NO_NEIGHBOUR}"
+            reason = f"{outage}; {NO_NEIGHBOUR}"
         if full:
             reason = f"nf_conntrack on {full}: table full, dropping packet"
         elif self.untouched and pod is None and what == "timeout":
@@ -512,10 +514,23 @@ class _Walker:
                 return f"{node} {words}"
         return ""
 
+    def _no_route_ns(self, there: str, t: int) -> int | None:
+        """How long a connect to a node off the network waits until its caller's own node says that nobody is there.
+
+        A client outside the cluster is behind a router, and hears nothing; nor does a datagram's sender.
+        """
+        if self.request.protocol != "TCP" or not self.near:
+            return None
+        return self.world.no_route_ns(self.near, there, t)
+
     def _answer(self, packet: Packet, t: int) -> str:
+        self.accepted = False
         if self._outage(packet, t):
-            return TIMEOUT
+            asks = bool(self.request.node) or len(self.connections) > 1  # in the cluster, or NGINX
+            told_ns = self._no_route_ns(self.world.node_of(packet.dst), t) if asks else None
+            return TIMEOUT if told_ns is None else UNREACHABLE
         behaviour = self.world.behaviour_at(packet.dst, packet.dport, t)
+        self.accepted = behaviour == HANGS
         return {LISTENS: OK, REFUSES: REFUSED}.get(behaviour, TIMEOUT)
 
 

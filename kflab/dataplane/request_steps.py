@@ -15,8 +15,9 @@ from kflab.dataplane.memory_view import KeptConnection, MemoryView
 from kflab.dataplane.modes import walk_in
 from kflab.dataplane.nginx import Route
 from kflab.dataplane.packets import Alternative, Hop, Packet, Verdict
-from kflab.dataplane.request_record import Request
+from kflab.dataplane.request_record import UNREACHABLE, Request
 from kflab.dataplane.request_words import (
+    NO_NEIGHBOUR,
     balancing_words,
     chain_path,
     config_writer,
@@ -24,6 +25,7 @@ from kflab.dataplane.request_words import (
     of_rule,
     ordinal,
     rules_writer,
+    seconds,
     short_pod,
 )
 from kflab.dataplane.rule_match import split_destination
@@ -36,6 +38,7 @@ ROUTE: Final = "CNI route"
 NGINX: Final = "NGINX"
 BALANCER: Final = "load balancer"
 CLIENT: Final = "client"
+SOCKET: Final = "socket"
 
 DNS_PORT: Final = 53
 _DNS_SERVICES: Final = (Key("Service", "kube-system", "kube-dns"), Key("Service", "kube-system", "coredns"))
@@ -74,7 +77,7 @@ def call(world: World, request: Request, packet: Packet, dns_words: str, t_ns: i
         node=request.node,
         after=packet,
         chooser="only choice",
-        mover=CLIENT if not request.node else "socket",
+        mover=CLIENT if not request.node else SOCKET,
         why=dns_words or "the URL has an address: DNS is not asked",
         touches=touches,
         t_ns=t_ns,
@@ -488,8 +491,16 @@ def table_full(node: str, packet: Packet, t_ns: int) -> Hop:
     )
 
 
-def node_lost(node: str, packet: Packet, outage: str, t_ns: int) -> Hop:
-    """A packet comes to a node that is off the network: nobody answers, not even with an error."""
+def node_lost(node: str, packet: Packet, outage: str, t_ns: int, no_route_ns: int | None = None) -> Hop:
+    """A packet comes to a node that is off the network: nobody answers, not even with an error.
+
+    `no_route_ns`: how long it takes the caller's own node to say so; None: it never does.
+    """
+    if no_route_ns is not None:
+        why = f"no route to host in {seconds(no_route_ns)}: {node} {outage}; {NO_NEIGHBOUR}"
+        there, ended = (Key("Node", "", node),), t_ns + no_route_ns
+        return Hop(1, node, node=node, before=packet, mover="nobody", why=why, outcome=UNREACHABLE, touches=there,
+                   t_ns=ended)  # fmt: skip
     return Hop(
         1,
         node,

@@ -12,6 +12,11 @@ from kflab.manifest.objects import Key
 
 _SECOND = 1_000_000_000
 
+NO_NEIGHBOUR = (
+    "ARP asks for it three times and gets no answer, so the caller's node drops the SYN and says host unreachable"
+)
+"""Why a connect to a node that is gone fails on one Ethernet."""
+
 
 def seconds(duration_ns: int) -> str:
     """A duration in words: "0.2 ms", "0.13 s", "57.3 s"."""

@@ -147,6 +147,13 @@ class World(Protocol):
         """Why no packet reaches or leaves a node at `t_ns` ("has no power"); "" where packets pass."""
         ...
 
+    def no_route_ns(self, near: str, there: str, t_ns: int) -> int | None:
+        """How long after `t_ns` a connect from node `near` to `there`, off the network, hears "No route to host".
+
+        None: it hears nothing before its caller waits no longer.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class StaticWorld:
@@ -304,6 +311,10 @@ class StaticWorld:
     def outage_of(self, node: str, t_ns: int) -> str:
         """Nothing happens in a cluster at rest."""
         return ""
+
+    def no_route_ns(self, near: str, there: str, t_ns: int) -> int | None:
+        """All nodes are there in a cluster at rest."""
+        return None
 
 
 def _declares(pod: Pod, port: int) -> bool:

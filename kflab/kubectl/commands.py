@@ -150,6 +150,7 @@ class Curl:
     resolve: tuple[tuple[str, str], ...] = ()
     """(host:port, address) of --resolve."""
     max_time_ns: int | None = None
+    connect_timeout_ns: int | None = None
 
 
 TOOLS = ("iptables-save", "nft list ruleset", "ipvsadm -Sn", "ipset save")

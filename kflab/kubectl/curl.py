@@ -39,7 +39,7 @@ class CurlAnswer:
     """What came back."""
 
     status: str
-    """"200", "502"… or "refused", "timeout", "reset", "no such host"."""
+    """"200", "502"… or "refused", "no route", "timeout", "reset", "no such host"."""
     latency_ns: int = 0
     answered_by: Key | None = None
     """Pod whose answer it is; for an error page made by an ingress controller, that controller's pod."""
@@ -48,6 +48,10 @@ class CurlAnswer:
     """Value of the Server header, "nginx" for an ingress controller's page; "" for an application."""
     body: str = ""
     """Given by a scenario; "" for the lab's own."""
+    connected: bool = False
+    """Of a timeout: it had its connection, and waited for an answer."""
+    dialled: tuple[tuple[str, int], tuple[str, int]] | None = None
+    """Address and port that it connected to, and its own; None: it connected to nothing."""
 
 
 _PAGES = {"nginx", "openresty"}
@@ -85,10 +89,18 @@ def render(command: Curl, answer: CurlAnswer, now_ns: int) -> Outcome:
     host, port = host_and_port(command.url)
     unreached = f"Failed to connect to {host} port {port} after {answer.latency_ns // 1_000_000} ms"
     match answer.status:
-        case "refused":
+        case "timeout" | "dropped" | "no route" if _gave_up_connecting(command, answer):
+            ms = (command.connect_timeout_ns or 0) // 1_000_000
+            message = f"Failed to connect to {host} port {port} after {ms} ms: Timeout was reached"
+            return _fail(command, 28, message, answer)
+        case _ if command.max_time_ns is not None and answer.latency_ns > command.max_time_ns:
+            return _fail(command, 28, _cut_short(command.max_time_ns, answer), answer)
+        case "refused" | "no route":
             return _fail(command, 7, f"{unreached}: Could not connect to server", answer)
         case "no such host":
             return _fail(command, 6, f"Could not resolve host: {host}", answer)
+        case "timeout" if answer.connected:
+            return _fail(command, 28, _cut_short(answer.latency_ns, answer), answer)
         case "timeout" | "dropped":
             return _fail(command, 28, f"{unreached}: Timeout was reached", answer)
         case "reset":
@@ -107,8 +119,32 @@ def render(command: Curl, answer: CurlAnswer, now_ns: int) -> Outcome:
     return Outcome(out, asked + told, 0, answer.trace_id)
 
 
+def _gave_up_connecting(command: Curl, answer: CurlAnswer) -> bool:
+    """Whether --connect-timeout ended it; of two limits the shorter one does."""
+    limit, longest = command.connect_timeout_ns, command.max_time_ns
+    if limit is None or answer.connected or answer.latency_ns <= limit:
+        return False
+    return longest is None or limit <= longest
+
+
+def _cut_short(after_ns: int, answer: CurlAnswer) -> str:
+    """What curl says when its time is up (lib/multi.c, multi_handle_timeout): of a connect, or of an answer."""
+    ms = after_ns // 1_000_000
+    if answer.status in ("timeout", "dropped", "no route", "refused") and not answer.connected:
+        return f"Connection timed out after {ms} milliseconds"
+    return f"Operation timed out after {ms} milliseconds with 0 bytes received"
+
+
+_ERRNO = {"refused": "Connection refused", "no route": "No route to host"}
+"""What connect() says, as -v shows it (lib/cf-socket.c: "connect to %s port %u from %s port %d failed: %s")."""
+
+
 def _fail(command: Curl, code: int, message: str, answer: CurlAnswer) -> Outcome:
     err = "" if command.silent else f"curl: ({code}) {printable(message)}\n"
+    if command.verbose and answer.dialled and answer.status in _ERRNO:
+        (address, port), (source, source_port) = answer.dialled
+        told = f"connect to {address} port {port} from {source} port {source_port} failed: {_ERRNO[answer.status]}"
+        err = f"*   Trying {address}:{port}...\n* {told}\n{err}"
     return Outcome("", err, code, answer.trace_id)
 
 

@@ -67,7 +67,8 @@ def parse_curl(words: Sequence[str], source: Target | None = None, namespace: st
         options.flag("insecure"),
         options.flag("silent") and not options.flag("show-error"),
         tuple(_resolve(text) for text in options.values.get("resolve", ())),
-        _seconds(options.text("max-time")),
+        _seconds("max-time", options.text("max-time")),
+        _seconds("connect-timeout", options.text("connect-timeout")),
     )
 
 
@@ -99,11 +100,11 @@ def _resolve(text: str) -> tuple[str, str]:
     return match[1], match[2]
 
 
-def _seconds(text: str) -> int | None:
+def _seconds(option: str, text: str) -> int | None:
     if not text:
         return None
     if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", text):
-        raise KflabError(f"--max-time is a number of seconds, not {text!r}")
+        raise KflabError(f"--{option} is a number of seconds, not {text!r}")
     whole, _, part = text.partition(".")
     return int(whole) * 1_000_000_000 + int((part + "000000000")[:9])
 

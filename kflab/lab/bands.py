@@ -208,7 +208,7 @@ class Bands:
             if entry.alb is not None and entry.group is None:
                 bands.append(self._answers_itself(band, items, counts))
                 continue
-            nodes = [key.name for key in self._lab.store.keys("Node")]
+            nodes = [key.name for key in self._lab.store.keys("Node") if entry.node in ("", key.name)]
             service = self._lab.store.get(entry.service)
             node_port = self._lab.wiring.dialling.node_port(entry)
             known = self._lab.wiring.dialling.balancer_at(entry, self._lab.t_ns)

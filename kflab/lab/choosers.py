@@ -45,6 +45,8 @@ class Chooser:
 def front_band(entry: Entry) -> str:
     """Id of the band of what clients of an entry dial."""
     key = entry.balancer
+    if entry.node:
+        return f"node/{entry.node}/{key.namespace}/{key.name}"
     return f"{'lb' if entry.balanced else 'nodes'}/{key.namespace}/{key.name}"
 
 

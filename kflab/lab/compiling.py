@@ -88,7 +88,7 @@ class Compiler:
     def _compile_lb(self, chooser: Chooser, t_ns: int) -> Fan:
         if not chooser.entry.balanced:
             chooser.picker = Pick.RANDOM
-            nodes = [key.name for key in self._store.keys("Node")]
+            nodes = [key.name for key in self._store.keys("Node") if chooser.entry.node in ("", key.name)]
             places = tuple(self._index.place(node) for node in nodes)
             return Fan(places, (1,) * len(places)) if places else Fan(answer=Answer.TIMEOUT)
         chooser.service = chooser.entry.service

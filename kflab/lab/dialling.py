@@ -10,6 +10,7 @@ from kflab.dataplane.world import LbInForce
 from kflab.lab.balancing import in_force
 from kflab.lab.entries import Entry
 from kflab.manifest.objects import Key
+from kflab.manifest.objects_cluster import Node
 from kflab.manifest.objects_network import Service
 
 
@@ -35,7 +36,9 @@ class Dialling:
         if entry.inside:
             return join_host_port(service.cluster_ip, entry.port.port)
         if not entry.balanced:
-            return f":{self.node_port(entry)}"
+            node = self._store.get(Key("Node", "", entry.node)) if entry.node else None
+            address = next(iter(node.internal_ips), "") if isinstance(node, Node) else ""
+            return f":{self.node_port(entry)}" if not address else join_host_port(address, self.node_port(entry))
         return join_host_port(self._lb_address(entry.service), entry.port.port)
 
     def node_port(self, entry: Entry) -> int:

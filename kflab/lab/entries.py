@@ -6,7 +6,7 @@ second: every Service that nothing of that reaches.
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -57,6 +57,8 @@ class Entry:
     source: ClientSpec | None = None
     balanced: bool = True
     """l7 and l4: through a cloud load balancer; False: the client dials a node's NodePort itself."""
+    node: str = ""
+    """Not balanced: the node whose address or name the client's URL has; "" where any node is as likely."""
     alb: Key | None = None
     """l4: the Application Load Balancer that is dialled; its rules choose the Service."""
     group: Key | None = None
@@ -234,7 +236,8 @@ class Entries:
                 service = cast(Service, obj)
                 for candidate in service.ports:
                     if candidate.node_port == port:
-                        return self._entry(service, candidate, base, client)
+                        entry = self._entry(service, candidate, base, client)
+                        return replace(entry, balanced=False, node=node.meta.name)
         raise KflabError(f"{url!r} leads to nothing in this cluster: no Ingress host, load balancer or NodePort has it")
 
     def _from_pod(self, client: ClientSpec, url: str, host: str, port: int, base: Mapping[str, object]) -> Entry:

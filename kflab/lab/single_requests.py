@@ -8,9 +8,11 @@ from kflab.dataplane.dns import asks_cluster_dns
 from kflab.dataplane.memory_view import BlankMemory
 from kflab.dataplane.packets import RequestTrace
 from kflab.dataplane.request import Choices, Request, trace_request
+from kflab.dataplane.request_steps import CLIENT, SOCKET
 from kflab.errors import KflabError
 from kflab.kubectl.curl import CurlAnswer, CurlRequest
 from kflab.lab.records import KEPT_TRACES
+from kflab.lab.single_times import accepted, timed
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_cluster import Node
 from kflab.manifest.objects_pods import Pod
@@ -42,7 +44,7 @@ class SingleRequests:
         ports = tuple(32768 + (u32("port", k) * 28232 >> 32) for k in range(4))
         choices = Choices(u32("entry"), tuple(u32("backend", k) for k in range(3)), None, ports[1:])
         trace = trace_request(lab.world, replace(request, source_port=ports[0]), choices, BlankMemory())
-        trace = self._touching_pods(self._timed(trace))
+        trace = self._touching_pods(timed(lab, trace))
         self._sent += 1
         self._kept[-self._sent] = trace
         self._kept.pop(KEPT_TRACES - self._sent, None)
@@ -58,25 +60,6 @@ class SingleRequests:
                 hop = replace(hop, touches=(*hop.touches, pod))
             hops.append(hop)
         return replace(trace, hops=tuple(hops))
-
-    def _timed(self, trace: RequestTrace) -> RequestTrace:
-        """Give a walked request the times that the data path's constants imply."""
-        timing = self._lab.engine.timing
-        refused = timeout = 0
-        for hop in trace.hops:
-            if hop.outcome == "refused":
-                refused += 2 * timing.cross_node_ns
-            elif hop.outcome in ("timeout", "dropped"):
-                timeout += timing.connect_timeout_ns
-        answered = trace.status.isdigit() and trace.status != "503"
-        service = timing.service_p50_ns if answered and trace.status == "200" else 0
-        network = 2 * timing.cross_node_ns + timing.nginx_ns
-        parts = (("refused", refused), ("timeout", timeout), ("queue", 0), ("service", service), ("network", network))
-        latency = sum(ns for _, ns in parts)
-        said: tuple[str, ...] = ("queues: a single request is walked, not queued",)
-        if self._lab.calls.edges:
-            said += ("calls: what the answering pod would call for it",)
-        return replace(trace, latency_ns=latency, parts=parts, not_modelled=(*trace.not_modelled, *said))
 
     def trace_id_of(self, trace: RequestTrace) -> int:
         """Id under which `find` has a sent request."""
@@ -133,7 +116,12 @@ class SingleRequests:
         answered = self._answered(trace, asked.source)
         app = trace.status == "200"
         server = "" if app else "nginx"
-        return CurlAnswer(trace.status, trace.latency_ns or 0, answered, self.trace_id_of(trace), server)
+        first = next((hop.after for hop in trace.hops if hop.mover in (CLIENT, SOCKET)), None)
+        return CurlAnswer(
+            trace.status, trace.latency_ns or 0, answered, self.trace_id_of(trace), server,
+            connected=bool(trace.hops) and accepted(self._lab, trace.hops[-1]),
+            dialled=((first.dst, first.dport), (first.src, first.sport)) if first is not None else None,
+        )  # fmt: skip
 
     def _answered(self, trace: RequestTrace, caller: Key | None) -> Key | None:
         """The pod that answered: whose address the last hop went to, or the last one that a rule names as target."""

@@ -7,6 +7,8 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
+
 from kflab.cluster.outside import Outside
 from kflab.control.facts import NODE_CUTS, Fact, What
 from kflab.control.machine import Machine
@@ -233,3 +235,11 @@ class LabWorld:
         outages = self._outages.get(node, [])
         i = bisect_right(outages, t_ns, key=lambda entry: entry[0]) - 1
         return outages[i][1] if i >= 0 else ""
+
+    def no_route_ns(self, near: str, there: str, t_ns: int) -> int | None:
+        neighbours, places = self._lab.engine.steps.neighbours, self._lab.wiring.places
+        if neighbours is None or near not in places or there not in places:
+            return None
+        asked = ([places.index(near)], [places.index(there)], [t_ns], [self._lab.engine.timing.connect_timeout_ns])
+        told, heard = neighbours.ends(*(np.array(column, dtype=np.int64) for column in asked))
+        return int(told[0]) - t_ns if heard[0] else None
