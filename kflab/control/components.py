@@ -8,6 +8,7 @@ from kflab.control.core import API_SERVER, ETCD, SLOWED, Core
 from kflab.control.facts import Fact, What
 from kflab.control.ingresssync import IngressSync
 from kflab.control.kubelet import Kubelet
+from kflab.control.kubeletrestart import KubeletRestart
 from kflab.control.leaders import LEADING, Leaders
 from kflab.control.machine import Machine
 from kflab.control.nodelife import NodeLife
@@ -35,6 +36,7 @@ class Components(Mutable):
 
     core: Core
     kubelet: Kubelet
+    kubelet_restart: KubeletRestart
     termination: Termination
     proxies: ProxySync
     node_life: NodeLife
@@ -126,7 +128,7 @@ class Components(Mutable):
             self.termination.kubelet_started(node)
             if self.core.talks(node):
                 self.node_life.heard_again(node, restarted=True)
-                self.kubelet.status.reconcile(node, self.core.delay("kubelet_start_s", f"kubelet/{node}"))
+                self.kubelet_restart.started(node)
         return tuple(self.core.facts[before:])
 
     def slow(self, component: str, by_ns: int) -> tuple[Fact, ...]:

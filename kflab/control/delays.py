@@ -113,6 +113,10 @@ class Delays:
     crash_retry_at_end: float = 0.0
     """1: as from 1.35 on (k/k #133066), the retry of a sync that failed for a back-off is due when that ends, but
     within crash_retry_longest_s, times 1 + U(0, 0.5). 0: sync_retry_s, as up to 1.34. A switch, not seconds."""
+    restart_keeps_status: float = 0.0
+    """1: as from 1.35 on (KEP-4781, gate ChangeContainerStatusOnKubeletRestart off), a kubelet that starts again leaves
+    containers ready or not as they were until a probe says otherwise. 0: as up to 1.34, those with a readiness or
+    startup probe are not ready for a moment (k/k #100277). A switch, not seconds."""
     crash_retry_longest_s: float = 60.0
     """The kubelet's resyncInterval (same place)."""
 

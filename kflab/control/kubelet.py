@@ -147,8 +147,10 @@ class Kubelet(Controller):
             case RetrySync(_, key, uid, container, starts):
                 worker = self.status.worker(key, uid)
                 if worker is not None and worker.containers[container].restarts + 1 == starts and not worker.kill:
-                    if container not in worker.restarting:
-                        self._restart_or_wait(worker, container, retry=True)
+                    ground = self.core.runtime.get(key)
+                    up = ground is not None and ground.container(container).up
+                    if not up and container not in worker.restarting:
+                        self.restart_or_wait(worker, container, retry=True)
 
     # --- start ----------------------------------------------------------------------------------------------
 
@@ -305,8 +307,8 @@ class Kubelet(Controller):
     def _sync(self, worker: PodWorker) -> None:
         """A relist found something about this pod: bring the kubelet's view up to the ground truth."""
         ground = self.core.runtime.get(worker.key)
-        if ground is None:
-            return
+        if ground is None or worker.kill:
+            return  # of a pod that is to go the worker is busy until all containers have ended (SyncTerminatingPod)
         for container in running_containers(worker.spec):
             run = ground.container(container.name)
             status = worker.containers[container.name]
@@ -329,9 +331,8 @@ class Kubelet(Controller):
             finished_ns=run.since_ns, exit_code=run.exit_code, exit_reason=run.exit_reason,
         )  # fmt: skip
         self.status.update(worker, run.name, dead)
-        if not worker.kill:
-            self._restart_or_wait(worker, run.name, retry=False)
-        if not worker.kill and worker.phase() in ("Succeeded", "Failed"):
+        self.restart_or_wait(worker, run.name, retry=False)
+        if worker.phase() in ("Succeeded", "Failed"):
             wait = self.core.delay("sandbox_gone_s", worker.key)
             self.core.push(wait, PodFinished(worker.node, worker.key, worker.uid))
 
@@ -362,7 +363,7 @@ class Kubelet(Controller):
             self.core.fact(What.ADDRESS_GONE, key, f"kubelet {worker.node}", text)
         return ground
 
-    def _restart_or_wait(self, worker: PodWorker, name: str, *, retry: bool) -> None:
+    def restart_or_wait(self, worker: PodWorker, name: str, *, retry: bool) -> None:
         """Restart a dead container now, or fail the sync because it is in back-off (doBackOff)."""
         status = worker.containers[name]
         policy = worker.restart_policy(name)

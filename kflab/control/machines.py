@@ -155,6 +155,7 @@ class Machines(Controller):
         if node in self.proxies.proxies:
             self.proxies.rebooted(node)
         self.kubelet.pleg.kubelet_started(node)
+        self.kubelet.probes.times.kubelet_started(node)
         self._start_pods(node)
         if machine.talks:
             self.life.heard_again(node, restarted=True)

@@ -29,6 +29,8 @@ class NodeController(Controller):
             if change.old is None:
                 self.core.addresses.add_node(name, change.new.pod_cidrs)
                 self.proxies.add_node(name)
+                if not self.core.quiet:
+                    self.machines.kubelet.probes.times.kubelet_started(name)
         else:
             self.proxies.remove_node(change.key.name)
             self.machines.node_removed(change.key.name)

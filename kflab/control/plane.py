@@ -32,6 +32,7 @@ from kflab.control.hpa import HpaController
 from kflab.control.ingresssync import IngressSync
 from kflab.control.job import JobController
 from kflab.control.kubelet import Kubelet
+from kflab.control.kubeletrestart import KubeletRestart
 from kflab.control.lbgates import TargetGates
 from kflab.control.lbsync import LbSync
 from kflab.control.leaders import LEADING, Leaders
@@ -104,6 +105,7 @@ class ControlPlane(Writes, Components):
         self.start_of_pods = PodStart(core, self.status)
         self.probes = Probes(core, self.status, self.start_of_pods)
         self.kubelet = Kubelet(core, self.status, self.probes, self.start_of_pods)
+        self.kubelet_restart = KubeletRestart(core, self.kubelet)
         self.termination = Termination(core, self.kubelet)
         self.pressure = Pressure(core, self.termination)
         self.apps = Apps(core, self.kubelet, self.termination, self.probes)
@@ -139,6 +141,7 @@ class ControlPlane(Writes, Components):
                 self.start_of_pods,
                 self.start_of_pods.failures,
                 self.probes,
+                self.kubelet_restart,
                 self.apps,
                 self.pressure,
                 self.replica_sets,

@@ -1,6 +1,6 @@
 """Probes: startup, readiness and liveness, without a tick that changes nothing.
 
-A prober's ticks lie on a grid: the pod worker's first sync plus whole periods. Only ticks that can change a state
+A prober's ticks lie on a grid (probetimes.py). Only ticks that can change a state
 are events: a passing probe of a ready container has none until what it meets changes.
 
 Source: k8s.io/kubernetes pkg/kubelet/prober/worker.go, prober_manager.go (lifecycle 1.1).
@@ -16,6 +16,7 @@ from kflab.control.heap import Event, KubeletEvent
 from kflab.control.listening import probe_port, running_containers
 from kflab.control.pods import owners
 from kflab.control.podstart import PodStart
+from kflab.control.probetimes import ProbeTimes
 from kflab.control.status import PodWorker, StatusManager
 from kflab.manifest.app_annotations import probes_queue
 from kflab.manifest.objects import Key
@@ -35,6 +36,8 @@ class ProbeTick(KubeletEvent):
     container: str
     kind: str
     starts: int
+    due_ns: int
+    """Another tick may have taken its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,8 @@ class KillContainer(KubeletEvent):
     """Whether the same sync starts it again: a probe gave up on it."""
 
 
-def _probe(container: Container, kind: str) -> Probe | None:
+def probe_of(container: Container, kind: str) -> Probe | None:
+    """A container's probe of a kind, if it has one."""
     return {STARTUP: container.startup, READINESS: container.readiness, LIVENESS: container.liveness}[kind]
 
 
@@ -78,6 +82,7 @@ class Probes(Controller):
     def __init__(self, core: Core, status: StatusManager, start: PodStart) -> None:
         super().__init__(core)
         self.status, self.start = status, start
+        self.times = ProbeTimes(core)
 
     def container_running(self, worker: PodWorker, container: Container) -> None:
         """The kubelet has just noticed that a container runs."""
@@ -93,7 +98,7 @@ class Probes(Controller):
             self._startup_passed(worker, container)
         else:
             self.status.update(worker, name, worker.containers[name])  # Running, started: false
-            self._next_tick(worker, container, STARTUP, container.startup)
+            self.next_tick(worker, container, STARTUP, container.startup)
 
     def _startup_passed(self, worker: PodWorker, container: Container) -> None:
         name = container.name
@@ -104,14 +109,9 @@ class Probes(Controller):
         else:
             # A started container that is not ready gets an extra probe on every pod sync, and this is one.
             self.status.update(worker, name, replace(status, ready=False))
-            started = status.started_ns or self.core.now_ns
-            if started + container.readiness.initial_delay_s * SECOND_NS <= self.core.now_ns:
-                now = self.core.now_ns + self.core.delay("probe_answer_s", worker.key)
-                self._push(worker, name, READINESS, now)
-            else:
-                self._next_tick(worker, container, READINESS, container.readiness)
+            self._extra(worker, container, container.readiness)
         if container.liveness is not None and worker.kill == 0:
-            self._next_tick(worker, container, LIVENESS, container.liveness)
+            self.next_tick(worker, container, LIVENESS, container.liveness)
         self.start.sidecar_started(worker, name)
 
     def answered(self, key: Key, container: str) -> None:
@@ -131,25 +131,50 @@ class Probes(Controller):
             if status is None or status.state != "running":
                 continue
             if container.startup is not None and container.name not in worker.startup_passed:
-                self._next_tick(worker, container, STARTUP, container.startup)
+                self.next_tick(worker, container, STARTUP, container.startup)
                 continue
             if container.readiness is not None:
-                self._next_tick(worker, container, READINESS, container.readiness)
+                self.next_tick(worker, container, READINESS, container.readiness)
             if container.liveness is not None and worker.kill == 0:
-                self._next_tick(worker, container, LIVENESS, container.liveness)
+                self.next_tick(worker, container, LIVENESS, container.liveness)
 
-    def _next_tick(self, worker: PodWorker, container: Container, kind: str, probe: Probe) -> None:
-        started = worker.containers[container.name].started_ns
-        earliest = max(self.core.now_ns + 1, (started or 0) + probe.initial_delay_s * SECOND_NS)
-        period = max(1, probe.period_s) * SECOND_NS
-        ticks = -((worker.seen_ns - earliest) // period)
-        self._push(worker, container.name, kind, worker.seen_ns + ticks * period)
+    def _extra(self, worker: PodWorker, container: Container, probe: Probe) -> None:
+        """A sync of the pod finds a started container not ready: its readiness probe runs now, its ticker starts anew.
+
+        Within the initial delay only the ticker does. A prober that sleeps yet is not woken. Source: k/k
+        pkg/kubelet/prober/prober_manager.go, UpdatePodStatus (manualTriggerCh), worker.go, run; k/k #119089.
+        """
+        name, now = container.name, self.core.now_ns
+        if self.times.start(worker, name, READINESS, probe) > now:
+            self.next_tick(worker, container, READINESS, probe)
+            return
+        runs = now + self.core.delay("probe_answer_s", worker.key)
+        worker.probe_due.pop((name, READINESS), None)
+        worker.probe_from[name, READINESS] = runs
+        if (worker.containers[name].started_ns or now) + probe.initial_delay_s * SECOND_NS <= now:
+            self._push(worker, name, READINESS, runs)
+        else:
+            self.next_tick(worker, container, READINESS, probe)
+
+    def next_tick(self, worker: PodWorker, container: Container, kind: str, probe: Probe) -> None:
+        """Schedule a probe's next run by its ticker."""
+        self._push(worker, container.name, kind, self.times.next_tick(worker, container.name, kind, probe))
+
+    def ask(self, worker: PodWorker, name: str, kind: str, t_ns: int) -> None:
+        """Run a probe at an instant."""
+        worker.probe_due.pop((name, kind), None)
+        self._push(worker, name, kind, t_ns)
+
+    def forget(self, worker: PodWorker) -> None:
+        """A kubelet that starts again knows of no answers."""
+        for known in (worker.probe_runs, worker.probe_waits, worker.probe_due, worker.probe_from):
+            known.clear()
 
     def _push(self, worker: PodWorker, name: str, kind: str, t_ns: int) -> None:
         if (name, kind) not in worker.probe_due and (name, kind) not in worker.probe_waits:
-            worker.probe_due = (*worker.probe_due, (name, kind))
+            worker.probe_due[name, kind] = t_ns
             starts = worker.containers[name].restarts + 1
-            self.core.push_at(t_ns, ProbeTick(worker.node, worker.key, worker.uid, name, kind, starts))
+            self.core.push_at(t_ns, ProbeTick(worker.node, worker.key, worker.uid, name, kind, starts, t_ns))
 
     def handle(self, event: Event) -> None:
         """Ask, count, and decide whether another tick matters."""
@@ -158,20 +183,22 @@ class Probes(Controller):
             return
         assert isinstance(event, ProbeTick)
         worker = self.status.worker(event.key, event.uid)
-        if worker is None:
+        if worker is None or worker.probe_due.get((event.container, event.kind)) != event.due_ns:
             return
-        worker.probe_due = tuple(due for due in worker.probe_due if due != (event.container, event.kind))
+        del worker.probe_due[event.container, event.kind]
         status = worker.containers[event.container]
         container = next(c for c in running_containers(worker.spec) if c.name == event.container)
-        probe = _probe(container, event.kind)
+        probe = probe_of(container, event.kind)
         if probe is None or status.state != "running":
             return
         if status.restarts + 1 != event.starts:
             # The tick was meant for an earlier run of the container; the present one has the same grid.
-            self._next_tick(worker, container, event.kind, probe)
+            self.next_tick(worker, container, event.kind, probe)
             return
         if event.kind != READINESS and (worker.kill or event.container in worker.probe_killed):
             return
+        if event.kind != STARTUP and container.name not in worker.startup_passed:
+            return  # not before the startup probe has passed, again if the kubelet forgot it
         good = self._answer(worker, container, event.kind, probe)
         now = self.core.now_ns
         if good is None:
@@ -209,7 +236,7 @@ class Probes(Controller):
             return
         del worker.probe_waits[name]
         container = next(c for c in running_containers(worker.spec) if c.name == event.container)
-        probe = _probe(container, event.kind)
+        probe = probe_of(container, event.kind)
         if probe is None or worker.containers[event.container].state != "running":
             return
         if event.kind != READINESS and (worker.kill or event.container in worker.probe_killed):
@@ -232,12 +259,10 @@ class Probes(Controller):
             worker, kind, run[1] < probe.failure
         ):
             return
-        period = max(1, probe.period_s) * SECOND_NS
-        missed = (self.core.now_ns - worker.seen_ns) // period > (sent_ns - worker.seen_ns) // period
-        if late and missed:
+        if late and self.times.fired(worker, name, kind, probe, sent_ns):
             self._push(worker, name, kind, self.core.now_ns)
         else:
-            self._next_tick(worker, container, kind, probe)
+            self.next_tick(worker, container, kind, probe)
 
     @staticmethod
     def _again(worker: PodWorker, kind: str, alive: bool) -> bool:
@@ -275,6 +300,9 @@ class Probes(Controller):
             if status.ready:
                 if bad >= probe.failure:
                     self.status.update(worker, name, replace(status, ready=False))
+                    if not worker.kill:
+                        # The new result makes the kubelet sync the pod (kubelet.go, handleProbeSync).
+                        self._extra(worker, container, probe)
                 return 0 < bad < probe.failure
             if good >= probe.success:
                 self.status.update(worker, name, replace(status, ready=True))

@@ -51,8 +51,10 @@ class PodWorker(Mutable):
     """Containers whose startup probe, if any, has passed."""
     probe_runs: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     """(container, kind) → (good answers in a row, bad answers in a row)."""
-    probe_due: tuple[tuple[str, str], ...] = ()
-    """(container, kind) of ticks that are scheduled."""
+    probe_due: dict[tuple[str, str], int] = field(default_factory=dict)
+    """(container, kind) → when a tick of it is scheduled."""
+    probe_from: dict[tuple[str, str], int] = field(default_factory=dict)
+    """(container, kind) → an instant at which its ticker fires, where that is not `seen_ns` (probetimes.py)."""
     probe_waits: dict[tuple[str, str], int] = field(default_factory=dict)
     """(container, kind) of probes that wait for an answer → when they were sent."""
     probe_killed: tuple[str, ...] = ()

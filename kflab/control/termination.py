@@ -178,6 +178,7 @@ class Termination(Controller):
             What.KUBELET_NOTICED, worker.key, by, f"kubelet on {worker.node} learned that {worker.key.name} is to go"
         )
         worker.kill += 1
+        grace_s = max(1, grace_s)  # also after a forced delete (pod_workers.go, calculateEffectiveGracePeriod)
         ground = self.core.runtime.get(worker.key)
         if ground is None or not ground.up:
             self.core.push(0, TearDown(worker.node, worker.key, worker.uid))
@@ -188,8 +189,9 @@ class Termination(Controller):
             if run.up and run.name not in sidecars:
                 self._stop_container(worker, run.name, grace_s)
             elif run.up:
-                ready = self.core.now_ns + self._pre_stop(worker, run.name, grace_s)
-                worker.kill_turns[run.name] = (ready, self.core.now_ns + grace_s * SECOND_NS)
+                pre_stop = self._pre_stop(worker, run.name, grace_s)
+                deadline = self.core.now_ns + _budget(pre_stop, grace_s)
+                worker.kill_turns[run.name] = (self.core.now_ns + pre_stop, deadline)
         for name, (_, deadline) in worker.kill_turns.items():
             sigterm = Sigterm(worker.node, worker.key, worker.uid, name, worker.kill, deadline)
             self.core.push_at(deadline, sigterm)
@@ -210,6 +212,7 @@ class Termination(Controller):
         for run in reversed(ground.containers if ground is not None else ()):
             if run.name in worker.kill_turns:
                 ready, deadline = worker.kill_turns.pop(run.name)
+                deadline += max(0, self.core.now_ns - ready) % SECOND_NS  # whole seconds of the wait count
                 wait = max(0, ready - self.core.now_ns) + self.core.delay("sigterm_s", worker.key)
                 sigterm = Sigterm(worker.node, worker.key, worker.uid, run.name, worker.kill, deadline)
                 self.core.push(wait, sigterm)
@@ -218,9 +221,8 @@ class Termination(Controller):
 
     def _stop_container(self, worker: PodWorker, name: str, grace_s: int) -> None:
         """preStop, then SIGTERM, then SIGKILL when the one budget for both is used up."""
-        grace = grace_s * SECOND_NS
         pre_stop = self._pre_stop(worker, name, grace_s)
-        deadline = self.core.now_ns + grace
+        deadline = self.core.now_ns + _budget(pre_stop, grace_s)
         wait = pre_stop + self.core.delay("sigterm_s", worker.key)
         self.core.push(wait, Sigterm(worker.node, worker.key, worker.uid, name, worker.kill, deadline))
 
@@ -307,18 +309,21 @@ class Termination(Controller):
             return
         ground = self.kubelet.release_sandbox(worker)
         for name, status in list(worker.containers.items()):
-            if status.state == "running" and ground is not None:
-                run = ground.container(name)
+            run = ground.container(name) if ground is not None else None
+            if run is not None and run.starts and status.state != "terminated":
                 dead = replace(
-                    status, state="terminated", reason=run.ended, ready=False, finished_ns=run.since_ns,
-                    exit_code=run.exit_code, exit_reason=run.exit_reason,
+                    status, state="terminated", reason=run.ended, ready=False, restarts=run.starts - 1,
+                    finished_ns=run.since_ns, exit_code=run.exit_code, exit_reason=run.exit_reason,
                 )  # fmt: skip
                 self.status.update(worker, name, dead)
         pod = self.core.store.get(key)
         if worker.shut_down and isinstance(pod, Pod) and not pod.terminating:
             self.status.write_soon(worker)
             return
-        self.core.push(self.core.delay("pod_removal_s", key), RemovePod(worker.node, key, uid))
+        # The pod's worker waits for a relist that is newer than the end (pod_workers.go, podWorkerLoop: GetNewerThan).
+        pleg, now = self.kubelet.pleg, self.core.now_ns
+        relist = pleg.next_look(worker.node, now) + pleg.takes - now
+        self.core.push(relist + self.core.delay("pod_removal_s", key), RemovePod(worker.node, key, uid))
 
     def _remove(self, key: Key, uid: str) -> None:
         worker = self.status.worker(key, uid)
@@ -341,3 +346,11 @@ class Termination(Controller):
                 known = isinstance(pod, Pod) and pod.meta.uid == worker.uid
                 grace = pod.meta.grace_s if known and pod is not None else 0
                 self.core.push(0, KillPod(node, worker.key, worker.uid, grace or 0))
+
+
+def _budget(pre_stop_ns: int, grace_s: int) -> int:
+    """From the start of an end to SIGKILL, ns: of a preStop hook's time whole seconds count.
+
+    Source: k8s.io/kubernetes pkg/kubelet/kuberuntime/kuberuntime_container.go (killContainer, executePreStopHook).
+    """
+    return pre_stop_ns % SECOND_NS + grace_s * SECOND_NS

@@ -202,7 +202,7 @@ def test_every_controller_of_the_manager_says_so():
     plane = cluster()
     others = {
         "node", "kubelet", "termination", "status", "probes", "service", "lbsync", "proxysync", "ingresssync",
-        "albsync", "podmetrics", "initfailures", "finite", "lbgates", "scaledown",
+        "albsync", "podmetrics", "initfailures", "finite", "kubeletrestart", "podnetwork", "lbgates", "scaledown",
         "corednssync", "machines", "cloudnodes", "leaders", "apps", "podstart", "pressure", "drain", "shutdown",
     }  # fmt: skip
     alone = {name for name, each in plane.core.controllers.items() if not each.component}

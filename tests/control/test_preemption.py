@@ -82,9 +82,10 @@ def test_a_node_where_no_budget_is_violated_is_preferred():
     two = [replace(each, meta=replace(each.meta, labels={"kubernetes.io/hostname": each.meta.name}))
            for each in nodes({"cpu": "1"}, {"cpu": "1"})]  # fmt: skip
     plane = settle([*two, HIGH, LOW, kept, asking(1, "1", "free", "low"), budget], Draws(3))
-    plane.apply([asking(1, "1", "urgent", "high")])
-    plane.run_until(30 * S)
-    assert where(plane, app="urgent") == ["n2"], "though the pod there is more important than the one of n1"
+    facts = [*plane.apply([asking(1, "1", "urgent", "high")]), *plane.run_until(30 * S)]
+    told = next(fact.text for fact in facts if "make room" in fact.text)
+    assert "lets free-" in told, "though it is more important than the pod of n1"
+    assert "on n2 make room for urgent-" in told
     plane.apply([asking(2, "1", "urgent", "high")])
     plane.run_until(60 * S)
     assert where(plane, app="urgent") == ["n1", "n2"], "a budget is asked, but forbids nothing"
