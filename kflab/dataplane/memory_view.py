@@ -43,8 +43,8 @@ class MemoryView(Protocol):
         """The open connection that this try went over; None: a new one."""
         ...
 
-    def seen(self, node: str, chain: str, client: str, seconds: int, t_ns: int) -> bool:
-        """Whether session affinity remembers the client at a KUBE-SEP chain of a node."""
+    def seen(self, node: str, client: str, service: Key, port: int, endpoint: str, t_ns: int) -> bool:
+        """Whether a node's session affinity keeps the client on an endpoint, ip:port, of a Service port."""
         ...
 
     def affinity_ended(self, node: str, client: str, service: Key, port: int, t_ns: int) -> int | None:
@@ -88,7 +88,7 @@ class BlankMemory:
         """Never."""
         return None
 
-    def seen(self, node: str, chain: str, client: str, seconds: int, t_ns: int) -> bool:
+    def seen(self, node: str, client: str, service: Key, port: int, endpoint: str, t_ns: int) -> bool:
         """Never."""
         return False
 

@@ -9,16 +9,19 @@ from typing import Final
 from kflab.dataplane.addresses import contains, family_of
 from kflab.dataplane.iptables import RuleSet
 from kflab.dataplane.ipvs import IpvsRuleSet
+from kflab.dataplane.ipvs_port import IpvsPort
 from kflab.dataplane.ipvs_schedulers import DEFAULT
 from kflab.dataplane.ipvs_walk import ipvs_fan, ipvs_walk
 from kflab.dataplane.memory_view import Turn
 from kflab.dataplane.nftables import NftRuleSet
+from kflab.dataplane.nftables_names import AFFINITY, ENDPOINT
+from kflab.dataplane.nftables_port import NftPort
 from kflab.dataplane.nftables_walk import nft_fan, nft_walk
 from kflab.dataplane.node_facts import NodeFacts
 from kflab.dataplane.packets import Packet
 from kflab.dataplane.proxy_config import ProxyConfig
 from kflab.dataplane.service_addresses import cluster_ips
-from kflab.dataplane.service_ports import ServiceRules
+from kflab.dataplane.service_ports import PortRules, ServiceRules
 from kflab.dataplane.service_table import ServiceTable
 from kflab.dataplane.walk import FanOut, Recent, Walk, fan, walk
 from kflab.errors import KflabError
@@ -103,3 +106,28 @@ def fan_in(rules: ModeRules, packet: Packet, *, recent: Recent | None = None) ->
     if isinstance(rules, IpvsRuleSet):
         return ipvs_fan(rules, packet, recent=recent)
     return fan(rules, packet, recent=recent)
+
+
+def remembered(rules: ModeRules, packet: Packet, name: str) -> tuple[PortRules, str] | None:
+    """Whom a memory of session affinity keeps callers on.
+
+    Args:
+        rules: A node's.
+        packet: The first packet of a connection, which the rules asked it about.
+        name: A KUBE-SEP chain, an affinity set or a persistence template (see `Recent`).
+
+    Returns:
+        The Service port and its endpoint as ip:port; None for a name that is of none the packet can match.
+    """
+    for on_node in rules.deciding(packet):
+        if isinstance(on_node, NftPort):
+            text = on_node.endpoint_chains.get(ENDPOINT + name.removeprefix(AFFINITY))
+        elif isinstance(on_node, IpvsPort):
+            virtual = on_node.virtual_server(packet.dst, packet.dport)
+            servers = virtual.servers if virtual is not None else ()
+            text = next((server.text for server in servers if virtual and virtual.remembered(server) == name), None)
+        else:
+            text = on_node.port.endpoint_of.get(name)
+        if text is not None:
+            return on_node.port, text
+    return None

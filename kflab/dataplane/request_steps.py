@@ -12,7 +12,7 @@ from kflab.dataplane.ipvs_schedulers import CHOOSER, COUNTING
 from kflab.dataplane.lb import flow_hash as hash_of_flow
 from kflab.dataplane.lb import in_service, pick_target, shares, source_at_target, target_alternatives
 from kflab.dataplane.memory_view import KeptConnection, MemoryView
-from kflab.dataplane.modes import walk_in
+from kflab.dataplane.modes import remembered, walk_in
 from kflab.dataplane.nginx import Route
 from kflab.dataplane.packets import Alternative, Hop, Packet, Verdict
 from kflab.dataplane.request_record import UNREACHABLE, Request
@@ -242,10 +242,13 @@ def node_rules(
         )
         return Step(hop, None, "timeout", untouched=True)
 
-    def seen(chain: str, client: str, seconds: int) -> bool:
-        return memory.seen(node, chain, client, seconds, t_ns)
+    rules = known.of(packet.dst)
 
-    taken = walk_in(known.of(packet.dst), packet, draw, recent=seen, turn=memory.turn(connection))
+    def seen(name: str, client: str, seconds: int) -> bool:
+        of = remembered(rules, packet, name)
+        return of is not None and memory.seen(node, client, of[0].service, of[0].port, of[1], t_ns)
+
+    taken = walk_in(rules, packet, draw, recent=seen, turn=memory.turn(connection))
     if taken.verdict is not Verdict.DNAT:
         return _not_delivered(known, node, packet, taken, t_ns)
     after, masked = _masquerade(world, node, taken, draw)
@@ -256,7 +259,7 @@ def node_rules(
         anew = "the counts of that moment"
     why = f"DNAT · same rules, {anew}" if same else f"DNAT · {path}, rules {known.revision}"
     why += f" · {taken.turn}" if taken.turn and len(taken.alternatives) > 1 else ""
-    deciding = [on_node.port for on_node in known.of(packet.dst).deciding(packet)]
+    deciding = [on_node.port for on_node in rules.deciding(packet)]
     for port in () if taken.sticky else deciding:
         ended_ns = memory.affinity_ended(node, packet.src, port.service, port.port, t_ns)
         if ended_ns is not None:

@@ -137,17 +137,18 @@ def end_requests_across(steps: Steps, place: int, t_ns: int) -> None:
         place: Who is cut off from now on.
         t_ns: Now.
     """
-    flights, places = steps.memory.flights, steps.memory.place
+    flights = steps.memory.flights
     m = flights.m
     if not flights.used:
         return
+    places = np.append(steps.memory.place, -1)  # nobody, -1, is nowhere; there may be no server at all
     live = flights.due_before((1 << 63) - 1)
     last = np.maximum(m[Col.TRIES, live] - 1, 0)
     servers, nodes = m[Col.SERVER0 + last, live], m[Col.NODE, live]
     ingress = m[Col.INGRESS, live]
     l7 = steps.paths.is_l7[m[Col.STREAM, live]]
     inside = steps.paths.inside[m[Col.STREAM, live]]
-    caller = np.where(l7, np.where(ingress >= 0, places[ingress], -1), nodes)
+    caller = np.where(l7, places[ingress], nodes)
     there = np.where(servers >= 0, places[servers], caller)
     crosses = (caller != there) & ((caller == place) | (there == place))
     crosses |= ~l7 & ~inside & (nodes == place)

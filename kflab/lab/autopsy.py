@@ -224,7 +224,8 @@ class Autopsy:
     ) -> Bill:  # fmt: skip
         """A try that had no server: whoever was to pick one had none."""
         cause = Cause.UNKNOWN
-        observer = self._observer(chooser)
+        # NGINX answers 503 by what it knows itself, also where its connections go by a node's rules.
+        observer = chooser.observers[0] if chooser and answer == Answer.NO_UPSTREAM else self._observer(chooser)
         if chooser is None:
             silent = answer in (Answer.TIMEOUT, Answer.GAVE_UP)
             cause = Cause.NOT_PROGRAMMED if silent else Cause.UNKNOWN

@@ -130,6 +130,7 @@ class Compiler:
     def _compile_upstream(self, chooser: Chooser, t_ns: int) -> Fan:
         config = self._configs.at(chooser.observers[0], t_ns)
         pod = self._store.get(cast(Key, chooser.pod))
+        chooser.picker, chooser.virtual = Pick.ROUND_ROBIN, -1  # also where NGINX has nobody: it is who knows
         if config is None or not isinstance(pod, Pod):
             return Fan(answer=Answer.NO_UPSTREAM)
         entry = chooser.entry
@@ -140,7 +141,6 @@ class Compiler:
         if not found.upstreams:
             return Fan(answer=Answer.NO_UPSTREAM)
         if not found.service_upstream:
-            chooser.picker, chooser.virtual = Pick.ROUND_ROBIN, -1
             candidates = tuple(self._index.server(u.address, u.port, "TCP", u.target) for u in found.upstreams)
             return Fan(candidates, (1,) * len(candidates))
         chooser.picker, chooser.virtual = Pick.RANDOM, -1

@@ -99,20 +99,30 @@ class Conntrack:
         self._known = 0
         self._emptied: dict[int, int] = {}
         """Place → when its kernel stopped last, and its table was gone."""
+        self._stopping: list[tuple[int, str]] = []
+        """(when, node) of kernels that stop later in this slab, in order."""
 
     def machine_off(self, node: str, t_ns: int) -> None:
-        """A node's kernel stopped: its table is gone."""
-        place = self._place(node)
-        if place >= 0:
-            self._emptied[place] = t_ns
-            self._ended.clear(place)
-            self.early.machine_off(place)
-            self.ports.machine_off(place, t_ns)
+        """A node's kernel stops at `t_ns`, now or later in this slab: its table is gone then."""
+        self._stopping.append((t_ns, node))
+        self._empty(self._lab.t_ns)
+
+    def _empty(self, now_ns: int) -> None:
+        """Clear the tables of kernels that have stopped by now; until then they fill as ever."""
+        while self._stopping and self._stopping[0][0] <= now_ns:
+            t_ns, node = self._stopping.pop(0)
+            place = self._place(node)
+            if place >= 0:
+                self._emptied[place] = t_ns
+                self._ended.clear(place)
+                self.early.machine_off(place)
+                self.ports.machine_off(place, t_ns)
 
     # --- counts -----------------------------------------------------------------------------------------------
 
     def add(self, rows: Finished, now_ns: int) -> None:
         """Count the entries that finished requests leave behind; drop what has timed out by now."""
+        self._empty(now_ns)
         self._ended.expire(now_ns, len(self._lab.wiring.places))
         if len(rows):
             self._ended.add(self._found(rows, now_ns))

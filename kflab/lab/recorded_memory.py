@@ -45,21 +45,11 @@ class RecordedMemory:
         """The connection the record says was reused."""
         return self.kept[try_number - 1] if try_number <= len(self.kept) else None
 
-    def seen(self, node: str, chain: str, client: str, seconds: int, t_ns: int) -> bool:
-        """Whether affinity keeps the client on the endpoint of a KUBE-SEP chain."""
-        known = self.lab.world.ruleset_at(node, t_ns)
-        if known is None:
-            return False
-        ports = (port for rules in known.rules.services.values() for port in rules.ports if port.affinity_s)
-        for port in ports:
-            endpoint = port.endpoint_of.get(chain)
-            if endpoint is not None:
-                held = self.lab.wiring.compiler.affinity.held(node, client, port.service, port.port, t_ns)
-                # The connection that made the entry was drawn.
-                return (
-                    held is not None and held.since_ns < t_ns and self.lab.wiring.index.address(held.server) == endpoint
-                )
-        return False
+    def seen(self, node: str, client: str, service: Key, port: int, endpoint: str, t_ns: int) -> bool:
+        """Whether affinity keeps the client on an endpoint."""
+        held = self.lab.wiring.affinity.held(node, client, service, port, t_ns)
+        # The connection that made the entry was drawn.
+        return held is not None and held.since_ns < t_ns and self.lab.reopener.address(held.server) == endpoint
 
     def affinity_ended(self, node: str, client: str, service: Key, port: int, t_ns: int) -> int | None:
         """When the entry ran out that the connection of this instant found no more."""

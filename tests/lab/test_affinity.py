@@ -37,8 +37,10 @@ spec:
 """
 
 
-def test_one_caller_one_pod_and_a_new_one_when_it_dies(tmp_path: Path) -> None:
-    (tmp_path / "web.yaml").write_text(MANIFESTS)
+@pytest.mark.parametrize("mode", ["iptables", "nftables", "ipvs"])
+def test_one_caller_one_pod_and_a_new_one_when_it_dies(tmp_path: Path, mode: str) -> None:
+    config = f"apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: {mode}\n---"
+    (tmp_path / "web.yaml").write_text(config + MANIFESTS)
     lab = Lab(open_what([str(tmp_path / "web.yaml")]).spec)
     kept: list[Record] = []
     lab.watch_rows(lambda rows: kept.extend(record(rows, i) for i in range(len(rows))))

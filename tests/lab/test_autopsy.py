@@ -11,7 +11,9 @@ from kflab.lab.autopsy_values import AutopsyReport
 from kflab.lab.bills import Cause
 from kflab.lab.commands import Kill, Scale, Stop
 from kflab.lab.gantt import as_tree
+from kflab.lab.handle import Tab
 from kflab.lab.running import Lab
+from kflab.lab.spec import LabSpec
 from kflab.manifest.objects import Key
 from kflab.scenario.format import load
 
@@ -166,3 +168,29 @@ def test_old_bills_are_put_together_and_still_add_up(monkeypatch: pytest.MonkeyP
     report = adds_up(lab)
     assert len([bill for bill in report.bills if bill.observer]) <= 2
     assert len(report.bills) > 2
+
+
+SHOP = """
+apiVersion: v1
+kind: Service
+metadata: {name: shop}
+spec: {selector: {app: shop}, ports: [{port: 80, targetPort: 8080}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: shop}
+spec:
+  ingressClassName: nginx
+  rules:
+  - host: shop.example.com
+    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: shop, port: {number: 80}}}}]}
+"""
+
+
+def test_nginx_that_never_knew_a_pod_is_who_answers_503() -> None:
+    lab = Lab(LabSpec("shop", (Tab("shop.yaml", SHOP, None),), url="http://shop.example.com/", rate_rps=20.0))
+    lab.advance(3 * S)
+    (bill,) = adds_up(lab).bills
+    assert bill.cause == Cause.NO_ENDPOINTS
+    assert bill.observer.startswith("ingress/ingress-nginx/")
+    assert bill.outcomes[0][0] == "503"

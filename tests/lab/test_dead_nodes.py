@@ -90,6 +90,18 @@ def test_a_dead_node_of_a_pod_costs_its_share_of_new_connections():
     assert failed(lab, 70, 84)[1] == 0
 
 
+def test_a_node_loses_power_while_requests_wait_for_a_service_that_never_had_a_pod():
+    nobody = APP.replace("replicas: 3", "replicas: 0").replace("{type: L", "{externalTrafficPolicy: Local, type: L")
+    tab = Tab("app.yaml", nobody, None)
+    client = ClientSpec("http://198.51.100.10/", 20.0)
+    lab = Lab(LabSpec("empty", (tab,), clients=(client,), nodes=2, load_balancer="metallb-l2"))
+    lab.advance(2 * S)
+    assert lab.totals.in_flight == lab.totals.sent > 0
+    assert lab.do(Act("powerOff", Key("Node", "", "node-1"))).ok
+    lab.advance(5 * S)
+    assert set(lab.totals.by_status) <= {"timeout"}
+
+
 def test_the_trace_of_such_a_request_says_why():
     lab = lab_of(WEB)
     do(lab, "powerOff", "node-3")

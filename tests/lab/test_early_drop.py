@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from kflab.control.facts import What
 from kflab.lab import early_drop
+from kflab.lab.commands import Act
 from kflab.lab.early_drop import KILLED_MOST
 from kflab.lab.handle import Tab
 from kflab.lab.records import Record, record, status_text
 from kflab.lab.running import Lab
 from kflab.lab.spec import ClientSpec, LabSpec
+from kflab.manifest.objects import Key
 from kflab.scenario.format import load_text
 
 S = 1_000_000_000
@@ -130,6 +133,20 @@ def test_a_fixed_port_sender_that_is_evicted_is_drawn_anew() -> None:
     assert len(made) > 3  # one-way: never ASSURED
     one = [one for one in lab.sampler.recent() if one.stream == 0][-1]
     assert not [hop for hop in lab.reopener.open_record(one).hops if hop.outcome == "mismatch"]
+
+
+def test_a_full_table_is_full_until_its_node_is_off() -> None:
+    """Slabs of any length: the node goes off within one, and its table is emptied at that instant, not before."""
+    digests = set()
+    for slab_ns in (S // 2, S // 20):
+        story = Story("tcp", most=300, buckets=64, slab_ns=slab_ns)
+        story.advance(10)
+        assert story.lab.do(Act("shutdown", Key("Node", "", "node-1"), (("gracePeriod", 3 * S),))).ok
+        story.advance(18)
+        (off,) = (fact for fact in story.lab.facts if fact.what is What.MACHINE_OFF)
+        assert off.t_ns % slab_ns
+        digests.add(story.lab.digest())
+    assert len(digests) == 1
 
 
 def test_a_scenario_may_say_how_large_the_hash_table_is() -> None:
