@@ -47,9 +47,9 @@ class RecordedMemory:
 
     def seen(self, node: str, client: str, service: Key, port: int, endpoint: str, t_ns: int) -> bool:
         """Whether affinity keeps the client on an endpoint."""
-        held = self.lab.wiring.affinity.held(node, client, service, port, t_ns)
+        held = self.lab.wiring.compiler.affinity.held(node, client, service, port, t_ns)
         # The connection that made the entry was drawn.
-        return held is not None and held.since_ns < t_ns and self.lab.reopener.address(held.server) == endpoint
+        return held is not None and held.since_ns < t_ns and self.lab.wiring.index.address(held.server) == endpoint
 
     def affinity_ended(self, node: str, client: str, service: Key, port: int, t_ns: int) -> int | None:
         """When the entry ran out that the connection of this instant found no more."""
