@@ -59,7 +59,8 @@ class Route:
     """Reason in plain words."""
 
     def peer_index(self, position: int) -> int:
-        """Index of the peer: by hash where there is a key, else by the round robin's position."""
+        """Index of the peer: by hash where there is a key (ingress-nginx rootfs/etc/nginx/lua/balancer/chash.lua,
+        `balance`: a further try finds the same one), else by the round robin's position."""
         n = len(self.upstreams)
         return hashed_index(self.hash_key, n) if self.hash_key else position % n
 

@@ -141,7 +141,10 @@ class Compiler:
         if not found.upstreams:
             return Fan(answer=Answer.NO_UPSTREAM)
         if not found.service_upstream:
-            candidates = tuple(self._index.server(u.address, u.port, "TCP", u.target) for u in found.upstreams)
+            peers = found.upstreams
+            if found.hash_key:  # all requests of one URL have one key, and each try finds its peer by the key alone
+                peers = (peers[found.peer_index(0)],)
+            candidates = tuple(self._index.server(u.address, u.port, "TCP", u.target) for u in peers)
             return Fan(candidates, (1,) * len(candidates))
         chooser.picker, chooser.virtual = Pick.RANDOM, -1
         upstream = found.upstreams[0]

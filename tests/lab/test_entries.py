@@ -148,3 +148,11 @@ spec:
         "listens", "listens", "refuses",
     ]  # fmt: skip
     assert lab.world.pod_at(node, 0) is None
+
+
+def test_nginx_that_hashes_the_uri_sends_one_url_to_one_pod() -> None:
+    hashed = "metadata: {name: i, annotations: {nginx.ingress.kubernetes.io/upstream-hash-by: $request_uri}}"
+    lab = lab_of(APP + CONTROLLER.replace("TYPE", "NodePort") + INGRESS.replace("metadata: {name: i}", hashed))
+    rows = rows_of(lab, 2 * S)
+    assert len({server for row in rows for server in row.servers}) == 1
+    assert_opens(lab, rows)
