@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from kflab.draws import TABLE_SIZE
-from kflab.engine import counted_rows
+from kflab.engine import counted_deadlines, counted_rows
 from kflab.engine.connections import NEVER_NS
 from kflab.engine.memory import NEVER, Col, Stage
 from kflab.engine.scheduled import schedulers_in_order
@@ -49,6 +49,7 @@ def _passing(engine: "Engine") -> Iterator[str]:
             yield from _kept_by_client(engine, stream)
     if engine.steps.paths.calls:
         yield from counted_rows.obstacles(engine.steps, engine.calls_changed_ns)
+    yield from counted_deadlines.obstacles(engine)
     m, live = memory.flights.m, memory.flights.due_before(NEVER)
     stages = m[Col.STAGE, live]
     before = m[Col.TRIES, live] + m[Col.LOST, live] - (stages == Stage.SERVER)
@@ -77,8 +78,8 @@ def _of_stream(engine: "Engine", stream: Stream) -> Iterator[str]:
     table = engine.choosers
     if not stream.rate_rps:
         return
-    if stream.timeout_ns or stream.attempt_timeout_ns or stream.retry is not None:
-        yield "a client has a deadline of its own, or tries again"
+    if stream.calls and (stream.timeout_ns or stream.attempt_timeout_ns):
+        yield "pods make calls for a client that has a deadline of its own"
     if stream.flow_port or stream.one_way:
         yield "a UDP sender keeps its port or wants no answer"
     if stream.names or stream.lost_per_million:

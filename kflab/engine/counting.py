@@ -18,6 +18,9 @@ Calls that pods make for what they serve are counted by the same draws and queue
 
 Connections that clients keep open stay where they are: a request goes over the one that its draw names, as a flow does.
 
+Deadlines of clients that are kept and retries that are not needed change nothing: a span ends at the first deadline
+that is missed (`counted_deadlines`).
+
 What needs flows: see `countable`. Results do not depend on how a span is cut into slabs: requests are routed in order
 of their start, and queue in order of their arrival.
 """
@@ -78,6 +81,8 @@ class Counted:
     """[servers] -> requests it answered or, of an ingress server, handed on, among them."""
     requests: int = 0
     """Requests counted since the start."""
+    stops_ns: int = NEVER
+    """When the span ends by itself (see `counted_deadlines`)."""
     spans: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=KEPT_SPANS))
     """(from, to) of the latest spans that are over, ns."""
     ended_ns: int = 0
@@ -135,7 +140,7 @@ def begin(engine: "Engine") -> None:
     counted, steps, flights = engine.counted, engine.steps, engine.memory.flights
     if counted.on:
         return
-    counted.on, counted.since_ns = True, engine.now_ns
+    counted.on, counted.since_ns, counted.stops_ns = True, engine.now_ns, NEVER
     engine.compile_paths()
     engine.choosers.begin(engine.now_ns, engine.now_ns + 1)
     active = flights.due_before(NEVER)
@@ -175,8 +180,8 @@ def end(engine: "Engine") -> None:
         rows = memory.flights.add(block.shape[1], blank=False)
         memory.flights.m[:, rows[0] : rows[-1] + 1] = block
     counted.held, counted.calling = [], []
-    if engine.choosers.n_scheduled or steps.paths.any_connections:
-        engine.all_in_flight()  # what looks for a destination's connections, or a client's requests, looks there
+    if engine.choosers.n_scheduled or steps.paths.any_connections or steps.paths.any_deadline:
+        engine.all_in_flight()  # what looks for connections, a client's requests or its deadlines, looks there
     if steps.paths.any_connections:
         _in_hand(steps)
     stood_ns = engine.now_ns - counted.since_ns

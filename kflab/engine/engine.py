@@ -20,6 +20,7 @@ from kflab.engine.arrivals import Arrivals, Batch
 from kflab.engine.bins import BIN_NS, Bins, Count
 from kflab.engine.calls import calling_rows
 from kflab.engine.choosers import Choosers
+from kflab.engine.counted_deadlines import first_missed_ns, longest_slab_ns
 from kflab.engine.counted_rows import as_rows
 from kflab.engine.crashes import end_requests_across, end_requests_at, hang_at, leave
 from kflab.engine.cuts import with_place
@@ -391,16 +392,21 @@ class Engine:
             end_ns = min(to_ns, self.now_ns + self._slab_length())
             if self._changes:
                 end_ns = min(end_ns, self._changes[0].t_ns)
+            if self.counted.on:
+                end_ns = min(end_ns, self.counted.stops_ns)
             if self.watch is not None:
                 end_ns = min(end_ns, self.next_watch_ns)
             self._slab(end_ns)
             self.now_ns = end_ns
+            if self.counted.on and end_ns >= self.counted.stops_ns:
+                counting.end(self)
             self._apply_changes()
 
     def _slab_length(self) -> int:
         per_ns = self.arrivals.rows_per_ns()
         if self.counted.on:
-            return max(1, int(MAX_SLAB_ROWS / max(per_ns, MAX_SLAB_ROWS / counting.LONGEST_NS)))
+            longest = int(MAX_SLAB_ROWS / max(per_ns, MAX_SLAB_ROWS / counting.LONGEST_NS))
+            return max(1, min(longest, longest_slab_ns(self.steps)))
         if self._many_calls and self.steps.paths.calls:
             to_next_bin = BIN_NS - self.now_ns % BIN_NS
             return min(self.slab_ns, to_next_bin, chains.SLAB_NS, max(1, int(MAX_SLAB_ROWS / max(per_ns, 1e-9)) // 8))
@@ -429,9 +435,9 @@ class Engine:
             routed += counting.arriving(self, batches, end_ns)
         for batch in batches:
             self.bins.add(Count.STREAM_SENT, np.full(len(batch.starts), batch.stream), batch.starts)
+            note_starts(steps, batch.stream, batch.starts, self.now_ns)
             if self.counted.on:
                 continue
-            note_starts(steps, batch.stream, batch.starts, self.now_ns)
             in_flight = ordered or bool(steps.paths.calling[batch.stream])
             express = None if in_flight else route(steps, batch, self.now_ns, end_ns)
             if in_flight:
@@ -447,6 +453,8 @@ class Engine:
         for express in self.counted.answered_calls:
             settle(express, express.done)
             self._underway.append(Underway(express))
+        if self.counted.on and steps.paths.any_deadline:
+            self.counted.stops_ns = min(self.counted.stops_ns, first_missed_ns(steps, routed))
         self.counted.answered_calls = []
         for underway in self._underway:
             over = underway.finish(self.bins, end_ns)
