@@ -31,7 +31,7 @@ def played(scenario: Scenario, mode: str) -> Lab:
     ],
 )
 def test_the_story_is_that_of_flows(name: str, least_s: int) -> None:
-    """Overload, probes, an autoscaler that reads CPU, calls, retries and source ports that run out depend on every single request."""
+    """Overload, probes, an autoscaler, calls, retries and source ports that run out depend on every single request."""
     scenario = load(name)
     flows, counts = played(scenario, FLOWS), played(scenario, AUTO)
     assert counts.counting.counted_ns() >= least_s * 1_000_000_000
