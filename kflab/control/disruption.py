@@ -18,6 +18,7 @@ from kflab.control.core import Controller, Core
 from kflab.control.delays import SECOND_NS
 from kflab.control.facts import What
 from kflab.control.heap import Event
+from kflab.control.job_failures import BY_EVICTION
 from kflab.control.pods import mark_deleted
 from kflab.control.rollout import resolve
 from kflab.errors import KflabError
@@ -185,7 +186,7 @@ class DisruptionController(Controller):
             )
             self.core.put(replace(budget, status=status), "eviction")
         self.core.fact(What.POD_EVICTED, key, by, f"{by} evicted {key.name}")
-        mark_deleted(self.core, pod, grace_s, by)
+        mark_deleted(self.core, pod, grace_s, by, BY_EVICTION)
 
     def _check(self, key: Key) -> tuple[Pod, str, PodDisruptionBudget | None]:
         """(the pod, why not, the budget that has to give one)."""

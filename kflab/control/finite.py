@@ -1,7 +1,8 @@
 """Applications that run to their end: each container exits by itself some time after it started.
 
 How long and with which code a manifest does not say: annotations do (kflab.dev/runs-for, kflab.dev/exit-code), and a
-Job's pods without them run as long as the delay `job_run_s` has it and end with 0. Both are our choices (M).
+Job's pods without them run as long as the delay `job_run_s` has it and end with 0. Told to end before (SIGTERM), they
+exit with 143, 128 + 15, as a process without a handler does: the work is not done. All are our choices (M).
 """
 
 from dataclasses import dataclass
@@ -10,8 +11,9 @@ from typing import ClassVar
 from kflab.control.core import Controller, Core, address_of
 from kflab.control.heap import Event
 from kflab.control.kubelet import Kubelet
+from kflab.control.pods import works_to_an_end
 from kflab.control.termination import Termination
-from kflab.manifest.app_annotations import RUNS_FOR, exit_code_of, runs_for_ns
+from kflab.manifest.app_annotations import exit_code_of, runs_for_ns
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_pods import Pod
 
@@ -48,8 +50,7 @@ class Finite(Controller):
             for at in [at for at in self._timed if at[0] == key] if self._timed else ():
                 del self._timed[at]
             return
-        of_job = pod.meta.owner is not None and pod.meta.owner.kind == "Job"
-        if not of_job and RUNS_FOR not in pod.meta.annotations:
+        if not works_to_an_end(pod):
             return
         for container in pod.spec.containers:
             run = ground.container(container.name)

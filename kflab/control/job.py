@@ -6,7 +6,8 @@ starts when the lab opens. With ttlSecondsAfterFinished it goes, and its pods wi
 
 Source: k8s.io/kubernetes pkg/controller/job (job_controller.go syncJob, manageJob, trackJobStatusAndRemoveFinalizers;
 indexed_job_utils.go), pkg/controller/ttlafterfinished. Finalizers are not modelled: the controller remembers what
-became of each pod. Not modelled either: podFailurePolicy, successPolicy, backoffLimitPerIndex, and CronJobs.
+became of each pod. What podFailurePolicy makes of a failed pod is in job_failures.py. Not modelled: successPolicy,
+backoffLimitPerIndex, and CronJobs.
 """
 
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ from kflab.control.job_counts import (
     removal_order,
     wanted,
 )
+from kflab.control.job_failures import FAIL_JOB, IGNORE, judge
 from kflab.control.names import generated
 from kflab.control.pods import active, create_pod, mark_deleted, owned_pods
 from kflab.control.progress import condition, with_condition
@@ -93,7 +95,9 @@ class JobController(Controller):
         super().__init__(core)
         self._due: dict[Key, int] = {}
         self._ended: dict[Key, dict[str, tuple[str, int, int]]] = {}
-        """Job → uid of a pod → (Succeeded or Failed, when it ended, its index), of those not counted yet."""
+        """Job → uid of a pod → (Succeeded, Failed or Ignore, when it ended, its index), of those not counted yet."""
+        self._fatal: dict[Key, str] = {}
+        """Job → what one of its pods did that a FailJob rule fits."""
         self._counted: dict[Key, dict[str, None]] = {}
         """Job → uids of pods that were counted, or are not to be."""
         self._expected: dict[Key, tuple[int, ...]] = {}
@@ -105,7 +109,7 @@ class JobController(Controller):
         """Queue the Job at once, the owner of a pod a second later; note how a pod ended."""
         if change.key.kind == "Job":
             if change.new is None:
-                for table in (self._due, self._ended, self._counted, self._expected, self._backoff):
+                for table in (self._due, self._ended, self._counted, self._expected, self._backoff, self._fatal):
                     table.pop(change.key, None)
                 collect(self.core, change.key)
             else:
@@ -136,6 +140,11 @@ class JobController(Controller):
         outcome = pod.status.phase if pod.status.phase in ("Succeeded", "Failed") else LIVES
         if not outcome and (gone or (pod.terminating and not job.replaces_failed_only)):
             outcome = "Failed"
+        if outcome == "Failed" and job.failure_rules:
+            action, message = judge(job.failure_rules, pod)
+            outcome = IGNORE if action == IGNORE else outcome
+            if action == FAIL_JOB:
+                self._fatal.setdefault(key, message)
         if outcome:
             self._ended.setdefault(key, {})[pod.meta.uid] = (outcome, ended_ns(pod), _index(pod))
 
@@ -168,8 +177,11 @@ class JobController(Controller):
         now = self.core.now_ns
         new = self._ended.pop(job.key, {})
         self._counted.setdefault(job.key, {}).update(dict.fromkeys(new))
-        times = {word: [t_ns for each, t_ns, _ in new.values() if each == word] for word in ("Succeeded", "Failed")}
-        backoff = self._backoff.get(job.key, Backoff()).after(times["Succeeded"], times["Failed"])
+        times = {
+            word: [t_ns for each, t_ns, _ in new.values() if each == word] for word in ("Succeeded", "Failed", IGNORE)
+        }
+        # A failure that is ignored delays the next pod too (getNewFinishedPods).
+        backoff = self._backoff.get(job.key, Backoff()).after(times["Succeeded"], times["Failed"] + times[IGNORE])
         self._backoff[job.key] = backoff
         indexes = {index for word, _, index in new.values() if word == "Succeeded" and index >= 0}
         job = replace(
@@ -182,9 +194,12 @@ class JobController(Controller):
         failed = job.observed.get("failed", 0) + len(times["Failed"])
         pods = owned_pods(self.core, job.key)
         target = condition(job.conditions, TARGET)
-        reason, message = (target.reason, target.message) if target is not None else given_up(
-            job, failed, pods, job.start_ns, now
-        )  # fmt: skip
+        if target is not None:
+            reason, message = target.reason, target.message
+        elif job.key in self._fatal:
+            reason, message = "PodFailurePolicy", self._fatal[job.key]
+        else:
+            reason, message = given_up(job, failed, pods, job.start_ns, now)
         if reason:
             stopped = [pod for pod in pods if active(pod)]
             self._drop(job.key, stopped)

@@ -13,6 +13,7 @@ from kflab.cluster.store import Change
 from kflab.control.core import Controller, Core
 from kflab.control.facts import What
 from kflab.control.heap import Event
+from kflab.control.job_failures import BY_GC, disrupted
 from kflab.control.pods import mark_deleted
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_cluster import Node
@@ -98,7 +99,7 @@ class PodGc(Controller):
                 self._missing[node] = now + quarantine
             elif now >= until:
                 for pod in pods:
-                    self._force(pod, f"Node {node} does not exist any more")
+                    self._force(disrupted(pod, BY_GC, now), f"Node {node} does not exist any more")
                 del self._missing[node]
         if self._missing:
             self._plan(min(max(until, now + 1) for until in self._missing.values()) - 1)

@@ -3,6 +3,8 @@
 from kflab.cluster.ipam import Pins
 from kflab.control.core import Core
 from kflab.control.facts import What
+from kflab.control.job_failures import disrupted
+from kflab.manifest.app_annotations import RUNS_FOR
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_pods import Pod
 from kflab.replacing import replace
@@ -19,6 +21,11 @@ def available(pod: Pod, min_ready_ns: int, now_ns: int) -> bool:
         return False
     since = pod.status.ready_since_ns
     return min_ready_ns == 0 or since is None or since + min_ready_ns <= now_ns
+
+
+def works_to_an_end(pod: Pod) -> bool:
+    """Whether a pod's containers end by themselves: those of Jobs, and of pods that say so (see finite.py)."""
+    return RUNS_FOR in pod.meta.annotations or (pod.meta.owner is not None and pod.meta.owner.kind == "Job")
 
 
 def owners(core: Core, key: Key) -> tuple[Key, ...]:
@@ -56,12 +63,21 @@ def create_pod(core: Core, owner: Key, pod: Pod, by: str, pin: tuple[Key, int]) 
         core.fact(What.POD_CREATED, change.key, by, f"{by} created {pod.meta.name}", change.revision)
 
 
-def mark_deleted(core: Core, pod: Pod, grace_s: int | None, by: str) -> None:
+def mark_deleted(core: Core, pod: Pod, grace_s: int | None, by: str, disruption: tuple[str, str] | None = None) -> None:
     """A graceful delete: deletionTimestamp, or removal at once where nobody has to stop anything.
 
     A pod that no kubelet has, or one deleted with grace 0, goes at once (k8s.io/kubernetes
     pkg/registry/core/pod/strategy.go CheckGracefulDelete).
+
+    Args:
+        core: The shared state.
+        pod: The pod.
+        grace_s: Its grace period; None: the pod's own.
+        by: Who deletes.
+        disruption: (reason, message) of its condition DisruptionTarget, where it is ended for others' sake.
     """
+    if disruption is not None:
+        pod = disrupted(pod, disruption, core.now_ns)
     grace = pod.spec.grace_s if grace_s is None else grace_s
     if not pod.spec.node_name or pod.status.phase in ("Succeeded", "Failed"):
         grace = 0

@@ -21,6 +21,7 @@ from kflab.cluster.store import Change
 from kflab.control.core import Controller, Core
 from kflab.control.facts import What
 from kflab.control.heap import Event
+from kflab.control.job_failures import BY_PREEMPTION
 from kflab.control.nodefilters import fits, misfit, named_node
 from kflab.control.nodespace import occupies
 from kflab.control.placement import Placement, Reasons, sentence
@@ -218,7 +219,7 @@ class Scheduler(Controller):
             text = f"scheduler lets {victim.meta.name} on {candidate.node} make room for {pod.meta.name}"
             told = f"Preempted by pod {pod.meta.uid} on node {candidate.node}"
             self.core.fact(What.POD_PREEMPTED, victim.key, BY, text, detail=told)
-            mark_deleted(self.core, victim, None, BY)
+            mark_deleted(self.core, victim, None, BY, BY_PREEMPTION)
 
     def _misfits(self, pod: Pod) -> dict[str, Sequence[str]]:
         """Every node → why it does not go with a pod by itself, () where it does."""

@@ -11,6 +11,7 @@ from kflab.cluster.checkpoint import Mutable
 from kflab.control.core import STATUS_WRITER, Controller, Core
 from kflab.control.facts import What
 from kflab.control.heap import Event, KubeletEvent
+from kflab.control.job_failures import BY_KUBELET, disrupted
 from kflab.manifest.app_annotations import own_delay_ns
 from kflab.manifest.objects import Key, Labels
 from kflab.manifest.objects_pods import ContainerStatus, Pod, PodSpec, PodStatus
@@ -237,7 +238,10 @@ class StatusManager(Controller):
             conditions=pod.status.conditions,
         )
         by = f"kubelet {worker.node}"
-        change = self.core.put(_reported(pod, status), by)
+        written = _reported(pod, status)
+        if worker.shut_down:
+            written = disrupted(written, BY_KUBELET, self.core.now_ns)
+        change = self.core.put(written, by)
         if change is not None and not self.core.quiet:
             what = _describe(pod.status, status)
             if (

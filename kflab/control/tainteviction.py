@@ -11,6 +11,7 @@ from typing import ClassVar
 from kflab.cluster.store import Change
 from kflab.control.core import Controller, Core
 from kflab.control.heap import Event
+from kflab.control.job_failures import BY_TAINT
 from kflab.control.nodefilters import tolerated
 from kflab.control.pods import mark_deleted
 from kflab.manifest.objects import Key
@@ -115,7 +116,7 @@ class TaintEviction(Controller):
                 if isinstance(pod, Pod) and pod.meta.uid == uid and self._due.get(key, (0, -1))[1] == due_ns:
                     del self._due[key]
                     if not pod.terminating:
-                        mark_deleted(self.core, pod, None, BY)
+                        mark_deleted(self.core, pod, None, BY, BY_TAINT)
 
     def _decide(self, pod: Pod, taints: Sequence[Taint]) -> None:
         if not taints or pod.terminating:

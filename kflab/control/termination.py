@@ -13,6 +13,7 @@ from kflab.control.delays import SECOND_NS
 from kflab.control.facts import What
 from kflab.control.heap import Event, KubeletEvent
 from kflab.control.kubelet import KillPod, Kubelet
+from kflab.control.pods import works_to_an_end
 from kflab.control.probes import KillContainer
 from kflab.control.runtime import ContainerRun
 from kflab.control.status import PodWorker
@@ -20,6 +21,9 @@ from kflab.manifest.app_annotations import ignores_sigterm
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_pods import Pod
 from kflab.replacing import replace
+
+SIGTERM_CODE = 143
+"""128 + 15: of a process that SIGTERM ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +163,7 @@ class Termination(Controller):
                 self._stop_listening(key, uid, container, starts)
             case AppExit(key, uid, container, starts):
                 if self._acts(key, uid, container, starts):
-                    self._exited(key, uid, container, 0, " after SIGTERM")
+                    self._exited(key, uid, container, self._code_after_sigterm(key), " after SIGTERM")
             case TearDown(_, key, uid):
                 self._tear_down(key, uid)
             case RemovePod(_, key, uid):
@@ -288,6 +292,11 @@ class Termination(Controller):
             self.core.set_ground(key, after)
             if after.listening != ground.listening:
                 self.kubelet.listeners_changed(after)
+
+    def _code_after_sigterm(self, key: Key) -> int:
+        """Servers end well; whoever has work to finish has not finished it."""
+        pod = self.core.store.get(key)
+        return SIGTERM_CODE if isinstance(pod, Pod) and works_to_an_end(pod) else 0
 
     def _exited(self, key: Key, uid: str, name: str, exit_code: int, why: str) -> None:
         self.kubelet.containers_exited(key, (name,), exit_code, why)

@@ -38,7 +38,7 @@ def app_assumptions(store: Store, workload_of: Callable[[Pod], Key | None]) -> I
 
 _EXEC = "exec probes succeed while the container runs"
 _INIT = "init containers end well"
-_JOB = "a Job's containers run for 10 s and exit with 0"
+_JOB = "a Job's containers run for 10 s and exit with 0, told to end before with 143"
 _HOOK = "a preStop hook that is no sleep takes 0.5 to 2 s"
 
 _LINES = {

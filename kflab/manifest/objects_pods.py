@@ -158,7 +158,7 @@ class PodStatus:
     nominated_node: str = ""
     """status.nominatedNodeName: where pods are being deleted to make room for this one."""
     conditions: tuple[Condition, ...] = ()
-    """Of the types that spec.readinessGates name: what others than the kubelet have set."""
+    """What others than the kubelet have set: of the types that spec.readinessGates name, and DisruptionTarget."""
 
     @property
     def containers_ready(self) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kflab.manifest.objects import Condition, KubeObject, LabelSelector
+from kflab.manifest.objects import UNHASHED, Condition, KubeObject, LabelSelector
 from kflab.manifest.objects_pods import PodTemplate
 from kflab.replacing import quick
 
@@ -105,6 +105,21 @@ class DaemonSet(KubeObject):
 
 
 @dataclass(frozen=True, slots=True)
+class FailureRule:
+    """One rule of a Job's podFailurePolicy: onExitCodes if it has an operator, else onPodConditions."""
+
+    action: str
+    """FailJob, Ignore, Count or FailIndex."""
+    operator: str = ""
+    """In or NotIn."""
+    codes: tuple[int, ...] = ()
+    container: str = ""
+    """containerName; "": any."""
+    conditions: tuple[tuple[str, str], ...] = ()
+    """(type, status), any of them."""
+
+
+@dataclass(frozen=True, slots=True)
 class Job(KubeObject):
     """batch/v1 Job."""
 
@@ -122,6 +137,8 @@ class Job(KubeObject):
     suspend: bool = False
     replaces_failed_only: bool = False
     """podReplacementPolicy Failed: a pod that is being deleted is waited for."""
+    failure_rules: tuple[FailureRule, ...] = field(default=(), metadata=UNHASHED)
+    """spec.podFailurePolicy.rules."""
     observed: Mapping[str, int] = field(default_factory=dict)
     """status: active, ready, succeeded, failed, terminating."""
     start_ns: int | None = None

@@ -227,9 +227,13 @@ ProxyConntrack maxPerCore:i min:i tcpEstablishedTimeout:s tcpCloseWaitTimeout:s 
   udpStreamTimeout:s
 
 Job spec:JobSpec status:JobStatus
-JobSpec parallelism:i completions:i activeDeadlineSeconds:i podFailurePolicy:any successPolicy:any backoffLimit:i
-  backoffLimitPerIndex:i maxFailedIndexes:i selector:LabelSelector manualSelector:b template:PodTemplateSpec
-  ttlSecondsAfterFinished:i completionMode:s suspend:b podReplacementPolicy:s managedBy:s
+JobSpec parallelism:i completions:i activeDeadlineSeconds:i podFailurePolicy:PodFailurePolicy successPolicy:any
+  backoffLimit:i backoffLimitPerIndex:i maxFailedIndexes:i selector:LabelSelector manualSelector:b
+  template:PodTemplateSpec ttlSecondsAfterFinished:i completionMode:s suspend:b podReplacementPolicy:s managedBy:s
+PodFailurePolicy rules:[PodFailurePolicyRule]
+PodFailurePolicyRule action:s onExitCodes:PodFailurePolicyOnExitCodes onPodConditions:[PodFailurePolicyOnPodCondition]
+PodFailurePolicyOnExitCodes containerName:s operator:s values:[i]
+PodFailurePolicyOnPodCondition type:s status:s
 JobStatus conditions:[Condition]/type startTime:s completionTime:s active:i terminating:i succeeded:i failed:i
   completedIndexes:s failedIndexes:s uncountedTerminatedPods:any ready:i
 CronJob spec:CronJobSpec status:any

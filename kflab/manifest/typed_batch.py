@@ -1,6 +1,6 @@
 """Jobs. Defaults: k8s.io/kubernetes pkg/apis/batch/v1/defaults.go (SetDefaults_Job)."""
 
-from kflab.manifest.objects_workloads import Job
+from kflab.manifest.objects_workloads import FailureRule, Job
 from kflab.manifest.typed_common import Given, Tree, when_ns
 from kflab.manifest.typed_pods import pod_template
 from kflab.manifest.typed_workloads import conditions, count, observed
@@ -31,11 +31,24 @@ def job(tree: Tree, given: Given) -> Job:
         indexed=spec.get("completionMode") == "Indexed" and completions is not None,
         suspend=bool(spec.get("suspend")),
         replaces_failed_only=spec.get("podReplacementPolicy") == "Failed" or bool(spec.get("podFailurePolicy")),
+        failure_rules=tuple(_rule(each) for each in (spec.get("podFailurePolicy") or {}).get("rules") or ()),
         observed=observed(tree),
         start_ns=when_ns(status.get("startTime"), given.now),
         completion_ns=when_ns(status.get("completionTime"), given.now),
         completed_indexes=indexes(status.get("completedIndexes") or ""),
         conditions=conditions(tree),
+    )
+
+
+def _rule(tree: Tree) -> FailureRule:
+    codes, patterns = tree.get("onExitCodes") or {}, tree.get("onPodConditions") or ()
+    return FailureRule(
+        tree.get("action") or "",
+        "" if not codes else "NotIn" if codes.get("operator") == "NotIn" else "In",
+        tuple(code for code in codes.get("values") or () if isinstance(code, int)),
+        codes.get("containerName") or "",
+        # The status of a pattern is True if it is not given (SetDefaults_PodFailurePolicyOnPodConditionsPattern).
+        tuple((each.get("type") or "", each.get("status") or "True") for each in patterns),
     )
 
 

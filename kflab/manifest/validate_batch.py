@@ -8,8 +8,14 @@ from kflab.manifest.values import invalid, unsupported
 
 _COUNTS = ("parallelism", "completions", "backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished")
 
-_LEFT_OUT = ("podFailurePolicy", "successPolicy", "backoffLimitPerIndex", "maxFailedIndexes")
-"""Fields that the lab's Job controller does not look at."""
+_LEFT_OUT = {
+    "successPolicy": "all completions are needed",
+    "backoffLimitPerIndex": "every failed pod counts towards backoffLimit",
+    "maxFailedIndexes": "every failed pod counts towards backoffLimit",
+}
+"""Fields that the lab's Job controller does not look at, and what that means."""
+
+_ACTIONS = ("Count", "FailIndex", "FailJob", "Ignore")
 
 
 def check_job(tree: Tree, report: Report) -> None:
@@ -27,7 +33,8 @@ def check_job(tree: Tree, report: Report) -> None:
         report.refused(("spec", "completions"), words, "its pods have no index")
     for field in _LEFT_OUT:
         if spec.get(field) is not None:
-            report.warn(("spec", field), f"{field} is not modelled: every failed pod counts towards backoffLimit")
+            report.warn(("spec", field), f"{field} is not modelled: {_LEFT_OUT[field]}")
+    _check_failure_policy(spec, report)
     path: Path = ("spec", "template", "spec")
     template = spec.get("template") or {}
     pod_spec = template.get("spec")
@@ -39,3 +46,26 @@ def check_job(tree: Tree, report: Report) -> None:
         report.refused((*path, "restartPolicy"), words, "Never")
     check_pod_spec(pod_spec, path, report, workload=True, policies=POLICIES)
     check_annotations(template, ("spec", "template", "metadata"), report)
+
+
+def _check_failure_policy(spec: Tree, report: Report) -> None:
+    policy = spec.get("podFailurePolicy")
+    if policy is None:
+        return
+    pods = (spec.get("template") or {}).get("spec") or {}
+    if pods.get("restartPolicy") == "OnFailure":
+        words = invalid("OnFailure", 'only "Never" is supported when podFailurePolicy is specified')
+        report.refused(("spec", "template", "spec", "restartPolicy"), words, "containers are restarted all the same")
+    for n, rule in enumerate(policy.get("rules") or ()):
+        path: Path = ("spec", "podFailurePolicy", "rules", n)
+        action, codes = rule.get("action"), rule.get("onExitCodes")
+        if action not in _ACTIONS:
+            report.refused((*path, "action"), unsupported(action or "", _ACTIONS), "a pod that it fits counts")
+        elif action == "FailIndex":
+            report.warn((*path, "action"), "FailIndex is not modelled: a pod that it fits counts towards backoffLimit")
+        if (codes is None) == (not rule.get("onPodConditions")):
+            words = "specifying one of OnExitCodes and OnPodConditions is required"
+            report.refused(path, f"Invalid value: {words}", "exit codes are looked at first")
+        if codes is not None and codes.get("operator") not in ("In", "NotIn"):
+            where = (*path, "onExitCodes", "operator")
+            report.refused(where, unsupported(codes.get("operator") or "", ("In", "NotIn")), "In")

@@ -21,7 +21,15 @@ from kflab.manifest.objects_network import (
     Service,
 )
 from kflab.manifest.objects_pods import Container, ContainerStatus, Pod, PodSpec, PodTemplate, Probe
-from kflab.manifest.objects_workloads import DaemonSet, Deployment, Job, PodDisruptionBudget, ReplicaSet, StatefulSet
+from kflab.manifest.objects_workloads import (
+    DaemonSet,
+    Deployment,
+    FailureRule,
+    Job,
+    PodDisruptionBudget,
+    ReplicaSet,
+    StatefulSet,
+)
 from kflab.manifest.quantities import milli_text
 from kflab.manifest.typed_batch import indexes_text
 
@@ -282,6 +290,7 @@ def _job(obj: Job, start: Start) -> Tree:
         completionMode="Indexed" if obj.indexed else "NonIndexed",
         completions=obj.completions,
         parallelism=obj.parallelism,
+        podFailurePolicy={"rules": [_failure_rule(rule) for rule in obj.failure_rules]} if obj.failure_rules else None,
         podReplacementPolicy="Failed" if obj.replaces_failed_only else "TerminatingOrFailed",
         ttlSecondsAfterFinished=obj.ttl_s,
     )
@@ -295,6 +304,12 @@ def _job(obj: Job, start: Start) -> Tree:
     )
     rest = {**selector, "suspend": obj.suspend, "template": _template(obj.template)}
     return {"spec": {**spec, **rest}, "status": {**_status(obj.observed), **status}}
+
+
+def _failure_rule(rule: FailureRule) -> Tree:
+    codes = _some(containerName=rule.container, operator=rule.operator, values=list(rule.codes))
+    patterns = [{"status": status, "type": kind} for kind, status in rule.conditions]
+    return _some(action=rule.action, onExitCodes=codes if rule.operator else None, onPodConditions=patterns)
 
 
 def _service(obj: Service, start: Start) -> Tree:
