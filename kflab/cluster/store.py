@@ -29,6 +29,11 @@ class Change:
     by: str
     """Who wrote it: "user", "endpointslice-controller", "kubelet node-a", …"""
 
+    @property
+    def same_generation(self) -> bool:
+        """Whether what is asked for stayed as it was."""
+        return self.old is not None and self.new is not None and self.old.meta.generation == self.new.meta.generation
+
 
 class Store(Mutable):
     """All objects by key, with history. Objects are immutable; the store only swaps them.
@@ -39,7 +44,10 @@ class Store(Mutable):
     def __init__(self) -> None:
         self._now: dict[Key, KubeObject] = {}
         self._kinds: dict[str, dict[Key, None]] = {}
+        self._ever: dict[str, dict[Key, None]] = {}
+        """Kind → keys that anybody may still ask for, in order of first creation."""
         self._past: dict[Key, list[tuple[int, KubeObject | None]]] = {}
+        """States of what was written since history is kept, with what was there before; all else is as it is now."""
         self._log: list[Change] = []
         self._log_start = 0
         self._rule_changes: list[int] = []
@@ -68,19 +76,22 @@ class Store(Mutable):
         if new is None:
             del self._now[key]
             del self._kinds[key.kind][key]
+            if not self.keeps_past:
+                del self._ever[key.kind][key]
         else:
             self._now[key] = new
-            self._kinds.setdefault(key.kind, {})[key] = None
+            if old is None:
+                self._kinds.setdefault(key.kind, {})[key] = None
+                self._ever.setdefault(key.kind, {})[key] = None
         if key.kind in RULE_KINDS:
             self._rule_changes.append(self.revision)
         change = Change(self.revision, t_ns, key, old, new, by)
         if self.keeps_past:
-            self._past.setdefault(key, []).append((self.revision, new))
+            past = self._past.get(key)
+            if past is None:
+                past = self._past[key] = [] if old is None else [(self._past_start, old)]
+            past.append((self.revision, new))
             self._log.append(change)
-        elif new is None:
-            self._past.pop(key, None)
-        else:
-            self._past[key] = [(self.revision, new)]
         return change
 
     def start_past(self) -> None:
@@ -96,8 +107,8 @@ class Store(Mutable):
             return self._now.get(key)
         at = max(at, self._past_start)
         past = self._past.get(key)
-        if not past:
-            return None
+        if past is None:
+            return self._now.get(key)
         i = bisect_right(past, at, key=lambda entry: entry[0])
         return past[i - 1][1] if i else None
 
@@ -118,8 +129,8 @@ class Store(Mutable):
 
     def of_kind_at(self, kind: str, revision: int) -> Iterator[KubeObject]:
         """Objects of a kind as of a revision, in order of first creation."""
-        for key in tuple(self._past):
-            if key.kind == kind and (obj := self.get(key, at=revision)) is not None:
+        for key in tuple(self._ever.get(kind, ())):
+            if (obj := self.get(key, at=revision)) is not None:
                 yield obj
 
     def count(self, kind: str) -> int:
@@ -155,8 +166,10 @@ class Store(Mutable):
             i = bisect_right(past, revision, key=lambda entry: entry[0])
             if i > 1:
                 del past[: i - 1]
-            if len(past) == 1 and past[0][1] is None and past[0][0] <= revision:
+            if len(past) == 1 and past[0][0] <= revision:
                 del self._past[key]
+                if past[0][1] is None:
+                    del self._ever[key.kind][key]
         drop = max(0, revision - self._log_start)
         if drop:
             del self._log[:drop]

@@ -56,6 +56,9 @@ TABLE_SHIFT = 48
 SETTLE_BATCH_NS = 1_000_000_000
 """Work queues wait this long while settling: many changes of one object become one sync that nobody sees."""
 
+SETTLE_RUN_NS = 4_000_000_000
+"""While settling, pods run this long after they were made, if nothing keeps them: what follows from that can wait."""
+
 
 class ControlDraws(Protocol):
     """What control needs of `kflab.draws.Draws`."""
@@ -117,6 +120,10 @@ class Controller(Mutable):
         """A pod that is about to be made, as this controller's mutating webhook lets it be."""
         return pod
 
+    def placed(self, pod: Pod) -> Pod:
+        """A pod that is about to be made while the cluster settles, with what this controller will have added soon."""
+        return pod
+
     def handle(self, event: Event) -> None:
         """An event of this controller's room is due now."""
 
@@ -143,7 +150,7 @@ class Core(Mutable):
         self.spans = delays.spans_ns()
         self.tables = delay_tables(delays)
         self._middles = {name: (low + high) // 2 for name, (low, high) in self.spans.items()}
-        self._middles.update(dict.fromkeys(("controller_s", "endpointslice_s"), SETTLE_BATCH_NS))
+        self._middles.update(controller_s=SETTLE_BATCH_NS, endpointslice_s=2 * SETTLE_RUN_NS)
         self.pins = pins
         self.surroundings = Surroundings(load_balancer)
         """What decides whose load balancers Services get; `look_around` keeps it up to date."""
@@ -168,6 +175,7 @@ class Core(Mutable):
         self._audiences: dict[Audience, list[Controller]] = {}
         self._feels: list[Controller] = []
         self._admits: list[Controller] = []
+        self._places: list[Controller] = []
         self.stopped: dict[str, int] = {}
         """Stopped components and since when."""
         self.states: dict[Key, dict[str, None]] = {}
@@ -201,6 +209,8 @@ class Core(Mutable):
                 self._feels.append(controller)
             if type(controller).admitted is not Controller.admitted:
                 self._admits.append(controller)
+            if type(controller).placed is not Controller.placed:
+                self._places.append(controller)
             self.controllers[controller.room] = controller
             for kind in controller.kinds:
                 self._hears.setdefault(kind, []).append(controller)
@@ -211,8 +221,14 @@ class Core(Mutable):
         """Write an object at this instant."""
         return self._tell(self.store.put(obj, self.now_ns, by))
 
-    def create(self, obj: KubeObject, by: str) -> Change | None:
-        """Write a new object: the API server adds uid and creation time, to a pod priority and default tolerations."""
+    def create(self, obj: KubeObject, by: str, *, settled: bool = False) -> Change | None:
+        """Write a new object: the API server adds uid and creation time, to a pod priority and default tolerations.
+
+        Args:
+            obj: The object.
+            by: Who writes it.
+            settled: A pod comes with what controllers would add at once: one write stands for two.
+        """
         if isinstance(obj, Pod):
             for controller in self._admits:
                 obj = controller.admitted(obj)
@@ -223,7 +239,10 @@ class Core(Mutable):
         its_uid = given.uid or uid(key.kind, key.namespace, key.name, n)
         meta = _born(given, its_uid, given.creation_ns or self.now_ns)
         if isinstance(obj, Pod):
-            return self.put(_admitted(obj, meta, self._tolerant(self._prioritized(obj.spec))), by)
+            made = _admitted(obj, meta, self._tolerant(self._prioritized(obj.spec)))
+            for controller in self._places if settled else ():
+                made = controller.placed(made)
+            return self.put(made, by)
         return self.put(replace(obj, meta=meta), by)
 
     def _prioritized(self, spec: PodSpec) -> PodSpec:
@@ -441,6 +460,10 @@ class Core(Mutable):
         if self._slower:
             return self._delay(name, about) + self._slower.get(name, 0)
         return self._delay(name, about)
+
+    def queued_for(self, key: Key, settling_ns: int = SETTLE_BATCH_NS) -> int:
+        """How long a change waits until a controller syncs the object, ns: watch and queue, settling `settling_ns`."""
+        return self.delay("watch_s", key) + (settling_ns if self.quiet else self.delay("controller_s", key))
 
     def _delay(self, name: str, about: Key | str) -> int:
         low, high = self.spans[name]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from kflab.cluster.store import Change
-from kflab.control.core import Controller, Core
+from kflab.control.core import SETTLE_BATCH_NS, SETTLE_RUN_NS, Controller, Core
 from kflab.control.facts import What
 from kflab.control.garbage import collect
 from kflab.control.hashing import fnv32a_all
@@ -74,11 +74,12 @@ class DeploymentController(Controller):
                     collect(self.core, change.key)
                 else:
                     self._tell_paused(change.old, change.new)
-                    self._enqueue(change.key)
+                    if not (self.core.quiet and change.same_generation):  # its own status changes nothing
+                        self._enqueue(change.key)
             case "ReplicaSet":
                 obj = change.new or change.old
                 if obj is not None and obj.meta.owner is not None and obj.meta.owner.kind == "Deployment":
-                    self._enqueue(obj.meta.owner)
+                    self._enqueue(obj.meta.owner, 2 * SETTLE_RUN_NS)
             case _ if change.new is None and change.old is not None and change.old.meta.owner is not None:
                 rs = self.core.store.get(change.old.meta.owner)
                 if rs is not None and rs.meta.owner is not None:
@@ -90,11 +91,10 @@ class DeploymentController(Controller):
         if paused != (isinstance(old, Deployment) and old.paused):
             (self.core.mark if paused else self.core.unmark)(new.key, "rollout paused")
 
-    def _enqueue(self, key: Key) -> None:
+    def _enqueue(self, key: Key, settling_ns: int = SETTLE_BATCH_NS) -> None:
         if key.kind == "Deployment" and key not in self._queued:
             self._queued[key] = None
-            wait = self.core.delay("watch_s", key) + self.core.delay("controller_s", key)
-            self.core.push(wait, SyncDeployment(key))
+            self.core.push(self.core.queued_for(key, settling_ns), SyncDeployment(key))
 
     def handle(self, event: Event) -> None:
         """Take one step for one Deployment."""

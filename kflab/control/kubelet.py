@@ -14,6 +14,7 @@ from kflab.control.crash_backoff import retry_after, wait_before_restart
 from kflab.control.facts import What
 from kflab.control.heap import Event, KubeletEvent
 from kflab.control.listening import container_ports, has_silent_container, running_containers
+from kflab.control.plainstart import PlainPodRuns, PlainStarts
 from kflab.control.pleg import Pleg, Relist
 from kflab.control.podstart import ContainersStarted, PodFinished, PodStart
 from kflab.control.probes import KillContainer, Probes
@@ -105,6 +106,9 @@ class Kubelet(Controller):
         self.status = status
         self.probes = probes
         self.pleg = Pleg(core)
+        self._plain = PlainStarts(core)
+        self._addressed: dict[Key, str] = {}
+        """Pods that got their addresses before their sandbox, while the cluster settled → their uid."""
         self._waiting: dict[Key, str] = {}
         """Pods whose namesake is still being stopped → their uid."""
 
@@ -118,7 +122,9 @@ class Kubelet(Controller):
         elif isinstance(new, Pod) and new.spec.node_name:
             old = change.old
             bound = not (isinstance(old, Pod) and old.spec.node_name)
-            if bound and self.status.worker(change.key, new.meta.uid) is None:
+            if bound and self.core.quiet:
+                self._bound_while_settling(new)
+            elif bound and self.status.worker(change.key, new.meta.uid) is None:
                 wait = self.core.delay("kubelet_watch_s", change.key)
                 self.core.push(wait, PodSeen(new.spec.node_name, change.key, new.meta.uid))
             elif new.spec.readiness_gates and isinstance(old, Pod) and old.status.conditions != new.status.conditions:
@@ -132,6 +138,8 @@ class Kubelet(Controller):
                     worker = self.status.workers.get(key)
                     if worker is not None:
                         self._sync(worker)
+            case PlainPodRuns():
+                self._plain_runs(event)
             case PodSeen(_, key, uid):
                 self._seen(key, uid)
             case SandboxReady(_, key, uid):
@@ -153,6 +161,47 @@ class Kubelet(Controller):
                         self.restart_or_wait(worker, container, retry=True)
 
     # --- start ----------------------------------------------------------------------------------------------
+
+    def _bound_while_settling(self, pod: Pod) -> None:
+        """A pod was bound, or is at the instant that its status says: it has its worker and its address at once."""
+        core, key, node, uid = self.core, pod.key, pod.spec.node_name, pod.meta.uid
+        seen_ns = max(core.now_ns, pod.status.scheduled_ns or core.now_ns) + core.delay("kubelet_watch_s", key)
+        if key in self.status.workers or pod.terminating:
+            if self.status.worker(key, uid) is None:
+                core.push_at(seen_ns, PodSeen(node, key, uid))
+            return
+        worker = self.new_worker(pod, seen_ns)
+        worker.pod_ips = self._addresses(worker)
+        sandbox_ns = seen_ns + core.delay("sandbox_s", key)
+        started_ns = sandbox_ns + core.delay("container_start_s", key)
+        running = self._plain.running(pod, started_ns) if worker.pod_ips else None
+        if running is not None:
+            noticed_ns = self.pleg.next_look(node, started_ns) + self.pleg.takes
+            told_ns = noticed_ns + core.delay("pod_status_write_s", key)
+            if told_ns < 0:
+                core.push_at(told_ns, PlainPodRuns(node, key, uid, running, noticed_ns))
+                return
+        if worker.pod_ips:
+            self._addressed[key] = uid
+        core.push_at(sandbox_ns, SandboxReady(node, key, uid))
+
+    def _plain_runs(self, event: PlainPodRuns) -> None:
+        worker, pod = self.status.worker(event.key, event.uid), self.core.store.get(event.key)
+        if worker is None or worker.kill or not isinstance(pod, Pod):
+            return
+        running = event.running
+        ground = PodRuntime(
+            worker.key, worker.uid, worker.node, worker.pod_ips, True, running.runs, running.listening,
+            started_ns=running.runs[-1].since_ns, names=running.names,
+        )  # fmt: skip
+        self.core.set_ground(worker.key, ground)
+        self.status.runs(worker, pod, running.statuses, event.noticed_ns)
+
+    def _addresses(self, worker: PodWorker) -> tuple[str, ...]:
+        """What the CNI plugin gives a pod; () when it has no address left."""
+        if worker.spec.host_network:
+            return worker.host_ips
+        return self.core.addresses.allocate_pod_ips(worker.node, self.core.pinned_ips.pop(worker.key, ""))
 
     def _seen(self, key: Key, uid: str) -> None:
         pod = self.core.store.get(key)
@@ -204,12 +253,8 @@ class Kubelet(Controller):
         pod = self.core.store.get(key)
         if worker is None or worker.kill or not isinstance(pod, Pod):
             return
-        if worker.spec.host_network:
-            ips = worker.host_ips
-        else:
-            ips = self.core.addresses.allocate_pod_ips(worker.node, self.core.pinned_ips.pop(key, ""))
-        if not ips:
-            # The CNI plugin has no address left: the sync fails and is tried again.
+        ips = worker.pod_ips if self._addressed.pop(key, "") == uid else self._addresses(worker)
+        if not ips:  # the sync fails and is tried again
             self.core.push(self.core.delay("sync_retry_s", key), SandboxReady(worker.node, key, uid))
             return
         worker.pod_ips = ips

@@ -58,7 +58,7 @@ def create_pod(core: Core, owner: Key, pod: Pod, by: str, pin: tuple[Key, int]) 
         core.pinned_ips[pod.key] = pinned
     if pod.meta.owner != owner:
         pod = replace(pod, meta=replace(pod.meta, owner=owner))
-    change = core.create(pod, by)
+    change = core.create(pod, by, settled=core.quiet)
     if change is not None and not core.quiet:
         core.fact(What.POD_CREATED, change.key, by, f"{by} created {pod.meta.name}", change.revision)
 

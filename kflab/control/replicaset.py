@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from kflab.cluster.ipam import Pins
 from kflab.cluster.store import Change
-from kflab.control.core import Controller, Core, address_of
+from kflab.control.core import SETTLE_BATCH_NS, SETTLE_RUN_NS, Controller, Core, address_of
 from kflab.control.delays import SECOND_NS, ns
 from kflab.control.garbage import collect
 from kflab.control.heap import Event
@@ -70,14 +70,14 @@ class ReplicaSetController(Controller):
         if change.key.kind == "ReplicaSet":
             if change.new is None:
                 collect(self.core, change.key)
-            else:
+            elif not (self.core.quiet and change.same_generation):  # its own status changes nothing
                 self._enqueue(change.key)
             return
         before = change.old.meta.owner if change.old is not None else None
         after = change.new.meta.owner if change.new is not None else None
         for owner in (before, after) if before is not after else (after,):
             if owner is not None and owner.kind == "ReplicaSet":
-                self._enqueue(owner)
+                self._enqueue(owner, SETTLE_RUN_NS)
         if after is None and change.old is None and isinstance(change.new, Pod):
             self._enqueue_adopters(change.new)
 
@@ -86,11 +86,10 @@ class ReplicaSetController(Controller):
             if isinstance(obj, ReplicaSet) and obj.selector.matches(pod.meta.labels):
                 self._enqueue(obj.key)
 
-    def _enqueue(self, key: Key) -> None:
+    def _enqueue(self, key: Key, settling_ns: int = SETTLE_BATCH_NS) -> None:
         if key not in self._queued:
             self._queued[key] = None
-            wait = self.core.delay("watch_s", key) + self.core.delay("controller_s", key)
-            self.core.push(wait, SyncReplicaSet(key))
+            self.core.push(self.core.queued_for(key, settling_ns), SyncReplicaSet(key))
 
     def handle(self, event: Event) -> None:
         """Bring one ReplicaSet in order."""

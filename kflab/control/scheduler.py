@@ -171,6 +171,19 @@ class Scheduler(Controller):
             name = pod.meta.name
             self.core.fact(What.POD_SCHEDULED, pod.key, BY, f"scheduler put {name} on {node}", change.revision)
 
+    def placed(self, pod: Pod) -> Pod:
+        """Bind a pod that is about to be made, as of the instant at which it would be bound.
+
+        Bindings come in the order in which pods are made, and nothing is parked: so this is what would be found then.
+        """
+        if pod.spec.node_name or self.parked or self.preemption.nominated:
+            return pod
+        node, _ = self._choose(pod)
+        if node is None:
+            return pod
+        bound_ns = self.core.now_ns + self._takes(pod.key)
+        return _bound(pod, _on_node(pod.spec, node), _scheduled(pod.status, bound_ns, "", ""))
+
     def _park(self, pod: Pod, reasons: Reasons) -> None:
         """A pod fits nowhere: make room for it if it is important enough, say so, and wait."""
         wishes = wishes_of(pod)

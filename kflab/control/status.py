@@ -20,6 +20,7 @@ from kflab.replacing import copier, quick
 _reported = copier(Pod, "status")
 
 
+@quick
 @dataclass(slots=True)
 class PodWorker(Mutable):
     """One pod as its kubelet knows it."""
@@ -213,6 +214,25 @@ class StatusManager(Controller):
             return
         worker.writing = False
         self.write(worker)
+
+    def runs(self, worker: PodWorker, pod: Pod, statuses: tuple[ContainerStatus, ...], noticed_ns: int) -> None:
+        """All containers of a settling pod run and are ready since `noticed_ns`: tell the API.
+
+        Args:
+            worker: The pod's.
+            pod: As the API has it.
+            statuses: Of its containers, in the order of the spec.
+            noticed_ns: When the kubelet saw it.
+        """
+        worker.containers = {status.name: status for status in statuses}
+        worker.startup_passed = tuple(worker.containers)
+        worker.ready, worker.ready_since_ns = True, noticed_ns
+        had = pod.status
+        status = PodStatus(
+            "Running", worker.pod_ips, worker.host_ips, True, noticed_ns, had.scheduled_ns, worker.seen_ns,
+            containers=statuses, nominated_node=had.nominated_node, conditions=had.conditions,
+        )  # fmt: skip
+        self.core.put(_reported(pod, status), f"kubelet {worker.node}")
 
     def write(self, worker: PodWorker) -> None:
         """Put the worker's status into the API."""

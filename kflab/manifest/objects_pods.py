@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kflab.manifest.objects import UNHASHED, Condition, KubeObject, Labels
+from kflab.manifest.objects import UNHASHED, Condition, Key, KubeObject, Labels
 from kflab.replacing import quick
+
+_tuple = tuple.__new__
 
 
 @quick
@@ -139,6 +141,7 @@ class ContainerStatus:
         return self.exit_reason or ("Error" if self.exit_code else "Completed")
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class PodStatus:
     """v1 PodStatus, as the API server has it: what the kubelet last reported, not what is."""
@@ -187,6 +190,11 @@ class Pod(KubeObject):
 
     spec: PodSpec = PodSpec()
     status: PodStatus = PodStatus()
+
+    @property
+    def key(self) -> Key:  # asked so often that the way over `kind` counts
+        meta = self.meta
+        return _tuple(Key, ("Pod", meta.namespace, meta.name))
 
     @property
     def ip(self) -> str:
