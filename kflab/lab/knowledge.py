@@ -120,7 +120,11 @@ class Knowing:
         if self.incident.silent and subject is not None:
             self.incident.awaited = self._services_on(subject.name)
         self.changes = PodChanges(t_ns, subject) if kind in LASTING and subject is not None else None
-        self.marks.append(Mark(t_ns, kind, what))
+        self.mark(t_ns, kind, what)
+
+    def mark(self, t_ns: int, kind: str, label: str) -> None:
+        """Put something on the time axis."""
+        self.marks.append(Mark(t_ns, kind, label))
         del self.marks[:-KEPT_MARKS]
 
     def _services_on(self, node: str) -> frozenset[Key]:
@@ -136,8 +140,7 @@ class Knowing:
             return
         for spread in self.changes.collect(self._spreading):
             kind = "delete" if spread.ends else "begin"
-            self.marks.append(Mark(spread.t_ns, kind, happening(spread)))
-        del self.marks[:-KEPT_MARKS]
+            self.mark(spread.t_ns, kind, happening(spread))
 
     def hear(self, facts: Iterable[Fact], callers_of: Callable[[frozenset[Key]], frozenset[str]], now_ns: int) -> None:
         """Take in new facts, in order. `callers_of(services)` names the observers by whose rules those are reached."""

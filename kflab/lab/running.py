@@ -415,7 +415,9 @@ class Lab:
         ):
             self._discover(facts[-1].t_ns)
             self._follow_calls(facts[-1].t_ns)
-        self._lines.extend(self.sockets.hear(facts))
+        for line in self.sockets.hear(facts):
+            self._lines.append(line)
+            self.knowing.mark(line[0], "cut", f"{line[1]}: {line[2]}")
         self.autopsy.hear(facts)
         self.knowing.hear(facts, self.wiring.callers_of, self.plane.now_ns)
         self.facts.extend(facts)

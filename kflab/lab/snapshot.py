@@ -98,6 +98,17 @@ class Band:
 
 
 @dataclass(frozen=True, slots=True)
+class SocketRow:
+    """The WebSockets of one client."""
+
+    client: str
+    open: int
+    cut: tuple[tuple[str, int], ...]
+    """(why, how many were cut so far)."""
+    last_cut_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Failures:
     """The row under the client: what the user feels."""
 
@@ -171,7 +182,8 @@ class Mark:
 
     t_ns: int
     kind: str
-    """crash, delete, apply, scale, stop, start, mode, moved."""
+    """crash, delete, apply, scale, stop, start, mode and the other verbs; begin (a pod of a rollout answers), moved,
+    cut (WebSockets)."""
     label: str
 
 
@@ -340,6 +352,8 @@ class Snapshot:
     components: tuple[Component, ...]
     story: tuple[Span, ...] = ()
     """The one sentence about what happens; () in the steady state (faces show their hint instead)."""
+    sockets: tuple[SocketRow, ...] = ()
+    """Of each client that keeps WebSockets open."""
     uncalled: tuple[Key, ...] = ()
     """Services that only the made client pod calls, at 1 request/s."""
     pods_total: int = 0

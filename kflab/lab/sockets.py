@@ -18,6 +18,7 @@ import numpy as np
 from kflab.control.facts import Fact, What
 from kflab.engine.types import Fan, Int64Array, UInt64Array
 from kflab.lab.choosers import Chooser, Wired
+from kflab.lab.snapshot import SocketRow
 from kflab.manifest.objects import Key
 
 if TYPE_CHECKING:
@@ -51,6 +52,10 @@ class SocketGroup:
         self._times: Int64Array = np.zeros(count, dtype=np.int64)
         self.cut: Counter[str] = Counter()
         """Why → how many were cut."""
+        self.last_cut_ns: int | None = None
+        self.last_why = ""
+        self.last_count = 0
+        """Of the instant at which some were cut last."""
 
     @property
     def open(self) -> int:
@@ -61,13 +66,13 @@ class SocketGroup:
         """Cut what a fact ends; return how many."""
         if fact.what is What.WORKERS_ENDED:
             through = self._at(self.ingress, fact.subject) & (self.opened_ns < int(fact.detail))
-            return self._cut(through, RELOADED)
+            return self._cut(through, RELOADED, fact.t_ns)
         if fact.what in (What.CONTAINER_EXITED, What.POD_LOST, What.NETWORK_REMOVED):
             runtime = self._lab.plane.runtime.get(fact.subject)
             if runtime is not None and runtime.up and fact.what is What.CONTAINER_EXITED:
                 return 0  # another container of it
-            return self._cut(self._at(self.ingress, fact.subject), INGRESS_ENDED) + self._cut(
-                self._at(self.server, fact.subject), POD_ENDED
+            return self._cut(self._at(self.ingress, fact.subject), INGRESS_ENDED, fact.t_ns) + self._cut(
+                self._at(self.server, fact.subject), POD_ENDED, fact.t_ns
             )
         return 0
 
@@ -76,11 +81,14 @@ class SocketGroup:
         theirs = [i for i, server in enumerate(self._lab.wiring.servers) if server[3] == pod]
         return (self.opened_ns >= 0) & np.isin(servers, theirs)
 
-    def _cut(self, which: "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]", why: str) -> int:
+    def _cut(self, which: "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]", why: str, t_ns: int) -> int:
         count = int(which.sum())
         if count:
             self.opened_ns[which] = self.ingress[which] = self.server[which] = -1
             self.cut[why] += count
+            together = (self.last_cut_ns, self.last_why) == (t_ns, why)
+            self.last_count = count + (self.last_count if together else 0)
+            self.last_cut_ns, self.last_why = t_ns, why
         return count
 
     def reopen(self, t_ns: int) -> None:
@@ -145,6 +153,13 @@ class Sockets:
                 if count or fact.what in (What.RULES_SYNCED, What.LB_TARGETS_CHANGED):
                     group.reopen(fact.t_ns)
         return lines
+
+    def rows(self) -> tuple[SocketRow, ...]:
+        """The same for the screen."""
+        return tuple(
+            SocketRow(group.name, group.open, tuple(sorted(group.cut.items())), group.last_cut_ns)
+            for group in self.groups
+        )
 
     def words(self) -> list[str]:
         """One line for each client: how many are open, how many were cut, and why."""

@@ -8,6 +8,7 @@ from kflab.engine.types import Pick
 from kflab.lab.countdowns import SECOND_NS, seconds_left
 from kflab.lab.knowledge import CUTS_OFF, POD_ENDS, Incident
 from kflab.lab.snapshot import Span
+from kflab.lab.sockets import RELOADED
 from kflab.manifest.objects import Key
 
 if TYPE_CHECKING:
@@ -40,6 +41,29 @@ class Story:
 
     def tell(self) -> tuple[Span, ...]:
         """The sentence; () once all is quiet."""
+        cut = self._sockets_cut()
+        return cut if cut and self._by_reload() else self._of_change() or cut
+
+    def _by_reload(self) -> bool:
+        """Whether the last WebSockets were cut long after the edit that did it: nothing else says so."""
+        groups = self._lab.sockets.groups
+        return max(groups, key=lambda group: group.last_cut_ns or 0).last_why == RELOADED
+
+    def _sockets_cut(self) -> tuple[Span, ...]:
+        """WebSockets that were cut a moment ago, and why."""
+        lately = [
+            group for group in self._lab.sockets.groups
+            if group.last_cut_ns is not None and self._lab.t_ns - group.last_cut_ns <= HOLD_NS
+        ]  # fmt: skip
+        if not lately:
+            return ()
+        last = max(lately, key=lambda group: group.last_cut_ns or 0)
+        ago = (self._lab.t_ns - (last.last_cut_ns or 0)) / 1e9
+        first = Span(f"✖ {last.last_count:,} WebSockets cut {ago:.2f} s ago: ", "lost")
+        return (first, Span(f"{last.last_why}. {last.name} has {last.open:,} open."))
+
+    def _of_change(self) -> tuple[Span, ...]:
+        """What the last change came to so far; () once that is quiet."""
         incident, now_ns = self._lab.knowing.incident, self._lab.t_ns
         if incident is None:
             return ()

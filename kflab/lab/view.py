@@ -430,6 +430,7 @@ class View:
             failures=self._failures(counts), knowledge=self.knowledge(), marks=tuple(lab.knowing.marks),
             nodes=self._nodes(counts, bands), traces=self.traces(), traces_seen=lab.sampler.seen, shares=self.shares(),
             components=self._components(), story=story,
+            sockets=lab.sockets.rows(),
             uncalled=lab.uncalled, pods_total=len(lab.store.keys("Pod")), rules_revision=lab.store.rules_revision(),
             load_factor=lab.load_factor, ended=lab.ended, narration=narration,
             counting=lab.engine.counted.on, autopsy=lab.gantt.report(),

@@ -45,7 +45,7 @@ def paint_axis(paint: Paint, hidden: tuple[int, int] = (0, 0)) -> CellLine:
 
 
 def mark_ink(mark: Mark) -> str:
-    return "lost" if mark.kind in ENDING else "known" if mark.kind == "moved" else "late"
+    return "lost" if mark.kind in (*ENDING, "cut") else "known" if mark.kind == "moved" else "late"
 
 
 def _lens_axis(line: CellLine, paint: Paint) -> None:
@@ -77,7 +77,8 @@ def _lens_axis(line: CellLine, paint: Paint) -> None:
         at = lens.column(mark.t_ns // BIN_NS)
         if at is None or (change is not None and mark.t_ns == change.t_ns and mark.kind == change.kind):
             continue
-        glyph = glyphs.knows if mark.kind == "moved" else glyphs.crashed if mark.kind in ENDING else glyphs.stale
+        lost = glyphs.crashed if mark.kind in (*ENDING, "cut") else glyphs.stale
+        glyph = glyphs.knows if mark.kind == "moved" else lost
         if not taken[start + at]:
             line.put(start + at, glyph, mark_ink(mark))
             taken[start + at] = True

@@ -29,7 +29,7 @@ from kflab.tui.ledger_rows import (
     choose_folding,
     make_rows,
 )
-from kflab.tui.lens import LensControl
+from kflab.tui.lens import CONSEQUENCES, LensControl
 from kflab.tui.pane import Pane
 from kflab.tui.sparks import Scales, peak
 from kflab.tui.tokens import Look, look
@@ -255,7 +255,7 @@ class LedgerCanvas(Pane):
         lens = self.control.follow(snapshot, max(1, grid.lens_cells), grid.before)
         self._captures.look(snapshot)
         caught = self.control.caught_ns
-        change = next((mark for mark in snapshot.marks if mark.t_ns == caught and mark.kind != "moved"), None)
+        change = next((mark for mark in snapshot.marks if mark.t_ns == caught and mark.kind not in CONSEQUENCES), None)
         knowledge = snapshot.knowledge
         captured: Mapping[str, tuple[Series, int]] = {}
         kept = self._captures.get(caught)

@@ -4,6 +4,7 @@ from kflab.lab.snapshot import BIN_NS, Knowledge, Mark, Series, Snapshot
 from kflab.manifest.objects import Key
 from kflab.tui.ledger_context import Figures
 from kflab.tui.ledger_rows import outside
+from kflab.tui.lens import CONSEQUENCES
 
 FLASH_S = 1.0
 """A state word that changed is bold for so long (wall time)."""
@@ -125,7 +126,7 @@ class Captures:
     def look(self, snapshot: Snapshot) -> None:
         """Keep what recent changes look like before their bins leave the snapshot."""
         for mark in snapshot.marks:
-            if mark.kind == "moved":
+            if mark.kind in CONSEQUENCES:
                 continue
             kept = self._of.get(mark.t_ns)
             if kept is None:

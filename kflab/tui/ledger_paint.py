@@ -1,6 +1,7 @@
 """One ledger row as a line of cells."""
 
 from kflab.tui.cells import CellLine
+from kflab.tui.ledger_axis import mark_ink
 from kflab.tui.ledger_context import Paint
 from kflab.tui.ledger_knows import draw_knower, draw_knows, draw_strip
 from kflab.tui.ledger_rows import LedgerRow, RowKind
@@ -12,12 +13,14 @@ from kflab.tui.ledger_tiers import (
     draw_head,
     draw_more,
     draw_services,
+    draw_sockets,
     draw_words,
 )
 
 _DRAW = {
     RowKind.HEAD: draw_head,
     RowKind.FAILED: draw_failed,
+    RowKind.SOCKETS: draw_sockets,
     RowKind.CANDIDATE: draw_candidate,
     RowKind.GROUP: draw_group,
     RowKind.ROUTE: draw_words,
@@ -49,7 +52,7 @@ def paint_row(row: LedgerRow, spine: str, paint: Paint) -> CellLine:
     _DRAW[row.kind](row, line, paint)
     column = paint.change_column
     if column is not None and paint.change is not None:
-        line.put(column, paint.glyphs.line, "lost" if paint.change.kind in ("crash", "delete") else "late")
+        line.put(column, paint.glyphs.line, mark_ink(paint.change))
     lit = spine.endswith("!")
     if spine:
         line.put(1, spine.rstrip("!"), "strong" if lit else "spine", bold=lit)

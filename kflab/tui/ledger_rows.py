@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from kflab.lab.snapshot import Band, Candidate, Knower, Snapshot
+from kflab.lab.snapshot import Band, Candidate, Knower, Snapshot, SocketRow
 from kflab.manifest.objects import Key
 from kflab.tui.text import number, plural, safe, share
 
@@ -25,6 +25,8 @@ class RowKind(Enum):
 
     HEAD = "head"
     FAILED = "failed"
+    SOCKETS = "sockets"
+    """WebSockets of a client."""
     CANDIDATE = "candidate"
     GROUP = "group"
     """All candidates of a band in one row."""
@@ -60,12 +62,13 @@ class LedgerRow:
     """Last of its nested list."""
     unfolded: bool = False
     text: str = ""
+    sockets: SocketRow | None = None
     refused: str = ""
     """Drawn behind the gap in the lens."""
 
     @property
     def selectable(self) -> bool:
-        return self.kind not in (RowKind.BLANK, RowKind.FOOTER, RowKind.FAILED)
+        return self.kind not in (RowKind.BLANK, RowKind.FOOTER, RowKind.FAILED, RowKind.SOCKETS)
 
     @property
     def tap(self) -> bool:
@@ -74,6 +77,7 @@ class LedgerRow:
             RowKind.BLANK,
             RowKind.FOOTER,
             RowKind.FAILED,
+            RowKind.SOCKETS,
             RowKind.ROUTE,
             RowKind.MORE,
         )
@@ -164,6 +168,7 @@ def make_rows(snapshot: Snapshot, wanted: Wanted, folding: Folding) -> list[Ledg
         rows.append(LedgerRow(RowKind.HEAD, band.id, band.key, band))
         if band.kind == "client" and not failed_done:
             rows.append(LedgerRow(RowKind.FAILED, "failed"))
+            rows += [LedgerRow(RowKind.SOCKETS, f"sockets|{each.client}", sockets=each) for each in snapshot.sockets]
             failed_done = True
         folded = folding.nodes if band.kind == "lb" else folding.ingress if band.kind == "ingress" else False
         rows.extend(_candidates(band, wanted, wanted.by_hand.get(band.id, folded)))

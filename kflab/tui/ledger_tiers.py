@@ -67,6 +67,26 @@ def draw_failed(row: LedgerRow, line: CellLine, paint: Paint) -> None:
     draw_spark(line, paint, row.id, failures.series, "failed", failed=True)
 
 
+def draw_sockets(row: LedgerRow, line: CellLine, paint: Paint) -> None:
+    """``✖ WebSockets  10,000 cut: NGINX ended its old workers   10,000 open``."""
+    sockets = row.sockets
+    if sockets is None:
+        return
+    grid, glyphs = paint.grid, paint.glyphs
+    count = sum(number for _, number in sockets.cut)
+    token = "lost" if count else "dim"
+    line.put(grid.GLYPH, glyphs.crashed if count else glyphs.dot, token)
+    line.put(grid.NAME, "WebSockets", token)
+    figure = f"{sockets.open:,} open"
+    line.right(grid.figure, figure, "dim")
+    room = grid.figure - cell_len(figure) - 1 - grid.state
+    why = "; ".join(f"{number:,} cut: {reason}" for reason, number in sockets.cut)
+    many = len(paint.snapshot.sockets) > 1
+    words = (f"{sockets.client}: {why or 'none cut'}", why, f"{count:,} cut") if many else (why, f"{count:,} cut")
+    text = next((each for each in words if cell_len(safe(each)) <= room), words[-1]) if count or many else "none cut"
+    line.put(grid.state, fit(sentence(text, glyphs), room, glyphs.ellipsis), token)
+
+
 def draw_candidate(row: LedgerRow, line: CellLine, paint: Paint) -> None:
     candidate, band = row.candidate, row.band
     if candidate is None or band is None:

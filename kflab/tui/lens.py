@@ -13,6 +13,9 @@ HOLD_NS = 10 * S
 SSH_STEP = 10
 """Over SSH the live lens shifts by this many cells at once, so that between shifts one column is painted."""
 
+CONSEQUENCES = ("moved", "cut")
+"""Kinds of mark that are no change: the lens is not caught on them."""
+
 RECATCH_PART = 2
 """A further change is caught anew when it falls behind this part of the room right of ✖ (a half)."""
 
@@ -68,7 +71,7 @@ class Lens:
 
 def changes(marks: Sequence[Mark]) -> tuple[Mark, ...]:
     """Marks that are changes (not their consequences), oldest first."""
-    return tuple(mark for mark in marks if mark.kind != "moved")
+    return tuple(mark for mark in marks if mark.kind not in CONSEQUENCES)
 
 
 class LensControl:

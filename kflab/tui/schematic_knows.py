@@ -135,6 +135,10 @@ def _footers(snapshot: Snapshot, width: int) -> list[tuple[str, int]]:
         words = snapshot.failures.text
         cost = f"no request failed{words[4:]}" if words.startswith("none") else f"failed requests: {words}"
         said.extend((line, tone) for line in wrap_words(cost, width))
+    for row in snapshot.sockets:
+        cut = ", ".join(f"{number:,} cut when {why}" for why, number in row.cut)
+        tone = LOST if cut else DIM
+        said.extend((line, tone) for line in wrap_words(f"WebSockets: {row.open:,} open, {cut or 'none cut'}", width))
     return said[:6]
 
 

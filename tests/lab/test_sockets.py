@@ -129,3 +129,32 @@ def test_what_makes_no_sense_is_refused_with_its_place(fields: str, said: str) -
     with pytest.raises(KflabError, match=r"^s\.yaml:\d+:\d+: ") as caught:
         load_text(text, "s.yaml")
     assert said in str(caught.value)
+
+
+def test_the_screen_says_what_was_cut_and_why_and_marks_the_instant() -> None:
+    lab = quiet()
+    lab.advance(5 * S)
+    snapshot = lab.snapshot()
+    assert [(row.client, row.open, row.cut) for row in snapshot.sockets] == [("browser", 900, ())]
+    reloaded = reload(lab, "one")
+    lab.advance(reloaded + 33 * S)
+    snapshot = lab.snapshot()
+    row = snapshot.sockets[0]
+    assert (row.open, row.cut, row.last_cut_ns) == (900, (("NGINX ended its old workers", 900),), reloaded + 30 * S)
+    said = "".join(span.text for span in snapshot.story)
+    assert said == "✖ 900 WebSockets cut 3.00 s ago: NGINX ended its old workers. browser has 900 open."
+    assert [(mark.t_ns, mark.kind) for mark in snapshot.marks][-1] == (reloaded + 30 * S, "cut")
+    lab.advance(reloaded + 41 * S)
+    assert lab.snapshot().story == ()
+
+
+def test_a_killed_pods_own_story_comes_before_the_sockets_that_it_took_along() -> None:
+    lab = quiet()
+    lab.advance(5 * S)
+    pod = next(key for key in lab.store.keys("Pod") if key.name.startswith("product-"))
+    assert lab.do(Kill(pod)).ok
+    lab.advance(5 * S + S // 20)
+    snapshot = lab.snapshot()
+    assert snapshot.story[0].text.startswith(f"✖ {pod.name} crashed 0.05 s ago")
+    assert snapshot.sockets[0].cut[0][0] == "the pod behind them ended"
+    assert sum(number for _, number in snapshot.sockets[0].cut) in range(230, 370), "a third of them"

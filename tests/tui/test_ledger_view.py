@@ -9,15 +9,16 @@ from textual.app import App, ComposeResult
 from textual.geometry import Region
 from textual.pilot import Pilot
 
-from kflab.lab.snapshot import Snapshot
+from kflab.lab.snapshot import Mark, Snapshot, SocketRow
 from kflab.manifest.objects import Key
 from kflab.tui.cells import CellLine
 from kflab.tui.glyphs import ASCII, UNICODE
 from kflab.tui.ledger import LedgerView
 from kflab.tui.messages import InstantSelected, ObjectSelected, RequestClosed, RequestLoaded
+from kflab.tui.text import S
 from kflab.tui.tokens import THEMES
 
-from .fakes import CRASH_NS, NODE_A, PODS, PRODUCT_SVC, SNAPSHOTS, FakeLab, request
+from .fakes import CRASH_NS, NODE_A, PODS, PRODUCT_SVC, SNAPSHOTS, FakeLab, crash_half, crash_two, request
 
 
 class Bare(App[None]):
@@ -332,3 +333,48 @@ def test_only_columns_that_differ_are_repainted() -> None:
     assert new.changes(old, 0, 20) == (4, 12)
     assert new.changes(old, 0, 8) == (4, 5)
     assert new.changes(old, 12, 20) is None
+
+
+async def test_web_sockets_that_were_cut_stand_under_the_client() -> None:
+    """At every width at least how many; where there is room also why."""
+    cut = SocketRow("browser", 10_000, (("NGINX ended its old workers", 10_000),), CRASH_NS + S)
+    state = replace(crash_two(), sockets=(cut,))
+    async with ledger(state) as (app, _):
+        line = row(app, "WebSockets")
+        assert line[:73].rstrip() == " │ ✖ WebSockets       10,000 cut: NGINX ended its old workers 10,000 open"
+        assert lines(app).index(line) == lines(app).index(row(app, "failed")) + 1
+    async with ledger(state, 80) as (app, _):
+        assert row(app, "WebSockets")[:52].rstrip() == " │ ✖ WebSockets      10,000 cut          10,000 open"
+    quiet = SocketRow("browser", 12, ())
+    async with ledger(replace(state, sockets=(quiet, replace(quiet, client="other")))) as (app, _):
+        assert "· WebSockets       browser: none cut" in row(app, "browser")
+        assert "other: none cut" in row(app, "other:")
+    async with ledger(replace(state, marks=(*state.marks, Mark(CRASH_NS + S, "cut", "cut")))) as (app, _):
+        assert lines(app)[0][107] == "✖", "no change, so the lens stays on the crash"
+        assert lines(app)[0][90:95] == "12.40"
+
+
+async def test_a_rollout_says_which_pod_change_spreads_and_how_many_are_known() -> None:
+    state = crash_two()
+    what = f"that {PODS[1].name} was deleted at 12.40 · 3 of 4 pod changes known · 2 of 3 updated"
+    rolls = replace(state.knowledge, what=what, subject=PODS[1], kind="delete", changes=(3, 4), began_ns=CRASH_NS - S)
+    tail = PODS[1].name.rpartition("-")[2]
+    for width, words in (
+        (126, f"{tail} was deleted at 12.40 · 3 of 4 changes known"),
+        (80, f"{tail} deleted · 3 of 4 changes"),
+    ):
+        async with ledger(replace(state, knowledge=rolls), width) as (app, _):
+            assert f"who knows  {words} " in row(app, "who knows")
+            assert "5 of 5" in row(app, "who knows")
+
+
+async def test_an_observer_on_a_node_without_power_does_not_count() -> None:
+    state = crash_half()
+    off = tuple(replace(one, off=one.name == "node-c rules", running=False) for one in state.knowledge.knowers)
+    async with ledger(replace(state, knowledge=replace(state.knowledge, knowers=off))) as (app, _):
+        assert "of 4" in row(app, "who knows")
+        dead = row(app, "node-c rules")
+        assert "no power" in dead
+        assert "not yet" not in dead
+        assert "◇" not in dead
+        assert "╌" not in dead
