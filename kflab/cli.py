@@ -35,6 +35,11 @@ examples:
 exit status: 0 all well; 1 an expectation or check did not hold; 2 bad usage or input.
 """
 
+_TRACE_EPILOG = """\
+exit status: 0 whatever the request got, a refusal or a 404 too: the first line
+says what, and `status` of -o json; 2 bad usage or input.
+"""
+
 _TUNE_WHAT = """\
 Play a scenario many times, with more and more of a workload's settings, until
 no run loses more requests than the budget allows; then prove it with seeds that
@@ -152,7 +157,10 @@ def _parser() -> argparse.ArgumentParser:
     _calls_option(replay)
     replay.set_defaults(run=_replay)
 
-    trace = commands.add_parser("trace", help="follow one request through every hop")
+    trace = commands.add_parser(
+        "trace", help="follow one request through every hop", formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_TRACE_EPILOG,
+    )  # fmt: skip
     trace.add_argument("url", nargs="?", default="", metavar="URL")
     _manifest_options(trace, files=True)
     trace.add_argument("--scenario", default="", help="a scenario instead of manifests")

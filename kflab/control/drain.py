@@ -16,6 +16,7 @@ from kflab.control.core import Controller, Core
 from kflab.control.disruption import DisruptionController
 from kflab.control.facts import What
 from kflab.control.heap import Event
+from kflab.control.made import is_client
 from kflab.errors import KflabError
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_cluster import Node
@@ -87,6 +88,8 @@ class Drains(Controller):
             force: --force: pods that no controller would make again go too.
             ignore_daemonsets: --ignore-daemonsets: pods of DaemonSets stay.
 
+        The client pod that the lab made itself stays, and goes on calling: it is in nobody's cluster.
+
         Raises:
             KflabError: In kubectl's words, when pods would have to stay. Nothing is changed then; kubectl would have
                 cordoned the node already.
@@ -118,13 +121,14 @@ class Drains(Controller):
         ended = [pod for pod in pods if pod.status.phase in ("Succeeded", "Failed")]
         owned = {pod.key: pod.meta.owner.kind if pod.meta.owner is not None else "" for pod in pods}
         daemons = [pod for pod in pods if owned[pod.key] == "DaemonSet" and pod not in ended]
-        bare = [pod for pod in pods if not owned[pod.key] and pod not in ended]
+        made = [pod for pod in pods if not owned[pod.key] and is_client(pod)]
+        bare = [pod for pod in pods if not owned[pod.key] and pod not in ended and pod not in made]
         errors = []
         if bare and not force:
             errors.append(_why("Pods that declare no controller (use --force to override)", bare))
         if daemons and not ignore_daemonsets:
             errors.append(_why("DaemonSet-managed Pods (use --ignore-daemonsets to ignore)", daemons))
-        return [pod for pod in pods if pod not in daemons], errors
+        return [pod for pod in pods if pod not in daemons and pod not in made], errors
 
     def handle(self, event: Event) -> None:
         """Ask for one eviction."""

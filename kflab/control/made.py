@@ -38,6 +38,7 @@ COREDNS_IMAGE = "registry.k8s.io/coredns/coredns:v1.12.0"
 """The version of kubeadm 1.33."""
 
 CLIENT_IMAGE = "curlimages/curl:8.12.1"
+CLIENT_COMMAND = ("sleep", "infinity")
 
 DNS_IP = "10.96.0.10"
 
@@ -256,9 +257,17 @@ def coredns(objects: Iterable[KubeObject]) -> Made:
     return Made((deployment, service), ((text, "give a Service kube-system/kube-dns and its pods"),))
 
 
+def is_client(pod: Pod) -> bool:
+    """Whether a pod is the client that `client_pod` makes."""
+    return pod.meta.annotations.get(ANNOTATION) == "" and any(
+        container.image == CLIENT_IMAGE and container.command == CLIENT_COMMAND for container in pod.spec.containers
+    )
+
+
 def client_pod(namespace: str = "default", name: str = "client") -> Made:
     """A pod that only sends requests."""
-    container = Container("client", CLIENT_IMAGE, command=("sleep", "infinity"))
+    container = Container("client", CLIENT_IMAGE, command=CLIENT_COMMAND)
     pod = Pod(Meta(name, namespace, {"app.kubernetes.io/name": name}, {ANNOTATION: ""}), spec=PodSpec((container,)))
     text = f"pod {namespace}/{name} was made to call Services that nothing in these manifests calls, 1 request/s each"
+    text += "; drains leave it where it is"
     return Made((pod,), ((text, "give clients in a scenario, or --url URL"),))

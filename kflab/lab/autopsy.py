@@ -152,8 +152,6 @@ class Autopsy:
             same = (cause, server, str(answer), -1)
         bill = self._open(same, cause, chooser, server, place, from_ns, observer)
         bill.silent = bill.silent or state == Behaviour.SILENT
-        if cause == Cause.IN_FLIGHT:
-            bill.until_ns = from_ns  # what was in hand was lost at one instant
         called = wiring.wired[stream].stream
         bill.patience_ns = called.dial_timeout_ns if called.kind != "l7" else 0
         return bill
@@ -295,6 +293,8 @@ class Autopsy:
             bill.from_ns = min(bill.from_ns, bill.first_ns)  # rows come in the order of their ends
         if bill.cause in (Cause.DEADLINE, Cause.IDLE):
             bill.until_ns = bill.last_ns
+        if bill.cause == Cause.IN_FLIGHT:  # until the last of what was in hand was lost
+            bill.until_ns = max(bill.until_ns or 0, int(lost.end_ns[mine].max()))
         bill.longest_ns = max(bill.longest_ns, int((lost.finish_ns[mine] - lost.start_ns[mine]).max()))
         if bill.example is None:
             bill.example = record(rows, int(lost.row[one]))

@@ -49,6 +49,8 @@ _FATES = {
     What.PROCESS_RESUMED: "went on",
 }
 
+_AFTER_SIGTERM = "exited after SIGTERM"
+
 _NEW_HANGS = (What.PROCESS_HUNG, What.PROCESS_RESUMED, What.CONTAINER_EXITED, What.CONTAINER_COMPLETED)
 """Facts that tell behind which ports processes hang from now on."""
 
@@ -91,7 +93,21 @@ class LabWorld:
             ports = frozenset(number for _, number in fact.ports)
             self._hangs.setdefault(fact.subject, []).append((fact.t_ns, ports))
         if fact.what in _FATES and not without:
-            self._fates.setdefault(fact.subject, []).append((fact.t_ns, _FATES[fact.what]))
+            self._fates.setdefault(fact.subject, []).append((fact.t_ns, self._fate_word(fact)))
+
+    def _fate_word(self, fact: Fact) -> str:
+        """What befell a pod; a process that was told to go has not crashed when it goes."""
+        if fact.what is not What.CONTAINER_EXITED:
+            return _FATES[fact.what]
+        before = next(reversed(self._fates.get(fact.subject, [])), (0, ""))[1]
+        if before == _FATES[What.SIGKILL_SENT]:
+            return before
+        pod = self._lab.store.get(fact.subject)
+        if before == _FATES[What.SIGTERM_SENT] or (
+            before == _AFTER_SIGTERM and isinstance(pod, Pod) and pod.terminating
+        ):
+            return _AFTER_SIGTERM
+        return _FATES[What.CONTAINER_EXITED]
 
     def _without_network(self, pod: Key) -> bool:
         """Whether a pod has no network any more, though it is there: what befalls it now is felt by nobody."""

@@ -14,6 +14,7 @@ from kflab.manifest.schema import API_VERSIONS
 from kflab.manifest.typed_common import PROTOCOLS, Tree, protocol_of, text_map
 from kflab.manifest.typed_pods import RESTART_POLICIES, is_quantity
 from kflab.manifest.typed_workloads import is_share, label_selector, selects_something
+from kflab.manifest.validate_hooks import check_hooks
 from kflab.manifest.values import (
     PORT_RANGE,
     duplicate,
@@ -198,10 +199,13 @@ def check_pod_spec(
     names: set[str] = set()
     for field in ("initContainers", "containers"):
         for position, container in enumerate(spec.get(field) or ()):
-            _check_container(container, (*path, field, position), report, names, volumes, field == "containers")
+            here = (*path, field, position)
+            _check_container(container, here, report, names, volumes, field == "containers", grace)
 
 
-def _check_container(tree: Tree, path: Path, report: Report, names: set[str], volumes: set[Any], probed: bool) -> None:
+def _check_container(
+    tree: Tree, path: Path, report: Report, names: set[str], volumes: set[Any], probed: bool, grace_s: int | None
+) -> None:
     name = tree.get("name")
     if not name:
         report.refused((*path, "name"), "Required value", f"its name is container-{int(path[-1]) + 1}")
@@ -232,6 +236,7 @@ def _check_container(tree: Tree, path: Path, report: Report, names: set[str], vo
             if quantity is not None and not is_quantity(quantity):
                 where: Path = (*path, "resources", field, resource)
                 report.refused(where, invalid(quantity, _NO_QUANTITY), _LEFT_OUT)
+    check_hooks(tree.get("lifecycle") or {}, (*path, "lifecycle"), grace_s, report)
     for field in ("livenessProbe", "readinessProbe", "startupProbe"):
         if tree.get(field) is not None:
             _check_probe(tree[field], (*path, field), report)

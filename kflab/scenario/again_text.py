@@ -68,7 +68,7 @@ def _span(label: str, was_ns: int | None, then_ns: int | None, none: tuple[str, 
         later = then_ns > was_ns
         difference = f"{abs(then_ns - was_ns) / 1e9:.3f} s {'later' if later else 'sooner'}"
     elif was_ns != then_ns:
-        difference = "never so" if later else "now so"
+        difference = "not by the end" if later else "by the end"
     return Figure(label, words(was_ns, none[0]), words(then_ns, none[1]), difference, later)
 
 
@@ -85,7 +85,7 @@ def figures(both: Compared) -> list[Figure]:
         found.append(_span("traffic moved after", was.moved_ns, then.moved_ns, ("not yet", "not yet")))
     if both.workload:
         never = (f"not by {was.end_ns / 1e9:g} s", f"not by {then.end_ns / 1e9:g} s")
-        found.append(_span("all pods ready after", was.recovered_ns, then.recovered_ns, never))
+        found.append(_span("ready, old pods gone after", was.recovered_ns, then.recovered_ns, never))
     if was.p99_ns is not None and then.p99_ns is not None:
         less = then.p99_ns < was.p99_ns
         change = f"{milliseconds(abs(then.p99_ns - was.p99_ns))} ms {'less' if less else 'more'}"

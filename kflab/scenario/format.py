@@ -179,8 +179,9 @@ def _tabs(role: str, field: Field | None) -> list[Tab]:
         if isinstance(entry, dict) and set(entry) == {"name", "text"}:  # a saved scenario carries its texts
             tabs.append(Tab(str(entry["name"]), str(entry["text"]), None, role))
             continue
-        found = field.origin.relative(str(entry), field.place)
-        tabs.append(_FromFile(str(entry), found.text, str(found.path) if found.path else None, role))
+        for name in field.origin.files(str(entry), field.place):
+            found = field.origin.relative(name, field.place)
+            tabs.append(_FromFile(name, found.text, str(found.path) if found.path else None, role))
     return tabs
 
 

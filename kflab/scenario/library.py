@@ -6,6 +6,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path, PurePosixPath
 
 from kflab.errors import KflabError, Place
+from kflab.manifest.sources import EXTENSIONS
 
 LARGEST_BYTES = 8 << 20
 """A scenario or one of its texts larger than this is refused."""
@@ -25,6 +26,23 @@ class Origin:
     inside: str = ""
     """Folder inside the bundled scenarios, for texts from the wheel."""
     path: Path | None = None
+
+    def files(self, name: str, place: Place | None) -> list[str]:
+        """The files that a name stands for: itself, or what a folder holds, as `kubectl apply -f` reads it.
+
+        Raises:
+            KflabError: If it is a folder that has no manifests or cannot be read.
+        """
+        folder = self.folder / name if self.folder is not None else None
+        if folder is None or not folder.is_dir():
+            return [name]
+        try:
+            inside = sorted(file.name for file in folder.iterdir() if file.name.endswith(EXTENSIONS) and file.is_file())
+        except OSError as error:
+            raise KflabError(f"cannot read the folder {folder}: {error.strerror}", place) from None
+        if not inside:
+            raise KflabError(f"the folder {folder} has no {', '.join('*' + e for e in EXTENSIONS)} files", place)
+        return [f"{name.rstrip('/')}/{file}" for file in inside]
 
     def relative(self, name: str, place: Place) -> "Origin":
         """Read a text named by this one.

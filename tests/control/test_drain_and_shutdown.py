@@ -1,9 +1,12 @@
 """A node emptied in order: cordon, drain with budgets, graceful shutdown, the out-of-service taint."""
 
+from dataclasses import replace
+
 import pytest
 from control_clusters import LABELS, S, cluster, container, deployment, endpoints, first, pods, service, times
 
 from kflab.control.facts import What
+from kflab.control.made import client_pod
 from kflab.errors import KflabError
 from kflab.manifest.objects import Key, LabelSelector, Meta
 from kflab.manifest.objects_pods import Pod, PodSpec, PodTemplate
@@ -97,6 +100,17 @@ def test_pods_without_a_controller_and_daemons_stop_a_drain_unless_told_otherwis
     drain(plane, force=True, ignore_daemonsets=True)
     plane.run_until(60 * S)
     assert [pod.meta.owner.kind for pod in on(plane)] == ["DaemonSet"]
+
+
+def test_the_client_pod_that_the_lab_made_stops_no_drain_and_stays():
+    """An SRE drains the node of their manifests: a pod that they never wrote is not what must be forced."""
+    (client,) = client_pod().objects
+    client = replace(client, spec=replace(client.spec, node_name="node-2"))
+    plane = cluster(deployment(), service(), client)
+    drain(plane)
+    plane.run_until(60 * S)
+    assert [pod.key for pod in on(plane)] == [client.key]
+    assert first(plane.facts, What.DRAIN_ENDED, NODE).text == "node node-2 was drained"
 
 
 def test_a_drain_ends_with_an_error_when_the_api_server_goes_away():

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from kflab.lab.bill_words import observer_words
+from kflab.lab.running import Lab
 from kflab.scenario.format import Scenario, load, load_text
 from kflab.scenario.plain import play
 
@@ -141,3 +142,24 @@ def test_each_service_without_endpoints_has_a_bill_that_names_it() -> None:
     assert sorted(bill["service"] for bill in empty) == ["service/cart", "service/shop"]
     for bill in empty:
         assert bill["text"].startswith(f"{bill['service'].partition('/')[2]} has no ready endpoint: REJECT by node-")
+
+
+def test_what_is_in_hand_at_a_sigkill_is_lost_then_and_its_request_says_so() -> None:
+    lab = Lab(load("grace-too-short").spec)
+    lab.advance(55 * S)
+    (bill,) = lab.gantt.report().bills
+    assert bill.title.endswith("when its grace period was over: SIGKILL")
+    assert bill.until_ns is not None
+    assert bill.until_ns - bill.from_ns > 4.9 * S, "from SIGTERM to SIGKILL: 5 s of grace"
+    assert bill.trace is not None
+    (lost,) = [hop for hop in lab.open_request(bill.trace).hops if hop.outcome == "reset"]
+    assert "it was killed at the end of its grace period 45.0 s after the connection was opened" in lost.why
+
+
+def test_a_process_that_was_told_to_go_has_not_crashed() -> None:
+    lab = Lab(load("rolling-update-ingress").spec)
+    lab.advance(10 * S)
+    bills = [bill for bill in lab.gantt.report().bills if bill.trace is not None]
+    told = [hop.why for bill in bills for hop in lab.open_request(bill.trace or 0).hops if hop.outcome == "refused"]
+    assert told
+    assert all("exited after SIGTERM" in why or "got SIGTERM" in why for why in told)

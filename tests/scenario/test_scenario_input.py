@@ -140,3 +140,18 @@ def test_a_mode_action_is_carried_out_and_saved_as_it_was(tmp_path: Path, monkey
     again = Lab(spec)
     again.advance(7_000_000_000)
     assert again.digest() == lab.digest()
+
+
+def test_a_folder_of_manifests_stands_for_its_files(tmp_path: Path) -> None:
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    for name in ("b.yaml", "a.yml", "notes.txt"):
+        text = f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name.partition('.')[0]}}}\n"
+        (folder / name).write_text(text if name != "notes.txt" else "no: [yaml")
+    file = tmp_path / "s.yaml"
+    file.write_text("kflab: scenario/v1\nmanifests: {documents: [shop/]}\n")
+    assert [tab.name for tab in open_what([str(file)]).spec.tabs] == ["a.yml", "b.yaml"]
+    for name in ("b.yaml", "a.yml"):
+        (folder / name).unlink()
+    with pytest.raises(KflabError, match=r"s\.yaml:2:13: the folder .*shop has no \*\.json, \*\.yaml, \*\.yml files"):
+        open_what([str(file)])
