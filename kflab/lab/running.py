@@ -5,56 +5,40 @@ instant: what an observer learned never cuts the slab, each flow compares its ow
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields, replace
-from typing import cast
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from kflab.cluster.ipam import Pins
 from kflab.cluster.store import Store
-from kflab.control import made
 from kflab.control.delays import Delays
 from kflab.control.facts import FLOW_ENDS, NODE_CUTS, Fact, What
 from kflab.control.plane import ControlPlane
 from kflab.control.profiles import PROFILES
 from kflab.dataplane.cni import CNI_PROFILES
-from kflab.dataplane.conntrack import ConntrackSettings, buckets_for
 from kflab.dataplane.packets import RequestTrace
 from kflab.dataplane.proxy_config import ProxyConfig
 from kflab.draws import Draws
 from kflab.engine.bins import Count
 from kflab.engine.engine import Engine
 from kflab.engine.neighbours import Neighbours
-from kflab.engine.snat import EVICTS_FROM
-from kflab.engine.types import Finished, Timing
-from kflab.errors import KflabError
+from kflab.engine.types import Finished
 from kflab.kubectl.ages import instant
 from kflab.kubectl.complete import completions
 from kflab.lab import applying, pruning
-from kflab.lab.assuming import app_assumptions, autoscaler_assumptions, client_assumptions, gate_assumptions
-from kflab.lab.assuming_nodes import (
-    affinity_assumptions,
-    cni_assumptions,
-    conntrack_assumptions,
-    ipvs_assumptions,
-    network_assumptions,
-)
+from kflab.lab.assumptions import modelling_assumptions
 from kflab.lab.autopsy import Autopsy
-from kflab.lab.balancing import simplifications
 from kflab.lab.call_losses import CallLosses
 from kflab.lab.calls import CallGraph
 from kflab.lab.commands import (
-    Act,
     Command,
     Finding,
-    Kill,
     Result,
-    SetLoad,
 )
 from kflab.lab.conntrack import Conntrack
 from kflab.lab.controllers import Controllers
-from kflab.lab.counting import ASSUMED, OVERRIDE, Counting
+from kflab.lab.counting import Counting
 from kflab.lab.entries import OUTSIDE_CLIENT, Entries, Entry, describe_traffic
 from kflab.lab.flow_ends import FlowEnds
 from kflab.lab.gantt import Gantt
@@ -65,22 +49,23 @@ from kflab.lab.knowledge import Knowing
 from kflab.lab.node_rules import NodeRules
 from kflab.lab.obeying import Obeying
 from kflab.lab.opened_calls import calls_for
+from kflab.lab.preparing import made_for, timing_of
 from kflab.lab.records import Sampler, Totals
 from kflab.lab.reopening import Reopener
 from kflab.lab.retried import Attempts, attempts_before
 from kflab.lab.rollouts import drained, progress
 from kflab.lab.rulebook import RuleBook
+from kflab.lab.script import Script
 from kflab.lab.signals import LabSignals
 from kflab.lab.single_requests import SingleRequests
 from kflab.lab.snapshot import Knowledge, ShareGroup, Snapshot
 from kflab.lab.sockets import Sockets
-from kflab.lab.spec import AUTO, HOST_GW, Action, LabSpec
+from kflab.lab.spec import HOST_GW, LabSpec
 from kflab.lab.terminal import Terminal
 from kflab.lab.view import View
 from kflab.lab.wiring import Wiring
 from kflab.lab.world import LabWorld
 from kflab.manifest.objects import Key, KubeObject
-from kflab.manifest.objects_cluster import Node
 from kflab.manifest.objects_config import KubeProxyConfiguration
 from kflab.manifest.objects_network import Service
 from kflab.manifest.objects_pods import Pod
@@ -102,9 +87,6 @@ CUTS = frozenset(
     }
 )
 """Facts that change what requests meet."""
-
-NGINX_PROFILE = "v1.15.1"
-"""The release of ingress-nginx that controllers behave as."""
 
 SILENT_EVENTS = 10_000
 """Events without words that "next event" passes over at most."""
@@ -150,13 +132,12 @@ class Lab:
         self.node_rules = NodeRules(
             self.store, self.plane, self.book, lambda node, t_ns: self.wiring.compiler.draining(node, t_ns)
         )
-        self.client_pod: Key | None = None
-        extra = self._made(loaded.objects)
+        extra, self.client_pod = made_for(spec, loaded.objects)
         self.plane.load((*loaded.objects, *extra.objects), loaded.observed_keys, cold=spec.cold)
         if not spec.cold:
             self.plane.settle()
         self.book.reset()
-        timing = self._timing()
+        timing = timing_of(spec, self.proxy)
         self.engine = Engine(self.draws, timing, [], [], n_places=len(self.store.keys("Node")), slab_ns=slab_ns)
         if spec.pod_network == HOST_GW:
             self.engine.steps.neighbours = Neighbours(self.draws.control_u64("neighbours", ""))
@@ -179,7 +160,7 @@ class Lab:
             *self.plane.assumptions,
             *((text, "") for text in self._entries.skipped),
             *self.calls.notes,
-            *self._modelling_assumptions(),
+            *modelling_assumptions(self),
         )
         self.sockets = Sockets(self)
         self.autopsy = Autopsy(self)
@@ -199,10 +180,8 @@ class Lab:
         self._fresh: list[Fact] = []
         self._lines: list[tuple[int, str, str]] = []
         self._hash = hashlib.blake2b(digest_size=16)
-        self.narration = ""
-        self.narrated_ns = 0
         self.load_factor = 1.0
-        self._actions: list[Action] = sorted(spec.actions, key=lambda action: action.t_ns)
+        self.script = Script(self, spec.actions)
         self.journal = Journal(spec)
         self.counting = Counting(self)
         self._prune_at_ns = pruning.EVERY_NS
@@ -215,83 +194,6 @@ class Lab:
         self.conntrack = Conntrack(self, self.proxy)
         self.terminal = Terminal(self)
         self._obeying = Obeying(self)
-
-    def _timing(self) -> Timing:
-        """The data path's delays with the scenario's overrides."""
-        known = {field.name for field in fields(Timing) if field.name.endswith("_ns")}
-        for name, value in self.spec.timing.items():
-            if name not in known or value < 0:
-                raise KflabError(f"timing {name!r}: expected one of {', '.join(sorted(known))}, in ns")
-        conntrack = ConntrackSettings.from_object(self.proxy)
-        timing = Timing(udp_timeout_ns=conntrack.udp_ns, udp_stream_timeout_ns=conntrack.udp_stream_ns)
-        speed = PROFILES[self.spec.profile or "small"]
-        for name, value in {**speed.timing, **self.spec.timing}.items():
-            timing = replace(timing, **{name: int(value)})  # type: ignore[arg-type]  # checked above: an int field
-        if not 0 < timing.service_p50_ns <= timing.service_p99_ns:
-            bounds = f"{timing.service_p50_ns} and {timing.service_p99_ns}"
-            raise KflabError(f"timing: service_p50_ns must be above 0 and at most service_p99_ns, not {bounds}")
-        return timing
-
-    def _made(self, given: Sequence[KubeObject]) -> made.Made:
-        """What the manifests use and do not give: Nodes if asked for, ingress controllers, CoreDNS, a client pod."""
-        extra = made.Made()
-        if self.spec.nodes and not any(obj.kind == "Node" for obj in given):
-            extra += made.nodes(self.spec.nodes)
-        extra += made.ingress_controllers(given)
-        extra += made.coredns(given)
-        if not self.spec.clients and not self.spec.url and any(isinstance(obj, Service) for obj in given):
-            self.client_pod = Key("Pod", self.spec.namespace, "client")
-            if not any(obj.key == self.client_pod for obj in given):  # a dump of a lab has it already
-                extra += made.client_pod(self.spec.namespace)
-        return extra
-
-    def _modelling_assumptions(self) -> Iterator[tuple[str, str]]:
-        """What the lab takes for granted of things that are there."""
-        for controller in self.controllers.all():
-            images = {image for key in controller.pods for image in self._images(key)}
-            for image in sorted(images):
-                if not image.partition("@")[0].endswith(f":{NGINX_PROFILE}"):
-                    name = f"{controller.key.namespace}/{controller.key.name}"
-                    text = f"ingress controller {name} behaves as ingress-nginx {NGINX_PROFILE}"
-                    yield (f"{text}, though its image is {image}", "no other profile is modelled")
-        yield from simplifications(self.store, self.plane.balancers)
-        yield from app_assumptions(self.store, self.workload_of)
-        gates = {gate for balancer in self.plane.balancers.values() for gate in balancer.gates}
-        yield from gate_assumptions(self.store, self.workload_of, gates)
-        yield from autoscaler_assumptions(self.store)
-        yield from client_assumptions(self.spec.clients)
-        yield from affinity_assumptions(self.store, self.book.config.mode)
-        yield from network_assumptions(self.spec.pod_network, self.spec.actions)
-        yield from cni_assumptions(self.cni)
-        yield from ipvs_assumptions(self.book.config, self.spec.clients)
-        most = self.spec.conntrack_max
-        yield from conntrack_assumptions(most, self.spec.conntrack_buckets or buckets_for(most))
-        if self.spec.traffic_mode == AUTO:
-            yield ASSUMED, OVERRIDE
-        if self.wiring.compiler.shared_destinations:
-            release = "{}.{}".format(*self.spec.kernel)
-            may = "may be taken from" if self.spec.kernel >= EVICTS_FROM else "stays with"
-            yield (
-                f"nodes run Linux {release}: when MASQUERADE looks for a free source port, one {may} a connection in "
-                "TIME_WAIT",
-                "cluster: {kernel: '6.6'}" if self.spec.kernel < EVICTS_FROM else "cluster: {kernel: '6.1'}",
-            )
-        guessed: dict[Key, str] = {}
-        for key, runtime in self.plane.runtime.items():
-            pod = self.store.get(key)
-            if runtime.assumed and isinstance(pod, Pod):
-                ports = ", ".join(f"{port}/{protocol}" for protocol, port in runtime.listening)
-                guessed.setdefault(self.workload_of(pod) or key, ports)
-        for owner, ports in guessed.items():
-            yield (
-                f"{owner.kind} {owner.namespace}/{owner.name} declares no port: it listens on {ports or 'none'}, the "
-                "targetPorts of Services that select it",
-                "declare containerPorts, or annotate the pod with kflab.dev/listens",
-            )
-
-    def _images(self, key: Key) -> tuple[str, ...]:
-        pod = self.store.get(key)
-        return tuple(container.image for container in pod.spec.containers) if isinstance(pod, Pod) else ()
 
     # --- time -----------------------------------------------------------------------------------------------
 
@@ -307,10 +209,9 @@ class Lab:
 
     def advance(self, to_ns: int) -> None:
         """Let the lab run to an instant; actions of the scenario happen on their way."""
-        while self._actions and self._actions[0].t_ns <= to_ns:
-            action = self._actions.pop(0)
+        while (action := self.script.take_due(to_ns)) is not None:
             self._run_to(max(action.t_ns, self.t_ns))
-            self._act(action)
+            self.script.carry_out(action)
         self._run_to(to_ns)
 
     def _run_to(self, to_ns: int) -> None:
@@ -369,9 +270,7 @@ class Lab:
         """Advance to the next control-plane event that says something, and stand right behind it."""
         seen = len(self._lines)
         for _ in range(SILENT_EVENTS):
-            times = [
-                t for t in (self.plane.next_ns(), self._actions[0].t_ns if self._actions else None) if t is not None
-            ]
+            times = [t for t in (self.plane.next_ns(), self.script.next_ns) if t is not None]
             if not times:
                 return Result(False, "nothing is due: no control-plane event lies ahead")
             self.advance(max(min(times), self.t_ns + 1))
@@ -450,6 +349,10 @@ class Lab:
                     self.wiring.set_rate(self.wiring.wired[-1], rate * self.load_factor, self.engine.now_ns)
         self.uncalled = fresh.uncalled
 
+    def say(self, who: str, what: str) -> None:
+        """Say something now."""
+        self._lines.append((self.t_ns, who, what))
+
     def take_lines(self) -> list[tuple[int, str, str]]:
         """(time, who, what) of everything since the last call, for the plain player."""
         lines, self._lines = self._lines, []
@@ -459,36 +362,6 @@ class Lab:
         """Facts since the last call."""
         fresh, self._fresh = self._fresh, []
         return fresh
-
-    # --- commands -------------------------------------------------------------------------------------------
-
-    def _act(self, action: Action) -> None:
-        """Carry out a step of the scenario."""
-        if action.say:
-            self.narration = action.say
-            self.narrated_ns = self.t_ns
-            self._lines.append((self.t_ns, "scenario", action.say))
-        command = action.command
-        if isinstance(command, SetLoad) and command.factor < 0:
-            return  # a narration without a deed
-        if isinstance(command, Kill) and action.pod_of is not None:
-            command = replace(command, pod=self._pod_of(*action.pod_of))
-        elif isinstance(command, Act) and action.pod_of is not None:
-            command = replace(command, target=self._pod_of(*action.pod_of))
-        result = self.do(command)
-        if not result.ok:
-            raise KflabError(f"the scenario's action at {action.t_ns / 1e9:g} s failed: {result.text}")
-
-    def _pod_of(self, workload: str, ordinal: int) -> Key:
-        namespace, kind, name = workload.split("/")
-        owner = Key(kind, namespace, name)
-        pods = [
-            obj.key for obj in self.store.of_kind("Pod", namespace)
-            if isinstance(obj, Pod) and not obj.terminating and self.workload_of(obj) == owner
-        ]  # fmt: skip
-        if ordinal >= len(pods):
-            raise KflabError(f"{workload} has {len(pods)} pods, no ordinal {ordinal}")
-        return pods[ordinal]
 
     def do(self, command: Command) -> Result:
         """Carry out a command now. Bad ones are answered, not raised."""
@@ -552,35 +425,6 @@ class Lab:
         balancer = self.plane.balancers.get(service)
         given = next((entry.ip for entry in obj.load_balancer if entry.ip), "")
         return given or (balancer.ips[0] if balancer and balancer.ips else "")
-
-    def public_names(self) -> dict[str, tuple[str, ...]]:
-        """What public DNS answers: pinned names, host names of load balancers, and hosts of Ingresses."""
-        names: dict[str, tuple[str, ...]] = {}
-        for obj in self.store.of_kind("Service"):
-            address = self.lb_address(obj.key)
-            for entry in obj.load_balancer if isinstance(obj, Service) else ():
-                if entry.hostname and address:
-                    names[entry.hostname] = (address,)
-        nodes = tuple(ip for node in self.store.of_kind("Node") for ip in cast(Node, node).internal_ips[:1])
-        for one in self.plane.albs.values():
-            names[one.hostname] = (one.ip,)
-        for wired in self.wiring.wired:
-            if wired.entry.alb is not None:
-                names[wired.entry.host] = (self.wiring.dialling.front_address(wired.entry),)
-                continue
-            if wired.entry.kind == "l7" and not wired.entry.balanced and nodes:
-                if any(letter.isalpha() for letter in wired.entry.host):
-                    names[wired.entry.host] = nodes
-                continue
-            address = self.lb_address(wired.entry.service)
-            if wired.entry.kind == "l7" and address and any(letter.isalpha() for letter in wired.entry.host):
-                names[wired.entry.host] = (address,)
-        for name, service in self.spec.pins.public_names.items():
-            namespace, _, base = service.partition("/")
-            address = self.lb_address(Key("Service", namespace, base))
-            if address:
-                names[name] = (address,)
-        return names
 
     def client_address(self) -> str:
         """Address of the client outside the cluster."""

@@ -417,7 +417,7 @@ class View:
         done, failed = counts.rate(counts.done, ids), counts.rate(counts.failed, ids)
         window_ns = WINDOW_BINS * BIN_NS
         p50, p99 = lab.percentiles(max(0, lab.t_ns - window_ns), lab.t_ns)
-        narration = lab.narration if lab.t_ns - lab.narrated_ns < NARRATED_NS else ""
+        narration = lab.script.narration if lab.t_ns - lab.script.narrated_ns < NARRATED_NS else ""
         story = self._failing_words(counts) or self._story.tell()
         story = story or self._opening_words()
         if not story and lab.engine.counted.on:

@@ -28,6 +28,7 @@ from kflab.dataplane.world import (
     node_facts,
 )
 from kflab.lab.balancing import alb_in_force, in_force
+from kflab.lab.public_names import public_names
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_cluster import Node
 from kflab.manifest.objects_network import EndpointSlice, Service
@@ -177,7 +178,7 @@ class LabWorld:
             store = self._lab.store
             services = [cast(Service, obj) for obj in store.of_kind("Service")]
             slices = [cast(EndpointSlice, obj) for obj in store.of_kind("EndpointSlice")]
-            self._dns = revision, ClusterDns.of(services, slices, self._lab.public_names())
+            self._dns = revision, ClusterDns.of(services, slices, public_names(self._lab))
         return self._dns[1]
 
     def behaviour_at(self, address: str, port: int, t_ns: int) -> str:

@@ -10,6 +10,7 @@ from kflab.engine.types import Finished
 from kflab.errors import KflabError
 from kflab.lab.commands import Act, Apply, Kill, Scale
 from kflab.lab.handle import Tab
+from kflab.lab.public_names import public_names
 from kflab.lab.records import record
 from kflab.lab.running import Lab
 from kflab.lab.spec import LabSpec
@@ -135,7 +136,7 @@ def test_the_status_of_the_ingress_has_the_name_that_dns_answers() -> None:
     name = ingress.load_balancer[0].hostname
     assert name.startswith("k8s-default-shop-")
     assert name.endswith(".elb.amazonaws.com")
-    assert lab.public_names()["shop.example.com"] == lab.public_names()[name]
+    assert public_names(lab)["shop.example.com"] == public_names(lab)[name]
 
 
 def test_a_rule_to_a_service_that_does_not_exist_answers_503_itself() -> None:
