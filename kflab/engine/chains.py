@@ -24,7 +24,8 @@ from kflab.engine.queues import order_by_arrival, serve
 from kflab.engine.types import Answer, Behaviour, Int64Array
 
 if TYPE_CHECKING:
-    from kflab.engine.steps import Queued, Rows, Steps
+    from kflab.engine.step_state import Rows
+    from kflab.engine.steps import Queued, Steps
 
 BoolArray = NDArray[np.bool_]
 

@@ -15,7 +15,8 @@ from kflab.engine.memory import N_COLS, NEVER, Col, Stage
 from kflab.engine.types import MAX_TRIES, Answer, Behaviour, Int64Array
 
 if TYPE_CHECKING:
-    from kflab.engine.steps import Rows, Steps
+    from kflab.engine.step_state import Rows
+    from kflab.engine.steps import Steps
 
 _ALL = 1 << 32
 """More calls than any request makes."""

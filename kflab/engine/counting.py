@@ -43,7 +43,8 @@ from kflab.engine.counted_rows import as_rows, finished, taken_over
 from kflab.engine.express import Express, ExpressFinished
 from kflab.engine.memory import NEVER, Col, Stage
 from kflab.engine.scheduled import Connected
-from kflab.engine.steps import Queued, Rows, Steps
+from kflab.engine.step_state import Rows
+from kflab.engine.steps import Queued, Steps
 from kflab.engine.types import Int64Array, Pick, UInt64Array
 
 if TYPE_CHECKING:

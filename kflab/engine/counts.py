@@ -20,7 +20,7 @@ from fractions import Fraction
 from math import floor, gcd, sqrt
 
 from kflab.draws import Draws
-from kflab.engine.steps import STATUS_OF
+from kflab.engine.step_state import STATUS_OF
 from kflab.engine.types import Answer, Behaviour, Fan, Pick, Stream
 from kflab.errors import KflabError
 

@@ -18,7 +18,8 @@ from kflab.engine.connecting import process_ended
 from kflab.engine.cuts import lost_between
 from kflab.engine.hangs import LOST, Entry, Hang, work_off
 from kflab.engine.memory import NEVER, Col, Stage
-from kflab.engine.steps import Rows, Steps
+from kflab.engine.step_state import Rows
+from kflab.engine.steps import Steps
 from kflab.engine.types import Answer, Behaviour
 
 BoolArray = NDArray[np.bool_]

@@ -15,7 +15,8 @@ from kflab.engine.memory import Col
 from kflab.engine.types import Answer, Int64Array
 
 if TYPE_CHECKING:
-    from kflab.engine.steps import Rows, Steps
+    from kflab.engine.step_state import Rows
+    from kflab.engine.steps import Steps
 
 Cut = NDArray[np.bool_]
 """[places + 1] -> whether the place is cut off; the last entry, to which -1 wraps, stands for all others."""

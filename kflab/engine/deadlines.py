@@ -18,10 +18,10 @@ from kflab.engine.memory import NEVER, Col, Stage
 from kflab.engine.types import Answer, Int64Array
 
 if TYPE_CHECKING:
-    from kflab.engine.steps import Rows, Steps
+    from kflab.engine.step_state import Rows, StepState
 
 
-def deadlines(steps: "Steps", rows: "Rows") -> Int64Array:
+def deadlines(steps: "StepState", rows: "Rows") -> Int64Array:
     """When the clients of rows in flight give them up, ns; far away where they have no deadline."""
     m, paths = steps.memory.flights.m, steps.paths
     streams = m[Col.STREAM, rows]
@@ -30,7 +30,7 @@ def deadlines(steps: "Steps", rows: "Rows") -> Int64Array:
     return found
 
 
-def due_only_by_deadline(steps: "Steps", end_ns: int) -> "Rows":
+def due_only_by_deadline(steps: "StepState", end_ns: int) -> "Rows":
     """List the rows in flight whose deadline is before `end_ns` and whose next step is not."""
     m, used = steps.memory.flights.m, steps.memory.flights.used
     waiting = np.flatnonzero((m[Col.DUE, :used] >= end_ns) & (m[Col.DUE, :used] != NEVER))
@@ -39,14 +39,14 @@ def due_only_by_deadline(steps: "Steps", end_ns: int) -> "Rows":
     return due
 
 
-def give_up_late(steps: "Steps", active: "Rows", end_ns: int) -> None:
+def give_up_late(steps: "StepState", active: "Rows", end_ns: int) -> None:
     """End the rows whose deadline lies in the slab and before their next step; all earlier steps have been taken."""
     times = deadlines(steps, active)
     late = times < np.minimum(steps.memory.flights.m[Col.DUE, active], end_ns)
     give_up(steps, active[late], times[late])
 
 
-def give_up(steps: "Steps", rows: "Rows", times: Int64Array) -> None:
+def give_up(steps: "StepState", rows: "Rows", times: Int64Array) -> None:
     """Let clients give up requests in flight.
 
     Args:
@@ -74,7 +74,7 @@ def give_up(steps: "Steps", rows: "Rows", times: Int64Array) -> None:
     steps.end(rows, -Answer.GAVE_UP, times)
 
 
-def gives_up_at(steps: "Steps", flight: list[int]) -> int:
+def gives_up_at(steps: "StepState", flight: list[int]) -> int:
     """`deadlines` of one row that the event loop has."""
     paths, stream = steps.paths, flight[Col.STREAM]
     left = min(int(paths.attempt_timeout[stream]), int(paths.timeout[stream]) - flight[Col.SINCE])

@@ -30,7 +30,8 @@ from kflab.engine.deadlines import deadlines, give_up, gives_up_at, is_over
 from kflab.engine.memory import Col, Stage
 from kflab.engine.pools import Connection
 from kflab.engine.scheduled import Connected, packed_entry_turn, packed_try_turn
-from kflab.engine.steps import STATUS_OF, Rows, Steps
+from kflab.engine.step_state import STATUS_OF, Rows
+from kflab.engine.steps import Steps
 from kflab.engine.types import Answer, Behaviour, Int64Array, Pick
 
 _OVER = -1

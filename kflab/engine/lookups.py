@@ -28,7 +28,7 @@ from kflab.engine.memory import Col, Stage
 from kflab.engine.types import Answer, Behaviour, Int64Array, UInt64Array
 
 if TYPE_CHECKING:
-    from kflab.engine.steps import Steps
+    from kflab.engine.step_state import StepState
 
 DNS_TIMEOUT_NS = 5_000_000_000
 """RES_TIMEOUT of glibc's resolv.h."""
@@ -59,7 +59,7 @@ def threshold(lost_per_million: int, packets: int) -> int:
     return int((1 << 32) - (passing << 32) // whole)
 
 
-def begin(steps: "Steps", stream: int, rows: Int64Array) -> None:
+def begin(steps: "StepState", stream: int, rows: Int64Array) -> None:
     """Requests of a stream start: with the first name to ask, or with their SYN."""
     m, paths = steps.memory.flights.m, steps.paths
     if paths.names[stream]:
@@ -69,7 +69,7 @@ def begin(steps: "Steps", stream: int, rows: Int64Array) -> None:
         _connect(steps, stream, rows)
 
 
-def look_up(steps: "Steps", rows: Int64Array, end_ns: int) -> None:
+def look_up(steps: "StepState", rows: Int64Array, end_ns: int) -> None:
     """Ask until each name is known, the lookup has failed, or the next question is due after the slab."""
     m, paths = steps.memory.flights.m, steps.paths
     while len(rows):
@@ -101,7 +101,7 @@ def look_up(steps: "Steps", rows: Int64Array, end_ns: int) -> None:
         rows = rows[m[Col.DUE, rows] < end_ns]
 
 
-def _resolved(steps: "Steps", rows: Int64Array) -> None:
+def _resolved(steps: "StepState", rows: Int64Array) -> None:
     m = steps.memory.flights.m
     m[Col.LOOKUP, rows] = m[Col.DUE, rows] - m[Col.START, rows]
     m[Col.START, rows] = m[Col.DUE, rows]
@@ -110,12 +110,12 @@ def _resolved(steps: "Steps", rows: Int64Array) -> None:
         _connect(steps, stream, rows[m[Col.STREAM, rows] == stream])
 
 
-def _not_resolved(steps: "Steps", rows: Int64Array) -> None:
+def _not_resolved(steps: "StepState", rows: Int64Array) -> None:
     """The resolver gives up: no connection is tried."""
     steps.end(rows, -Answer.NO_NAME, steps.memory.flights.m[Col.DUE, rows])
 
 
-def _connect(steps: "Steps", stream: int, rows: Int64Array) -> None:
+def _connect(steps: "StepState", stream: int, rows: Int64Array) -> None:
     """The SYN sets out, at the first of its times at which neither it nor its answer is lost."""
     m, paths = steps.memory.flights.m, steps.paths
     lost = int(paths.syn_lost[stream])

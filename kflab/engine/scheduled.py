@@ -17,7 +17,7 @@ from kflab.engine.memory import NEVER, Col
 from kflab.engine.types import MAX_TRIES, Behaviour, Int64Array
 
 if TYPE_CHECKING:
-    from kflab.engine.steps import Rows, Steps
+    from kflab.engine.step_state import Rows, StepState
 
 BoolArray = NDArray[np.bool_]
 
@@ -46,7 +46,7 @@ def packed_try_turn(place: int, k: int) -> int:
 
 
 def take_turns(
-    steps: "Steps",
+    steps: "StepState",
     rows: "Rows",
     choosers: Int64Array,
     versions: Int64Array,
@@ -86,7 +86,7 @@ def take_turns(
     return slots
 
 
-def asked_by_flows(steps: "Steps", rows: "Rows", choosers: Int64Array) -> "Rows":
+def asked_by_flows(steps: "StepState", rows: "Rows", choosers: Int64Array) -> "Rows":
     """List which of `rows` (by their place in it) ask the rules at all: UDP senders that have an entry do not."""
     m, paths, memory = steps.memory.flights.m, steps.paths, steps.memory
     streams, listens = m[Col.STREAM, rows], memory.behaviour == Behaviour.LISTENS
@@ -101,19 +101,19 @@ def asked_by_flows(steps: "Steps", rows: "Rows", choosers: Int64Array) -> "Rows"
     return np.flatnonzero(asking)
 
 
-def entry_schedulers(steps: "Steps", rows: "Rows") -> Int64Array:
+def entry_schedulers(steps: "StepState", rows: "Rows") -> Int64Array:
     """Return the virtual server of each row's connection through its node; -1 for none."""
     m = steps.memory.flights.m
     return steps.choosers.scheduler_of(steps.paths.entries.get(m[Col.STREAM, rows], m[Col.NODE, rows]))
 
 
-def waits(steps: "Steps", rows: "Rows") -> BoolArray:
+def waits(steps: "StepState", rows: "Rows") -> BoolArray:
     """Say which rows the event loop takes through their node (see the module's words)."""
     which = entry_schedulers(steps, rows)
     return np.isin(which, steps.in_order)
 
 
-def schedulers_in_order(steps: "Steps") -> Int64Array:
+def schedulers_in_order(steps: "StepState") -> Int64Array:
     """List the virtual servers whose turns depend on what happens within a slab."""
     table, paths = steps.choosers, steps.paths
     if not table.n_scheduled:
@@ -125,7 +125,7 @@ def schedulers_in_order(steps: "Steps") -> Int64Array:
     return np.array(sorted(mates), dtype=np.int64)
 
 
-def virtual_servers_of(steps: "Steps", choosers: Int64Array) -> Int64Array:
+def virtual_servers_of(steps: "StepState", choosers: Int64Array) -> Int64Array:
     """Return the virtual server that has the connections of each chooser, under affinity too; -1 for none."""
     return steps.memory.schedulers.having(steps.choosers.scheduler_of(choosers))
 
@@ -137,7 +137,7 @@ class Connected:
         steps: The engine's steps.
     """
 
-    def __init__(self, steps: "Steps") -> None:
+    def __init__(self, steps: "StepState") -> None:
         self._steps = steps
 
     def __call__(self, scheduler: int, server: int) -> bool:

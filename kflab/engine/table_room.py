@@ -17,7 +17,8 @@ from kflab.engine.scramble import words
 from kflab.engine.types import Int64Array, UInt64Array
 
 if TYPE_CHECKING:
-    from kflab.engine.steps import Rows, Steps
+    from kflab.engine.step_state import Rows
+    from kflab.engine.steps import Steps
 
 BoolArray = NDArray[np.bool_]
 
