@@ -48,7 +48,7 @@ def _passing(engine: "Engine") -> Iterator[str]:
         if stream.connections and stream.rate_rps:
             yield from _kept_by_client(engine, stream)
     if engine.steps.paths.calls:
-        yield from counted_rows.obstacles(engine.steps, engine.calls_changed_ns)
+        yield from counted_rows.obstacles(engine.steps, engine.taking.calls_changed_ns)
     yield from counted_deadlines.obstacles(engine)
     m, live = memory.flights.m, memory.flights.due_before(NEVER)
     stages = m[Col.STAGE, live]

@@ -5,6 +5,7 @@ slab length. What an observer learns does not cut a slab: every step compares it
 """
 
 import copy
+from bisect import insort
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -18,25 +19,22 @@ from kflab.engine import chains, countable, counting
 from kflab.engine.affinity import Affinity
 from kflab.engine.arrivals import Arrivals, Batch
 from kflab.engine.bins import BIN_NS, Bins, Count
-from kflab.engine.calls import calling_rows
+from kflab.engine.changes import Change, FlowsEnd, Link, Rate, ServerChange, carry_out
 from kflab.engine.choosers import Choosers
 from kflab.engine.counted_deadlines import first_missed_ns, longest_slab_ns
 from kflab.engine.counted_rows import as_rows
-from kflab.engine.crashes import end_requests_across, end_requests_at, hang_at, leave
-from kflab.engine.cuts import with_place
 from kflab.engine.eventwise import take_tries
 from kflab.engine.express import MIN_ROWS, Express, Underway, route, settle
 from kflab.engine.finished import FinishedRows, Window, as_columns
-from kflab.engine.flowends import end_flows
 from kflab.engine.lingering import remember_ended
 from kflab.engine.memory import NEVER, Col, Memory, Stage
 from kflab.engine.paths import Paths, check
-from kflab.engine.retries_ahead import RetriesAhead
 from kflab.engine.retrying import note_starts
 from kflab.engine.scheduled import Connected, schedulers_in_order
 from kflab.engine.schedulers import VirtualServer
 from kflab.engine.steps import Steps
-from kflab.engine.types import Behaviour, Fan, Finished, Pick, Server, Stream, Timing
+from kflab.engine.taking import Taking
+from kflab.engine.types import Behaviour, Fan, Finished, Server, Stream, Timing
 from kflab.errors import KflabError
 
 MAX_SLAB_ROWS = 1 << 17
@@ -45,23 +43,6 @@ MAX_SLAB_ROWS = 1 << 17
 
 TOLD = 1 << 18
 """Changes of servers' behaviour kept for `take_told`; the lab takes them every slab."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Change:
-    """Something that will cut a slab."""
-
-    t_ns: int
-    order: int
-    server: int = -1
-    behaviour: int = Behaviour.LISTENS
-    drain: bool = False
-    stream: int = -1
-    rate_rps: float = 0.0
-    place: int = -1
-    off: bool = False
-    flows: tuple[int, int, int, bool] | None = None
-    """Of `end_flows`: chooser, place, server, silent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,19 +88,14 @@ class Engine:
         self.bins = Bins()
         self.choosers = Choosers(draws)
         self.steps = Steps(draws, timing, self.choosers, self.memory, self.bins)
+        self.taking = Taking(self.steps, slab_ns)
         self.arrivals = Arrivals(draws)
         self.finished = FinishedRows(kept_rows, hashing)
-        self._changes: list[_Change] = []
-        self._n_changes = 0
-        self._many_calls = False
-        """Whether calls between pods came thick enough in the last slab to be taken in bulk."""
-        self._bulk_from_ns = 0
-        self.calls_changed_ns = 0
-        """When it last changed what is called for requests."""
+        self._changes: list[tuple[int, Change]] = []
+        """(when, what), ascending: each cuts a slab."""
         self._told: deque[tuple[int, int, int]] = deque(maxlen=TOLD)
         self._underway: list[Underway] = []
         self.counted = counting.Counted()
-        self._retries = RetriesAhead()
         self.watch: Callable[[int], int] | None = None
         """Called between two slabs when `next_watch_ns` has come; may set `steps.room` and `steps.ports`; returns when
         it is due next."""
@@ -175,7 +151,7 @@ class Engine:
         """Change a stream from now on: new entries, upstreams, route, rate…; steps still to come go the new way."""
         self._take(stream)
         if stream.calls != self._streams[stream.index].calls:
-            self.calls_changed_ns = self.now_ns
+            self.taking.calls_changed_ns = self.now_ns
         self._streams[stream.index] = stream
         self.arrivals.set_rate(stream.index, stream.rate_rps, self.now_ns)
 
@@ -289,74 +265,43 @@ class Engine:
             raise KflabError(
                 f"{self.memory.servers[server].address} is an ingress server: how it hangs is not modelled"
             )
-        self._change(_Change(t_ns, 0, server=server, behaviour=behaviour, drain=drain))
+        self._change(t_ns, ServerChange(server, behaviour, drain))
         self._told.append((t_ns, server, behaviour))
 
     def set_rate(self, stream: int, rate_rps: float, t_ns: int) -> None:
         """Change a stream's mean rate from `t_ns` (now or later) on."""
-        self._change(_Change(t_ns, 0, stream=stream, rate_rps=rate_rps))
+        self._change(t_ns, Rate(stream, rate_rps))
 
     def cut(self, place: int, off: bool, t_ns: int) -> None:
         """From `t_ns` (now or later) on nothing passes to or from a place (`off`), or all passes again (see `cuts`)."""
-        self._change(_Change(t_ns, 0, place=place, off=off))
+        self._change(t_ns, Link(place, off))
 
     def end_flows(self, lb: int, t_ns: int, *, place: int = -1, server: int = -1, silent: bool = False) -> None:
         """Let a load balancer end, at `t_ns` (now or later), its flows to a target: a node or a server (`flowends`)."""
-        self._change(_Change(t_ns, 0, flows=(lb, place, server, silent)))
+        self._change(t_ns, FlowsEnd(lb, place, server, silent))
 
     def clean_flows(self, stream: int, place: int, t_ns: int, keep: frozenset[int]) -> None:
         """Let kube-proxy on a node delete, at `t_ns` (now or later), a UDP stream's entry to any server but these."""
         self.memory.udp.clean((stream, place), t_ns, keep)
 
-    def _change(self, change: _Change) -> None:
-        if change.t_ns < self.now_ns:
-            raise KflabError(f"a change at {change.t_ns} ns comes too late: it is {self.now_ns} ns")
+    def _change(self, t_ns: int, change: Change) -> None:
+        if t_ns < self.now_ns:
+            raise KflabError(f"a change at {t_ns} ns comes too late: it is {self.now_ns} ns")
         counting.end(self)
-        self._n_changes += 1
-        self._changes.append(replace(change, order=self._n_changes))
-        self._changes.sort(key=lambda each: (each.t_ns, each.order))
-        self._apply_changes()
+        insort(self._changes, (t_ns, change), key=lambda each: each[0])  # behind those of the same instant
+        self._make_changes()
 
-    def _apply_changes(self) -> None:
-        while self._changes and self._changes[0].t_ns <= self.now_ns:
-            change = self._changes.pop(0)
+    def _make_changes(self) -> None:
+        """Make the changes that are due."""
+        while self._changes and self._changes[0][0] <= self.now_ns:
+            _, change = self._changes.pop(0)
             self.next_watch_ns = self.now_ns  # what was foreseen may no longer hold
-            if change.stream >= 0:
-                self._streams[change.stream] = replace(self._streams[change.stream], rate_rps=change.rate_rps)
-                self.arrivals.set_rate(change.stream, change.rate_rps, self.now_ns)
-                continue
-            if change.flows is not None:
-                self.all_in_flight()
-                end_flows(self.steps, *change.flows, self.now_ns)
-                continue
-            if change.place >= 0:
-                self.steps.cut = with_place(self.steps.cut, change.place, change.off)
-                if self.steps.neighbours is not None:
-                    self.steps.neighbours.cut(change.place, change.off, self.now_ns)
-                if change.off:
-                    self.all_in_flight()
-                    end_requests_across(self.steps, change.place, self.now_ns)
-                continue
-            self._behave(change)
+            carry_out(self, change)
 
-    def _behave(self, change: _Change) -> None:
-        server, behaviour, t_ns = change.server, change.behaviour, self.now_ns
-        before = int(self.memory.behaviour[server])
-        self.memory.behaviour[server] = behaviour
-        hung, hangs = before == Behaviour.HANGS, behaviour == Behaviour.HANGS
-        if (hung and hangs) or (not hung and behaviour == Behaviour.LISTENS):
-            return
-        drains = change.drain and behaviour not in (Behaviour.HANGS, Behaviour.LISTENS)
-        if not drains or hung:
-            self.all_in_flight()
-        if hung:
-            leave(self.steps, server, Behaviour.LISTENS if drains else behaviour, t_ns)
-        if hangs:
-            hang_at(self.steps, server, t_ns)
-        elif drains:
-            self.memory.pools.drop_server(server, t_ns)
-        elif behaviour != Behaviour.LISTENS:
-            end_requests_at(self.steps, server, behaviour, t_ns)
+    def rate_changed(self, stream: int, rate_rps: float) -> None:
+        """Let a stream have another mean rate from now on."""
+        self._streams[stream] = replace(self._streams[stream], rate_rps=rate_rps)
+        self.arrivals.set_rate(stream, rate_rps, self.now_ns)
 
     def all_in_flight(self) -> None:
         """Give every request that went express its own columns, so that its ending can be rewritten."""
@@ -391,7 +336,7 @@ class Engine:
                 self.next_watch_ns = self.watch(self.now_ns)
             end_ns = min(to_ns, self.now_ns + self._slab_length())
             if self._changes:
-                end_ns = min(end_ns, self._changes[0].t_ns)
+                end_ns = min(end_ns, self._changes[0][0])
             if self.counted.on:
                 end_ns = min(end_ns, self.counted.stops_ns)
             if self.watch is not None:
@@ -400,14 +345,14 @@ class Engine:
             self.now_ns = end_ns
             if self.counted.on and end_ns >= self.counted.stops_ns:
                 counting.end(self)
-            self._apply_changes()
+            self._make_changes()
 
     def _slab_length(self) -> int:
         per_ns = self.arrivals.rows_per_ns()
         if self.counted.on:
             longest = int(MAX_SLAB_ROWS / max(per_ns, MAX_SLAB_ROWS / counting.LONGEST_NS))
             return max(1, min(longest, longest_slab_ns(self.steps)))
-        if self._many_calls and self.steps.paths.calls:
+        if self.taking.many_calls and self.steps.paths.calls:
             to_next_bin = BIN_NS - self.now_ns % BIN_NS
             return min(self.slab_ns, to_next_bin, chains.SLAB_NS, max(1, int(MAX_SLAB_ROWS / max(per_ns, 1e-9)) // 8))
         if per_ns * self.slab_ns > MIN_ROWS:
@@ -421,7 +366,7 @@ class Engine:
         memory, steps = self.memory, self.steps
         self.choosers.begin(self.now_ns, end_ns)
         steps.in_order = schedulers_in_order(steps)
-        ordered, calling = not self.counted.on and self._needs_order(end_ns), bool(steps.paths.calls)
+        ordered, calling = not self.counted.on and self.taking.in_order(self.now_ns, end_ns), bool(steps.paths.calls)
         before, rounds = steps.ordered_rows, steps.call_rounds
         routed: list[Express] = []
         tries = partial(take_tries, steps) if ordered else None
@@ -446,7 +391,7 @@ class Engine:
                 routed.append(express)
         done, served = steps.run(end_ns, tries, routed, bool(self.counted.calling))
         if calling and not self.counted.on:
-            self._weigh_calls(steps.ordered_rows - before, steps.call_rounds - rounds, end_ns)
+            self.taking.weigh_calls(steps.ordered_rows - before, steps.call_rounds - rounds, self.now_ns, end_ns)
         for express, served_ns in zip(routed, served, strict=True):
             settle(express, served_ns)
             self._underway.append(Underway(express))
@@ -481,48 +426,6 @@ class Engine:
         memory.schedulers.settle(end_ns, Connected(steps))
         memory.flights.compact()
         self.choosers.end(end_ns)
-
-    def _calls_in_bulk(self) -> bool:
-        """Whether there are so many calls between pods that `chains` is worth it, and nothing it cannot do.
-
-        It cannot: let connections wait at a server that hangs, pick in turns, let clients give up, solve a slab where a
-        hop takes no time.
-        """
-        if not self._many_calls or self.memory.hangs or self.memory.n_shared or self.steps.paths.any_deadline:
-            return False
-        m, calling = self.memory.flights.m, calling_rows(self.memory)
-        if (m[Col.START, calling] < self.calls_changed_ns).any():
-            return False  # what is called for them has changed while they wait
-        at_random = self.choosers.pick[self.steps.paths.call_choosers] == Pick.RANDOM
-        return bool(at_random.all()) and min(self.timing.same_node_ns, self.timing.cross_node_ns) > 0
-
-    def _weigh_calls(self, rows: int, rounds: int, end_ns: int) -> None:
-        """Decide how the next slab's requests and calls are taken: the same comes of it, in less time."""
-        if rounds:
-            self._many_calls = rows >= rounds * chains.WORTH
-            self._bulk_from_ns = 0 if self._many_calls else end_ns + chains.AGAIN_NS
-        elif end_ns >= self._bulk_from_ns:
-            self._many_calls = rows * 1_000_000_000 >= chains.FROM_PER_S * (end_ns - self.now_ns)
-
-    def _needs_order(self, end_ns: int) -> bool:
-        """Whether tries must be taken one event after the other (see `eventwise`)."""
-        if len(self.steps.in_order) or self.memory.schedulers.open:
-            return True
-        lossy = self.steps.ports is not None or self.steps.room is not None
-        lossy |= self.steps.neighbours is not None and self.steps.cut is not None
-        in_bulk = not lossy and self._calls_in_bulk()
-        paths = self.steps.paths
-        kept = paths.any_keepalive or paths.any_connections
-        if self.memory.n_shared or kept or (paths.calls and not in_bulk):
-            return True
-        if paths.any_retry and (lossy or self._retries.may_begin(self.steps, self.now_ns, end_ns)):
-            return True
-        if self.memory.hangs and self.steps.paths.least_patience < self.slab_ns:
-            return True  # a slab's tries at a hanging server are put in order of time when all of them are known
-        if not self.choosers.n_round_robin:
-            return False
-        servers, failing = self.choosers.turn_servers()
-        return failing or lossy or self.steps.cut is not None or bool(self.memory.behaviour[servers].any())
 
     # What came of it ------------------------------------------------------------------------------------------------
 
