@@ -5,7 +5,7 @@ from typing import Final
 
 from kflab.dataplane.addresses import family_of
 from kflab.dataplane.dump import Dump, of_family, read_dump
-from kflab.dataplane.dump_match import Known
+from kflab.dataplane.dump_meeting import Known
 from kflab.dataplane.dump_outcome import Exploration
 from kflab.dataplane.dump_walk import explore
 from kflab.dataplane.nft_dump import Listing

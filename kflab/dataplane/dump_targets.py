@@ -8,7 +8,8 @@ from typing import Final
 
 from kflab.dataplane.addresses import address_number, canonical, family_of
 from kflab.dataplane.dump import DumpRule
-from kflab.dataplane.dump_match import Meeting, number_mask
+from kflab.dataplane.dump_meeting import Meeting
+from kflab.dataplane.dump_options import number_mask
 from kflab.dataplane.dump_words import Option
 
 ENDS: Final = frozenset({"ACCEPT", "DROP", "REJECT", "RETURN"})

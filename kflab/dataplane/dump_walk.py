@@ -13,7 +13,8 @@ from fractions import Fraction
 from typing import Final, NamedTuple
 
 from kflab.dataplane.dump import Dump, DumpChain, DumpRule
-from kflab.dataplane.dump_match import Known, Meeting, Test, chance_of, test_of
+from kflab.dataplane.dump_match import Test, chance_of, test_of
+from kflab.dataplane.dump_meeting import Known, Meeting
 from kflab.dataplane.dump_outcome import Assumed, Exploration, Fate, Outcome, Question, Step, cases
 from kflab.dataplane.dump_targets import ENDS, KNOWN_TARGETS, PASSING, Beyond, act
 from kflab.dataplane.packets import Packet

@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any, Final
 
 from kflab.dataplane import dump_targets
-from kflab.dataplane.dump_match import Meeting
+from kflab.dataplane.dump_meeting import Meeting
 from kflab.dataplane.dump_targets import Beyond
 from kflab.dataplane.nft_dump import Listing
 from kflab.dataplane.nft_dump_print import expression_text, statement_text

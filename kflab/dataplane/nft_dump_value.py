@@ -12,7 +12,8 @@ from itertools import product
 from typing import Any, Final, NamedTuple
 
 from kflab.dataplane.addresses import address_number
-from kflab.dataplane.dump_match import SOURCE_PORTS, Answer, Meeting, both, route_type
+from kflab.dataplane.dump_meeting import Answer, Meeting, both
+from kflab.dataplane.dump_options import SOURCE_PORTS, route_type
 from kflab.dataplane.nft_dump import ListedElement, ListedSet, Listing
 
 MOST_BRANCHES: Final = 65_536

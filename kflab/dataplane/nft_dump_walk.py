@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 from kflab.dataplane.addresses import IPV6, family_of
-from kflab.dataplane.dump_match import Known, Meeting
+from kflab.dataplane.dump_meeting import Known, Meeting
 from kflab.dataplane.dump_outcome import Assumed, Exploration, Fate, Outcome, Question, Step, cases
 from kflab.dataplane.dump_targets import Beyond
 from kflab.dataplane.nft_dump import ListedChain, ListedElement, ListedRule, Listing

@@ -13,7 +13,7 @@ from typing import Final
 
 from kflab.dataplane.addresses import IPV4, family_of, network
 from kflab.dataplane.dump import Dump, DumpChain, DumpRule
-from kflab.dataplane.dump_match import Known
+from kflab.dataplane.dump_meeting import Known
 from kflab.dataplane.dump_outcome import Case, Exploration, Fate, Outcome, Step
 from kflab.dataplane.dump_walk import explore
 from kflab.dataplane.nft_dump import Listing

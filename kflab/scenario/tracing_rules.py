@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from kflab import exits
 from kflab.dataplane.addresses import canonical, family_of
 from kflab.dataplane.dump import read_text
-from kflab.dataplane.dump_match import Known
+from kflab.dataplane.dump_meeting import Known
 from kflab.dataplane.dump_outcome import Exploration
 from kflab.dataplane.dump_read import explore_rules, read_rules
 from kflab.dataplane.dump_sets import read_sets

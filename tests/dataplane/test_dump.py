@@ -11,7 +11,7 @@ from test_iptables import packets, relaxed, rule_sets, rules_on
 from kflab.cli import main
 from kflab.dataplane import dump_walk
 from kflab.dataplane.dump import Dump, of_family, read_dump, read_text
-from kflab.dataplane.dump_match import Known
+from kflab.dataplane.dump_meeting import Known
 from kflab.dataplane.dump_sets import read_sets
 from kflab.dataplane.dump_text import render_text, to_tree
 from kflab.dataplane.dump_walk import Exploration, Fate, explore

@@ -12,7 +12,7 @@ from clusters import overview
 from test_real_iptables import saved_again
 
 from kflab.dataplane.dump import read_dump
-from kflab.dataplane.dump_match import Known
+from kflab.dataplane.dump_meeting import Known
 from kflab.dataplane.dump_walk import explore
 from kflab.dataplane.packets import Packet
 from kflab.dataplane.world import StaticWorld

@@ -14,7 +14,7 @@ from test_nftables_random import nft_of
 
 from kflab.cli import main
 from kflab.dataplane import nft_dump_walk
-from kflab.dataplane.dump_match import Known
+from kflab.dataplane.dump_meeting import Known
 from kflab.dataplane.dump_outcome import Exploration, Fate
 from kflab.dataplane.dump_read import read_rules
 from kflab.dataplane.dump_text import render_text, to_tree

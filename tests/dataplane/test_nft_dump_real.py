@@ -16,7 +16,7 @@ from test_nft_dump import by_fan, steady
 from test_nftables_kernel import every_kind, nft
 from test_nftables_random import nft_of
 
-from kflab.dataplane.dump_match import Known
+from kflab.dataplane.dump_meeting import Known
 from kflab.dataplane.dump_outcome import Fate
 from kflab.dataplane.dump_read import read_rules
 from kflab.dataplane.iptables import RuleSet
