@@ -16,7 +16,7 @@ from typing import ClassVar
 from kflab.control.core import Controller, Core
 from kflab.control.delays import SECOND_NS
 from kflab.control.facts import What
-from kflab.control.heap import Event
+from kflab.control.heap import Event, SpellOver
 from kflab.control.kubelet import Kubelet
 from kflab.control.pods import owners
 from kflab.control.probes import Probes
@@ -36,8 +36,8 @@ LOOPING = "crashing after each start"
 
 
 @dataclass(frozen=True, slots=True)
-class Resumes(Event):
-    """A process that hung goes on."""
+class OfRun(Event):
+    """Something that befalls one run of a container."""
 
     room: ClassVar[str] = "apps"
     key: Key
@@ -47,21 +47,22 @@ class Resumes(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Recovers(Event):
-    """Health endpoints answer again; `number` tells outages of one object apart."""
-
-    room: ClassVar[str] = "apps"
-    key: Key
-    number: int
+class Resumes(OfRun):
+    """A process that hung goes on."""
 
 
 @dataclass(frozen=True, slots=True)
-class LoopOver(Event):
+class Recovers(SpellOver):
+    """Health endpoints answer again."""
+
+    room: ClassVar[str] = "apps"
+
+
+@dataclass(frozen=True, slots=True)
+class LoopOver(SpellOver):
     """Containers stay up from now on."""
 
     room: ClassVar[str] = "apps"
-    key: Key
-    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +74,8 @@ class RegistryBack(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class LoopExit(Event):
+class LoopExit(OfRun):
     """A container that cannot stay up exits."""
-
-    room: ClassVar[str] = "apps"
-    key: Key
-    uid: str
-    container: str
-    starts: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from kflab.control.core import Controller, Core
-from kflab.control.heap import Event
+from kflab.control.heap import MANAGER, Event
 from kflab.control.pods import mark_deleted
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_pods import Pod
 
 BY = "garbage-collector"
-
-MANAGER = "controller-manager"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,10 @@ from heapq import heapify, heappop, heappush
 from typing import ClassVar
 
 from kflab.cluster.checkpoint import Mutable
+from kflab.manifest.objects import Key
+
+MANAGER = "controller-manager"
+"""kube-controller-manager, as an actor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,39 @@ class NodeEvent(Event):
 @dataclass(frozen=True, slots=True)
 class KubeletEvent(NodeEvent):
     """Something a kubelet does: held back while it is stopped."""
+
+    @property
+    def actor(self) -> str:
+        """The kubelet."""
+        return f"kubelet/{self.node}"
+
+
+@dataclass(frozen=True, slots=True)
+class PodEvent(KubeletEvent):
+    """Something a kubelet does with exactly this pod, not a later one with its name."""
+
+    key: Key
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpellOver(Event):
+    """What was done to a pod or workload for a while is over; `number` tells the spells of one apart."""
+
+    key: Key
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerEvent(Event):
+    """Something that a controller of kube-controller-manager does, which has one connection for all of them."""
+
+    needs_api: ClassVar[bool] = True
+
+    @property
+    def actor(self) -> str:
+        """The process that all its controllers share."""
+        return MANAGER
 
 
 class EventHeap(Mutable):

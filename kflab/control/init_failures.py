@@ -13,7 +13,7 @@ from typing import ClassVar
 from kflab.control.core import Controller, Core
 from kflab.control.crash_backoff import retry_after, wait_before_restart
 from kflab.control.facts import What
-from kflab.control.heap import Event, KubeletEvent
+from kflab.control.heap import Event, PodEvent, SpellOver
 from kflab.control.pods import owners
 from kflab.control.status import PodWorker, StatusManager
 from kflab.errors import KflabError
@@ -26,24 +26,20 @@ FAILING = "init containers fail"
 
 
 @dataclass(frozen=True, slots=True)
-class RetryInit(KubeletEvent):
+class RetryInit(PodEvent):
     """The pod worker tries again after a sync that failed because an init container is in back-off."""
 
     room: ClassVar[str] = "podstart"
-    key: Key
-    uid: str
     step: int
     restarts: int
     """Of the run that failed."""
 
 
 @dataclass(frozen=True, slots=True)
-class InitsEndWell(Event):
-    """Init containers of an object end well again; `number` tells times apart."""
+class InitsEndWell(SpellOver):
+    """Init containers of an object end well again."""
 
     room: ClassVar[str] = "initfailures"
-    key: Key
-    number: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from kflab.cluster.store import Change
 from kflab.control.core import Controller, Core
 from kflab.control.crash_backoff import retry_after, wait_before_restart
 from kflab.control.facts import What
-from kflab.control.heap import Event, KubeletEvent
+from kflab.control.heap import Event, PodEvent
 from kflab.control.listening import container_ports, has_silent_container, running_containers
 from kflab.control.plainstart import PlainPodRuns, PlainStarts
 from kflab.control.pleg import Pleg, Relist
@@ -29,44 +29,28 @@ from kflab.replacing import copier, quick, replace
 
 @quick
 @dataclass(frozen=True, slots=True)
-class PodSeen(KubeletEvent):
+class PodSeen(PodEvent):
     """A pod bound to the node reached its kubelet."""
 
     room: ClassVar[str] = "kubelet"
     needs_api: ClassVar[bool] = True
-    key: Key
-    uid: str
-
-    @property
-    def actor(self) -> str:
-        """The kubelet."""
-        return f"kubelet/{self.node}"
 
 
 @quick
 @dataclass(frozen=True, slots=True)
-class KillPod(KubeletEvent):
+class KillPod(PodEvent):
     """The kubelet starts to stop a pod."""
 
     room: ClassVar[str] = "termination"
     needs_api: ClassVar[bool] = True
-    key: Key
-    uid: str
     grace_s: int
-
-    @property
-    def actor(self) -> str:
-        """The kubelet."""
-        return f"kubelet/{self.node}"
 
 
 @dataclass(frozen=True, slots=True)
-class SandboxReady(KubeletEvent):
+class SandboxReady(PodEvent):
     """Pod sandbox and network are there."""
 
     room: ClassVar[str] = "kubelet"
-    key: Key
-    uid: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +64,10 @@ class StartsListening(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class RetrySync(KubeletEvent):
+class RetrySync(PodEvent):
     """The pod worker tries again after a sync that failed because a container is in back-off."""
 
     room: ClassVar[str] = "kubelet"
-    key: Key
-    uid: str
     container: str
     starts: int
 

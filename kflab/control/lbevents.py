@@ -8,48 +8,44 @@ from kflab.manifest.objects import Key
 
 
 @dataclass(frozen=True, slots=True)
-class HealthCheck(Event):
-    """A check of one target that may change something."""
+class LbEvent(Event):
+    """Something that happens to one load balancer."""
 
     room: ClassVar[str] = "lbsync"
     balancer: Key
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck(LbEvent):
+    """A check of one target that may change something."""
+
     target: str
     asked_ns: int
     """When it was sent; the answer, or its timeout, comes now."""
 
 
 @dataclass(frozen=True, slots=True)
-class TargetsRead(Event):
+class TargetsRead(LbEvent):
     """A cloud registers and deregisters targets as the slices, or the Nodes, say."""
 
-    room: ClassVar[str] = "lbsync"
-    balancer: Key
-
 
 @dataclass(frozen=True, slots=True)
-class TargetsReadAgain(Event):
+class TargetsReadAgain(LbEvent):
     """The controller looks again, because pods wait for their readiness gate."""
 
-    room: ClassVar[str] = "lbsync"
-    balancer: Key
-
 
 @dataclass(frozen=True, slots=True)
-class TargetDrained(Event):
+class TargetDrained(LbEvent):
     """No new flow comes to a deregistered target any more."""
 
-    room: ClassVar[str] = "lbsync"
-    balancer: Key
     target: str
     joined: int
 
 
 @dataclass(frozen=True, slots=True)
-class DelayOver(Event):
+class DelayOver(LbEvent):
     """A target was deregistered so long ago that its flows end."""
 
-    room: ClassVar[str] = "lbsync"
-    balancer: Key
     target: str
     node: str
     pod: Key | None

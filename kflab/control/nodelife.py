@@ -20,7 +20,7 @@ from kflab.cluster.store import Change
 from kflab.control.admission import require_api
 from kflab.control.core import Controller, Core
 from kflab.control.facts import What
-from kflab.control.heap import Event, KubeletEvent
+from kflab.control.heap import MANAGER, Event, KubeletEvent, ManagerEvent
 from kflab.control.names import number_of
 from kflab.control.podgc import OUT_OF_SERVICE
 from kflab.control.tolerations import NOT_READY, UNREACHABLE
@@ -31,8 +31,6 @@ from kflab.manifest.objects_pods import Pod
 
 BY = "node-lifecycle-controller"
 
-CONTROLLER = "controller-manager"
-
 UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
 
 WORKERS = 8
@@ -40,60 +38,36 @@ WORKERS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class MonitorPass(Event):
+class MonitorPass(ManagerEvent):
     """A pass over all nodes that may find something."""
 
     room: ClassVar[str] = "nodelife"
-    needs_api: ClassVar[bool] = True
-
-    @property
-    def actor(self) -> str:
-        """The process that all its controllers share."""
-        return CONTROLLER
 
 
 @dataclass(frozen=True, slots=True)
-class MarkPodNotReady(Event):
+class MarkPodNotReady(ManagerEvent):
     """The pass reaches a pod of a node that is not Ready any more."""
 
     room: ClassVar[str] = "nodelife"
-    needs_api: ClassVar[bool] = True
     key: Key
     uid: str
     node: str
 
-    @property
-    def actor(self) -> str:
-        """The process that all its controllers share."""
-        return CONTROLLER
-
 
 @dataclass(frozen=True, slots=True)
-class MarkNode(Event):
+class MarkNode(ManagerEvent):
     """The pass writes that a node is Unknown."""
 
     room: ClassVar[str] = "nodelife"
-    needs_api: ClassVar[bool] = True
     node: str
-
-    @property
-    def actor(self) -> str:
-        """The process that all its controllers share."""
-        return CONTROLLER
 
 
 @dataclass(frozen=True, slots=True)
-class SyncTaints(Event):
+class SyncTaints(ManagerEvent):
     """A changed Node gets the NoSchedule taints of its conditions."""
 
     room: ClassVar[str] = "nodelife"
-    needs_api: ClassVar[bool] = True
     node: str
-
-    @property
-    def actor(self) -> str:
-        """The process that all its controllers share."""
-        return CONTROLLER
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,18 +78,13 @@ class PostNodeStatus(KubeletEvent):
     needs_api: ClassVar[bool] = True
     ready: str = "True"
 
-    @property
-    def actor(self) -> str:
-        """The kubelet."""
-        return f"kubelet/{self.node}"
-
 
 class NodeLife(Controller):
     """Watches over all nodes."""
 
     room = "nodelife"
     kinds = ("Node",)
-    component = CONTROLLER
+    component = MANAGER
 
     def __init__(self, core: Core, taints: ZoneTaints) -> None:
         super().__init__(core)

@@ -12,7 +12,7 @@ from typing import ClassVar
 from kflab.cluster.store import Change
 from kflab.control.core import Controller, Core
 from kflab.control.facts import What
-from kflab.control.heap import Event
+from kflab.control.heap import Event, ManagerEvent
 from kflab.control.job_failures import BY_GC, disrupted
 from kflab.control.pods import mark_deleted
 from kflab.manifest.objects import Key
@@ -25,16 +25,10 @@ OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 
 
 @dataclass(frozen=True, slots=True)
-class GcLook(Event):
+class GcLook(ManagerEvent):
     """The garbage collector looks at all pods."""
 
     room: ClassVar[str] = "podgc"
-    needs_api: ClassVar[bool] = True
-
-    @property
-    def actor(self) -> str:
-        """The process that all its controllers share."""
-        return "controller-manager"
 
 
 class PodGc(Controller):

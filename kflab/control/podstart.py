@@ -13,73 +13,60 @@ from typing import ClassVar
 
 from kflab.control.core import Controller, Core
 from kflab.control.facts import What
-from kflab.control.heap import Event, KubeletEvent
+from kflab.control.heap import Event, PodEvent
 from kflab.control.images import Images
 from kflab.control.init_failures import InitFailures, RetryInit
 from kflab.control.status import PodWorker, StatusManager
-from kflab.manifest.objects import Key
 from kflab.manifest.objects_pods import Container, ContainerStatus
 from kflab.replacing import quick, replace
 
 
 @quick
 @dataclass(frozen=True, slots=True)
-class ContainersStarted(KubeletEvent):
+class ContainersStarted(PodEvent):
     """Containers of a pod run from now on."""
 
     room: ClassVar[str] = "kubelet"
-    key: Key
-    uid: str
     names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class PodFinished(KubeletEvent):
+class PodFinished(PodEvent):
     """All containers of a pod are done for good: its sandbox goes."""
 
     room: ClassVar[str] = "kubelet"
-    key: Key
-    uid: str
 
 
 @dataclass(frozen=True, slots=True)
-class InitRuns(KubeletEvent):
+class InitRuns(PodEvent):
     """An init container's image is there: it starts."""
 
     room: ClassVar[str] = "podstart"
-    key: Key
-    uid: str
     step: int
 
 
 @dataclass(frozen=True, slots=True)
-class InitDone(KubeletEvent):
+class InitDone(PodEvent):
     """An init container has ended."""
 
     room: ClassVar[str] = "podstart"
-    key: Key
-    uid: str
     step: int
 
 
 @dataclass(frozen=True, slots=True)
-class PullFailed(KubeletEvent):
+class PullFailed(PodEvent):
     """The registry did not give an image."""
 
     room: ClassVar[str] = "podstart"
-    key: Key
-    uid: str
     container: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class PullAgain(KubeletEvent):
+class PullAgain(PodEvent):
     """The pod worker tries a sync again that failed for want of an image."""
 
     room: ClassVar[str] = "podstart"
-    key: Key
-    uid: str
     container: str
 
 

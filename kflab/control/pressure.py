@@ -58,11 +58,6 @@ class Relieved(KubeletEvent):
     needs_api: ClassVar[bool] = True
     number: int
 
-    @property
-    def actor(self) -> str:
-        """The kubelet writes its node's status."""
-        return f"kubelet/{self.node}"
-
 
 class Pressure(Controller):
     """The eviction managers of all kubelets."""

@@ -12,7 +12,7 @@ from typing import ClassVar
 from kflab.control.core import Controller, Core, address_of
 from kflab.control.delays import SECOND_NS
 from kflab.control.facts import What
-from kflab.control.heap import Event, KubeletEvent
+from kflab.control.heap import Event, PodEvent
 from kflab.control.listening import probe_port, running_containers
 from kflab.control.pods import owners
 from kflab.control.podstart import PodStart
@@ -27,12 +27,10 @@ STARTUP, READINESS, LIVENESS = "startup", "readiness", "liveness"
 
 
 @dataclass(frozen=True, slots=True)
-class ProbeTick(KubeletEvent):
+class ProbeTick(PodEvent):
     """A probe runs now."""
 
     room: ClassVar[str] = "probes"
-    key: Key
-    uid: str
     container: str
     kind: str
     starts: int
@@ -41,12 +39,10 @@ class ProbeTick(KubeletEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class ProbeEnd(KubeletEvent):
+class ProbeEnd(PodEvent):
     """A probe that was not answered at once is: or its timeout is over."""
 
     room: ClassVar[str] = "probes"
-    key: Key
-    uid: str
     container: str
     kind: str
     sent_ns: int
@@ -54,12 +50,10 @@ class ProbeEnd(KubeletEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class KillContainer(KubeletEvent):
+class KillContainer(PodEvent):
     """A container is to be stopped: a liveness or startup probe failed for good, or the pod is done."""
 
     room: ClassVar[str] = "termination"
-    key: Key
-    uid: str
     container: str
     grace_s: int
     restart: bool

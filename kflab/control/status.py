@@ -10,7 +10,7 @@ from typing import ClassVar
 from kflab.cluster.checkpoint import Mutable
 from kflab.control.core import STATUS_WRITER, Controller, Core
 from kflab.control.facts import What
-from kflab.control.heap import Event, KubeletEvent
+from kflab.control.heap import Event, PodEvent
 from kflab.control.job_failures import BY_KUBELET, disrupted
 from kflab.manifest.app_annotations import own_delay_ns
 from kflab.manifest.objects import Key, Labels
@@ -97,35 +97,32 @@ class PodWorker(Mutable):
         return "Failed" if self.spec.restart_policy == "Never" else "Running"
 
 
-@quick
 @dataclass(frozen=True, slots=True)
-class WriteStatus(KubeletEvent):
-    """A kubelet's status PATCH arrives at the API server."""
+class StatusEvent(PodEvent):
+    """Something that a kubelet's status manager writes."""
 
-    room: ClassVar[str] = "status"
     needs_api: ClassVar[bool] = True
-    key: Key
-    uid: str
 
     @property
     def actor(self) -> str:
-        """The kubelet's status manager."""
+        """The status manager, which tries again at its own tick."""
         return f"{STATUS_WRITER}{self.node}"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
-class ConditionsSeen(KubeletEvent):
+class WriteStatus(StatusEvent):
+    """A kubelet's status PATCH arrives at the API server."""
+
+    room: ClassVar[str] = "status"
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionsSeen(PodEvent):
     """Conditions that readiness gates name reached the pod's kubelet."""
 
     room: ClassVar[str] = "status"
     needs_api: ClassVar[bool] = True
-    key: Key
-    uid: str
-
-    @property
-    def actor(self) -> str:
-        """The kubelet."""
-        return f"kubelet/{self.node}"
 
 
 def passed_gates(pod: Pod) -> frozenset[str]:

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from kflab.cluster.store import Change
 from kflab.control.core import Controller, Core
-from kflab.control.heap import Event
+from kflab.control.heap import Event, ManagerEvent
 from kflab.control.job_failures import BY_TAINT
 from kflab.control.nodefilters import tolerated
 from kflab.control.pods import mark_deleted
@@ -22,33 +22,21 @@ BY = "taint-eviction-controller"
 
 
 @dataclass(frozen=True, slots=True)
-class NodeTainted(Event):
+class NodeTainted(ManagerEvent):
     """The controller hears of changed taints."""
 
     room: ClassVar[str] = "tainteviction"
-    needs_api: ClassVar[bool] = True
     node: str
-
-    @property
-    def actor(self) -> str:
-        """The process that all its controllers share."""
-        return "controller-manager"
 
 
 @dataclass(frozen=True, slots=True)
-class EvictPod(Event):
+class EvictPod(ManagerEvent):
     """A pod has tolerated its node's taints long enough."""
 
     room: ClassVar[str] = "tainteviction"
-    needs_api: ClassVar[bool] = True
     key: Key
     uid: str
     due_ns: int
-
-    @property
-    def actor(self) -> str:
-        """The process that all its controllers share."""
-        return "controller-manager"
 
 
 class TaintEviction(Controller):

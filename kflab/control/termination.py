@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from kflab.cluster.store import Change
-from kflab.control.core import STATUS_WRITER, Controller, Core
+from kflab.control.core import Controller, Core
 from kflab.control.delays import SECOND_NS
 from kflab.control.facts import What
-from kflab.control.heap import Event, KubeletEvent
+from kflab.control.heap import Event, PodEvent
 from kflab.control.kubelet import KillPod, Kubelet
 from kflab.control.pods import works_to_an_end
 from kflab.control.probes import KillContainer
 from kflab.control.runtime import ContainerRun
-from kflab.control.status import PodWorker
+from kflab.control.status import PodWorker, StatusEvent
 from kflab.manifest.app_annotations import ignores_sigterm
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_pods import Pod
@@ -27,24 +27,20 @@ SIGTERM_CODE = 143
 
 
 @dataclass(frozen=True, slots=True)
-class Sigterm(KubeletEvent):
+class Sigterm(PodEvent):
     """SIGTERM reaches a container."""
 
     room: ClassVar[str] = "termination"
-    key: Key
-    uid: str
     container: str
     kill: int
     deadline_ns: int
 
 
 @dataclass(frozen=True, slots=True)
-class Sigkill(KubeletEvent):
+class Sigkill(PodEvent):
     """The grace period is over."""
 
     room: ClassVar[str] = "termination"
-    key: Key
-    uid: str
     container: str
     kill: int
     starts: int
@@ -73,27 +69,17 @@ class AppExit(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class TearDown(KubeletEvent):
+class TearDown(PodEvent):
     """Sandbox and address go."""
 
     room: ClassVar[str] = "termination"
-    key: Key
-    uid: str
 
 
 @dataclass(frozen=True, slots=True)
-class RemovePod(KubeletEvent):
+class RemovePod(StatusEvent):
     """The kubelet deletes the pod object for good."""
 
     room: ClassVar[str] = "termination"
-    needs_api: ClassVar[bool] = True
-    key: Key
-    uid: str
-
-    @property
-    def actor(self) -> str:
-        """The kubelet's status manager."""
-        return f"{STATUS_WRITER}{self.node}"
 
 
 class Termination(Controller):

@@ -13,7 +13,7 @@ from typing import ClassVar
 from kflab.cluster.checkpoint import Mutable
 from kflab.control.core import Controller, Core
 from kflab.control.facts import What
-from kflab.control.heap import Event
+from kflab.control.heap import Event, ManagerEvent
 from kflab.control.tolerations import NOT_READY, UNREACHABLE
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_cluster import Node, Taint
@@ -34,17 +34,11 @@ NORMAL, PARTIAL, FULL = "normal", "partial disruption", "full disruption"
 
 
 @dataclass(frozen=True, slots=True)
-class TaintNext(Event):
+class TaintNext(ManagerEvent):
     """The worker of a zone takes the next node."""
 
     room: ClassVar[str] = "zonetaints"
-    needs_api: ClassVar[bool] = True
     zone: str
-
-    @property
-    def actor(self) -> str:
-        """The process that all its controllers share."""
-        return "controller-manager"
 
 
 @dataclass(slots=True)

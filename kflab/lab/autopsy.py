@@ -124,19 +124,17 @@ class Autopsy:
                 bill = self._open(one, Cause.FLOW_ENDED, chooser, -1, ended.target, ended.t_ns, ended.observer)
                 bill.until_ns = ended.t_ns
                 return bill
-        if answer in (Answer.TIMEOUT, Answer.UNREACHABLE) and silence < 0:
+        if answer in (Answer.TIMEOUT, Answer.UNREACHABLE, Answer.GAVE_UP) and silence < 0:
             out = self._node_out(place, server, stream, pick_ns)
             if out:
                 since, until = self._lab.world.outage_window(out, pick_ns)
                 bill = self._open((Cause.NODE_LOST, out, since), Cause.NODE_LOST, chooser, -1, out, since)
                 bill.until_ns, bill.silent = until, True
                 return bill
+            if answer == Answer.GAVE_UP and server >= 0:  # though its server's process was well
+                return self._open((Cause.DEADLINE, server), Cause.DEADLINE, chooser, server, "", pick_ns)
         if answer == Answer.NONE and status == 404:
             return self._open((Cause.NO_ROUTE, index), Cause.NO_ROUTE, chooser, -1, place, pick_ns)
-        if answer == Answer.GAVE_UP and silence < 0:
-            given_up = self._given_up(chooser, place, server, stream, pick_ns)
-            if given_up is not None:
-                return given_up
         if answer == Answer.RESET and kept and silence < 0 and server >= 0:
             return self._open((Cause.IDLE, server), Cause.IDLE, chooser, server, place, pick_ns)
         if server < 0:
@@ -155,18 +153,6 @@ class Autopsy:
         called = wiring.wired[stream].stream
         bill.patience_ns = called.dial_timeout_ns if called.kind != "l7" else 0
         return bill
-
-    def _given_up(self, chooser: Chooser | None, place: str, server: int, stream: int, pick_ns: int) -> Bill | None:
-        """The bill of a try on which its client gave up, though its server's process was well; None without server."""
-        out = self._node_out(place, server, stream, pick_ns)
-        if out:
-            since, until = self._lab.world.outage_window(out, pick_ns)
-            bill = self._open((Cause.NODE_LOST, out, since), Cause.NODE_LOST, chooser, -1, out, since)
-            bill.until_ns, bill.silent = until, True
-            return bill
-        if server < 0:
-            return None
-        return self._open((Cause.DEADLINE, server), Cause.DEADLINE, chooser, server, "", pick_ns)
 
     def _node_out(self, caller: str, server: int, stream: int, pick_ns: int) -> str:
         """The node that was off the network when a packet came to it, left it or had to reach it; "" for none."""

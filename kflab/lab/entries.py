@@ -98,6 +98,28 @@ class Entry:
         return f"{self.scheme}://{self.host}{port}{self.path}"
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a URL asks for and who asks, wherever it leads."""
+
+    method: str
+    scheme: str
+    host: str
+    path: str
+    rate_rps: float
+    source: ClientSpec | None = None
+    url: str = ""
+    """As it was written, for messages."""
+
+    def of(self, kind: str, service: Key, port: ServicePort) -> Entry:
+        """The entry that it is where it leads to this Service port."""
+        client = self.source.address if self.source is not None else OUTSIDE_CLIENT
+        return Entry(
+            0, kind, self.method, self.scheme, self.host, self.path, self.rate_rps, service, port, client,
+            source=self.source,
+        )  # fmt: skip
+
+
 def sample_path(path: IngressPath) -> str:
     """A path that the rule matches: the path itself, or of a pattern the part before its first special character."""
     if path.path_type != "ImplementationSpecific":
@@ -177,11 +199,8 @@ class Entries:
         return self.entries
 
     def _add(self, entry: Entry, rate: float | None = None) -> None:
-        fields = {name: getattr(entry, name) for name in Entry.__slots__}
-        fields["index"] = len(self.entries)
-        if rate is not None:
-            fields["rate_rps"] = rate
-        self.entries.append(Entry(**fields))
+        rate = entry.rate_rps if rate is None else rate
+        self.entries.append(replace(entry, index=len(self.entries), rate_rps=rate))
 
     # --- one URL --------------------------------------------------------------------------------------------
 
@@ -202,32 +221,31 @@ class Entries:
             port = parts.port or _SCHEME_PORTS.get(scheme, 80)
         except ValueError:
             raise KflabError(f"the port of {url!r} must be from 0 to 65535") from None
-        address = client.address if client else OUTSIDE_CLIENT
-        base = {"method": method, "scheme": scheme, "host": host, "path": path, "rate_rps": rate_rps, "client": address}
+        asked = Asked(method, scheme, host, path, rate_rps, client, url)
         if client is not None and client.from_pod:
-            return self._from_pod(client, url, host, port, base)
+            return self._from_pod(client, asked, port)
         pinned = self._spec.pins.public_names.get(host)
         if pinned:
             namespace, _, name = pinned.partition("/")
-            return self._to_service(Key("Service", namespace, name), port, base, client, url)
+            return self._to_service(Key("Service", namespace, name), port, asked)
         front = self._fronts.for_name(host)
         if front is not None:
             if port not in {number for _, number in front.model.listeners}:
                 has = ", ".join(f"{number} ({protocol})" for protocol, number in front.model.listeners)
                 raise KflabError(f"{url!r}: {front.key.name} has no listener on port {port}; it has {has}")
-            return self._at_front(self._fronts.at(front, port, scheme, host, path), base, client)
+            return self._at_front(self._fronts.at(front, port, scheme, host, path), asked)
         ingress = self._ingress_for(host)
         if ingress is not None:
             controller = self._controller_of(ingress)
             service = controller_service(self._store, controller) if controller else None
             if service is not None:
                 if service.type == "NodePort":
-                    return self._to_node_port(service, port, base, client, url)
-                return self._to_service(service.key, port, base, client, url)
+                    return self._to_node_port(service, port, asked)
+                return self._to_service(service.key, port, asked)
         for obj in self._store.of_kind("Service"):
             service = cast(Service, obj)
             if any(host in (entry.ip, entry.hostname) for entry in service.load_balancer):
-                return self._to_service(service.key, port, base, client, url)
+                return self._to_service(service.key, port, asked)
         node = next(
             (n for n in self._store.of_kind("Node") if host in (*cast(Node, n).internal_ips, n.meta.name)), None
         )
@@ -236,28 +254,31 @@ class Entries:
                 service = cast(Service, obj)
                 for candidate in service.ports:
                     if candidate.node_port == port:
-                        entry = self._entry(service, candidate, base, client)
+                        entry = self._entry(service, candidate, asked)
                         return replace(entry, balanced=False, node=node.meta.name)
         raise KflabError(f"{url!r} leads to nothing in this cluster: no Ingress host, load balancer or NodePort has it")
 
-    def _from_pod(self, client: ClientSpec, url: str, host: str, port: int, base: Mapping[str, object]) -> Entry:
+    def _from_pod(self, client: ClientSpec, asked: Asked, port: int) -> Entry:
         """A client that runs in the cluster: "namespace/pod", or "namespace/Kind/name" for a workload's first pod."""
         pod = self._caller(client.from_pod)
-        labels = host.split(".")
+        labels = asked.host.split(".")
         namespace = labels[1] if len(labels) > 1 else pod.meta.namespace
         named = self._store.get(Key("Service", namespace, labels[0]))
         for obj in self._store.of_kind("Service"):
-            if host and host in cast(Service, obj).cluster_ips:
+            if asked.host and asked.host in cast(Service, obj).cluster_ips:
                 named = obj
         if not isinstance(named, Service):
-            raise KflabError(f"{url!r} from {client.from_pod} leads to nothing: no Service {namespace}/{labels[0]}")
-        found = _port_for(named, port, str(base["scheme"]))
+            raise KflabError(
+                f"{asked.url!r} from {client.from_pod} leads to nothing: no Service {namespace}/{labels[0]}"
+            )
+        found = _port_for(named, port, asked.scheme)
         if found is None:
             has = ", ".join(f"{item.port}/{item.protocol}" for item in named.ports)
-            udp = "UDP " if base["scheme"] == "udp" else ""
-            raise KflabError(f"{url!r}: Service {namespace}/{named.meta.name} has no {udp}port {port}; it has {has}")
-        fields = {**base, "client": pod.ip}
-        return Entry(0, "pod", service=named.key, port=found, client_pod=pod.key, source=client, **fields)  # type: ignore[arg-type]  # base holds Entry's own fields
+            udp = "UDP " if asked.scheme == "udp" else ""
+            raise KflabError(
+                f"{asked.url!r}: Service {namespace}/{named.meta.name} has no {udp}port {port}; it has {has}"
+            )
+        return replace(asked.of("pod", named.key, found), client=pod.ip, client_pod=pod.key)
 
     def _caller(self, text: str) -> Pod:
         parts = text.split("/")
@@ -276,52 +297,44 @@ class Entries:
                     return cast(Pod, obj)
         raise KflabError(f"client from {text!r}: no such pod; expected NAMESPACE/POD or NAMESPACE/KIND/NAME")
 
-    def _to_service(
-        self, key: Key, port: int, base: Mapping[str, object], client: ClientSpec | None, url: str
-    ) -> Entry:
+    def _to_service(self, key: Key, port: int, asked: Asked) -> Entry:
         service = self._store.get(key)
         if not isinstance(service, Service):
-            raise KflabError(f"{url!r} leads to Service {key.namespace}/{key.name}, which does not exist")
-        found = _port_for(service, port) or (service.ports[0] if base["scheme"] == "tcp" and service.ports else None)
+            raise KflabError(f"{asked.url!r} leads to Service {key.namespace}/{key.name}, which does not exist")
+        found = _port_for(service, port) or (service.ports[0] if asked.scheme == "tcp" and service.ports else None)
         if found is None:
             has = ", ".join(str(item.port) for item in service.ports)
-            raise KflabError(f"{url!r}: Service {key.namespace}/{key.name} has no port {port}; it has {has}")
-        return self._entry(service, found, base, client)
+            raise KflabError(f"{asked.url!r}: Service {key.namespace}/{key.name} has no port {port}; it has {has}")
+        return self._entry(service, found, asked)
 
-    def _to_node_port(
-        self, service: Service, port: int, base: Mapping[str, object], client: ClientSpec | None, url: str
-    ) -> Entry:
+    def _to_node_port(self, service: Service, port: int, asked: Asked) -> Entry:
         """A host name that leads to nodes: the port is a NodePort, or the Service's port that stands for it."""
         found = next((item for item in service.ports if port in (item.node_port, item.port)), None)
         if found is None:
             has = ", ".join(str(item.node_port) for item in service.ports)
             name = f"{service.meta.namespace}/{service.meta.name}"
-            raise KflabError(f"{url!r}: Service {name} has no NodePort {port}; it has {has}")
-        return self._entry(service, found, base, client)
+            raise KflabError(f"{asked.url!r}: Service {name} has no NodePort {port}; it has {has}")
+        return self._entry(service, found, asked)
 
-    def _entry(
-        self, service: Service, port: ServicePort, base: Mapping[str, object], client: ClientSpec | None
-    ) -> Entry:
+    def _entry(self, service: Service, port: ServicePort, asked: Asked) -> Entry:
         controller = next((c for c in self._controllers if service.key in c.services), None)
-        kind = "l7" if controller is not None and base["scheme"] in ("http", "https") else "l4"
-        ingress = self._ingress_for(str(base["host"])) if kind == "l7" else None
-        return Entry(
-            0, kind, service=service.key, port=port, controller=controller if kind == "l7" else None, source=client,
-            ingress=ingress.key if ingress else None, balanced=service.type == "LoadBalancer", **base,  # type: ignore[arg-type]  # base holds Entry's own fields
+        kind = "l7" if controller is not None and asked.scheme in ("http", "https") else "l4"
+        ingress = self._ingress_for(asked.host) if kind == "l7" else None
+        return replace(
+            asked.of(kind, service.key, port), controller=controller if kind == "l7" else None,
+            ingress=ingress.key if ingress else None, balanced=service.type == "LoadBalancer",
         )  # fmt: skip
 
     @staticmethod
-    def _at_front(found: Fronted, base: Mapping[str, object], client: ClientSpec | None) -> Entry:
-        return Entry(
-            0, "l4", service=found.service, port=found.port, source=client, ingress=found.ingress,
-            alb=found.alb, group=found.group, listener=found.listener, **base,  # type: ignore[arg-type]  # base holds Entry's own fields
+    def _at_front(found: Fronted, asked: Asked) -> Entry:
+        return replace(
+            asked.of("l4", found.service, found.port), ingress=found.ingress, alb=found.alb, group=found.group,
+            listener=found.listener,
         )  # fmt: skip
 
     def _of_fronts(self) -> list[Entry]:
         return [
-            self._at_front(
-                found, {"method": "GET", "scheme": scheme, "host": host, "path": path, "rate_rps": 0.0}, None
-            )
+            self._at_front(found, Asked("GET", scheme, host, path, 0.0))
             for scheme, host, path, found in self._fronts.all()
         ]
 
