@@ -254,3 +254,17 @@ class EditorState:
 def _same_file(one: Path, other: Path) -> bool:
     """Whether two paths name the same file, which need not exist."""
     return one.absolute() == other.absolute() or (one.exists() and other.exists() and one.samefile(other))
+
+
+class Documents:
+    """The documents of the text that was looked at last."""
+
+    def __init__(self) -> None:
+        self._words = ""
+        self.spans: tuple[DocumentSpan, ...] = ()
+
+    def at(self, words: str, row: int, resting: bool) -> DocumentSpan | None:
+        """The document around a line (from 0); while keys come fast, as of the last rest."""
+        if (resting or not self.spans) and self._words != words:
+            self._words, self.spans = words, split_documents(words)
+        return next((span for span in self.spans if span.first <= row < span.end), None)

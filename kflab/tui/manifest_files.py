@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from textual.message import Message
+from textual.timer import Timer
+
 from kflab.errors import KflabError
 from kflab.tui.ask import Ask
 from kflab.tui.drafts import DraftFile
@@ -13,6 +16,17 @@ from kflab.tui.editor_state import Buffer, ChangedOnDisk
 if TYPE_CHECKING:
     from kflab.tui.manifest_pane import ManifestPane
 
+DRAFT_AFTER_S = 0.6
+"""Seconds after the last key until the draft is written; a write with fsync takes a few ms of a thread."""
+
+
+class DraftKept(Message):
+    """A draft was written, or could not be (`error`)."""
+
+    def __init__(self, error: str) -> None:
+        super().__init__()
+        self.error = error
+
 
 class TextFiles:
     """The files behind a Manifest pane's tabs, and the draft of what is in none."""
@@ -20,6 +34,33 @@ class TextFiles:
     def __init__(self, pane: ManifestPane) -> None:
         self.pane = pane
         self.drafts: DraftFile | None = None
+        self._timer: Timer | None = None
+
+    def typed(self) -> None:
+        """A text has changed: keep a draft when the keys rest."""
+        if self._timer is not None:
+            self._timer.stop()
+        self._timer = self.pane.set_timer(DRAFT_AFTER_S, self.keep_draft)
+
+    def keep_draft(self) -> None:
+        """Write what is unwritten into the draft file, in a thread.
+
+        A full or read-only disk is told by `DraftKept`; the text stays where it is.
+        """
+        drafts = self.drafts
+        if drafts is None:
+            return
+        content = drafts.snapshot(self.pane.state)
+
+        def write() -> None:
+            try:
+                drafts.keep(content)
+            except KflabError as error:
+                self.pane.post_message(DraftKept(error.message))
+            else:
+                self.pane.post_message(DraftKept(""))
+
+        self.pane.run_worker(write, thread=True, group="draft")
 
     def write(self, file: str | None = None) -> None:
         """`:w [FILE]`: write the open tab; without a file name all edited tabs that have a file."""
@@ -50,7 +91,7 @@ class TextFiles:
             if then is not None:
                 then(False)
             return
-        self.pane.keep_draft()
+        self.keep_draft()
         self._write_next(rest, file, then)
 
     def _ask_overwrite(
@@ -76,7 +117,7 @@ class TextFiles:
                 if then is not None:
                     then(False)
                 return
-            self.pane.keep_draft()
+            self.keep_draft()
             self._write_next(rest, file, then)
 
         self.pane.app.push_screen(

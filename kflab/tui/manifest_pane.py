@@ -1,56 +1,29 @@
 """The manifests as the user wrote them, editable; the live object, readable. Nothing typed is ever lost."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 
-from textual import events, on, work
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.message import Message
-from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import TextArea
-from textual.worker import get_current_worker
 
-from kflab.errors import KflabError
 from kflab.lab.commands import Apply, Finding, Result
 from kflab.lab.handle import LabHandle
 from kflab.lab.snapshot import Snapshot
 from kflab.manifest.objects import Key
-from kflab.tui import text
 from kflab.tui.drafts import DraftFile, restorable
-from kflab.tui.editor_state import Buffer, DocumentSpan, EditorState, split_documents
-from kflab.tui.manifest_files import TextFiles
+from kflab.tui.editor_state import Buffer, Documents, DocumentSpan, EditorState
+from kflab.tui.manifest_checks import Checked, Checks
+from kflab.tui.manifest_files import DraftKept, TextFiles
 from kflab.tui.manifest_live import LiveArrived, LiveText
-from kflab.tui.manifest_parts import (
-    Lines,
-    PartChosen,
-    count_words,
-    finding_rows,
-    of_tab,
-    sorted_findings,
-    state_rows,
-    tab_rows,
-)
+from kflab.tui.manifest_parts import Lines, PartChosen, finding_rows, tab_rows
+from kflab.tui.manifest_words import state_line, title_of
 from kflab.tui.messages import ObjectSelected
 from kflab.tui.pane import Pane
-from kflab.tui.row import Row
 from kflab.tui.yaml_area import YamlArea
-
-CHECK_AFTER_S = 0.15
-"""Seconds after the last key until the text is checked."""
-
-DRAFT_AFTER_S = 0.6
-"""Seconds after the last key until the draft is written; a write with fsync takes a few ms of a thread."""
-
-
-class Checked(Message):
-    """The lab has checked the texts of one revision."""
-
-    def __init__(self, revision: int, findings: tuple[Finding, ...]) -> None:
-        super().__init__()
-        self.revision = revision
-        self.findings = findings
 
 
 class ApplyAnswered(Message):
@@ -60,14 +33,6 @@ class ApplyAnswered(Message):
         super().__init__()
         self.result = result
         self.texts = texts
-
-
-class DraftKept(Message):
-    """A draft was written, or could not be (`error`)."""
-
-    def __init__(self, error: str) -> None:
-        super().__init__()
-        self.error = error
 
 
 class ManifestPane(Pane):
@@ -99,7 +64,8 @@ class ManifestPane(Pane):
         self.lab = lab
         self.state = EditorState.of_tabs(lab.tabs())
         self.files = TextFiles(self)
-        self.findings: tuple[Finding, ...] = ()
+        self.checks = Checks(self)
+        self.documents = Documents()
         self.key: Key | None = None
         """The object that is shown, when one was selected."""
         self.live = False
@@ -113,13 +79,8 @@ class ManifestPane(Pane):
         self._reasons = Lines("finding")
         self._line = Lines("state")
         self.live_text = LiveText(lab, self.post_message)
-        self._revision = 0
-        self._chosen_finding = -1
         self._snapshot: Snapshot | None = None
         self._restored: dict[str, str] = {}
-        self._check_timer: Timer | None = None
-        self._draft_timer: Timer | None = None
-        self._spans: tuple[str, tuple[DocumentSpan, ...]] = ("", ())
 
     def compose(self) -> ComposeResult:
         yield self._tabs
@@ -141,13 +102,13 @@ class ManifestPane(Pane):
             self.tell(f"draft of an earlier session restored: {', '.join(self._restored)} · ctrl+z takes it back")
         elif strange:
             self.tell(f"a draft of another text of {', '.join(strange)} is kept in {drafts.path}", bad=True)
-        self.findings = tuple(found for found in self.lab.findings() if found.severity != "info")
+        self.checks.take(tuple(found for found in self.lab.findings() if found.severity != "info"))
         self._show_text()
         if self._restored:
-            self._check_now()
+            self.checks.ask()
 
     def on_resize(self) -> None:
-        self._say()
+        self.say()
 
     # --- which text ---------------------------------------------------------------------------------------------
 
@@ -180,7 +141,7 @@ class ManifestPane(Pane):
         for area in (self.live_text.area, *self._areas.values()):
             area.display = area is wanted
         self._mark()
-        self._say()
+        self.say()
 
     def action_tab(self, direction: int) -> None:
         if self.state.buffers:
@@ -210,12 +171,12 @@ class ManifestPane(Pane):
 
     def _bring_to_sight(self, area: YamlArea, row: int) -> None:
         """Bring a line to sight, the head of its document first where both fit."""
-        span = self._span_at(area.text, row)
+        span = self.span_at(area.text, row)
         top = span.first if span and row - span.first < area.size.height else max(0, row - 2)
         while top < row and area.document.get_line(top).strip() in ("", "---"):
             top += 1
         area.scroll_to(y=top, animate=False, force=True)
-        self._say()
+        self.say()
 
     def show_object(self, key: Key) -> None:
         """Show what the user wrote of an object; what nobody wrote is shown live."""
@@ -228,13 +189,9 @@ class ManifestPane(Pane):
         else:
             self.go_to(*place)
 
-    def _span_at(self, words: str, row: int) -> DocumentSpan | None:
-        """The document around a line; while keys come fast, as of the last rest."""
-        resting = self._check_timer is None or self._spans[1] == ()
-        if resting and self._spans[0] != words:
-            self._spans = (words, split_documents(words))
-        inside = [span for span in self._spans[1] if span.first <= row < span.end]
-        return inside[0] if inside else None
+    def span_at(self, words: str, row: int) -> DocumentSpan | None:
+        """The document around a line (from 0) of a text."""
+        return self.documents.at(words, row, self.checks.resting)
 
     # --- the live object ----------------------------------------------------------------------------------------
 
@@ -248,7 +205,7 @@ class ManifestPane(Pane):
         area = self.area
         if key is None and area is not None:
             row = area.cursor_location[0] if self.editing else area.scroll_offset.y
-            span = self._span_at(area.text, row) or self._span_at(area.text, row + 1)
+            span = self.span_at(area.text, row) or self.span_at(area.text, row + 1)
             key = span.key if span else None
         if key is None:
             self.tell("select an object, or stand in a document with kind and name")
@@ -270,7 +227,7 @@ class ManifestPane(Pane):
         message.stop()
         if message.key == self.key and self.live:
             self.live_text.take(message.words)
-            self._say()
+            self.say()
 
     def show(self, snapshot: Snapshot) -> None:
         """Look at the live object again; the text changes only by typing."""
@@ -319,7 +276,7 @@ class ManifestPane(Pane):
                 self.call_after_refresh(area.focus)
             elif self.screen.focused is area:
                 self.focus()
-        self._say()
+        self.say()
 
     @staticmethod
     def _cursor_in_sight(area: YamlArea) -> bool:
@@ -344,7 +301,7 @@ class ManifestPane(Pane):
             self.editing = False
             if area is not None:
                 area.open_for_editing(False)
-            self._say()
+            self.say()
 
     def on_click(self, event: events.Click) -> None:
         """A double click into the text edits it there."""
@@ -360,63 +317,50 @@ class ManifestPane(Pane):
         if index is None or self.state.buffers[index].text == event.text_area.text:
             return
         self.state.buffers[index].text = event.text_area.text
-        self._revision += 1
         self.said = ""
-        if self._check_timer is not None:
-            self._check_timer.stop()
-        if self._draft_timer is not None:
-            self._draft_timer.stop()
-        self._check_timer = self.set_timer(CHECK_AFTER_S, self._check_now)
-        self._draft_timer = self.set_timer(DRAFT_AFTER_S, self.keep_draft)
-        self._say()
+        self.checks.typed()
+        self.files.typed()
+        self.say()
 
     @on(TextArea.SelectionChanged)
     def _moved(self, event: TextArea.SelectionChanged) -> None:
         event.stop()
-        self._say()
+        self.say()
 
     # --- checking -----------------------------------------------------------------------------------------------
 
-    def _check_now(self) -> None:
-        self._check_timer = None
-        self._say()
-        self._check(self._revision, self.state.texts())
-
-    @work(thread=True, exclusive=True, group="check")
-    def _check(self, revision: int, texts: tuple[tuple[str, str], ...]) -> None:
-        """Ask the lab what it thinks of the texts; a newer question makes the answer stale."""
-        findings = self.lab.check(texts)
-        if not get_current_worker().is_cancelled:
-            self.post_message(Checked(revision, findings))
-
     def on_checked(self, message: Checked) -> None:
         message.stop()
-        if message.revision == self._revision:
+        if self.checks.is_newest(message):
             self._take_findings(message.findings)
 
     def _take_findings(self, findings: tuple[Finding, ...]) -> None:
-        self.findings = findings
-        self._chosen_finding = -1
+        self.checks.take(findings)
         self._mark()
-        self._say()
+        self.say()
 
     def _mark(self) -> None:
         """Mark the bad places of the open tab."""
         buffer = self.state.buffer
         area = self._areas.get(buffer.name) if buffer else None
         if buffer is not None and area is not None:
-            area.mark(tuple(each for each in self.findings if of_tab(each, buffer.name)))
+            area.mark(self.checks.of(buffer.name))
 
-    def _sorted(self) -> list[Finding]:
-        return sorted_findings(self.findings, self.state.buffer.name if self.state.buffer else "")
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What the lab thinks of the texts."""
+        return self.checks.findings
+
+    @property
+    def _tab(self) -> str:
+        return self.state.buffer.name if self.state.buffer else ""
 
     def action_next_finding(self) -> None:
         """Jump to the next finding's line."""
-        findings = self._sorted()
-        if findings:
-            self.jump_to(findings[(self._chosen_finding + 1) % len(findings)])
-            self._chosen_finding = (self._chosen_finding + 1) % len(findings)
-            self._say()
+        finding = self.checks.next(self._tab)
+        if finding is not None:
+            self.jump_to(finding)
+            self.say()
 
     def jump_to(self, finding: Finding) -> None:
         """Show a finding's line."""
@@ -429,7 +373,7 @@ class ManifestPane(Pane):
         if message.part == "tab":
             self.open_tab(message.index)
         elif message.part == "finding":
-            self.jump_to(self._sorted()[message.index])
+            self.jump_to(self.checks.ordered(self._tab)[message.index])
 
     # --- applying and writing -----------------------------------------------------------------------------------
 
@@ -481,91 +425,35 @@ class ManifestPane(Pane):
         """
         self.files.leave(then)
 
-    def keep_draft(self) -> None:
-        """Write what is unwritten into the draft file, in a thread."""
-        if self.files.drafts is not None:
-            self._write_draft(self.files.drafts, self.files.drafts.snapshot(self.state))
-
-    @work(thread=True, group="draft")
-    def _write_draft(self, drafts: DraftFile, content: str) -> None:
-        """Write the draft; a full or read-only disk is told in one line, the text stays where it is."""
-        try:
-            drafts.keep(content)
-        except KflabError as error:
-            self.post_message(DraftKept(error.message))
-        else:
-            self.post_message(DraftKept(""))
-
     def on_draft_kept(self, message: DraftKept) -> None:
         message.stop()
         self.draft_error = message.error
-        self._say()
+        self.say()
 
     # --- words --------------------------------------------------------------------------------------------------
 
     def tell(self, words: str, bad: bool = False) -> None:
         """Say something in the state line, until the next key."""
         self.said, self.said_badly = words, bad
-        self._say()
+        self.say()
 
-    def _say(self) -> None:
+    def say(self) -> None:
         """Bring title, tabs, findings and state line up to date."""
         if not self.is_mounted:
             return
         width = max(20, self.size.width)
-        self._say_title()
+        self.subtitle, self.note = title_of(self)
         self._tabs.say(*tab_rows(self.state, self.findings, width, self))
-        name = self.state.buffer.name if self.state.buffer else ""
-        shown = [] if self.live else self._sorted()
-        self._reasons.say(*finding_rows(shown, name, width, self, self._chosen_finding))
-        self._line.say(self._state_rows(width))
-
-    def _say_title(self) -> None:
-        area = self.area
-        if self.live:
-            self.subtitle, self.note = str(self.key), "live, read-only"
-            return
-        buffer = self.state.buffer
-        if buffer is None or area is None:
-            self.subtitle, self.note = "", ""
-            return
-        row = area.cursor_location[0] if self.editing else area.scroll_offset.y
-        span = self._span_at(area.text, row) or self._span_at(area.text, row + 1)
-        spans = self._spans[1]
-        self.subtitle = text.safe(span.title) if span else text.safe(buffer.name)
-        self.note = f"{spans.index(span) + 1} of {len(spans)}" if span else ""
-
-    def _state_rows(self, width: int) -> Sequence[Row]:
-        """What the pane's last line says: the newest answer, else whether the text is what runs."""
-        glyphs = self.app.glyphs if hasattr(self.app, "glyphs") else None
-        pen = glyphs.edited if glyphs else "✎"
-        if self.editing:
-            keys = "ctrl+s apply · esc done"
-        elif self.live:
-            keys = "o text · e edit"
-        else:
-            keys = "e edit · o live"
-        wrong = count_words(self.findings)
-        if self.said:
-            words, token = self.said, "lost" if self.said_badly else "text"
-        elif self.draft_error:
-            words, token = f"{pen} edited · {self.draft_error}", "lost"
-        elif self.live:
-            words, token = f"as of {text.instant(self.lab.snapshot().t_ns)} s", "faint"
-        elif self.state.edited:
-            words, token = f"{pen} edited · {wrong}" if wrong else f"{pen} edited", "lost" if wrong else "late"
-        elif wrong:
-            words, token = f"{wrong} · f8 goes to each", "late"
-        else:
-            words, token = f"as applied at {applied_words(self.state.applied_ns)} s", "faint"
-        return state_rows(words, token, keys, width)
+        shown = [] if self.live else self.checks.ordered(self._tab)
+        self._reasons.say(*finding_rows(shown, self._tab, width, self, self.checks.chosen))
+        self._line.say(state_line(self, width))
 
     # --- moving without editing ---------------------------------------------------------------------------------
 
     def action_move(self, count: int) -> None:
         if self.area is not None:
             self.area.scroll_relative(y=count, animate=False)
-            self.call_after_refresh(self._say)
+            self.call_after_refresh(self.say)
 
     def action_page(self, direction: int) -> None:
         if self.area is not None:
@@ -576,7 +464,7 @@ class ManifestPane(Pane):
         area = self.area
         if area is None:
             return "", "manifest"
-        span = None if self.live else self._span_at(area.text, area.scroll_offset.y)
+        span = None if self.live else self.span_at(area.text, area.scroll_offset.y)
         if span is None:
             return area.text, "manifest"
         return "\n".join(area.text.split("\n")[span.first : span.end]), "manifest"
@@ -588,8 +476,3 @@ class ManifestPane(Pane):
             self.show_object(message.key)
         else:
             self.key = None
-
-
-def applied_words(t_ns: int) -> str:
-    """``0`` or ``12.40``."""
-    return text.instant(t_ns) if t_ns else "0"
