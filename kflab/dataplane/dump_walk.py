@@ -10,24 +10,16 @@ Where a match is undecided the walk takes both branches. Each outcome says what 
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 from kflab.dataplane.dump import Dump, DumpChain, DumpRule
+from kflab.dataplane.dump_branch import MOST_DEPTH, Branch, Effort, Path
 from kflab.dataplane.dump_match import Test, chance_of, test_of
 from kflab.dataplane.dump_meeting import Known, Meeting
-from kflab.dataplane.dump_outcome import Assumed, Exploration, Fate, Outcome, Question, Step, cases
+from kflab.dataplane.dump_outcome import Exploration, Fate, Outcome, Question, Step, cases
 from kflab.dataplane.dump_targets import ENDS, KNOWN_TARGETS, PASSING, Beyond, act
 from kflab.dataplane.packets import Packet
 from kflab.errors import KflabError, Place
-
-MOST_SPLITS: Final = 2_000
-"""Undecided rules a walk may meet, over all branches; beyond it says that it gave up."""
-
-MOST_STEPS: Final = 1_000_000
-"""Rules a walk may look at, over all branches."""
-
-MOST_DEPTH: Final = 128
-"""Chains within chains. The kernel refuses rules that call each other in a circle, so a dump has none."""
 
 _AWAY: Final = (("mangle", "POSTROUTING"), ("nat", "POSTROUTING"))
 
@@ -47,60 +39,37 @@ _FROM_HERE: Final = (
 )
 
 
-_Path = tuple["_Path", Step] | None
-"""A linked list, last step first: branches share what came before."""
-
-
 class _Frame(NamedTuple):
     """Where the packet is in one chain, and what to restore if the chain turns out to change nothing."""
 
     chain: DumpChain
     candidates: Sequence[int]
     at: int
-    path: "_Path"
+    path: Path
     state: tuple[object, ...]
 
 
-class _Way:
+class _Way(Branch):
     """One branch of the walk."""
 
-    __slots__ = ("assumed", "chance", "frames", "meeting", "path", "stages")
+    __slots__ = ("frames", "stages")
 
     def __init__(self, meeting: Meeting) -> None:
-        self.meeting = meeting
-        self.chance = Fraction(1)
-        self.assumed: tuple[Assumed, ...] = ()
-        self.path: _Path = None
+        super().__init__(meeting)
         self.frames: list[_Frame] = []
         self.stages: tuple[tuple[str, str], ...] = _FROM_HERE if meeting.src_local else _FROM_ELSEWHERE
 
-    def copy(self) -> "_Way":
-        twin = _Way.__new__(_Way)
-        twin.meeting = self.meeting.copy()
-        twin.chance, twin.assumed, twin.path = self.chance, self.assumed, self.path
+    def copy(self) -> Self:
+        twin = super().copy()
         twin.frames, twin.stages = list(self.frames), self.stages
         return twin
 
-    def steps(self) -> tuple[Step, ...]:
-        found = []
-        path = self.path
-        while path is not None:
-            path, step = path
-            found.append(step)
-        return tuple(reversed(found))
 
-
-class _Walker:
+class _Walker(Effort):
     def __init__(self, dump: Dump) -> None:
+        super().__init__()
         self._dump = dump
         self._idle: dict[tuple[str, str], bool] = {}
-        self.splits = 0
-        self.steps = 0
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether the walk has become too long to be followed."""
-        return self.splits > MOST_SPLITS or self.steps > MOST_STEPS
 
     def ways(self, first: _Way) -> Iterator[Outcome]:
         """Every outcome; of two sides of an undecided rule the taken one first."""
@@ -170,12 +139,7 @@ class _Walker:
 
     def _split(self, way: _Way, question: Question, waiting: list[_Way], key: object, turned: bool) -> None:
         self.splits += 1
-        other = way.copy()
-        way.meeting.answers = {**way.meeting.answers, key: not turned}
-        other.meeting.answers = {**other.meeting.answers, key: turned}
-        way.assumed = (*way.assumed, Assumed(question, True))
-        other.assumed = (*other.assumed, Assumed(question, False))
-        waiting.append(other)
+        waiting.append(way.fork(question, key, turned))
 
     def _changes_nothing(self, table: str, rule: DumpRule) -> bool:
         """Whether taking or leaving a rule comes to the same: a jump to chains that only return or log."""

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from functools import partial
 from itertools import pairwise
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from kflab.dataplane.addresses import IPV6, family_of
+from kflab.dataplane.dump_branch import MOST_DEPTH, Branch, Effort, Path
 from kflab.dataplane.dump_meeting import Known, Meeting
-from kflab.dataplane.dump_outcome import Assumed, Exploration, Fate, Outcome, Question, Step, cases
+from kflab.dataplane.dump_outcome import Exploration, Fate, Outcome, Question, Step, cases
 from kflab.dataplane.dump_targets import Beyond
 from kflab.dataplane.nft_dump import ListedChain, ListedElement, ListedRule, Listing
 from kflab.dataplane.nft_dump_act import (
@@ -36,18 +37,6 @@ from kflab.dataplane.nft_dump_value import answers_of, container, ways_of
 from kflab.dataplane.packets import Packet
 from kflab.errors import KflabError
 
-MOST_SPLITS: Final = 2_000
-"""Undecided statements a walk may meet, over all branches; beyond it says that it gave up."""
-
-MOST_STEPS: Final = 1_000_000
-"""Statements a walk may look at, over all branches."""
-
-MOST_DEPTH: Final = 128
-"""Chains within chains. The kernel refuses rules that call each other in a circle, and more than 16 in depth."""
-
-_Path = tuple["_Path", Step] | None
-"""A linked list, last step first: branches share what came before."""
-
 
 class _Frame(NamedTuple):
     """Where the packet is in one chain, and what to restore if the chain turns out to change nothing."""
@@ -55,20 +44,17 @@ class _Frame(NamedTuple):
     chain: ListedChain
     rule: int
     part: int
-    path: "_Path"
+    path: Path
     state: tuple[object, ...]
 
 
-class _Way:
+class _Way(Branch):
     """One branch of the walk."""
 
-    __slots__ = ("assumed", "chains", "chance", "ended", "frames", "hooks", "meeting", "path", "rewritten_here")
+    __slots__ = ("chains", "ended", "frames", "hooks", "rewritten_here")
 
     def __init__(self, meeting: Meeting) -> None:
-        self.meeting = meeting
-        self.chance = Fraction(1)
-        self.assumed: tuple[Assumed, ...] = ()
-        self.path: _Path = None
+        super().__init__(meeting)
         self.frames: list[_Frame] = []
         self.hooks: tuple[str, ...] = ("output", "postrouting") if meeting.src_local else ("prerouting",)
         self.chains: tuple[ListedChain, ...] = ()
@@ -77,21 +63,11 @@ class _Way:
         self.rewritten_here = False
         """Whether a nat chain of this hook has rewritten it."""
 
-    def copy(self) -> "_Way":
-        twin = _Way.__new__(_Way)
-        twin.meeting = self.meeting.copy()
-        twin.chance, twin.assumed, twin.path = self.chance, self.assumed, self.path
+    def copy(self) -> Self:
+        twin = super().copy()
         twin.frames, twin.hooks, twin.chains = list(self.frames), self.hooks, self.chains
         twin.rewritten_here, twin.ended = self.rewritten_here, self.ended
         return twin
-
-    def steps(self) -> tuple[Step, ...]:
-        found = []
-        path = self.path
-        while path is not None:
-            path, step = path
-            found.append(step)
-        return tuple(reversed(found))
 
     def next_rule(self) -> None:
         """Leave the rule it is in."""
@@ -111,17 +87,12 @@ class _At(NamedTuple):
         return Step(f"{self.chain.family} {self.chain.table}", self.chain.name, self.rule)
 
 
-class _Walker:
+class _Walker(Effort):
     def __init__(self, listing: Listing, family: str) -> None:
+        super().__init__()
         self._listing, self._family = listing, family
         self._hooks: dict[str, tuple[ListedChain, ...]] = {}
         self._idle: dict[int, bool] = {}
-        self.splits = self.steps = 0
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether the walk has become too long to be followed."""
-        return self.splits > MOST_SPLITS or self.steps > MOST_STEPS
 
     def ways(self, first: _Way) -> Iterator[Outcome]:
         """Every outcome; of two sides of an undecided statement the one on which it holds first."""
@@ -253,12 +224,7 @@ class _Walker:
 
     def _split(self, way: _Way, question: Question, key: object, turned: bool) -> _Way:
         self.splits += 1
-        other = way.copy()
-        way.meeting.answers = {**way.meeting.answers, key: not turned}
-        other.meeting.answers = {**other.meeting.answers, key: turned}
-        way.assumed = (*way.assumed, Assumed(question, True))
-        other.assumed = (*other.assumed, Assumed(question, False))
-        return other
+        return way.fork(question, key, turned)
 
     def _changes_nothing(self, at: _At) -> bool:
         """Whether the rest of a rule comes to nothing: it logs and counts, or jumps to chains that do."""

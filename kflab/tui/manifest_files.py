@@ -74,17 +74,19 @@ class TextFiles:
             return
         self._write_next(targets, file, None)
 
-    def _write_next(self, targets: list[Buffer], file: str | None, then: Callable[[bool], None] | None) -> None:
-        """Write one after the other; a file that changed on disk is asked about."""
+    def _write_next(
+        self, targets: list[Buffer], file: str | None, then: Callable[[bool], None] | None, overwrite: bool = False
+    ) -> None:
+        """Write one after the other; a file that changed on disk is asked about, but for the first if `overwrite`."""
         if not targets:
             if then is not None:
                 then(True)
             return
-        buffer, rest = targets[0], targets[1:]
+        buffer = targets[0]
         try:
-            self.pane.tell(self.pane.state.write(buffer, file))
+            self.pane.tell(self.pane.state.write(buffer, file, overwrite=overwrite))
         except ChangedOnDisk as error:
-            self._ask_overwrite(error, buffer, rest, file, then)
+            self._ask_overwrite(error, targets, file, then)
             return
         except KflabError as error:
             self.pane.tell(error.message, bad=True)
@@ -92,17 +94,16 @@ class TextFiles:
                 then(False)
             return
         self.keep_draft()
-        self._write_next(rest, file, then)
+        self._write_next(targets[1:], file, then)
 
     def _ask_overwrite(
         self,
         reason: KflabError,
-        buffer: Buffer,
-        rest: list[Buffer],
+        targets: list[Buffer],
         file: str | None,
         then: Callable[[bool], None] | None,
     ) -> None:
-        """The file holds a text nobody here has seen."""
+        """The first file holds a text nobody here has seen."""
 
         def answered(key: str | None) -> None:
             if key != "w":
@@ -110,15 +111,7 @@ class TextFiles:
                 if then is not None:
                     then(False)
                 return
-            try:
-                self.pane.tell(self.pane.state.write(buffer, file, overwrite=True))
-            except KflabError as error:
-                self.pane.tell(error.message, bad=True)
-                if then is not None:
-                    then(False)
-                return
-            self.keep_draft()
-            self._write_next(rest, file, then)
+            self._write_next(targets, file, then, overwrite=True)
 
         self.pane.app.push_screen(
             Ask(f"{reason.message}.", (("w", "write over it"), ("escape", "do not write"))), answered

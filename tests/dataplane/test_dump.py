@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from test_iptables import packets, relaxed, rule_sets, rules_on
 
 from kflab.cli import main
-from kflab.dataplane import dump_walk
+from kflab.dataplane import dump_branch
 from kflab.dataplane.dump import Dump, of_family, read_dump, read_text
 from kflab.dataplane.dump_meeting import Known
 from kflab.dataplane.dump_sets import read_sets
@@ -343,8 +343,8 @@ class TestWalking:
             walked(chain_dump("-j A", "A: -j B", "B: -j A"))
 
     def test_rules_made_to_explode_are_given_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(dump_walk, "MOST_STEPS", 20_000)
-        monkeypatch.setattr(dump_walk, "MOST_SPLITS", 100)
+        monkeypatch.setattr(dump_branch, "MOST_STEPS", 20_000)
+        monkeypatch.setattr(dump_branch, "MOST_SPLITS", 100)
         doubled = [f"{'ABCDEFGHIJKLMNOPQRSTUVWXYZ'[i]}: -j {'BCDEFGHIJKLMNOPQRSTUVWXYZA'[i]}" for i in range(25)]
         steps = chain_dump("-j A", *doubled, *doubled, "Z: -p udp -j DROP")
         assert not walked(steps).complete

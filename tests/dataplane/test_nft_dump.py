@@ -13,7 +13,7 @@ from test_iptables import packets, relaxed, rule_sets
 from test_nftables_random import nft_of
 
 from kflab.cli import main
-from kflab.dataplane import nft_dump_walk
+from kflab.dataplane import dump_branch
 from kflab.dataplane.dump_meeting import Known
 from kflab.dataplane.dump_outcome import Exploration, Fate
 from kflab.dataplane.dump_read import read_rules
@@ -426,7 +426,7 @@ class TestWalking:
             walked(table(own, base("jump a")))
 
     def test_rules_made_to_explode_are_given_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(nft_dump_walk, "MOST_SPLITS", 100)
+        monkeypatch.setattr(dump_branch, "MOST_SPLITS", 100)
         many = [f"ip saddr @s{i} meta mark set meta mark | {1 << i:#x}" for i in range(20)]
         found = walked(table(base(*many)))
         assert not found.complete
