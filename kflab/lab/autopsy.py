@@ -84,8 +84,9 @@ class Autopsy:
             lost.server, silence, later, state, lost.chooser, version, lost.node, lost.answer, lost.failed, lost.status,
             lost.kept, lost.stream,
         )  # fmt: skip
+        phases = self._phases(lost)
         # Kinds come in order of their first request, so slabs do not decide which bill is first.
-        for mine in grouped(columns):
+        for mine in grouped((*columns, *phases)):
             kind = [int(column[mine[0]]) for column in columns]
             first = int(mine[0])
             self._charge(self._bill(kind, int(lost.pick_ns[first]), int(lost.end_ns[first])), lost, mine, rows)
@@ -100,6 +101,27 @@ class Autopsy:
             at = np.searchsorted(times, lost.pick_ns[mine], side="right") - 1
             version[mine] = np.where(at >= 0, times[np.maximum(at, 0)], -1) if len(times) else -1
         return version
+
+    def _phases(self, lost: Losses) -> tuple[Int64Array, ...]:
+        """Columns that tell tries apart between which an answer that `_bill` asks for may have changed.
+
+        That is: a node's link, a load balancer's end of flows, the configuration of the kube-proxy that had nothing.
+        """
+        lab = self._lab
+        links, ends = lab.world.link_changes(), lab.flow_ends.times()
+        configs = np.zeros(len(lost), dtype=np.int64)
+        for index in np.unique(lost.chooser[(lost.server < 0) & (lost.chooser >= 0)]).tolist():
+            proxy = lab.plane.observers.get(f"kube-proxy/{lab.wiring.choosers[index].place}")
+            if proxy is not None and proxy.configs:
+                mine = lost.chooser == index
+                times = [t_ns for t_ns, _ in proxy.configs]
+                configs[mine] = np.searchsorted(times, lost.pick_ns[mine], side="right")
+        return (
+            np.searchsorted(links, lost.pick_ns, side="right"),
+            np.searchsorted(ends, lost.pick_ns, side="left"),
+            np.searchsorted(ends, lost.end_ns, side="right"),
+            configs,
+        )
 
     # --- which bill -----------------------------------------------------------------------------------------
 

@@ -66,6 +66,10 @@ class FlowEnds:
         self._ends.append(end)
         del self._ends[:-KEPT]
 
+    def times(self) -> list[int]:
+        """When each was, ascending."""
+        return [end.t_ns for end in self._ends]
+
     def of(self, stream: int, node: int, server: int, answer: int, pick_ns: int, end_ns: int) -> FlowEnd | None:
         """The first end that a try which was picked and heard of at these times was in hand at; None: none was."""
         if server < 0:

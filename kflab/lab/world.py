@@ -238,6 +238,10 @@ class LabWorld:
         i = bisect_right(fates, t_ns, key=lambda entry: entry[0]) - 1
         return Fate(fates[i][1], fates[i][0]) if i >= 0 else None
 
+    def link_changes(self) -> list[int]:
+        """When nodes were cut off or could be reached again, ascending."""
+        return sorted(t_ns for outages in self._outages.values() for t_ns, _ in outages)
+
     def outage_window(self, node: str, t_ns: int) -> tuple[int, int | None]:
         """Since when a node has been off the network at `t_ns`, and until when; None: it still is."""
         outages = self._outages.get(node, [])

@@ -9,12 +9,13 @@ from small_labs import S, direct, kept_rows, pods
 from kflab.lab import autopsy
 from kflab.lab.autopsy_values import AutopsyReport
 from kflab.lab.bills import Cause
-from kflab.lab.commands import Kill, Scale, Stop
+from kflab.lab.commands import Act, Kill, Scale, Stop
 from kflab.lab.gantt import as_tree
 from kflab.lab.handle import Tab
 from kflab.lab.running import Lab
 from kflab.lab.spec import LabSpec
 from kflab.manifest.objects import Key
+from kflab.manifest.objects_pods import Pod
 from kflab.scenario.format import load
 
 
@@ -70,6 +71,23 @@ def test_a_bill_opens_one_of_its_requests(crashed: Lab) -> None:
     trace = crashed.open_request(bill.trace)
     assert any(hop.outcome == "refused" for hop in trace.hops)
     assert any(bill.pod in hop.touches for hop in trace.hops)
+
+
+@pytest.mark.parametrize("slab_ns", [S, S // 20])
+def test_who_gave_up_before_its_node_was_cut_off_is_not_billed_to_the_cut(slab_ns: int) -> None:
+    slow = "timing: {service_p50_ns: 600000000, service_p99_ns: 700000000}\n"
+    lab = Lab(direct(rate=60, replicas=2, client=", attemptTimeout: 400ms", more=slow).spec, slab_ns)
+    rows = kept_rows(lab)
+    cut_ns = 5_100_000_000
+    lab.advance(cut_ns)
+    pod = lab.store.get(pods(lab)[0])
+    assert isinstance(pod, Pod)
+    assert lab.do(Act("partition", Key("Node", "", pod.spec.node_name))).ok
+    lab.advance(8 * S)
+    adds_up(lab)
+    (lost,) = (bill for bill in lab.autopsy.bills if bill.cause == Cause.NODE_LOST)
+    there = {i for i, server in enumerate(lab.wiring.servers) if server[3] == pod.key}
+    assert lost.failed == sum(row.start_ns >= cut_ns and row.servers[0] in there for row in rows)
 
 
 def test_slabs_do_not_decide_the_bills(crashed: Lab) -> None:
