@@ -371,7 +371,8 @@ class _Walker:
             if record is not None and record.ingress and record.ingress != packet.destination:
                 self._mismatch(f"it has ingress {record.ingress}")
             listens = self._answer(packet, t) == OK
-            if record.status.isdigit() if record is not None else listens:
+            # NGINX has taken what it tried pods for, also where the client's own connection ended before its answer.
+            if record.status.isdigit() or record.tries if record is not None else listens:
                 self.connections[-1].acceptor = "ingress, NGINX"
                 self.connections[-1].acceptor_node = self.near = self.world.node_of(packet.dst)
                 self._ingress(packet, pod, config)
@@ -407,6 +408,9 @@ class _Walker:
         shown = self.record.status if self.record else self.status
         count = f"{self.tries} tries" if self.tries != 1 else "1 try"
         why = f"NGINX answers {shown} itself: {count} failed"
+        if not shown.isdigit():
+            self.status = shown
+            why = f"the client's own connection ended before NGINX had an answer: {shown}; {count} had failed by then"
         self._add(Hop(0, "ingress, NGINX", node=node, why=why, outcome=shown, touches=(pod,)), self.tries)
         del self.connections[1:]
 

@@ -4,10 +4,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from small_labs import S, kept_rows
 
+from kflab.engine.types import Answer
 from kflab.errors import KflabError
 from kflab.lab.access_log import logged_by
+from kflab.lab.commands import Act
+from kflab.lab.handle import Tab
 from kflab.lab.running import Lab
+from kflab.lab.spec import ClientSpec, LabSpec
+from kflab.manifest.objects import Key
 from kflab.scenario.format import load, load_text
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
@@ -148,3 +154,47 @@ def test_udp_clients_have_no_deadlines() -> None:
     text = f"{HEAD}clients:\n- {{url: 'udp://dns:53', from: default/web, retries: 1}}\n"
     with pytest.raises(KflabError, match="retries is for a client with an http://"):
         load_text(text, "mine.yaml")
+
+
+DEAD = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: shop}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: shop}}
+  template:
+    metadata: {labels: {app: shop}}
+    spec:
+      nodeName: node-3
+      containers: [{name: c, image: x, ports: [{containerPort: 8080}]}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: shop}
+spec: {selector: {app: shop}, ports: [{port: 80, targetPort: 8080}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: shop}
+spec:
+  ingressClassName: nginx
+  rules:
+  - host: shop.example.com
+    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: shop, port: {number: 80}}}}]}
+"""
+
+
+def test_a_client_that_gave_up_in_nginx_second_try_opens_with_the_first_one() -> None:
+    client = ClientSpec("http://shop.example.com/", 20.0, timeout_ns=8 * S)
+    lab = Lab(LabSpec("shop", (Tab("shop.yaml", DEAD, None),), nodes=3, clients=(client,)))
+    rows = kept_rows(lab)
+    lab.advance(2 * S)
+    assert lab.do(Act("powerOff", Key("Node", "", "node-3"))).ok
+    lab.advance(12 * S)
+    lost = next(row for row in rows if row.tries == 2 and row.answers == (Answer.TIMEOUT,))
+    trace = lab.reopener.open_record(lost)
+    assert trace.status == "client timeout"
+    assert [hop.outcome for hop in trace.hops if hop.outcome] == ["timeout", "client timeout"]
+    assert "node-3 has no power" in trace.hops[-2].why
+    assert "1 try had failed by then" in trace.hops[-1].why
