@@ -107,11 +107,11 @@ def _of_stream(engine: "Engine", stream: Stream) -> Iterator[str]:
         if not table.candidates(chooser):
             yield "NGINX has no upstream"
         elif table.pick[chooser] == Pick.SCHEDULED:
-            yield "a node's rules take turns for NGINX's connections, or keep them on one pod"
+            yield "rules choose for NGINX's connections in turn or by affinity"
         elif table.pick[chooser] == Pick.RANDOM and stream.keepalive:
-            yield "NGINX keeps connections to a Service's address: a request's pod is that of an idle connection"
+            yield "NGINX keeps connections to a Service's address"
     if stream.keepalive and _busy(engine, servers - first) > MOST_BUSY:
-        yield f"more than {MOST_BUSY:.0%} of workers are busy, and NGINX keeps connections to them"
+        yield f"NGINX keeps connections to pods that are busy (over {MOST_BUSY:.0%})"
     if stream.keepalive and any(engine.memory.servers[server].idle_close_ns for server in servers):
         yield "pods close connections that NGINX keeps"
     yield from _called(engine, stream, servers)
@@ -134,7 +134,7 @@ def _called(engine: "Engine", stream: Stream, servers: set[int]) -> Iterator[str
             if not all(table.candidates(chooser) for chooser in choosers):
                 yield "the rules of a calling pod's node lead nowhere"
             elif any(table.pick[chooser] != Pick.RANDOM for chooser in choosers):
-                yield "calls between pods are given out in turn, or kept on one pod"
+                yield "calls between pods go in turn or by affinity"
             else:
                 yield from _called(engine, inner, below)
                 servers |= below
@@ -157,7 +157,7 @@ def _picking(engine: "Engine", chooser: int) -> Iterator[str]:
         return
     virtual = schedulers.servers[which]
     if which in schedulers_in_order(engine.steps):
-        yield "turns of one virtual server depend on more than its connections' order"
+        yield "turns of a virtual server depend on more than order"
     elif len(schedulers.kept.mates(which)) > 1:
         yield "more callers come to a Service than xt_recent's lists hold"
     elif which not in schedulers.kept.entries and virtual.scheduler not in (Scheduler.RR, Scheduler.WRR):

@@ -84,6 +84,8 @@ class Counted:
     """Requests counted since the start."""
     stops_ns: int = NEVER
     """When the span ends by itself (see `counted_deadlines`)."""
+    missed: bool = False
+    """Whether the last span ended so."""
     spans: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=KEPT_SPANS))
     """(from, to) of the latest spans that are over, ns."""
     ended_ns: int = 0
@@ -141,7 +143,7 @@ def begin(engine: "Engine") -> None:
     counted, steps, flights = engine.counted, engine.steps, engine.memory.flights
     if counted.on:
         return
-    counted.on, counted.since_ns, counted.stops_ns = True, engine.now_ns, NEVER
+    counted.on, counted.since_ns, counted.stops_ns, counted.missed = True, engine.now_ns, NEVER, False
     engine.compile_paths()
     engine.choosers.begin(engine.now_ns, engine.now_ns + 1)
     active = flights.due_before(NEVER)

@@ -344,6 +344,7 @@ class Engine:
             self._slab(end_ns)
             self.now_ns = end_ns
             if self.counted.on and end_ns >= self.counted.stops_ns:
+                self.counted.missed = True
                 counting.end(self)
             self._make_changes()
 

@@ -43,6 +43,8 @@ class Counting:
         self.enabled = lab.spec.traffic_mode == AUTO
         self.followed: Counter[str] = Counter()
         """Why whole seconds were not counted → how many."""
+        self._why = ""
+        """Why this second is not counted; "" where it was when it began."""
 
     def next_stop(self, to_ns: int) -> int:
         """Decide about the second that begins now, if one does; return how far to go in one go, at most `to_ns`."""
@@ -54,6 +56,7 @@ class Counting:
         if lab.t_ns % CELL_NS == 0:
             why = self._why_not(cell_end)
             lab.engine.count_requests(not why)
+            self._why = why
             if why:
                 self.followed[why] += 1
         return min(to_ns, cell_end if lab.engine.counted.on else min(slab_end, cell_end))
@@ -83,6 +86,14 @@ class Counting:
         """Follow each request from now on: something was done that nobody could foresee."""
         if self.enabled:
             self._lab.engine.count_requests(False)
+
+    @property
+    def why_followed(self) -> str:
+        """Why requests are followed one by one now; "" where they are counted, or are never."""
+        counted = self._lab.engine.counted
+        if not self.enabled or counted.on or not self._lab.t_ns:
+            return ""
+        return self._why or ("a client gave a request up" if counted.missed else "something has just happened")
 
     @property
     def requests(self) -> int:

@@ -365,6 +365,8 @@ class Snapshot:
     """Line of the scenario's last action that has one."""
     counting: bool = False
     """Requests are only counted now (`lab.counting`): `traces` gets no new rows."""
+    followed: str = ""
+    """Why requests are followed one by one now though they are counted where they can be; "" elsewhere."""
     autopsy: AutopsyReport = field(default_factory=AutopsyReport)
     """Bills of what was lost, and who knew when of every change."""
     extra: dict[str, str] = field(default_factory=dict)

@@ -408,6 +408,13 @@ class View:
         self._traces = rows
         return tuple(rows.values())
 
+    def _counting_words(self) -> tuple[Span, ...]:
+        """Whether requests are counted or, though they may be, followed, and why."""
+        if self._lab.engine.counted.on:
+            return (Span("nothing changes: requests are counted, none can be opened"),)
+        why = self._lab.counting.why_followed
+        return (Span(f"requests are followed one by one: {why}"),) if why else ()
+
     def snapshot(self) -> Snapshot:
         """The lab at this instant; pausing and speed are the player's to fill in."""
         lab = self._lab
@@ -420,8 +427,7 @@ class View:
         narration = lab.script.narration if lab.t_ns - lab.script.narrated_ns < NARRATED_NS else ""
         story = self._failing_words(counts) or self._story.tell()
         story = story or self._opening_words()
-        if not story and lab.engine.counted.on:
-            story = (Span("nothing changes: requests are counted, none can be opened"),)
+        story = story or (() if narration else self._counting_words())
         return Snapshot(
             scenario=lab.spec.name, seed=lab.spec.seed, t_ns=lab.t_ns, paused=False, speed_asked=1.0, speed_reached=1.0,
             rate_rps=counts.rate(counts.sent, ids), ok_share=done / (done + failed) if done + failed else None,
@@ -433,5 +439,5 @@ class View:
             sockets=lab.sockets.rows(),
             uncalled=lab.uncalled, pods_total=len(lab.store.keys("Pod")), rules_revision=lab.store.rules_revision(),
             load_factor=lab.load_factor, ended=lab.ended, narration=narration,
-            counting=lab.engine.counted.on, autopsy=lab.gantt.report(),
+            counting=lab.engine.counted.on, followed=lab.counting.why_followed, autopsy=lab.gantt.report(),
         )  # fmt: skip

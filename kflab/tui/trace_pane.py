@@ -136,7 +136,13 @@ class TracePane(LinePane):
         newer = self._seen - self._seen_at_stop
         state = "following" if self.following else f"stopped, {newer:,} newer" if newer else "stopped"
         words = self.filter.words_for_title()
-        self.subtitle = f"{state} · only {words}" if words else state
+        state = f"{state} · only {words}" if words else state
+        if self._snapshot is not None and self._snapshot.counting:
+            state += " · requests are counted: no new rows"
+        elif self._snapshot is not None and self._snapshot.followed:
+            words = f"not counted: {self._snapshot.followed}"
+            state = words if state == "following" else f"{state} · {words}"
+        self.subtitle = state
         self.note = "sampled"
 
     # --- drawing ------------------------------------------------------------------------------------------------

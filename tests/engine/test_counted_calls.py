@@ -143,7 +143,7 @@ def test_what_needs_flows_is_named() -> None:
     virtual = engine.add_virtual_server()
     engine.list_destinations(virtual, 0, Scheduler.RR, (6, 7))
     engine.set_pick(TO_CART, Pick.SCHEDULED, virtual)
-    assert why(engine, 100) == "calls between pods are given out in turn, or kept on one pod"
+    assert why(engine, 100) == "calls between pods go in turn or by affinity"
     engine = shop()
     engine.learn(TO_CART, 0, Fan())
     assert why(engine, 100) == "the rules of a calling pod's node lead nowhere"

@@ -162,7 +162,7 @@ def test_what_needs_flows_is_named(make_engine: MakeEngine) -> None:
         return engine.may_count()
 
     assert why(make_engine()) == ""
-    assert "idle connection" in why(make_engine(keepalive=True))
+    assert "a Service's address" in why(make_engine(keepalive=True))
     assert why(make_engine(keepalive=True, in_turn=True, rate_rps=500.0)) == ""
     assert "front" in why(make_engine(no_route=True))
     kept = with_kept_connections()
@@ -180,7 +180,7 @@ def test_what_needs_flows_is_named(make_engine: MakeEngine) -> None:
     engine.behave(2, Behaviour.HANGS, 400 * MS)
     assert why(engine, 500) == "a process hangs"
     busy = make_engine(rate_rps=2000.0, keepalive=True, in_turn=True)
-    assert "more than 5% of workers are busy" in why(busy)
+    assert "pods that are busy (over 5%)" in why(busy)
 
 
 def test_what_the_engine_is_told_ends_a_span(make_engine: MakeEngine) -> None:

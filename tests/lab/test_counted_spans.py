@@ -99,6 +99,30 @@ def test_the_screen_is_told() -> None:
     assert not lab.snapshot().counting
 
 
+def test_the_screen_is_told_why_requests_are_followed() -> None:
+    lab = Lab(replace(spec(), conntrack_max=20_000))
+    lab.advance(5 * S)
+    why = "conntrack tables may come near their maximum"
+    assert lab.snapshot().followed == why
+    assert "".join(span.text for span in lab.snapshot().story) == f"requests are followed one by one: {why}"
+    lab = Lab(spec(RESTART))
+    lab.advance(5 * S)
+    assert lab.snapshot().followed == ""
+    lab.advance(8_350_000_000)
+    assert lab.snapshot().followed == "something has just happened"
+    lab = Lab(spec(mode="flows"))
+    lab.advance(5 * S)
+    assert lab.snapshot().followed == ""
+
+
+def test_a_narration_comes_before_the_words_about_counting() -> None:
+    lab = Lab(spec("actions:\n- {at: 4s, narrate: Look at the shares.}\n"))
+    lab.advance(5 * S)
+    assert lab.snapshot().counting
+    assert lab.snapshot().narration == "Look at the shares."
+    assert not lab.snapshot().story
+
+
 def test_the_report_says_what_was_counted_and_why_not_the_rest() -> None:
     scenario = replace(load_text("kflab: scenario/v1\nmanifests: {documents: [{name: a, text: 'kind: List'}]}", "t"),
                        spec=spec(RESTART), duration_ns=20 * S)  # fmt: skip

@@ -169,3 +169,17 @@ async def test_an_empty_trace_says_that_requests_are_counted() -> None:
     async with app.run_test(size=(73, 15)) as pilot:
         await pilot.pause()
         assert any("requests are only counted now" in line for line in lines_of(app))
+
+
+async def test_the_title_says_that_requests_are_counted_or_why_not() -> None:
+    lab = fakes.FakeLab("steady")
+    app = PaneApp(lab, without_lab(TracePane))
+    async with app.run_test(size=(73, 15)) as pilot:
+        await pilot.pause()
+        for change, words in (
+            ({"counting": True}, "following · requests are counted: no new rows"),
+            ({"followed": "a process hangs"}, "not counted: a process hangs"),
+            ({}, "following"),
+        ):
+            app.pane.show(replace(lab.current, **change))
+            assert app.pane.subtitle == words
