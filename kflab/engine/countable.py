@@ -101,6 +101,8 @@ def _of_stream(engine: "Engine", stream: Stream) -> Iterator[str]:
             yield "a node's rules lead nowhere"
         yield from _picking(engine, chooser)
     servers = set(first)
+    for slot in range(stream.connections):
+        servers.add(engine.memory.connections.current[(stream.index, slot)].server)
     for ingress in sorted(first) if stream.kind == "l7" else ():
         chooser = dict(stream.upstreams).get(ingress, -1)
         servers.update(table.candidates(chooser))
@@ -109,7 +111,7 @@ def _of_stream(engine: "Engine", stream: Stream) -> Iterator[str]:
         elif table.pick[chooser] == Pick.SCHEDULED:
             yield "rules choose for NGINX's connections in turn or by affinity"
         elif table.pick[chooser] == Pick.RANDOM and stream.keepalive:
-            yield "NGINX keeps connections to a Service's address"
+            yield "NGINX keeps connections to a Service's address"  # a request's pod is that of whichever is idle
     if stream.keepalive and _busy(engine, servers - first) > MOST_BUSY:
         yield f"NGINX keeps connections to pods that are busy (over {MOST_BUSY:.0%})"
     if stream.keepalive and any(engine.memory.servers[server].idle_close_ns for server in servers):
