@@ -249,6 +249,8 @@ def _pair(pair: Pair, both: Compared, at: Columns, mark: str, glyphs: BarGlyphs)
         what, room = event.what, at.side - len(lost) - 10
         if event.pod is not None and len(what) > room:
             what = what.replace(event.pod.name, event.pod.name.rpartition("-")[2])
+        if len(what) > room:
+            what = what.replace(" was ", " ").replace("began to answer", "answers")
         words = f"+{(event.t_ns - play.change_ns) / 1e9:.3f} {_fit(what, room, glyphs)}"
         pieces.append(Piece(x, words, "strong"))
         pieces.append(Piece(x + at.side - 1 - len(lost), lost, "lost"))

@@ -57,7 +57,7 @@ class AgainPane(LinePane):
         """Make all lines."""
         session = self.run.session
         rows = [Row().put(1, part, "text") for part in wrap_words(
-            f"{instant(session.change_ns)} s {session.what}; both plays from 0 to {self.run.end_ns / 1e9:g} s",
+            f"{instant(session.change_ns)} s {session.what}; both plays from 0 to {instant(self.run.end_ns)} s",
             width - 3,
         )]  # fmt: skip
         rows += [Row().put(1, part, "dim") for part in wrap_words(SAME_LUCK, width - 3)]
@@ -78,7 +78,7 @@ class AgainPane(LinePane):
         cells = BAR_CELLS * reached // max(1, end)
         row = Row().put(1, self.run.name_of(side), "text").put(36, self.glyphs.bar * cells, "traffic")
         row.put(36 + cells, self.glyphs.empty * (BAR_CELLS - cells), "rule")
-        return row.put(37 + BAR_CELLS, f"{reached / 1e9:.1f} s", "dim")
+        return row.put(37 + BAR_CELLS, f"{reached / 1e9:.1f} s" if reached else "starting", "dim")
 
     def copy_text(self) -> tuple[str, str]:
         """What `y` copies: the page as text."""

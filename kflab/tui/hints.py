@@ -2,6 +2,9 @@
 
 from kflab.lab.snapshot import Snapshot, Span
 
+AFTER_A_CHANGE = ("gantt", "again")
+"""Hints about what came of a change."""
+
 HINTS: tuple[tuple[str, tuple[Span, ...]], ...] = (
     (
         "kill",
@@ -11,6 +14,22 @@ HINTS: tuple[tuple[str, tuple[Span, ...]], ...] = (
             Span(" on a pod: one line will cross every row; each ", "dim"),
             Span("◆", "known"),
             Span(" is an observer that learns of it.", "dim"),
+        ),
+    ),
+    (
+        "gantt",
+        (
+            Span("Press ", "dim"),
+            Span("g", "key"),
+            Span(": who knew when, the requests lost in each gap, and a bill that says why for each.", "dim"),
+        ),
+    ),
+    (
+        "again",
+        (
+            Span("Press ", "dim"),
+            Span("a", "key"),
+            Span(": the last change once more with one setting changed, both plays side by side.", "dim"),
         ),
     ),
     (
@@ -86,6 +105,6 @@ class Hints:
         if snapshot.narration:
             return (Span(snapshot.narration, "text"),)
         for name, spans in HINTS:
-            if name not in self.done:
+            if name not in self.done and (snapshot.marks or name not in AFTER_A_CHANGE):
                 return spans
         return ALL_DONE

@@ -108,6 +108,28 @@ _TABS: tuple[Offer, ...] = (
     ("q", "quit", "leave"),
 )
 
+_TABS_CHANGED: tuple[Offer, ...] = (
+    ("k", "kill", "kill"),
+    ("g", "who knew", "gantt"),
+    ("a", "again", "again"),
+    ("space", "pause", "pause"),
+    ("z", "lens", "lens"),
+    (".", "next event", "next_event"),
+    ("?", "help", "help"),
+    ("q", "quit", "leave"),
+)
+"""Once something was changed: what came of it, and the same once more with another setting."""
+
+_GANTT: tuple[Offer, ...] = (
+    ("esc", "back", "back"),
+    ("↑↓ enter", "unfold, open a lost request", ""),
+    ("a", "again", "again"),
+    ("y", "copy", "copy"),
+    ("space", "pause", "pause"),
+    ("?", "help", "help"),
+    ("q", "quit", "leave"),
+)
+
 _TINY: tuple[Offer, ...] = (("K", "crash a pod", "kill_random"), ("space", "pause", "pause"), ("q", "quit", "leave"))
 
 _EDITING: tuple[Offer, ...] = (
@@ -118,25 +140,32 @@ _EDITING: tuple[Offer, ...] = (
 )
 
 
-def key_offers(size: str, request: bool, lower: str, paused: bool, editing: bool = False) -> tuple[Offer, ...]:
+def key_offers(
+    size: str, request: bool, lower: str, paused: bool, editing: bool = False, changed: bool = False
+) -> tuple[Offer, ...]:  # fmt: skip
     """What the last line says.
 
     Args:
         size: Size class of the plan.
         request: A request is open.
-        lower: "rules", "shares" or "gantt" when open.
+        lower: "rules", "shares" or "gantt" when open, also as a tab.
         paused: The clock is held.
         editing: The focus is in something one types into.
+        changed: Something was changed already: killed, applied, rolled.
     """
     if editing:
         return _EDITING
-    offers = {"tabs": _TABS, "tiny": _TINY}.get(size, _STEADY)
-    if request:
+    offers = {"tabs": _TABS_CHANGED if changed else _TABS, "tiny": _TINY}.get(size, _STEADY)
+    if changed and offers is _STEADY:
+        offers = (_STEADY[0], *_TABS_CHANGED[1:3], *_STEADY[1:])
+    if lower == "gantt":
+        offers = _GANTT
+    elif request:
         offers = _REQUEST
         if lower == "rules":
             offers = tuple(("d", "next decision", "") if offer[0] == "i" else offer for offer in offers)
     elif lower:
-        offers = (("esc", "back", "back"), *(offer for offer in offers if offer[1] != lower))
+        offers = (("esc", "back", "back"), *(offer for offer in offers if offer[2] != lower))
     if paused:
         offers = tuple(("space", "run", "pause") if offer[1] == "pause" else offer for offer in offers)
     return offers

@@ -51,7 +51,7 @@ from kflab.tui.messages import (
     ViewAsked,
 )
 from kflab.tui.nodes_view import NodesView
-from kflab.tui.plan import Wish, plan
+from kflab.tui.plan import TABS, Wish, plan
 from kflab.tui.request_pane import RequestPane
 from kflab.tui.rules_pane import RulesPane
 from kflab.tui.schematic import SchematicView
@@ -250,9 +250,9 @@ class LabDesk(Screen[None]):
             return
         size = self.body.plan.size
         self.story.say(self.sentence(snapshot), size == "tabs", self.wish.tab)
-        self.keys.offer(
-            key_offers(size, self.trace is not None, self.wish.lower, snapshot.paused, self.typing() is not None)
-        )
+        beside = self.wish.tab if size == "tabs" and self.wish.tab not in TABS else self.wish.lower
+        editing, changed = self.typing() is not None, bool(snapshot.marks)
+        self.keys.offer(key_offers(size, self.trace is not None, beside, snapshot.paused, editing, changed))
         for area in self.body.plan.areas:
             self.body.frames[area].check_title()
 

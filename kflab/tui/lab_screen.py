@@ -73,6 +73,7 @@ class LabScreen(LabDesk):
 
     def action_again(self) -> None:
         """The menu of settings with which the last change is played again."""
+        self.hints.did("again")
         self.ask(self.lab.session(), self._offer_again)
 
     def _offer_again(self, session: Session) -> None:
@@ -138,6 +139,7 @@ class LabScreen(LabDesk):
         self._toggle("shares")
 
     def action_gantt(self) -> None:
+        self.hints.did("gantt")
         self._toggle("gantt")
 
     def _toggle(self, pane: str) -> None:

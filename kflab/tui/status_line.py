@@ -172,6 +172,8 @@ class StoryLine(Line):
             row.put(start + 2, name.capitalize(), "strong" if active else "dim", underline=active)
             self._places.append((start, row.x, name))
         tone = self.spans[0].tone if self.spans and self.spans[0].tone in ("lost", "known", "late") else ""
+        if not tone and self.spans and self.spans[0].tone == "text":
+            tone = "text"  # a scenario's narration
         if tone:
             first = "".join(span.text for span in takewhile(lambda span: span.tone == tone, self.spans))
             text = _POD_NAME.sub(lambda found: found.group().rpartition("-")[2], safe(first)).rstrip(". ")

@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 import pytest
+from textual.geometry import Size
 
 from kflab.lab.snapshot import Span
 from kflab.tui.facts_view import fact_rows
 from kflab.tui.glyphs import ASCII, UNICODE, choose, to_ascii
 from kflab.tui.hints import HINTS, Hints
-from kflab.tui.status_line import sentence_row, short_names, status_row
+from kflab.tui.keys import key_offers
+from kflab.tui.status_line import StoryLine, sentence_row, short_names, status_row
 from kflab.tui.text import clock, instant, ms, number, safe, share, shorten, speed
 
 from .fakes import crash_half, steady
@@ -130,3 +132,35 @@ class TestWords:
         monkeypatch.delenv("KFLAB_GLYPHS", raising=False)
         assert choose() is ASCII
         assert choose("unicode") is UNICODE
+
+
+class TestKeysAfterAChange:
+    def test_what_came_of_it_and_the_same_again_are_offered_at_every_size(self) -> None:
+        for size in ("tabs", "split", "wide"):
+            before, after = key_offers(size, False, "", False), key_offers(size, False, "", False, changed=True)
+            assert {"g", "a"} <= {key for key, _, _ in after} - {key for key, _, _ in before}
+            assert ("space", "run", "pause") in key_offers(size, False, "", True, changed=True)
+        line = "  ".join(f"{key} {words}" for key, words, _ in key_offers("tabs", False, "", False, changed=True))
+        assert len(line) <= 78, "all of it at 80 columns"
+
+    def test_the_gantt_says_how_a_lost_request_is_opened(self) -> None:
+        assert key_offers("tabs", False, "gantt", False, changed=True)[1][1] == "unfold, open a lost request"
+
+    def test_the_hints_about_a_change_wait_for_one(self) -> None:
+        hints = Hints()
+        hints.did("kill")
+        assert "tab" in [span.text for span in hints.sentence(steady())]
+        quiet = replace(steady(), marks=crash_half().marks)
+        assert [span.text for span in hints.sentence(quiet)][1] == "g"
+        hints.did("gantt")
+        assert [span.text for span in hints.sentence(quiet)][1] == "a"
+
+
+def test_a_narration_is_seen_beside_the_tabs() -> None:
+    class At80(StoryLine):
+        size = Size(80, 1)
+        glyphs = UNICODE
+
+    line = At80(lambda tab: None)
+    line.spans, line.tabs = (Span("node-3 loses power.", "text"),), True
+    assert line.build().text.rstrip().endswith("node-3 loses power")
