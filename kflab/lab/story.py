@@ -155,7 +155,7 @@ class Story:
             grace = lab.plane.core.spans["node_monitor_grace_s"][0] // SECOND_NS
             rest = f"Its lease is {seconds_left(age, 0)} s old; at {grace} s the node is Unknown"
         if cut and self._clients_on(node):
-            rest += ". Its clients went dark with it: they send nothing"
+            rest = f"Its clients went dark too. {rest}"
         elif cut and (still := self._still_sent()):
             rest += f": {still}"
         return (first, Span(rest + "."))
@@ -177,7 +177,7 @@ class Story:
         pods = "1 pod is" if len(due) == 1 else f"{len(due):,} pods are"
         first = Span(f"◇ {incident.subject.name} is given up. ", "late")
         left = seconds_left(max(due), lab.t_ns)
-        return (first, Span(f"Its {pods} replaced in {left} s, when their tolerations of its taint end."))
+        return (first, Span(f"Its {pods} evicted in {left} s, when their tolerations of its taint end."))
 
     def _lasting_story(self, incident: Incident, now_ns: int) -> tuple[Span, ...]:
         """How far a rollout or a drain has come."""

@@ -164,7 +164,7 @@ def _axis(canvas: Canvas, start: int, end: int, y: int, snapshot: Snapshot) -> N
     now = start + elapsed * (end - start - 1) // span if elapsed <= span else -1
     if now < 0 or now + 2 < end - len(last):
         canvas.right(end, y, last, FAINT)
-    if now >= start + 4:
+    if now >= start + 5:  # "0 s" stands left of it
         canvas.text(min(now - 1, end - 3), y, "now", STRONG)
 
 
@@ -211,7 +211,7 @@ def _knower(
     canvas.right(edge, y, said, said_ink)
     if t0 is None and one.callers:
         canvas.text(start, y, one.callers, DIM if pays else FAINT, end - start)
-    if not reasons:
+    if not reasons or one.off:
         return
     words = [
         one.word if one.word and one.word != said else "",

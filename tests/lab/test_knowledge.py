@@ -168,6 +168,14 @@ def test_a_dead_node_is_told_of_until_all_rules_avoid_it_and_then_until_its_pods
     assert len(waits) == 1
     left = int(waits.pop().removeprefix("evict ").removesuffix("s"))
     assert 260 <= left <= 270
-    assert f"replaced in {left} s" in said(lab)
+    assert f"evicted in {left} s" in said(lab)
     lab.advance((100 + left + 15) * S)
     assert said(lab) == ""
+
+
+def test_a_client_that_went_dark_with_its_node_is_said_before_anything_else() -> None:
+    lab = Lab(load("node-power-loss").spec)
+    lab.advance(5 * S)
+    assert lab.do(Act("powerOff", Key("Node", "", "node-1"))).ok
+    lab.advance(8 * S)
+    assert said(lab).startswith("✖ node-1 lost power 3.00 s ago. Its clients went dark too. Its lease is ")
