@@ -15,7 +15,8 @@ from kflab.manifest.kinds import KINDS, Unmodelled
 from kflab.manifest.objects import Key, KubeObject, Meta
 from kflab.manifest.scalars import resolve
 from kflab.manifest.schema import ANY, API_VERSIONS, FieldType, fields_of
-from kflab.manifest.write_kinds import WRITERS, IfAbsent, Whole, written
+from kflab.manifest.write_common import IfAbsent, Whole, written
+from kflab.manifest.write_kinds import WRITERS
 
 _OWNER_VERSIONS: Final = {**API_VERSIONS, "Node": "v1"}
 _HIDDEN: Final = "(hidden)"
