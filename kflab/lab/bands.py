@@ -3,105 +3,28 @@
 Rows keep their places: a pod that has been listed keeps its row until it is gone and everybody knows.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from math import sqrt
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, cast
 
-import numpy as np
-from numpy.typing import NDArray
-
-from kflab.control.lbprofiles import FLOW_HASH, NODE_PORT, ONE_NODE, POD, LbProfile
+from kflab.control.lbprofiles import ONE_NODE, POD
 from kflab.dataplane.ipvs_schedulers import CHOOSER, DEFAULT
 from kflab.dataplane.world import LbInForce
-from kflab.engine.bins import Count
 from kflab.engine.types import Answer, Pick
 from kflab.lab.choosers import Chooser, Wired
 from kflab.lab.countdowns import countdown
 from kflab.lab.entries import Entry
-from kflab.lab.snapshot import BIN_NS, Band, Candidate, Series
+from kflab.lab.snapshot import Band, Candidate, Series
 from kflab.manifest.objects import Key, KubeObject
 from kflab.manifest.objects_network import Service
 from kflab.manifest.objects_pods import Pod
 
 if TYPE_CHECKING:
     from kflab.lab.running import Lab
-
-WINDOW_BINS = 5
-"""Live figures cover the last 0.5 s: five whole bins."""
-
-Z99 = 2.5758293035489004
-"""Two-sided 99 % quantile of the standard normal distribution."""
+from kflab.lab.band_counts import Counts, spread
+from kflab.lab.way_in_words import balancer_words, way_in, way_in_words
 
 DNS_TTL = "TTL 60 s"
 """Route 53's TTL of a load balancer's alias record (AWS docs, Choosing between alias and non-alias records)."""
-
-Ints = NDArray[np.int64]
-
-
-@dataclass(slots=True)
-class Counts:
-    """Counts per bin for one frame, shape (n_bins, ids) each; the last bin is still filling."""
-
-    first_bin: int
-    n_bins: int
-    whole: slice
-    """The bins that live figures cover."""
-    server_ok: Ints
-    server_bad: Ints
-    sent: Ints
-    done: Ints
-    failed: Ints
-    chosen: Ints
-
-    @property
-    def seconds(self) -> float:
-        """How long the window is."""
-        return max(1, len(range(*self.whole.indices(self.n_bins)))) * BIN_NS / 1e9
-
-    def rate(self, columns: Ints, ids: Iterable[int]) -> float:
-        """Per second over the window, summed over ids."""
-        wanted = [i for i in ids if i < columns.shape[1]]
-        return float(columns[self.whole][:, wanted].sum()) / self.seconds if wanted else 0.0
-
-    def total(self, columns: Ints, ids: Iterable[int]) -> Ints:
-        """Sum over ids per bin, read-only."""
-        wanted = [i for i in ids if i < columns.shape[1]]
-        out: Ints = columns[:, wanted].sum(axis=1) if wanted else np.zeros(self.n_bins, dtype=np.int64)
-        out.setflags(write=False)
-        return out
-
-    def series(self, ok: Iterable[int], bad: Iterable[int] | None = None) -> Series:
-        """Of servers: what was answered and what was lost."""
-        return Series(self.total(self.server_ok, ok), self.total(self.server_bad, bad if bad is not None else ()))
-
-
-def balancer_words(profile: LbProfile) -> str:
-    """Whose load balancer it is and how it picks, for a row: "NLB hash"."""
-    picks = {FLOW_HASH: "hash", ONE_NODE: "one node"}.get(profile.picks, profile.picks)
-    return f"{profile.short} {picks}"
-
-
-def way_in(profile: LbProfile | None, node_port: int) -> str:
-    """What a load balancer (None: a client that picks a node itself) sends to: ":30443"."""
-    if profile is None or profile.destination == NODE_PORT:
-        return f":{node_port}"
-    return "pods" if profile.destination == POD else "nodes"
-
-
-def way_in_words(profile: LbProfile | None, node_port: int) -> str:
-    """By what packets come in from outside, in words."""
-    if profile is None or profile.destination == NODE_PORT:
-        return f"NodePort :{node_port}"
-    return "IP target" if profile.destination == POD else "LB address"
-
-
-def spread(share: float, n: float) -> tuple[float, float]:
-    """The 99 % band of an observed share of `n` connections whose expected share is `share`."""
-    if n <= 0:
-        return 0.0, 1.0
-    half = Z99 * sqrt(max(share * (1 - share), 0.0) / n) + 0.5 / n
-    return max(0.0, share - half), min(1.0, share + half)
 
 
 def caller_band(entry: Entry) -> str:
@@ -495,18 +418,3 @@ class Bands:
             groups.setdefault(by(item), []).append(item)
         groups.pop("", None)
         return groups
-
-
-def frame(lab: "Lab", n_bins: int) -> Counts:
-    """Read the engine's bins for one frame."""
-    bins = lab.engine.bins
-    now_bin = max(0, (lab.t_ns - 1) // BIN_NS) if lab.t_ns % BIN_NS == 0 else lab.t_ns // BIN_NS
-    n = min(n_bins, now_bin + 1)
-    first = now_bin - n + 1
-    whole_end = n if lab.t_ns % BIN_NS == 0 else n - 1
-    return Counts(
-        first, n, slice(max(0, whole_end - WINDOW_BINS), max(1, whole_end)),
-        bins.series(Count.SERVER_OK, first, n), bins.series(Count.SERVER_BAD, first, n),
-        bins.series(Count.STREAM_SENT, first, n), bins.series(Count.STREAM_OK, first, n),
-        bins.series(Count.STREAM_FAILED, first, n), bins.series(Count.CHOOSER, first, n),
-    )  # fmt: skip

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from kflab.dataplane.ipvs_schedulers import CHOOSER, COUNTING
 from kflab.engine.bins import Count
 from kflab.engine.types import Answer, Finished, Pick
-from kflab.lab.bands import WINDOW_BINS, Bands, Counts, frame, spread
+from kflab.lab.band_counts import WINDOW_BINS, Counts, frame, spread
+from kflab.lab.bands import Bands
 from kflab.lab.choosers import Chooser
 from kflab.lab.countdowns import countdown
 from kflab.lab.grouping import grouped

@@ -23,10 +23,6 @@ def deployment(tree: Tree, given: Given) -> Deployment:
     """apps/v1 Deployment."""
     spec = tree.get("spec") or {}
     selector, template = selector_and_template(spec, given.meta.name)
-    strategy = spec.get("strategy") or {}
-    rolling = strategy.get("rollingUpdate") or {}
-    surge, unavailable = rolling.get("maxSurge"), rolling.get("maxUnavailable")
-    kind = strategy.get("type")
     return Deployment(
         given.meta,
         given.raw,
@@ -34,11 +30,7 @@ def deployment(tree: Tree, given: Given) -> Deployment:
         replicas=count(spec.get("replicas"), 1),
         selector=selector,
         template=template,
-        strategy=RollingUpdate(
-            kind if kind in ("RollingUpdate", "Recreate") else "RollingUpdate",
-            surge if is_share(surge) else "25%",
-            unavailable if is_share(unavailable) else "25%",
-        ),
+        strategy=_rolling_update(spec.get("strategy"), "Recreate", "25%", "25%"),
         min_ready_s=count(spec.get("minReadySeconds"), 0),
         paused=bool(spec.get("paused")),
         revision_history_limit=count(spec.get("revisionHistoryLimit"), 10),
@@ -99,23 +91,28 @@ def daemon_set(tree: Tree, given: Given) -> DaemonSet:
     """apps/v1 DaemonSet: by default no surge, one pod unavailable."""
     spec = tree.get("spec") or {}
     selector, template = selector_and_template(spec, given.meta.name)
-    strategy = spec.get("updateStrategy") or {}
-    rolling = strategy.get("rollingUpdate") or {}
-    surge, unavailable = rolling.get("maxSurge"), rolling.get("maxUnavailable")
     return DaemonSet(
         given.meta,
         given.raw,
         given.place,
         selector=selector,
         template=template,
-        update=RollingUpdate(
-            "OnDelete" if strategy.get("type") == "OnDelete" else "RollingUpdate",
-            surge if is_share(surge) else 0,
-            unavailable if is_share(unavailable) else 1,
-        ),
+        update=_rolling_update(spec.get("updateStrategy"), "OnDelete", 0, 1),
         min_ready_s=count(spec.get("minReadySeconds"), 0),
         revision_history_limit=count(spec.get("revisionHistoryLimit"), 10),
         observed=observed(tree),
+    )
+
+
+def _rolling_update(strategy: Tree | None, other_type: str, surge: int | str, unavailable: int | str) -> RollingUpdate:
+    """A strategy of type RollingUpdate, or of the one other type there is; the shares are the defaults."""
+    strategy = strategy or {}
+    rolling = strategy.get("rollingUpdate") or {}
+    given_surge, given_unavailable = rolling.get("maxSurge"), rolling.get("maxUnavailable")
+    return RollingUpdate(
+        other_type if strategy.get("type") == other_type else "RollingUpdate",
+        given_surge if is_share(given_surge) else surge,
+        given_unavailable if is_share(given_unavailable) else unavailable,
     )
 
 
