@@ -1,7 +1,7 @@
 """What the expressions of nftables rules come to for the first packet of a connection, and whether matches hold.
 
 Sources: nft(8); the kernel's net/netfilter/nft_payload.c, nft_meta.c, nft_ct.c, nft_fib.c, nft_numgen.c, nft_lookup.c.
-As in `dump_match`: the packet is NEW (a TCP SYN), its mark is 0 when it arrives, its source port is an ephemeral one.
+As in `dump_meeting`: the packet is NEW (a TCP SYN), its mark is 0 when it arrives, its source port is an ephemeral one.
 What the dump cannot tell (interfaces, sizes, users, hashes…) is None: undecided, never guessed.
 """
 
