@@ -52,8 +52,10 @@ class Shutdowns(Controller):
         self.termination, self.machines = termination, machines
         self._periods: dict[str, tuple[int, int]] = {}
         """Node → seconds for ordinary and for critical pods."""
-        self._group: dict[str, tuple[int, dict[Key, None]]] = {}
-        """Node → number of the group that ends now, and its pods that still run."""
+        self._group: dict[str, int] = {}
+        """Node → number of the group that ends now."""
+        self._running: dict[str, dict[Key, None]] = {}
+        """Node → pods of that group that still run."""
 
     def begin(self, node: str, grace_ns: int, critical_ns: int) -> None:
         """Shut a node down; with a grace period of 0, kubelet's default, as if its power were cut.
@@ -89,13 +91,13 @@ class Shutdowns(Controller):
                 and worker.key in self.core.runtime
             ]  # fmt: skip
             if pods:
-                self._group[node] = number, {worker.key: None for worker in pods}
+                self._group[node], self._running[node] = number, {worker.key: None for worker in pods}
                 for worker in pods:
                     self._end(worker, periods[number])
                 self.core.push(periods[number] * SECOND_NS, NextGroup(node, number))
                 return
             number += 1
-        self._group[node] = number, {}
+        self._group[node], self._running[node] = number, {}
         self.core.push(self.core.delay("node_poweroff_s", f"machine/{node}"), MachineStops(node))
 
     def _end(self, worker: PodWorker, seconds: int) -> None:
@@ -104,12 +106,12 @@ class Shutdowns(Controller):
 
     def ground_changed(self, key: Key) -> None:
         """A pod of the group that ends now has gone."""
-        if self._group and key not in self.core.runtime:
-            for node, (number, pods) in self._group.items():
+        if self._running and key not in self.core.runtime:
+            for node, pods in self._running.items():
                 if key in pods:
                     del pods[key]
                     if not pods:
-                        self.core.push(0, NextGroup(node, number))
+                        self.core.push(0, NextGroup(node, self._group[node]))
 
     def handle(self, event: Event) -> None:
         """Go on with the next group, or stop the machine."""
@@ -117,10 +119,10 @@ class Shutdowns(Controller):
         node = event.node
         if node not in self._group:
             return
-        if isinstance(event, NextGroup) and self._group[node][0] == event.number:
+        if isinstance(event, NextGroup) and self._group[node] == event.number:
             self._begin_group(node, event.number + 1)
         elif isinstance(event, MachineStops):
-            del self._group[node], self._periods[node]
+            self.forget(node)
             self.machines.power_off(node, f"node {node} has shut down")
 
     def under_way(self, node: str) -> bool:
@@ -129,5 +131,5 @@ class Shutdowns(Controller):
 
     def forget(self, node: str) -> None:
         """The machine is off: there is nothing left to wait for."""
-        self._group.pop(node, None)
-        self._periods.pop(node, None)
+        for known in (self._group, self._running, self._periods):
+            known.pop(node, None)

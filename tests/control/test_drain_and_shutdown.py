@@ -205,6 +205,17 @@ def test_a_shutdown_that_cannot_be_is_refused(grace, critical, said):
         plane.shutdowns.begin("node-2", grace * S, critical * S)
 
 
+def test_a_copy_made_while_a_node_shuts_down_shuts_it_down_too():
+    plane = cluster()
+    plane.run_until(10 * S)
+    plane.shutdowns.begin("node-2", 30 * S, 10 * S)
+    plane.run_until(int(10.2 * S))
+    twin = plane.copy()
+    ahead = twin.run_until(60 * S)
+    assert What.MACHINE_OFF in {fact.what for fact in ahead}
+    assert plane.run_until(60 * S) == ahead
+
+
 # --- out of service ------------------------------------------------------------------------------------------
 
 
