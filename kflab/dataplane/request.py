@@ -485,6 +485,10 @@ class _Walker:
             reason = "it had not answered yet when its caller waited no longer"
         elif what == "reset" and fate is None and self.world.behaviour_at(packet.dst, packet.dport, t) == LISTENS:
             reason = "it had closed this connection, idle for as long as it lets one be, and its FIN was on the way"
+        if what == "timeout" and self._bypassed(packet):
+            reason = (
+                f"{self.near} did not hide the client, so the pod answers it directly, which it discards (k/k #97081)"
+            )
         if what == UNREACHABLE:
             reason = f"{outage}; {NO_NEIGHBOUR}"
         if full:
@@ -518,6 +522,18 @@ class _Walker:
                 return f"{node} {words}"
         return ""
 
+    def _bypassed(self, packet: Packet) -> bool:
+        """Whether a pod's answer does not come back through the node that rewrote where a client outside had dialled.
+
+        It comes from the pod's own address then, and the client discards it (k/k pkg/proxy/ipvs/proxier.go,
+        syncEndpoint: IPVS, Local policy, no endpoint on the node).
+        """
+        if self.request.node or len(self.connections) > 1 or not self.connections[-1].legs:
+            return False
+        leg = self.connections[-1].legs[-1]
+        there = self.world.node_of(packet.dst)
+        return bool(leg.node and there) and there != leg.node and leg.after.src == leg.before.src
+
     def _no_route_ns(self, there: str, t: int) -> int | None:
         """How long a connect to a node off the network waits until its caller's own node says that nobody is there.
 
@@ -533,6 +549,8 @@ class _Walker:
             asks = bool(self.request.node) or len(self.connections) > 1  # in the cluster, or NGINX
             told_ns = self._no_route_ns(self.world.node_of(packet.dst), t) if asks else None
             return TIMEOUT if told_ns is None else UNREACHABLE
+        if self._bypassed(packet):
+            return TIMEOUT
         behaviour = self.world.behaviour_at(packet.dst, packet.dport, t)
         self.accepted = behaviour == HANGS
         return {LISTENS: OK, REFUSES: REFUSED}.get(behaviour, TIMEOUT)

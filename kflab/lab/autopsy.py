@@ -253,6 +253,8 @@ class Autopsy:
         verdict = self._lab.wiring.compiler.empty_verdict(chooser, pick_ns)
         if verdict is Verdict.REJECT or verdict is Verdict.ACCEPT:
             return Cause.NO_ENDPOINTS
+        if verdict is Verdict.DNAT:
+            return Cause.BYPASSED
         return Cause.NO_LOCAL if verdict is Verdict.DROP else Cause.NOT_PROGRAMMED
 
     def _observer(self, chooser: Chooser | None) -> str:
@@ -394,5 +396,6 @@ _FROM_TRUTH = frozenset({
 
 _CHOSEN = frozenset({
     Cause.STALE, Cause.DEAF, Cause.NO_ENDPOINTS, Cause.NO_LOCAL, Cause.NOT_PROGRAMMED, Cause.NO_RULES, Cause.NO_TARGETS,
+    Cause.BYPASSED,
 })  # fmt: skip
 """Causes whose window ends when the chooser's candidates change."""

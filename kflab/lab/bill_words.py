@@ -84,6 +84,8 @@ def title(bill: Bill, connect_timeout_ns: int) -> str:
             return f"{service} has no ready endpoint: REJECT by {who}"
         case Cause.NO_LOCAL:
             return f"policy Local and no endpoint of {service} on the node: DROP by {who}"
+        case Cause.BYPASSED:
+            return f"policy Local and no endpoint of {service} on the node: answers do not come back by {who}"
         case Cause.NOT_PROGRAMMED:
             return f"{who or 'the node'} had no rule for {service}: the packet follows the default route"
         case Cause.NO_RULES:

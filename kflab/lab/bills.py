@@ -28,6 +28,8 @@ class Cause:
     """REJECT: no endpoint to send to; NGINX answers 503."""
     NO_LOCAL = "no-local-endpoint"
     """Policy Local and no endpoint on this node: DROP."""
+    BYPASSED = "answer-bypassed"
+    """Policy Local and no endpoint on this node, in IPVS mode: a pod elsewhere answered the client in its own name."""
     NOT_PROGRAMMED = "not-programmed"
     """The node has no rule for this Service (yet): the packet follows the default route."""
     NO_RULES = "rules-removed"

@@ -169,6 +169,8 @@ class Compiler:
         """What the rules of a chooser's node do with a first packet; in IPVS mode its virtual server takes turns."""
         out = self._node_fan(chooser.place, revision, packet, t_ns)
         fan = self._fan(chooser, out, packet, t_ns)
+        if chooser.kind == "entry" and not chooser.entry.inside and self._bypassed(chooser, out, fan):
+            return Fan(answer=Answer.TIMEOUT)
         rules = self._book.rule_set(
             chooser.place, revision, self._plane.observers[f"kube-proxy/{chooser.place}"].config_at(t_ns)
         )
@@ -184,6 +186,18 @@ class Compiler:
             chooser.virtual = self.turns.of(chooser.place, rules, packet, fan.candidates, t_ns)
         chooser.picker = Pick.SCHEDULED if chooser.virtual >= 0 else Pick.RANDOM
         return fan
+
+    def _bypassed(self, chooser: Chooser, out: FanOut, fan: Fan) -> bool:
+        """Whether no pod's answer comes back through the node, so that a client outside gets none that it knows.
+
+        IPVS without an endpoint of a Local policy on the node: it sends to those of other nodes and hides no client, so
+        "the reply will have the POD address and will be discarded" (k/k pkg/proxy/ipvs/proxier.go, syncEndpoint).
+        """
+        places, here = self._engine.memory.place, self._index.place(chooser.place)
+        return bool(fan.candidates) and not any(
+            endpoint.masquerade or places[server] == here
+            for server, endpoint in zip(fan.candidates, out.endpoints, strict=True)
+        )
 
     def _node_fan(self, node: str, revision: int, packet: Packet, t_ns: int) -> FanOut:
         """What a node's rules, of its kube-proxy's configuration at `t_ns`, may do with a first packet."""
