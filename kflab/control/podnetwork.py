@@ -14,6 +14,9 @@ and Cilium nor, from v3.27 on, with Calico's eBPF data plane.
 
 A first packet to the address falls into the blackhole route of the node's address block and is dropped without a word
 (net/ipv4/route.c, ip_error: EINVAL).
+
+Issue 7983 has it for Services with a ClusterIP and not for headless ones, and does not tell why; here both are alike.
+It has it for callers on other nodes only: see the lab's assumptions (`lab.assuming_nodes.cni_assumptions`).
 """
 
 from dataclasses import dataclass, replace

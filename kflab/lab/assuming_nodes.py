@@ -6,7 +6,7 @@ from kflab.cluster.store import Store
 from kflab.dataplane.cni import CniProfile
 from kflab.dataplane.proxy_config import ProxyConfig
 from kflab.engine.ipvs_counts import ESTABLISHED_S
-from kflab.lab.commands import Act
+from kflab.lab.commands import Act, Kill
 from kflab.lab.spec import HOST_GW, Action, ClientSpec
 from kflab.manifest.objects_network import Service
 
@@ -89,8 +89,15 @@ def network_assumptions(pod_network: str, actions: Sequence[Action]) -> Iterator
         )
 
 
-def cni_assumptions(cni: CniProfile) -> Iterator[tuple[str, str]]:
-    """What becomes of the network of a pod whose object goes before its process, where the CNI plugin ends it then."""
+def cni_assumptions(cni: CniProfile, actions: Sequence[Action]) -> Iterator[tuple[str, str]]:
+    """What becomes of a pod's network, where its object goes before its process."""
+    if not cni.follows_pod and any(isinstance(one.command, Kill) and one.command.how == "force" for one in actions):
+        yield (
+            f"CNI {cni.name}: packets to the address of a pod that is gone are dropped without a word; behind a bridge "
+            "its node says No route to host as soon as ARP for it has failed, 3 to 53 s after the pod went where the "
+            "entry was in use",
+            "no other way is modelled",
+        )
     if cni.follows_pod:
         yield (
             f"CNI {cni.name}: callers on the pod's own node meet the same silence as others; in truth Calico also "

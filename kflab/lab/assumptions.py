@@ -44,7 +44,7 @@ def modelling_assumptions(lab: "Lab") -> Iterator[tuple[str, str]]:
     yield from client_assumptions(lab.spec.clients)
     yield from affinity_assumptions(lab.store, lab.book.config.mode)
     yield from network_assumptions(lab.spec.pod_network, lab.spec.actions)
-    yield from cni_assumptions(lab.cni)
+    yield from cni_assumptions(lab.cni, lab.spec.actions)
     yield from ipvs_assumptions(lab.book.config, lab.spec.clients)
     most = lab.spec.conntrack_max
     yield from conntrack_assumptions(most, lab.spec.conntrack_buckets or buckets_for(most))

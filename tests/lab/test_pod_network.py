@@ -156,7 +156,10 @@ def test_a_scenario_names_its_cni_plugin(tmp_path: Path) -> None:
     lab = direct(1.0, more=CALICO)
     assert lab.journal.as_tree(S)["cluster"]["cni"] == "calico"
     assert any("CNI calico: callers on the pod's own node" in text for text, _ in lab.assumptions)
-    assert not any("CNI calico" in text for text, _ in direct(1.0).assumptions)
+    assert not any("CNI " in text for text, _ in direct(1.0).assumptions)
+    forced = "actions:\n- {at: 3s, forceDelete: {workload: default/Deployment/web, ordinal: 1}}\n"
+    said = [text for text, _ in direct(1.0, more=forced).assumptions if "CNI bridge" in text]
+    assert "No route to host as soon as ARP for it has failed" in said[0]
     head = "kflab: scenario/v1\nmanifests:\n  documents: [{name: a, text: ''}]\ncluster:\n  cni: "
     with pytest.raises(KflabError, match=r"x.yaml:5:8: cni 'cilium': expected one of bridge, calico"):
         load_text(f"{head}cilium\n", "x.yaml")
