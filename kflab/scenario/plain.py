@@ -163,7 +163,7 @@ def _report(scenario: Scenario, lab: Lab, verdicts: list[Verdict]) -> list[str]:
         for row in knowledge.knowers:
             after = f"+{(row.learned_ns - knowledge.t_ns) / 1e9:.3f} s" if row.learned_ns is not None else ""
             after = after or ("no power" if row.off else "in step" if row.in_step else "not yet")
-            lost = f"; {row.refused:,} tries lost since" if row.refused else ""
+            lost = f"; {row.refused:,} tr{'y' if row.refused == 1 else 'ies'} lost since" if row.refused else ""
             lines.append(f"    {row.name:<28} {after:>10}  {row.word}{', ' + row.callers if row.callers else ''}{lost}")
     for group in lab.shares():
         lines.append(f"  shares        {group.title}: {group.word} ({group.why})")

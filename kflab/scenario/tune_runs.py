@@ -16,6 +16,7 @@ from kflab.control.facts import Fact, What
 from kflab.errors import KflabError
 from kflab.lab.commands import SetLoad
 from kflab.lab.handle import Tab
+from kflab.lab.rollouts import progress
 from kflab.lab.running import Lab
 from kflab.lab.session import is_of
 from kflab.lab.spec import LabSpec
@@ -112,11 +113,9 @@ def _replicas(lab: Lab, workload: Key) -> int:
 
 
 def has_settled(lab: Lab, workload: Key) -> bool:
-    """Whether all its pods are ready, none is on its way out, and a Deployment's are all of the newest template."""
-    obj, wanted = lab.store.get(workload), _replicas(lab, workload)
-    if isinstance(obj, Deployment) and not all(
-        obj.observed.get(name, 0) == wanted for name in ("updatedReplicas", "availableReplicas", "replicas")
-    ):
+    """Whether `kubectl rollout status` has nothing to wait for, all pods are ready and none is on its way out."""
+    wanted = _replicas(lab, workload)
+    if progress(lab.store.get(workload)):
         return False
     pods = [pod for pod in lab.store.of_kind("Pod", workload.namespace) if is_of(workload, pod.key)]
     return len(pods) == wanted and all(isinstance(p, Pod) and p.status.ready and not p.terminating for p in pods)

@@ -12,14 +12,16 @@ import pytest
 from kflab.cli import main
 from kflab.errors import KflabError
 from kflab.lab.commands import Act
+from kflab.lab.running import Lab
 from kflab.manifest.objects import Key
+from kflab.manifest.objects_workloads import StatefulSet
 from kflab.manifest.patch import strategic_merge
 from kflab.scenario.format import Scenario, load_text
 from kflab.scenario.opening import open_what
 from kflab.scenario.tune import Row, Target, Tuned, read_target, tune
 from kflab.scenario.tune_report import report
 from kflab.scenario.tune_runs import Job, Outcome, Runner, run_job
-from kflab.scenario.tune_settings import SETTINGS, patch_tree, settings_of, values
+from kflab.scenario.tune_settings import SETTINGS, patch_text, patch_tree, settings_of, values
 
 APP = """
       apiVersion: apps/v1
@@ -140,8 +142,6 @@ def test_a_long_pre_stop_gets_the_grace_period_it_needs() -> None:
 
 
 def patch_of(result: Tuned, seconds: int) -> str:
-    from kflab.scenario.tune_settings import patch_text
-
     return patch_text(result.workload, {"preStop": seconds})
 
 
@@ -189,6 +189,22 @@ def test_targets_are_read_as_numbers_or_shares() -> None:
     assert read_target("errors=0.5%").met([half])
     assert not read_target("errors=0.4%").met([half])
     assert not read_target("errors=100%").met([Outcome(1, 0, 1000, None, 0)]), "a rollout without end meets nothing"
+
+
+def test_a_stateful_set_that_waits_between_its_pods_has_not_rolled_out() -> None:
+    """With minReadySeconds 20 a second pod may only go 20 s after the first new one was ready."""
+    kind = {
+        "kind: Deployment": "kind: StatefulSet",
+        "        replicas: 3": "        serviceName: shop\n        replicas: 3",
+    }
+    acts = {"scale: {workload: default/Deployment/shop, replicas: 1}": "restart: {workload: default/StatefulSet/shop}"}
+    key = Key("StatefulSet", "default", "shop")
+    rolled = scenario(**kind, **acts, **{"rate: 300": "rate: 20"})
+    workload = Lab(rolled.spec, traffic=False).store.get(key)
+    assert isinstance(workload, StatefulSet)
+    outcome = run_job(Job(rolled.spec, rolled.duration_ns, key, patch_text(workload, {"minReadySeconds": 20}), 5))
+    assert outcome.rollout_s is not None
+    assert outcome.rollout_s > 40
 
 
 class Scripted(Runner):
