@@ -11,6 +11,10 @@ WHILE_RUNNING = {
 """The same happening to a pod that nobody had deleted."""
 
 
+LONG_NS = 1_000_000_000
+"""A stage of at least so long is named in the sentence of a bill; shorter ones are what is usual."""
+
+
 def seconds_word(ns: int) -> str:
     """A span in seconds with three digits; below a tenth of a millisecond it is none."""
     return f"{ns / 1e9:.3f} s"
@@ -63,7 +67,7 @@ def title(bill: Bill, connect_timeout_ns: int) -> str:
             if bill.until_ns is None:
                 return f"{who} still lead{'' if were == 'were' else 's'} to {pod}, which {fate}{wait}"
             behind = seconds_word(bill.until_ns - bill.from_ns)
-            return f"{who} {were} {behind} behind when {pod} {fate}{wait}"
+            return f"{who} {were} {behind} behind when {pod} {fate}{_mostly(bill)}{wait}"
         case Cause.IN_FLIGHT:
             if bill.spread is not None and any(what is What.SIGKILL_SENT for _, what in bill.spread.marks):
                 return f"in hand at {pod} when its grace period was over: SIGKILL"
@@ -110,6 +114,19 @@ def title(bill: Bill, connect_timeout_ns: int) -> str:
             return "NGINX has no rule for this host and path: 404"
         case _:
             return f"not explained: {pod}, {', '.join(_answer_word(code) for code in sorted(bill.answers))}"
+
+
+def _mostly(bill: Bill) -> str:
+    """What took most of a stale window of seconds, where it was not the observer itself; "" else."""
+    spread = bill.spread
+    if spread is None or bill.until_ns is None or spread.noticed_ns is None or spread.written_ns is None:
+        return ""
+    unnoticed = 0 if spread.deleted else spread.noticed_ns - bill.from_ns
+    unwritten = spread.written_ns - (bill.from_ns + max(unnoticed, 0))
+    longest, words = max((unnoticed, "still Ready"), (unwritten, "its EndpointSlice not written"))
+    if longest < LONG_NS or 2 * longest < bill.until_ns - bill.from_ns:
+        return ""
+    return f", {words} for {longest / 1e9:.1f} s"
 
 
 def _answer_word(code: int) -> str:

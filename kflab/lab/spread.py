@@ -32,9 +32,13 @@ ENDINGS = {
     What.POD_LOST: "went down with its node",
     What.NETWORK_REMOVED: "lost its network",
     What.POD_REMOVED: "was removed",
+    What.PROCESS_HUNG: "hung",
 }
 """What befalls a pod on its way out, in words."""
 
+
+_UNANSWERED = (What.ADDRESS_GONE, What.POD_LOST, What.NETWORK_REMOVED, What.PROCESS_HUNG)
+"""What leaves requests without any answer from then on."""
 
 _SLOW = ("kube-proxy", "ingress")
 """Kinds of observer that act on a revision."""
@@ -139,6 +143,8 @@ class Spreading:
                     self._listeners(fact)
                 case What.KUBELET_NOTICED | What.POD_STATUS_WRITTEN:
                     self._noticed(fact)
+                case What.PROCESS_RESUMED:
+                    self._resumed(fact)
                 case what if what in ENDINGS:
                     self._befell(fact)
 
@@ -171,13 +177,22 @@ class Spreading:
                 return
             spread = self._begin(fact, ends=True)
         spread.marks.append((fact.t_ns, fact.what))
-        if fact.what in (What.ADDRESS_GONE, What.POD_LOST, What.NETWORK_REMOVED) and spread.truth_ns is None:
+        if fact.what in _UNANSWERED and spread.truth_ns is None:
             spread.truth_ns = fact.t_ns
         if fact.what in (What.POD_LOST, What.NETWORK_REMOVED):
             self._answering[fact.subject] = False
         if fact.what is What.POD_REMOVED:
             self._open.pop(fact.subject, None)
             self._answering.pop(fact.subject, None)
+
+    def _resumed(self, fact: Fact) -> None:
+        """A process that hung goes on: news where its pod had been found not ready."""
+        spread = self._ending(fact.subject)
+        if spread is None or spread.deleted:
+            return
+        del self._open[fact.subject]
+        if spread.noticed_ns is not None:
+            self._begin(fact, ends=False).truth_ns = fact.t_ns
 
     def _listeners(self, fact: Fact) -> None:
         before = self._answering.get(fact.subject)

@@ -163,3 +163,15 @@ def test_a_process_that_was_told_to_go_has_not_crashed() -> None:
     told = [hop.why for bill in bills for hop in lab.open_request(bill.trace or 0).hops if hop.outcome == "refused"]
     assert told
     assert all("exited after SIGTERM" in why or "got SIGTERM" in why for why in told)
+
+
+def test_what_took_most_of_a_long_window_is_named_and_is_what_the_gantt_says() -> None:
+    """A hung pod stays in the rules for as long as its kubelet's probes take to fail: kube-proxy is not slow."""
+    autopsy = report(shortened("pod-hang", 60))["autopsy"]
+    (bill,) = autopsy["bills"]
+    event = next(event for group in autopsy["gantt"] for event in group["events"] if event["id"] == bill["event"])
+    noticed = next(row["knew_s"] for row in event["rows"] if row["kind"] == "kubelet")
+    assert noticed - bill["from_s"] > 20
+    assert bill["text"].endswith(f" hung, still Ready for {noticed - bill['from_s']:.1f} s")
+    (quick,) = report(shortened("pod-crash", 10))["autopsy"]["bills"]
+    assert quick["text"].endswith("crashed"), "a kubelet that looks every second is nothing to name"
