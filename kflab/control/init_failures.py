@@ -3,8 +3,7 @@
 One that fails is started again as a crashed container is: at once, then after a back-off of 10 s that doubles to 5 min
 (kubectl: Init:Error, Init:CrashLoopBackOff); what comes after it does not start. With restartPolicy Never the pod has
 failed for good. Source: k8s.io/kubernetes pkg/kubelet/kuberuntime/kuberuntime_container.go
-(computeInitContainerActions), pkg/kubelet/kubelet_pods.go (getPhase). The kubelet notices the end at once here; in
-reality at its next relist, within 1 s.
+(computeInitContainerActions), pkg/kubelet/kubelet_pods.go (getPhase).
 """
 
 from dataclasses import dataclass, replace
@@ -121,13 +120,13 @@ class InitFailures(Controller):
 
     # --- what the kubelet does ------------------------------------------------------------------------------
 
-    def failed(self, worker: PodWorker, name: str, code: int) -> bool:
-        """An init container ended with a code that is not 0; whether it is to run again now."""
+    def failed(self, worker: PodWorker, name: str, code: int, ended_ns: int) -> bool:
+        """The kubelet finds that an init container ended with a code that is not 0; whether it is to run again now."""
         by = f"kubelet {worker.node}"
         text = f"kubelet on {worker.node} noticed that init container {name} of {worker.key.name} exited ({code})"
         self.core.fact(What.KUBELET_NOTICED, worker.key, by, text)
         worker.inits[name] = replace(
-            worker.inits[name], state="terminated", reason="Error", ready=False, finished_ns=self.core.now_ns,
+            worker.inits[name], state="terminated", reason="Error", ready=False, finished_ns=ended_ns,
             exit_code=code,
         )  # fmt: skip
         self.status.write_soon(worker)
@@ -143,12 +142,13 @@ class InitFailures(Controller):
     def _may_run(self, worker: PodWorker, name: str, *, retry: bool) -> bool:
         status = worker.inits[name]
         finished = status.finished_ns or self.core.now_ns
+        if retry and status.state != "waiting":
+            # The reason of a failed sync shows in the status that the next sync writes before it does anything.
+            worker.inits[name] = replace(status, state="waiting", reason="CrashLoopBackOff")
+            self.status.write_soon(worker)
         waits = wait_before_restart(self.core, worker, name, finished)
         if not waits:
             return True
-        if retry and status.state != "waiting":
-            worker.inits[name] = replace(status, state="waiting", reason="CrashLoopBackOff")
-            self.status.write_soon(worker)
         if not retry:
             text = f"kubelet on {worker.node} waits {waits / 1e9:g} s before it restarts {name} of {worker.key.name}"
             self.core.fact(What.BACK_OFF, worker.key, f"kubelet {worker.node}", text, detail=name)

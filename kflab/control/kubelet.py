@@ -15,7 +15,7 @@ from kflab.control.facts import What
 from kflab.control.heap import Event, PodEvent
 from kflab.control.listening import container_ports, has_silent_container, running_containers
 from kflab.control.plainstart import PlainPodRuns, PlainStarts
-from kflab.control.pleg import Pleg, Relist
+from kflab.control.pleg import Relist
 from kflab.control.podstart import ContainersStarted, PodFinished, PodStart
 from kflab.control.probes import KillContainer, Probes
 from kflab.control.runtime import ContainerRun, PodRuntime
@@ -87,7 +87,7 @@ class Kubelet(Controller):
         self.start = start
         self.status = status
         self.probes = probes
-        self.pleg = Pleg(core)
+        self.pleg = start.pleg
         self._plain = PlainStarts(core)
         self._addressed: dict[Key, str] = {}
         """Pods that got their addresses before their sandbox, while the cluster settled → their uid."""

@@ -82,6 +82,7 @@ class KubeletRestart(Controller):
     def _sync(self, worker: PodWorker) -> None:
         worker.back_off.clear()
         worker.pull_back_off.clear()
+        worker.pull_reasons.clear()
         worker.probe_killed = ()
         self.probes.forget(worker)
         for container in running_containers(worker.spec):

@@ -16,6 +16,7 @@ from kflab.control.facts import What
 from kflab.control.heap import Event, PodEvent
 from kflab.control.images import Images
 from kflab.control.init_failures import InitFailures, RetryInit
+from kflab.control.pleg import Pleg
 from kflab.control.status import PodWorker, StatusManager
 from kflab.manifest.objects_pods import Container, ContainerStatus
 from kflab.replacing import quick, replace
@@ -47,10 +48,11 @@ class InitRuns(PodEvent):
 
 @dataclass(frozen=True, slots=True)
 class InitDone(PodEvent):
-    """An init container has ended."""
+    """A relist has found that an init container has ended."""
 
     room: ClassVar[str] = "podstart"
     step: int
+    ended_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,7 @@ class PodStart(Controller):
         self.status = status
         self.images = Images(core, status)
         self.failures = InitFailures(core, status)
+        self.pleg = Pleg(core)
 
     def handle(self, event: Event) -> None:
         """One step of a start."""
@@ -91,9 +94,9 @@ class PodStart(Controller):
             case InitRuns(step=step) if step == worker.start_step:
                 self._run_init(worker, worker.spec.init_containers[step])
             case InitDone(step=step) if step == worker.start_step:
-                self._init_done(worker, worker.spec.init_containers[step])
+                self._init_done(worker, worker.spec.init_containers[step], event.ended_ns)
             case RetryInit(step=step) if self.failures.retry(worker, event):
-                self._start(worker, worker.spec.init_containers[step])
+                self._start(worker, worker.spec.init_containers[step], again=True)
             case PullFailed():
                 self._failed(worker, event.container, event.reason)
             case PullAgain():
@@ -101,7 +104,7 @@ class PodStart(Controller):
 
     def begin(self, worker: PodWorker) -> None:
         """The sandbox is there: start what comes first."""
-        worker.start_step = 0
+        worker.start_step, worker.sandbox_ns = 0, self.core.now_ns
         self._go_on(worker)
 
     def _go_on(self, worker: PodWorker) -> None:
@@ -132,10 +135,12 @@ class PodStart(Controller):
             self.core.fact(What.IMAGE_PULLING, worker.key, f"kubelet {worker.node}", text, detail=detail)
         return wait
 
-    def _start(self, worker: PodWorker, container: Container) -> None:
+    def _start(self, worker: PodWorker, container: Container, *, again: bool = False) -> None:
         wait = self._image(worker, container)
         if wait is None:
             return
+        if again:
+            wait += self.core.delay("container_restart_s", worker.key)
         if container.name in worker.inits:
             self.core.push(wait, InitRuns(worker.node, worker.key, worker.uid, worker.start_step))
         else:
@@ -146,27 +151,30 @@ class PodStart(Controller):
 
     def _run_init(self, worker: PodWorker, container: Container) -> None:
         before = worker.inits[container.name]
+        if before.state == "running":
+            return  # a kubelet that started again has retried it already
         running = ContainerStatus(container.name, "running", "", started_ns=self.core.now_ns)
         if before.exit_code is not None:  # it has failed before
             running = replace(running, restarts=before.restarts + 1, exit_code=before.exit_code)
             running = replace(running, finished_ns=before.finished_ns)
         worker.inits[container.name] = running
         self.status.write_soon(worker)
-        takes = self.status.app_delay(worker, "init_container_s")
-        self.core.push(takes, InitDone(worker.node, worker.key, worker.uid, worker.start_step))
+        ended = self.core.now_ns + self.status.app_delay(worker, "init_container_s")
+        found = self.pleg.next_look(worker.node, ended) + self.pleg.takes
+        self.core.push_at(found, InitDone(worker.node, worker.key, worker.uid, worker.start_step, ended))
 
-    def _init_done(self, worker: PodWorker, container: Container) -> None:
+    def _init_done(self, worker: PodWorker, container: Container, ended_ns: int) -> None:
         code = self.failures.code(worker, container.name)
         if code:
-            if self.failures.failed(worker, container.name, code):
-                self._start(worker, container)
+            if self.failures.failed(worker, container.name, code, ended_ns):
+                self._start(worker, container, again=True)
             elif worker.phase() == "Failed":
                 wait = self.core.delay("sandbox_gone_s", worker.key)
                 self.core.push(wait, PodFinished(worker.node, worker.key, worker.uid))
             return
         done = replace(
             worker.inits[container.name], state="terminated", reason="Completed", ready=True,
-            finished_ns=self.core.now_ns, exit_code=0,
+            finished_ns=ended_ns, exit_code=0,
         )  # fmt: skip
         worker.inits[container.name] = done
         self._next(worker)
@@ -198,12 +206,33 @@ class PodStart(Controller):
             first, longest = core.spans["image_backoff_s"][0], core.spans["image_backoff_max_s"][0]
             before = worker.pull_back_off.get(name)
             worker.pull_back_off[name] = (first if before is None else min(2 * before[0], longest), core.now_ns)
-        self._waits(worker, name, reason)
+        first = name not in worker.pull_reasons
+        worker.pull_reasons[name] = reason
+        if first and (worker.start_step == 0 or len(worker.spec.containers) > 1):
+            # The relist that found the sandbox, or a container beside, has a sync wait for the end of this one.
+            since = core.now_ns if worker.start_step else worker.sandbox_ns
+            found = self.pleg.next_look(worker.node, since) + self.pleg.takes
+            again = PullAgain(worker.node, worker.key, worker.uid, name)
+            core.push_at(max(core.now_ns, found), again)
+        else:
+            self._sync_later(worker, name)
 
     def _pull_again(self, worker: PodWorker, name: str) -> None:
+        """Another sync: it writes why the last one failed, then tries (kubelet.go, SyncPod; reason_cache.go)."""
+        statuses = worker.inits if name in worker.inits else worker.containers
+        reason = worker.pull_reasons.get(name, "")
+        if reason and statuses[name].reason != reason:
+            statuses[name] = replace(statuses[name], state="waiting", reason=reason)
+            self.status.write_soon(worker)
         entry = worker.pull_back_off.get(name)
         if entry is not None and self.core.now_ns - entry[1] < entry[0]:
-            self._waits(worker, name, "ImagePullBackOff")
+            if reason != "ImagePullBackOff":
+                worker.pull_reasons[name] = "ImagePullBackOff"
+                image = self._container(worker, name).image
+                text = f"kubelet on {worker.node} waits before it pulls {image} again for {worker.key.name}"
+                detail = f'Back-off pulling image "{image}"'
+                self.core.fact(What.IMAGE_BACK_OFF, worker.key, f"kubelet {worker.node}", text, detail=detail)
+            self._sync_later(worker, name)
             return
         inits = worker.spec.init_containers
         if worker.start_step < len(inits):
@@ -215,16 +244,7 @@ class PodStart(Controller):
             wait += self.core.delay("container_start_s", worker.key)
             self.core.push(wait, ContainersStarted(worker.node, worker.key, worker.uid, (name,)))
 
-    def _waits(self, worker: PodWorker, name: str, reason: str) -> None:
-        statuses = worker.inits if name in worker.inits else worker.containers
-        if statuses[name].reason != reason:
-            if reason == "ImagePullBackOff":
-                image = self._container(worker, name).image
-                text = f"kubelet on {worker.node} waits before it pulls {image} again for {worker.key.name}"
-                detail = f'Back-off pulling image "{image}"'
-                self.core.fact(What.IMAGE_BACK_OFF, worker.key, f"kubelet {worker.node}", text, detail=detail)
-            statuses[name] = replace(statuses[name], state="waiting", reason=reason)
-            self.status.write_soon(worker)
+    def _sync_later(self, worker: PodWorker, name: str) -> None:
         wait = self.core.delay("sync_retry_s", worker.key)
         self.core.push(wait, PullAgain(worker.node, worker.key, worker.uid, name))
 

@@ -43,6 +43,10 @@ class PodWorker(Mutable):
     """Place in spec.initContainers of what has to start next; their number when all have."""
     pull_back_off: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Container → (back-off in ns, when its image's pull failed last)."""
+    pull_reasons: dict[str, str] = field(default_factory=dict)
+    """Container → why its last sync could not have its image; the next sync writes it (kubelet's reason cache)."""
+    sandbox_ns: int = 0
+    """When its sandbox was ready."""
     ready: bool = False
     ready_since_ns: int | None = None
     passed: frozenset[str] = frozenset()

@@ -49,8 +49,8 @@ class TaintEviction(Controller):
 
     def __init__(self, core: Core) -> None:
         super().__init__(core)
-        self._due: dict[Key, tuple[int, int]] = {}
-        """Pod → (since when it tolerates, when it has to go)."""
+        self._due: dict[Key, int] = {}
+        """Pod → when it has to go."""
         self._heard: dict[str, None] = {}
 
     def changed(self, change: Change) -> None:
@@ -72,8 +72,7 @@ class TaintEviction(Controller):
 
     def evicted_at_ns(self, pod: Key) -> int | None:
         """When a pod will have tolerated its node's taints long enough; None: it is not counted down."""
-        due = self._due.get(pod)
-        return due[1] if due is not None else None
+        return self._due.get(pod)
 
     def restarted(self) -> None:
         """A new process counts every toleration from now on."""
@@ -101,7 +100,7 @@ class TaintEviction(Controller):
                         self._decide(pod, taints)
             case EvictPod(key, uid, due_ns):
                 pod = self.core.store.get(key)
-                if isinstance(pod, Pod) and pod.meta.uid == uid and self._due.get(key, (0, -1))[1] == due_ns:
+                if isinstance(pod, Pod) and pod.meta.uid == uid and self._due.get(key) == due_ns:
                     del self._due[key]
                     if not pod.terminating:
                         mark_deleted(self.core, pod, None, BY, BY_TAINT)
@@ -115,10 +114,11 @@ class TaintEviction(Controller):
         if wait is None:
             self._due.pop(pod.key, None)
             return
-        since, due = self._due.get(pod.key, (now, -1))
-        if since + wait != due:
-            self._due[pod.key] = (since, since + wait)
-            self.core.push_at(since + wait, EvictPod(pod.key, pod.meta.uid, since + wait))
+        # Once scheduled, an eviction keeps its time whatever taint came since, unless that is not tolerated at all
+        # (processPodOnNode: a start in the past plus the new time is always before now plus it).
+        if not wait or pod.key not in self._due:
+            self._due[pod.key] = now + wait
+            self.core.push_at(now + wait, EvictPod(pod.key, pod.meta.uid, now + wait))
 
 
 def no_execute(node: Node) -> tuple[Taint, ...]:

@@ -68,7 +68,7 @@ def test_a_failing_init_container_backs_off_and_nothing_after_it_starts():
 
 def test_init_containers_that_end_well_again_let_the_pod_start():
     plane = cluster(replace(deployment(0, container(), init_containers=INITS)), service())
-    VERBS["failInit"].do(plane, PRODUCT, {"code": 2, "container": "warm", "for": 15 * S})
+    VERBS["failInit"].do(plane, PRODUCT, {"code": 2, "container": "warm", "for": 30 * S})
     with pytest.raises(KflabError, match="fail already"):
         VERBS["failInit"].do(plane, PRODUCT, {})
     pod = one_more(plane)

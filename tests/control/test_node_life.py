@@ -11,7 +11,7 @@ from kflab.control.facts import What
 from kflab.control.tolerations import NOT_READY, UNREACHABLE
 from kflab.errors import KflabError
 from kflab.manifest.objects import Key, LabelSelector, Meta
-from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_cluster import Node, Taint
 from kflab.manifest.objects_pods import Pod, PodSpec, PodTemplate, Toleration
 from kflab.manifest.objects_workloads import StatefulSet
 
@@ -86,6 +86,26 @@ def test_a_short_toleration_of_the_pod_itself_counts():
     deleted = first(plane.facts, What.POD_DELETED, pod.key).t_ns - T0
     assert 74 * S < deleted < 91 * S
     assert sum(p.status.ready for p in pods(plane)) == 3
+
+
+def test_an_eviction_keeps_its_time_when_one_taint_takes_the_place_of_another():
+    tolerations = tuple(
+        Toleration(key, "Exists", "", "NoExecute", seconds) for key, seconds in ((NOT_READY, 100), (UNREACHABLE, 20))
+    )
+    plane = started(7, 3, deployment(tolerations=tolerations), service())
+    pod, there = victim(plane), node(plane)
+
+    def taint(*keys):
+        plane.core.put(replace(there, taints=tuple(Taint(key, "NoExecute") for key in keys)), "test")
+
+    taint(NOT_READY)
+    plane.run_until(T0 + 10 * S)
+    taint(UNREACHABLE)
+    plane.run_until(T0 + 95 * S)
+    assert not plane.store.get(pod.key).terminating
+    taint(UNREACHABLE, "own/taint")
+    plane.run_until(T0 + 95.1 * S // 1)
+    assert plane.store.get(pod.key).terminating, "one that is not tolerated at all evicts at once"
 
 
 def test_a_pod_that_tolerates_for_ever_stays():

@@ -100,6 +100,28 @@ def test_an_image_nobody_has_backs_off_and_never_starts():
     assert ("BackOff", 'Back-off pulling image "shop:v2"') in said
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_each_sync_shows_why_the_one_before_could_not_have_the_image(seed):
+    # As kubectl get -w shows it: ErrImagePull after some 3 s, ImagePullBackOff 10 to 15 s later, and so on in turn.
+    bad = deployment(0, container(image="shop:v2"))
+    bad = replace(bad, template=replace(bad.template, annotations={"kflab.dev/missing-images": "shop:v2"}))
+    plane = cluster(bad, service(), seed=seed)
+    pod = one_more(plane)
+    shown = []
+    while plane.now_ns < 60 * S:
+        plane.step()
+        reason = plane.store.get(pod).status.containers[:1]
+        if reason and (not shown or shown[-1][0] != reason[0].reason):
+            shown.append((reason[0].reason, plane.now_ns / S))
+    names, times = zip(*shown, strict=True)
+    assert names[1:5] == ("ErrImagePull", "ImagePullBackOff", "ErrImagePull", "ImagePullBackOff")
+    assert 0.8 < times[1] < 4.3
+    for one, two in pairwise(times[1:5]):
+        assert 10 <= two - one <= 15 + 3.1
+    backing_off = [f.t_ns / S for f in plane.facts if f.what is What.IMAGE_BACK_OFF]
+    assert backing_off[0] - times[1] < 0.1, "the sync that shows ErrImagePull is in back-off itself"
+
+
 @pytest.mark.parametrize(("policy", "reason"), [("Always", "ErrImagePull"), ("IfNotPresent", ""), ("", "")])
 def test_a_registry_that_is_down_stops_only_who_asks_it(policy, reason):
     plane = cluster(deployment(1, container(pull_policy=policy)), service(), nodes=1)
@@ -195,3 +217,16 @@ def test_a_container_that_dies_before_the_kubelet_first_looks_is_restarted():
     plane.run_until(100 * S)
     status = plane.store.get(pod).status
     assert (status.ready, status.restarts > 0) == (True, True)
+
+
+def test_what_follows_an_init_container_begins_at_the_relist_that_finds_its_end():
+    waits = []
+    inits = (Container("one", "one:v1"), Container("two", "two:v1"))
+    for seed in range(10):
+        plane = cluster(deployment(0, container(), init_containers=inits), service(), seed=seed)
+        _, (pod,) = scaled(plane, 1, 20)
+        one, two = plane.store.get(pod).status.inits
+        waits.append((two.started_ns - one.finished_ns) / S)
+    assert min(waits) >= 0.06
+    assert max(waits) <= 1.12
+    assert max(waits) - min(waits) > 0.3
