@@ -18,6 +18,7 @@ from kflab.control.images import Images
 from kflab.control.init_failures import InitFailures, RetryInit
 from kflab.control.pleg import Pleg
 from kflab.control.status import PodWorker, StatusManager
+from kflab.manifest.objects import Key
 from kflab.manifest.objects_pods import Container, ContainerStatus
 from kflab.replacing import quick, replace
 
@@ -47,12 +48,24 @@ class InitRuns(PodEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class InitEnds(Event):
+    """An init container's process ends."""
+
+    room: ClassVar[str] = "podstart"
+    key: Key
+    uid: str
+    step: int
+    began_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class InitDone(PodEvent):
     """A relist has found that an init container has ended."""
 
     room: ClassVar[str] = "podstart"
     step: int
     ended_ns: int
+    code: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +99,17 @@ class PodStart(Controller):
 
     def handle(self, event: Event) -> None:
         """One step of a start."""
-        assert isinstance(event, InitRuns | InitDone | RetryInit | PullFailed | PullAgain)
+        assert isinstance(event, InitRuns | InitEnds | InitDone | RetryInit | PullFailed | PullAgain)
         worker = self.status.worker(event.key, event.uid)
         if worker is None or worker.kill or worker.key not in self.core.runtime:
             return
         match event:
             case InitRuns(step=step) if step == worker.start_step:
                 self._run_init(worker, worker.spec.init_containers[step])
+            case InitEnds(step=step, began_ns=began_ns) if step == worker.start_step:
+                self._init_ends(worker, worker.spec.init_containers[step], began_ns)
             case InitDone(step=step) if step == worker.start_step:
-                self._init_done(worker, worker.spec.init_containers[step], event.ended_ns)
+                self._init_done(worker, worker.spec.init_containers[step], event.ended_ns, event.code)
             case RetryInit(step=step) if self.failures.retry(worker, event):
                 self._start(worker, worker.spec.init_containers[step], again=True)
             case PullFailed():
@@ -159,12 +174,17 @@ class PodStart(Controller):
             running = replace(running, finished_ns=before.finished_ns)
         worker.inits[container.name] = running
         self.status.write_soon(worker)
-        ended = self.core.now_ns + self.status.app_delay(worker, "init_container_s")
-        found = self.pleg.next_look(worker.node, ended) + self.pleg.takes
-        self.core.push_at(found, InitDone(worker.node, worker.key, worker.uid, worker.start_step, ended))
+        takes = self.status.app_delay(worker, "init_container_s")
+        self.core.push(takes, InitEnds(worker.key, worker.uid, worker.start_step, self.core.now_ns))
 
-    def _init_done(self, worker: PodWorker, container: Container, ended_ns: int) -> None:
-        code = self.failures.code(worker, container.name)
+    def _init_ends(self, worker: PodWorker, container: Container, began_ns: int) -> None:
+        now, status = self.core.now_ns, worker.inits[container.name]
+        if status.state == "running" and status.started_ns == began_ns:
+            code = self.failures.code(worker, container.name)
+            found = self.pleg.next_look(worker.node, now) + self.pleg.takes
+            self.core.push_at(found, InitDone(worker.node, worker.key, worker.uid, worker.start_step, now, code))
+
+    def _init_done(self, worker: PodWorker, container: Container, ended_ns: int, code: int) -> None:
         if code:
             if self.failures.failed(worker, container.name, code, ended_ns):
                 self._start(worker, container, again=True)
