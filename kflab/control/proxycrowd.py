@@ -204,7 +204,8 @@ class Crowd(Mutable):
         self.planned = merged.picked(np.lexsort((merged.number, merged.end_ns)))
         self.run_start = np.where(plans, starts, self.run_start)
         self.run_end = np.where(plans, ends, self.run_end)
-        self.bucket = np.where(plans, np.maximum(self.bucket, starts) + intervals, self.bucket)
+        spent = starts if burst > 1 else ends  # without a burst the wait begins when a run has ended (1.34)
+        self.bucket = np.where(plans, np.maximum(self.bucket, spent) + intervals, self.bucket)
 
     def next_run(self) -> tuple[int, int] | None:
         """(instant, number) of the run that ends next; None when none is planned."""

@@ -1,8 +1,9 @@
 """kube-proxy on every node: when it syncs, and which revision its rules are then made from.
 
 Changes go through the bounded-frequency runner: at once when the last run is a second ago (or one of two tokens is
-left), else a second after the last run ended; never a debounce. Source: k8s.io/kubernetes
-pkg/util/async/bounded_frequency_runner.go as of 1.33, pkg/proxy/iptables/proxier.go; lifecycle 1.4.
+left), else a second after the last run ended; never a debounce. With proxy_burst 1, as from 1.34 on, a second always
+lies between the end of a run and the next. Source: k8s.io/kubernetes pkg/util/async/bounded_frequency_runner.go as of
+1.33, pkg/proxy/runner/bounded_frequency_runner.go, pkg/proxy/iptables/proxier.go; lifecycle 1.4.
 """
 
 from dataclasses import dataclass
@@ -310,7 +311,8 @@ class ProxySync(Controller):
             # No token: the runner's timer fires one interval after the last run ended.
             earliest = max(token_ns, proxy.run_end + interval)
         proxy.run_start, proxy.run_end = earliest, earliest + takes_ns
-        proxy.bucket = max(proxy.bucket, earliest) + interval
+        # Without a burst, as from 1.34 on, the wait begins when a run has ended (k/k pkg/proxy/runner).
+        proxy.bucket = max(proxy.bucket, earliest if burst > 1 else proxy.run_end) + interval
         run = ProxySynced(node, earliest, proxy.life, full)
         if number is None:
             self.core.push_at(proxy.run_end, run)
