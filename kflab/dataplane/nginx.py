@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from kflab.dataplane.nginx_choice import cookies_of, hash_key, hashed_index, lower_names
 from kflab.dataplane.nginx_config import Backend, IngressConfig, Location, Server, Upstream, config_of, serves
+from kflab.dataplane.nginx_proxying import USUAL, Proxying
 from kflab.dataplane.nginx_uri import clean_host, clean_path, host_fits, prefix_fits, query_of
 from kflab.manifest.objects import Key
 
@@ -55,6 +56,8 @@ class Route:
     """What the peer is chosen by instead of round robin: `upstream-hash-by`, or the affinity cookie sent."""
     set_cookie: tuple[str, str] | None = None
     """(name, path) of the affinity cookie that the answer sets."""
+    proxying: Proxying = USUAL
+    """How long NGINX waits for a peer, and when it asks the next one."""
     why: str = ""
     """Reason in plain words."""
 
@@ -134,7 +137,10 @@ def route(
                 (main.service, main.port, 1 - share),
                 (canary.backend.service, canary.backend.port, share),
             )
-    service = replace(base, service=backend.service, port=backend.port, backend=backend.name)
+    service = replace(
+        base, service=backend.service, port=backend.port, backend=backend.name,
+        proxying=config.proxying.under(location.text),
+    )  # fmt: skip
     if not backend.upstreams:
         return replace(service, status=503, why=f"{why}; {backend.problem}")
     key, cookie = _stickiness(location, name, scheme, path, sent)

@@ -11,6 +11,7 @@ from typing import Final
 
 from kflab.dataplane.addresses import canonical
 from kflab.dataplane.nginx_choice import CanaryRule, canary_rule
+from kflab.dataplane.nginx_proxying import USUAL, Proxying
 from kflab.dataplane.packets import join_host_port
 from kflab.manifest.objects import Key, KubeObject
 from kflab.manifest.objects_config import ConfigMap
@@ -21,8 +22,6 @@ CONTROLLER: Final = "k8s.io/ingress-nginx"
 CLASS_ANNOTATION: Final = "kubernetes.io/ingress.class"
 KEEPALIVE_DEFAULT: Final = 320
 """Idle upstream connections per worker, ConfigMap key upstream-keepalive-connections (config.go)."""
-TRIES: Final = 3
-"""proxy-next-upstream-tries (config.go): tries in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +120,8 @@ class IngressConfig:
     keepalive_connections: int = KEEPALIVE_DEFAULT
     ingresses: tuple[Key, ...] = ()
     """Served, in order of age."""
-    tries: int = TRIES
+    proxying: Proxying = USUAL
+    """Of the ConfigMap; annotations of an Ingress go before it."""
 
     @classmethod
     def build(
@@ -162,7 +162,7 @@ class IngressConfig:
             servers=maker.servers(),
             keepalive_connections=_number(config_map, "upstream-keepalive-connections", KEEPALIVE_DEFAULT),
             ingresses=tuple(ingress.key for ingress in served),
-            tries=_number(config_map, "proxy-next-upstream-tries", TRIES),
+            proxying=_proxying(config_map),
         )
 
 
@@ -200,6 +200,11 @@ def serves(
 def _number(config_map: ConfigMap | None, key: str, default: int) -> int:
     text = (config_map.data.get(key, "") if config_map else "").strip()
     return int(text) if text.isascii() and text.isdigit() else default
+
+
+def _proxying(config_map: ConfigMap | None) -> Proxying:
+    given = config_map.data if config_map is not None else {}
+    return USUAL.under(lambda name: given.get(name, "").strip(), retry_key=True)
 
 
 class _Backends:

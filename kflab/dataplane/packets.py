@@ -119,3 +119,5 @@ class RequestTrace:
     parts: tuple[tuple[str, int], ...] = ()
     """Latency split in ns, in order: refused, timeout, queue, service, network (names as printed); sums to latency."""
     not_modelled: tuple[str, ...] = field(default=())
+    proxy_waits_s: tuple[int | None, int | None] = (None, None)
+    """How long its NGINX waits for a connection and for an answer, where its configuration says so."""

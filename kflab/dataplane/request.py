@@ -122,6 +122,7 @@ class _Walker:
         self.hops: list[Hop] = []
         self.connections: list[Connection] = []
         self.tries = 0
+        self.waits_s: tuple[int | None, int | None] = (None, None)
         self.status = ""
         self.untouched = False
         """No Service rule of the caller's node took its packet."""
@@ -153,6 +154,7 @@ class _Walker:
             back=way_back(self.connections) if answered else (),
             parts=_parts(record, latency),
             not_modelled=NOT_MODELLED if self.target.scheme == "https" else NOT_MODELLED[1:],
+            proxy_waits_s=self.waits_s,
         )
 
     def _add(self, hop: Hop, try_number: int = 1) -> int:
@@ -392,7 +394,8 @@ class _Walker:
             self._add(steps.nginx_answers(pod, node, packet, found, known, t))
             self.status = str(found.status)
             return
-        allowed = len(self.record.tries) if self.record else known.config.tries
+        allowed = len(self.record.tries) if self.record else found.proxying.tries
+        self.waits_s = found.proxying.connect_s, found.proxying.read_s
         answer = ""
         for number in range(1, allowed + 1):
             self.tries, self.accepted = number, False
@@ -402,7 +405,8 @@ class _Walker:
                 self.status = "200"
                 return
             sent = answer == RESET or self.accepted
-            if self.record is None and sent and self.request.method in _NOT_RETRIED:
+            once = self.request.method in _NOT_RETRIED and not found.proxying.non_idempotent
+            if self.record is None and sent and once:
                 break
         self.status = "504" if answer == TIMEOUT else "502"
         shown = self.record.status if self.record else self.status

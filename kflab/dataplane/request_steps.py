@@ -455,7 +455,7 @@ def _kept(sent: Packet, kept: KeptConnection, found: Route) -> Packet:
 
 def _nginx_why(found: Route, known: ConfigInForce, try_number: int, kept: KeptConnection | None, after: str) -> str:
     if try_number > 1:
-        text = f"{ordinal(try_number)} try of {known.config.tries}, after {after}"
+        text = f"{ordinal(try_number)} try of {found.proxying.tries}, after {after}"
     else:
         ends = "TLS ends; " if found.tls_ended else ""
         host = "any host" if found.host == "_" else "host ✓"

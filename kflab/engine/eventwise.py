@@ -197,7 +197,7 @@ class Eventwise:
         flight[Col.TRY_START0 + tries] = t
         flight[Col.TRIES] = tries + 1
         if server < 0:
-            patience = steps.timing.connect_timeout_ns
+            patience = int(steps.paths.connect_patience[flight[Col.STREAM]])
             wait = {Answer.NO_UPSTREAM: 0, Answer.TIMEOUT: patience, Answer.TABLE_FULL: patience}
             delay = wait.get(answer, 2 * steps.timing.same_node_ns)
             self._fail(flight, answer, t + delay, answer != Answer.NO_UPSTREAM)

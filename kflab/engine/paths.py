@@ -92,7 +92,8 @@ class Paths:
         # A front starts to wait when the client's request has reached it, and its answer has to travel back.
         round_trip: Int64Array = np.where(self.http_front, 2 * self.to_lb, 0).astype(np.int64)
         proxied = self.is_l7 | self.http_front
-        dials = [s.dial_timeout_ns or s.connect_timeout_ns or timing.connect_timeout_ns for s in streams]
+        own = [s.dial_timeout_ns or (s.connect_timeout_ns if s.kind != "l7" else 0) for s in streams]
+        dials = [dial or timing.connect_timeout_ns for dial in own]
         dial: Int64Array = np.array(dials, dtype=np.int64)
         connects = [stream.connect_timeout_ns or timing.connect_timeout_ns for stream in streams]
         reads = [stream.read_timeout_ns or timing.read_timeout_ns for stream in streams]

@@ -34,7 +34,7 @@ class Course(Retries):
         if not fan.candidates:
             request.tries.append(Try(-1, fan.answer, t_ns, 0))
             wait = 2 * self.timing.same_node_ns
-            wait = self.timing.connect_timeout_ns if fan.answer == Answer.TIMEOUT else wait
+            wait = self._patience(request.stream) if fan.answer == Answer.TIMEOUT else wait
             wait = 0 if fan.answer == Answer.NO_UPSTREAM else wait
             self._fail(request, fan.answer, t_ns + wait, fan.answer != Answer.NO_UPSTREAM)
             return

@@ -133,7 +133,7 @@ class WayIn(Clock):
         """How long the client waits for its own connection."""
         if stream.kind != "l7":
             return self._patience(stream)
-        return stream.dial_timeout_ns or stream.connect_timeout_ns or self.timing.connect_timeout_ns
+        return stream.dial_timeout_ns or self.timing.connect_timeout_ns
 
     @staticmethod
     def _code(answer: int) -> int:

@@ -208,7 +208,7 @@ class Steps(StepState):
             # A REJECT happens on the ingress' own node; NGINX without a peer knows it at once.
             wait = np.where(answers == Answer.NO_UPSTREAM, 0, 2 * timing.same_node_ns)
             silent = (answers == Answer.TIMEOUT) | (answers == Answer.TABLE_FULL)
-            wait = np.where(silent, timing.connect_timeout_ns, wait)
+            wait = np.where(silent, self.paths.connect_patience[m[Col.STREAM, bad]], wait)
             self.failed(bad, answers, times + wait, answers != Answer.NO_UPSTREAM)
             rows, targets = rows[some], targets[some]
         hops = self.hop_ns(self.memory.place[m[Col.INGRESS, rows]], self.memory.place[targets])

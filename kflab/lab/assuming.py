@@ -4,6 +4,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 
 from kflab.cluster.store import Store
 from kflab.control.listening import running_containers
+from kflab.dataplane.nginx_config import IngressConfig
+from kflab.dataplane.nginx_proxying import USUAL
 from kflab.lab.spec import ClientSpec
 from kflab.manifest.app_annotations import (
     CPU_PER_BUSY_SECOND,
@@ -94,6 +96,21 @@ _SETTERS = (
     ("cloud.google.com/load-balancer-neg-ready", "GKE's NEG controller"),
 )
 """Beginning of a condition type → who sets it (kubernetes/ingress-gce pkg/neg/readiness; AWS: control/lbgates.py)."""
+
+
+def proxy_assumptions(configs: Iterable[IngressConfig]) -> Iterator[tuple[str, str]]:
+    """Settings of NGINX that are given and not modelled."""
+    said: dict[str, None] = {}
+    for config in configs:
+        for text in config.proxying.left_out:
+            said[f"the ingress controller's ConfigMap has {text}"] = None
+        for server in config.servers.values():
+            for location in server.locations:
+                for text in USUAL.under(location.text).left_out:
+                    name = f"{location.ingress.namespace}/{location.ingress.name}" if location.ingress else ""
+                    said[f"Ingress {name} has {text}"] = None
+    for text in said:
+        yield text, "no other way"
 
 
 def client_assumptions(clients: Iterable[ClientSpec]) -> Iterator[tuple[str, str]]:

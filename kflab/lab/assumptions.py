@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING
 
 from kflab.dataplane.conntrack import buckets_for
 from kflab.engine.snat import EVICTS_FROM
-from kflab.lab.assuming import app_assumptions, autoscaler_assumptions, client_assumptions, gate_assumptions
+from kflab.lab.assuming import (
+    app_assumptions,
+    autoscaler_assumptions,
+    client_assumptions,
+    gate_assumptions,
+    proxy_assumptions,
+)
 from kflab.lab.assuming_nodes import (
     affinity_assumptions,
     cni_assumptions,
@@ -41,6 +47,9 @@ def modelling_assumptions(lab: "Lab") -> Iterator[tuple[str, str]]:
     gates = {gate for balancer in lab.plane.balancers.values() for gate in balancer.gates}
     yield from gate_assumptions(lab.store, lab.workload_of, gates)
     yield from autoscaler_assumptions(lab.store)
+    pods = [pod for one in lab.controllers.all() for pod in one.pods[:1]]
+    configs = (lab.wiring.configs.at(f"ingress/{pod.namespace}/{pod.name}", lab.t_ns) for pod in pods)
+    yield from proxy_assumptions(config for config in configs if config is not None)
     yield from client_assumptions(lab.spec.clients)
     yield from affinity_assumptions(lab.store, lab.book.config.mode)
     yield from network_assumptions(lab.spec.pod_network, lab.spec.actions)

@@ -30,6 +30,10 @@ def accepted(lab: "Lab", hop: Hop) -> bool:
 def timed(lab: "Lab", trace: RequestTrace) -> RequestTrace:
     """Give a walked request the times that the data path's constants imply."""
     timing = lab.engine.timing
+    own = (timing.connect_timeout_ns, timing.read_timeout_ns)
+    connect_ns, read_ns = (
+        usual if given is None else given * 1_000_000_000 for given, usual in zip(trace.proxy_waits_s, own, strict=True)
+    )
     refused = timeout = 0
     for hop in trace.hops:
         if hop.outcome == "refused":
@@ -37,14 +41,14 @@ def timed(lab: "Lab", trace: RequestTrace) -> RequestTrace:
         elif hop.outcome == UNREACHABLE:
             timeout += hop.t_ns - trace.t_start_ns  # of each try, as if it began with the request
         elif hop.outcome in ("timeout", "dropped"):
-            timeout += timing.read_timeout_ns if accepted(lab, hop) else timing.connect_timeout_ns
+            timeout += read_ns if accepted(lab, hop) else connect_ns
     answered = trace.status.isdigit() and trace.status != "503"
     service = timing.service_p50_ns if answered and trace.status == "200" else 0
     network = 2 * timing.cross_node_ns + timing.nginx_ns
     parts = (("refused", refused), ("timeout", timeout), ("queue", 0), ("service", service), ("network", network))
     said = [_QUEUES]
     if timeout:
-        waits = (timing.connect_timeout_ns / 1e9, timing.read_timeout_ns / 1e9)
+        waits = (connect_ns / 1e9, read_ns / 1e9)
         said.append("curl's own patience: it waits {:g} s for a connection and {:g} s for an answer".format(*waits))
     if lab.calls.edges:
         said.append(_CALLS)

@@ -31,6 +31,9 @@ from kflab.lab.udp_cleanup import UdpCleanup
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_pods import Pod
 
+IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
+"""Methods that NGINX tries again also when they were sent."""
+
 
 class Wiring:
     """Builds and updates the engine's tables.
@@ -114,7 +117,7 @@ class Wiring:
             rate_rps=entry.rate_rps,
             place=place,
             tries=3 if entry.kind == "l7" else 1,
-            idempotent=entry.method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS"),
+            idempotent=entry.method in IDEMPOTENT,
             pinned_ports=pinned,
             flow_port=source.client_port if source else 0,
             one_way=source is not None and source.one_way,
@@ -228,7 +231,7 @@ class Wiring:
             dns=((old.place, wired.dns.index),) if wired.dns else (),
             no_route=entry.kind == "l7" and self._is_404(wired, t_ns),
         )  # fmt: skip
-        wired.stream = self._fronted(wired.stream, entry, t_ns)
+        wired.stream = self._proxied(self._fronted(wired.stream, entry, t_ns), wired, t_ns)
         known = self._engine.streams
         if wired.stream.index == len(known):
             self._engine.add_stream(wired.stream)
@@ -250,6 +253,22 @@ class Wiring:
             connect_timeout_ns=round(ALB_CONNECT_S * 1e9),
             read_timeout_ns=round(model.idle_s * 1e9),
         )
+
+    def _proxied(self, stream: Stream, wired: Wired, t_ns: int) -> Stream:
+        """A stream as the NGINX treats it that it passes: of several pods as the first that is configured."""
+        entry = wired.entry
+        for chooser in wired.upstreams.values():
+            config = self.configs.at(chooser.observers[0], t_ns)
+            if config is not None:
+                found = nginx_route(config, entry.scheme, entry.host, entry.path).proxying
+                return replace(
+                    stream,
+                    tries=found.tries,
+                    idempotent=entry.method in IDEMPOTENT or found.non_idempotent,
+                    connect_timeout_ns=(found.connect_s or 0) * 1_000_000_000,
+                    read_timeout_ns=(found.read_s or 0) * 1_000_000_000,
+                )
+        return stream
 
     def fronts_changed(self, t_ns: int) -> None:
         """Rules of Application Load Balancers changed at `t_ns`: requests are led anew."""
