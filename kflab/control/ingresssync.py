@@ -1,7 +1,7 @@
 """Ingress controllers: when NGINX acts on what the controller saw.
 
 A change reaches the informer, waits for the sync rate limiter (0.3/s, burst 1), is posted to NGINX and picked up at
-the Lua timer's next tick; a change of routes or certificates reloads NGINX instead. One sync runs at a time, a reload
+the Lua timer's next tick; a change of routes reloads NGINX instead. One sync runs at a time, a reload
 included. After a reload the old workers accept nothing more and end with their last connection, at the latest after
 worker-shutdown-timeout. Source: kubernetes/ingress-nginx internal/ingress/controller/nginx.go, controller.go
 syncIngress, internal/task/queue.go, rootfs/etc/nginx/lua/balancer.lua; lifecycle 1.8.
@@ -17,15 +17,18 @@ from kflab.control.facts import What
 from kflab.control.heap import Event
 from kflab.control.ingressclass import ControllerIdentity, recognise, serves
 from kflab.control.observers import Observer
-from kflab.manifest.objects import Key
+from kflab.manifest.objects import Key, KubeObject
 from kflab.manifest.objects_config import ConfigMap
 from kflab.manifest.objects_network import Ingress, IngressClass, Service
 from kflab.manifest.objects_pods import Pod
 
 FAR_PAST = -(10**18)
 
-RELOADING = frozenset({"Ingress", "IngressClass", "Secret", "ConfigMap"})
-"""Kinds whose change makes a new nginx.conf or certificate; endpoints and Services go through Lua."""
+RELOADING = frozenset({"Ingress", "IngressClass", "ConfigMap"})
+"""Kinds whose change makes a new nginx.conf; endpoints, Services and certificates go through Lua."""
+
+SECRETS = ("auth-secret", "auth-tls-secret", "proxy-ssl-secret")
+"""Annotations of an Ingress that name a Secret whose content becomes part of nginx.conf."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +157,7 @@ class IngressSync(Controller):
         if change.key.kind in ("Service", "Ingress") and not self._status_due:
             self._status_due = True
             self.core.push(self.core.delay("ingress_status_s", "ingress-status"), WriteIngressStatus())
-        reloads = change.key.kind in RELOADING and not _only_status(change)
+        reloads = self._reloads(change)
         for key, known in self.pods.items():
             if not known.observer.running or not self._concerned(known, change):
                 continue
@@ -168,6 +171,16 @@ class IngressSync(Controller):
             known.inbox.append((known.last_arrival, change.revision, reloads))
             if known.last_arrival > known.planned:
                 self._plan(key, known, known.last_arrival)
+
+    def _reloads(self, change: Change) -> bool:
+        """Whether a change makes another nginx.conf; a certificate does not, Lua presents it.
+
+        Source: kubernetes/ingress-nginx pkg/util/ingress/ingress.go, IsDynamicConfigurationEnough, clearCertificates.
+        Files of passwords and of clients' authorities are part of nginx.conf (annotations auth, authtls, proxyssl).
+        """
+        if change.key.kind == "Secret":
+            return any(_configures(change.key, each) for each in self.core.store.of_kind("Ingress"))
+        return change.key.kind in RELOADING and not _only_status(change)
 
     def _deaf(self, known: IngressPod) -> bool:
         """Whether a controller hears of no change: it is stopped, or its node is off the network."""
@@ -274,6 +287,13 @@ class IngressSync(Controller):
             for ingress in self.core.store.of_kind("Ingress"):
                 if isinstance(ingress, Ingress) and serves(identity, ingress, classes):
                     self.core.put(replace(ingress, load_balancer=service.load_balancer), "ingress-controller")
+
+
+def _configures(secret: Key, ingress: KubeObject) -> bool:
+    """Whether an Ingress names a Secret, as NAME or NAMESPACE/NAME, for more than a certificate."""
+    named = (ingress.meta.annotations.get(f"nginx.ingress.kubernetes.io/{name}", "").strip() for name in SECRETS)
+    own = ingress.meta.namespace
+    return any((text if "/" in text else f"{own}/{text}") == f"{secret.namespace}/{secret.name}" for text in named)
 
 
 def _only_status(change: Change) -> bool:

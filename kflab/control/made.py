@@ -16,6 +16,7 @@ from kflab.control.ingressclass import (
 )
 from kflab.control.listening import ANNOTATION
 from kflab.control.priorities import CLUSTER_CRITICAL
+from kflab.manifest.app_annotations import DELAYS
 from kflab.manifest.objects import KubeObject, LabelSelector, Meta
 from kflab.manifest.objects_cluster import Namespace, Node
 from kflab.manifest.objects_network import Ingress, IngressClass, Service, ServicePort
@@ -33,6 +34,10 @@ ZONES = ("zone-a", "zone-b", "zone-c")
 INGRESS_NAMESPACE = "ingress-nginx"
 
 INGRESS_IMAGE = "registry.k8s.io/ingress-nginx/controller:v1.15.1"
+
+LAMEDUCK = {DELAYS["app_stop_listening_s"]: "5s", DELAYS["app_exit_s"]: "5s"}
+"""CoreDNS goes on answering for 5 s after SIGTERM: `health { lameduck 5s }` of kubeadm's Corefile (k/k
+cmd/kubeadm/app/phases/addons/dns/manifests.go)."""
 
 COREDNS_IMAGE = "registry.k8s.io/coredns/coredns:v1.12.0"
 """The version of kubeadm 1.33."""
@@ -243,7 +248,7 @@ def coredns(objects: Iterable[KubeObject]) -> Made:
     )  # fmt: skip
     deployment = Deployment(
         Meta("coredns", "kube-system", labels), replicas=2, selector=LabelSelector(labels),
-        template=PodTemplate(labels, {}, PodSpec((container,), priority_class=CLUSTER_CRITICAL)),
+        template=PodTemplate(labels, dict(LAMEDUCK), PodSpec((container,), priority_class=CLUSTER_CRITICAL)),
     )  # fmt: skip
     service = Service(
         Meta("kube-dns", "kube-system", {**labels, "kubernetes.io/name": "CoreDNS"}),
