@@ -27,7 +27,7 @@ of their start, and queue in order of their arrival.
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -191,8 +191,7 @@ def end(engine: "Engine") -> None:
     if stood_ns:
         counted.spans.append((counted.since_ns, engine.now_ns))
         counted.ended_ns += stood_ns
-    for ingress, kept in memory.pools.idle.items():
-        memory.pools.idle[ingress] = [replace(one, idle_since_ns=one.idle_since_ns + stood_ns) for one in kept]
+    memory.pools.stand_still(stood_ns)
 
 
 def _in_hand(steps: Steps) -> None:

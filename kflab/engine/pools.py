@@ -7,7 +7,7 @@ stays on the pods it once reached. `key` says which: a server, or the chooser be
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +35,49 @@ class Connection:
 
 
 @dataclass(slots=True)
-class Pools:
-    """The idle connections of every ingress server, oldest first."""
+class Pool:
+    """The idle connections of one ingress server; found by key without a look at the others."""
 
-    idle: dict[int, list[Connection]] = field(default_factory=dict)
+    idle: dict[int, Connection] = field(default_factory=dict)
+    """Number → connection, oldest first."""
+    of_key: dict[tuple[str, int], list[int]] = field(default_factory=dict)
+    """Key → numbers of its connections, oldest first."""
+    next_number: int = 0
+
+    def put(self, connection: Connection) -> None:
+        """Add a connection, newest of all."""
+        self.idle[self.next_number] = connection
+        self.of_key.setdefault(connection.key, []).append(self.next_number)
+        self.next_number += 1
+
+    def newest(self, key: tuple[str, int]) -> Connection | None:
+        """Take out the newest connection of a key."""
+        numbers = self.of_key.get(key)
+        return self.idle.pop(numbers.pop()) if numbers else None
+
+    def oldest(self) -> Connection:
+        """Take out the oldest connection of all; there is one."""
+        return self.out(next(iter(self.idle)))
+
+    def out(self, number: int) -> Connection:
+        """Take out one connection."""
+        connection = self.idle.pop(number)
+        self.of_key[connection.key].remove(number)
+        return connection
+
+    def __len__(self) -> int:
+        return len(self.idle)
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(self.idle.values())
+
+
+@dataclass(slots=True)
+class Pools:
+    """The idle connections of every ingress server."""
+
+    of: dict[int, Pool] = field(default_factory=dict)
+    """Ingress server → its connections."""
     gone: list[tuple[int, Connection]] = field(default_factory=list)
     """Connections with `via` that were closed, and when, until somebody has counted them."""
     any_closed_by_pods: bool = False
@@ -46,33 +85,29 @@ class Pools:
 
     def take(self, ingress: int, key: tuple[str, int], now_ns: int, idle_ns: int) -> Connection | None:
         """Take the most recently used connection for `key` that has not idled out."""
-        kept = self.idle.get(ingress)
-        if not kept:
+        kept = self.of.get(ingress)
+        if kept is None:
             return None
         self._expire(kept, now_ns, idle_ns)
-        for place in range(len(kept) - 1, -1, -1):
-            if kept[place].key == key:
-                return kept.pop(place)
-        return None
+        return kept.newest(key)
 
-    def _expire(self, kept: list[Connection], now_ns: int, idle_ns: int) -> None:
+    def _expire(self, kept: Pool, now_ns: int, idle_ns: int) -> None:
         self._drop_closed(kept, now_ns)
-        stale = 0
-        while stale < len(kept) and now_ns - kept[stale].idle_since_ns >= idle_ns:
-            self._close(kept[stale], kept[stale].idle_since_ns + idle_ns)
-            stale += 1
-        del kept[:stale]
+        while kept and now_ns - next(iter(kept)).idle_since_ns >= idle_ns:
+            stale = kept.oldest()
+            self._close(stale, stale.idle_since_ns + idle_ns)
 
-    def _drop_closed(self, kept: list[Connection], now_ns: int) -> None:
+    def _drop_closed(self, kept: Pool, now_ns: int) -> None:
         """Forget what pods have closed."""
         if self.any_closed_by_pods:
-            for connection in [c for c in kept if c.pod_idle_ns and now_ns - c.idle_since_ns >= c.pod_idle_ns]:
-                kept.remove(connection)
-                self._close(connection, connection.idle_since_ns + connection.pod_idle_ns)
+            waits = ((number, one.pod_idle_ns, now_ns - one.idle_since_ns) for number, one in kept.idle.items())
+            for number in [number for number, pod_ns, idle_ns in waits if pod_ns and idle_ns >= pod_ns]:
+                closed = kept.out(number)
+                self._close(closed, closed.idle_since_ns + closed.pod_idle_ns)
 
     def expire(self, now_ns: int, idle_ns: int) -> None:
         """Close every connection that has been idle for too long."""
-        for kept in self.idle.values():
+        for kept in self.of.values():
             self._expire(kept, now_ns, idle_ns)
 
     def _close(self, connection: Connection, t_ns: int) -> None:
@@ -83,27 +118,33 @@ class Pools:
         """Keep a connection that became idle; above `limit` the least recently used one is closed."""
         if limit <= 0:
             return
-        kept = self.idle.setdefault(ingress, [])
+        kept = self.of.setdefault(ingress, Pool())
         self.any_closed_by_pods |= connection.pod_idle_ns > 0
         self._drop_closed(kept, connection.idle_since_ns)  # they count no more towards the limit
-        kept.append(connection)
+        kept.put(connection)
         if len(kept) > limit:
-            self._close(kept.pop(0), connection.idle_since_ns)
+            self._close(kept.oldest(), connection.idle_since_ns)
+
+    def stand_still(self, stood_ns: int) -> None:
+        """Let no connection be older than it was so long ago."""
+        for kept in self.of.values():
+            for number, one in kept.idle.items():
+                kept.idle[number] = replace(one, idle_since_ns=one.idle_since_ns + stood_ns)
 
     def drop_server(self, server: int, t_ns: int) -> None:
         """Close every idle connection to a server whose process is gone since `t_ns`, now."""
-        for ingress, kept in self.idle.items():
-            self.idle[ingress] = [connection for connection in kept if connection.server != server]
-            for connection in kept:
+        for kept in self.of.values():
+            for number, connection in tuple(kept.idle.items()):
                 if connection.server == server:
-                    self._close(connection, t_ns)
+                    self._close(kept.out(number), t_ns)
+            kept.of_key = {key: numbers for key, numbers in kept.of_key.items() if numbers}
 
     def drop_ingress(self, ingress: int, t_ns: int) -> None:
         """Forget the pool of an ingress server that is gone since `t_ns`, now."""
-        for connection in self.idle.pop(ingress, ()):
+        for connection in self.of.pop(ingress, ()):
             self._close(connection, t_ns)
 
     def __iter__(self) -> Iterator[tuple[int, Connection]]:
-        for ingress in sorted(self.idle):
-            for connection in self.idle[ingress]:
+        for ingress in sorted(self.of):
+            for connection in self.of[ingress]:
                 yield ingress, connection
