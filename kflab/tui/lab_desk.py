@@ -14,6 +14,7 @@ from textual.widget import Widget
 
 from kflab.errors import KflabError
 from kflab.lab.commands import (
+    Act,
     Command,
     Kill,
     KillRandom,
@@ -81,7 +82,7 @@ class Answered(Message):
         self.error = error
 
 
-SEEN_ANYWAY = (Pause, Resume, SetSpeed, SetLoad, Restart, Kill, KillRandom, Stop, Start)
+SEEN_ANYWAY = (Pause, Resume, SetSpeed, SetLoad, Restart, Kill, KillRandom, Stop, Start, Act)
 """Commands whose effect the screen itself shows: a toast would only cover figures."""
 
 

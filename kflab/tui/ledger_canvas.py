@@ -18,7 +18,7 @@ from kflab.tui.glyphs import UNICODE, Glyphs
 from kflab.tui.ledger_axis import paint_axis
 from kflab.tui.ledger_context import Paint
 from kflab.tui.ledger_grid import Grid, grid_for
-from kflab.tui.ledger_memory import Captures, FigureKeeper, Flashes
+from kflab.tui.ledger_memory import Captures, FigureKeeper, Flashes, completed
 from kflab.tui.ledger_paint import paint_row
 from kflab.tui.ledger_path import lit_rows, row_keys, spines
 from kflab.tui.ledger_rows import (
@@ -29,7 +29,7 @@ from kflab.tui.ledger_rows import (
     choose_folding,
     make_rows,
 )
-from kflab.tui.lens import CONSEQUENCES, LensControl
+from kflab.tui.lens import CONSEQUENCES, Lens, LensControl
 from kflab.tui.pane import Pane
 from kflab.tui.sparks import Scales, peak
 from kflab.tui.tokens import Look, look
@@ -210,6 +210,9 @@ class LedgerCanvas(Pane):
         if snapshot is None or width < 2 or height < 2:
             return
         grid = self.grid
+        self.control.over_ssh = bool(getattr(self.app, "over_ssh", False))
+        lens = self.control.follow(snapshot, max(1, grid.lens_cells), grid.before)
+        snapshot = self._as_held(snapshot)
         self._first_selection(snapshot)
         wanted = self._wanted(snapshot)
         folding = self._fold(snapshot, wanted, height - 1)
@@ -217,7 +220,7 @@ class LedgerCanvas(Pane):
         self.matches = sum(row.kind is RowKind.CANDIDATE for row in self.rows) if self.filter_text else 0
         self._keep_selection()
         self.top = max(0, min(self.top, len(self.rows) - (height - 1)))
-        paint = self._make_paint(snapshot, grid)
+        paint = self._make_paint(snapshot, grid, lens)
         self._paint = paint
         visible = self.rows[self.top : self.top + height - 1]
         spine = spines(self.rows, paint.hops, self.glyphs)
@@ -250,23 +253,25 @@ class LedgerCanvas(Pane):
             if fresh:
                 self._lines[y] = after.strip(style)
 
-    def _make_paint(self, snapshot: Snapshot, grid: Grid) -> Paint:
-        self.control.over_ssh = bool(getattr(self.app, "over_ssh", False))
-        lens = self.control.follow(snapshot, max(1, grid.lens_cells), grid.before)
+    def _as_held(self, snapshot: Snapshot) -> Snapshot:
+        """The snapshot with what is known of the change on which the lens is held, where that is not the newest."""
         self._captures.look(snapshot)
+        caught, knowledge = self.control.caught_ns, snapshot.knowledge
+        kept = self._captures.get(caught)
+        # Of a rollout that the lens follows by itself the rows tell the newest change of a pod.
+        held = self.control.pinned is not None or knowledge.began_ns is None
+        if kept is None or kept.knowledge is None or knowledge.t_ns == caught or not held:
+            return snapshot
+        return replace(snapshot, knowledge=completed(kept.knowledge, snapshot))
+
+    def _make_paint(self, snapshot: Snapshot, grid: Grid, lens: Lens) -> Paint:
         caught = self.control.caught_ns
         change = next((mark for mark in snapshot.marks if mark.t_ns == caught and mark.kind not in CONSEQUENCES), None)
-        knowledge = snapshot.knowledge
         captured: Mapping[str, tuple[Series, int]] = {}
         kept = self._captures.get(caught)
         if kept is not None:
-            change = change or kept.mark
-            captured = kept.series
-            held = self.control.pinned is not None or knowledge.began_ns is None
-            if kept.knowledge is not None and knowledge.t_ns != caught and held:
-                knowledge = kept.knowledge
-        if knowledge is not snapshot.knowledge:
-            snapshot = replace(snapshot, knowledge=knowledge)
+            change, captured = change or kept.mark, kept.series
+        knowledge = snapshot.knowledge
         hops = self.lit_rows()
         return Paint(
             snapshot,

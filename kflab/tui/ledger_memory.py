@@ -1,5 +1,7 @@
 """What the ledger remembers from frame to frame: figures on show, changed states, what past changes looked like."""
 
+from dataclasses import replace
+
 from kflab.lab.snapshot import BIN_NS, Knowledge, Mark, Series, Snapshot
 from kflab.manifest.objects import Key
 from kflab.tui.ledger_context import Figures
@@ -105,6 +107,23 @@ class Capture:
         self.knowledge: Knowledge | None = None
         self.series: dict[str, tuple[Series, int]] = {}
         """Row id → (series, its first bin)."""
+
+
+def completed(knowledge: Knowledge, now: Snapshot) -> Knowledge:
+    """What was kept of a change, with what its observers have learned since: the Gantt follows each to its end."""
+    events = (event for group in now.autopsy.groups for event in group.events)
+    event = next((event for event in events if event.t_ns == knowledge.t_ns and event.pod == knowledge.subject), None)
+    if event is None:
+        return knowledge
+    knew = {row.name: row.knew_ns for row in event.rows if row.knew_ns is not None}
+    knowers = tuple(
+        one if one.learned_ns is not None or one.name not in knew
+        else replace(one, in_step=True, learned_ns=knew[one.name], word="in step")
+        for one in knowledge.knowers
+    )  # fmt: skip
+    same = knowledge.began_ns is not None and knowledge.began_ns == now.knowledge.began_ns
+    changes = now.knowledge.changes if same else knowledge.changes
+    return replace(knowledge, knowers=knowers, changes=changes)
 
 
 class Captures:

@@ -9,6 +9,7 @@ from textual.app import App, ComposeResult
 from textual.geometry import Region
 from textual.pilot import Pilot
 
+from kflab.lab.autopsy_values import AutopsyReport, GanttEvent, GanttGroup, GanttRow
 from kflab.lab.snapshot import Mark, Snapshot, SocketRow
 from kflab.manifest.objects import Key
 from kflab.tui.cells import CellLine
@@ -378,3 +379,28 @@ async def test_an_observer_on_a_node_without_power_does_not_count() -> None:
         assert "not yet" not in dead
         assert "◇" not in dead
         assert "╌" not in dead
+
+
+async def test_a_change_held_by_hand_shows_its_own_rows_as_they_ended() -> None:
+    """Superseded after 0.1 s by the next pod of a rollout: what its observers learned since is in the Gantt."""
+    first, later = crash_half(), CRASH_NS + 2 * S
+    rolls = replace(first.knowledge, subject=PODS[1], changes=(0, 1), began_ns=CRASH_NS - S)
+    newest = replace(crash_two().knowledge, t_ns=later, subject=PODS[2], changes=(1, 2), began_ns=CRASH_NS - S)
+    rows = tuple(
+        GanttRow(one.name, "rules", CRASH_NS, CRASH_NS + 300_000_000, 0, "", True) for one in rolls.knowers
+    )  # fmt: skip
+    event = GanttEvent(1, CRASH_NS, "was deleted", PODS[1], "end", later, CRASH_NS + 300_000_000, 0, rows)
+    report = AutopsyReport(groups=(GanttGroup(CRASH_NS - S, "restart", "restarted", 0, (event,)),))
+    marks = (Mark(CRASH_NS, "delete", "first"), Mark(later, "delete", "second"))
+    async with ledger(replace(first, knowledge=rolls, marks=marks[:1])) as (app, pilot):
+        after = replace(crash_two(), t_ns=later + S // 2, knowledge=newest, marks=marks, autopsy=report)
+        app.ledger.show(after)
+        await pilot.pause()
+        assert "1 of 2 changes" in row(app, "who knows"), "by itself it is about the newest"
+        app.ledger.step_change(1)
+        app.ledger.step_change(-1)
+        await pilot.pause()
+        assert "5 of 5" in row(app, "who knows")
+        for name in ("EndpointSlice", "node-a rules", "node-c rules"):
+            assert "+0.30 s" in row(app, name)
+            assert "not yet" not in row(app, name)
