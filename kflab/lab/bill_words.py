@@ -41,6 +41,8 @@ def fate_words(spread: Spread | None, at_ns: int) -> str:
     if not marks:
         return "stopped answering"
     last = marks[-1]
+    if last is What.CONTAINER_EXITED and not spread.deleted and What.SIGTERM_SENT in marks:
+        return "was stopped by its kubelet"  # a probe failed, or its node shuts down: nobody deleted it
     return ENDINGS[last] if spread.deleted else WHILE_RUNNING.get(last, ENDINGS[last])
 
 

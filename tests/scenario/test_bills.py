@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
-from kflab.lab.bill_words import observer_words
+from kflab.control.facts import What
+from kflab.lab.bill_words import fate_words, observer_words
 from kflab.lab.running import Lab
+from kflab.lab.spread import Spread
+from kflab.manifest.objects import Key
 from kflab.scenario.format import Scenario, load, load_text
 from kflab.scenario.plain import play
 
@@ -175,3 +178,12 @@ def test_what_took_most_of_a_long_window_is_named_and_is_what_the_gantt_says() -
     assert bill["text"].endswith(f" hung, still Ready for {noticed - bill['from_s']:.1f} s")
     (quick,) = report(shortened("pod-crash", 10))["autopsy"]["bills"]
     assert quick["text"].endswith("crashed"), "a kubelet that looks every second is nothing to name"
+
+
+def test_a_container_that_its_kubelet_stopped_has_not_crashed() -> None:
+    """A liveness probe failed: SIGTERM, SIGKILL, and the container is started again in the same pod."""
+    told = [(5 * S, What.SIGTERM_SENT), (35 * S, What.SIGKILL_SENT), (35 * S, What.CONTAINER_EXITED)]
+    stopped = Spread(1, 5 * S, Key("Pod", "default", "web-0"), "node-1", True, False, marks=told)
+    assert fate_words(stopped, 36 * S) == "was stopped by its kubelet"
+    crashed = Spread(2, 5 * S, Key("Pod", "default", "web-0"), "node-1", True, False, marks=told[2:])
+    assert fate_words(crashed, 36 * S) == "crashed"
