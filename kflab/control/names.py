@@ -14,7 +14,7 @@ from typing import Any
 from kflab.manifest.objects import UNHASHED, KubeObject
 from kflab.manifest.objects_pods import PodTemplate
 from kflab.manifest.objects_workloads import DaemonSet, Deployment, StatefulSet
-from kflab.manifest.write import to_tree
+from kflab.manifest.write import whole_template
 
 ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 """No vowels and no look-alikes, so that no word appears by chance."""
@@ -77,15 +77,14 @@ def canonical_template(workload: KubeObject, template: PodTemplate) -> str:
     """One text per template, whatever the order of its fields and whether defaults are written out."""
     if isinstance(workload, Deployment | StatefulSet | DaemonSet) and workload.raw is not None:
         # The tree with defaults filled in: an apply writes them out, and that must not roll the pods.
-        return _canonical(to_tree(workload)["spec"]["template"]) + _canonical(template)
-    return _canonical(template)
+        return _ENCODER.encode(whole_template(workload)) + _ENCODER.encode(_plain(template))
+    return _ENCODER.encode(_plain(template))
 
 
 _LEAVES = (str, int, float, type(None))
 
 
-def _canonical(value: Any) -> str:
-    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), default=str)
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str)
 
 
 @lru_cache(maxsize=256)

@@ -13,10 +13,12 @@ from yaml.nodes import ScalarNode
 
 from kflab.manifest.kinds import KINDS, Unmodelled
 from kflab.manifest.objects import Key, KubeObject, Meta
+from kflab.manifest.objects_workloads import DaemonSet, Deployment, StatefulSet
 from kflab.manifest.scalars import resolve
 from kflab.manifest.schema import ANY, API_VERSIONS, FieldType, fields_of
 from kflab.manifest.write_common import IfAbsent, Whole, written
 from kflab.manifest.write_kinds import WRITERS
+from kflab.manifest.write_pods import template_tree
 
 _OWNER_VERSIONS: Final = {**API_VERSIONS, "Node": "v1"}
 _HIDDEN: Final = "(hidden)"
@@ -44,6 +46,17 @@ def to_tree(obj: KubeObject, start: datetime | None = None) -> dict[str, Any]:
     if writer is not None:
         _overlay(tree, writer(obj, start))
     return tree
+
+
+def whole_template(workload: Deployment | StatefulSet | DaemonSet) -> dict[str, Any]:
+    """The pod template of a workload as `to_tree` has it, without the rest."""
+    given = ((workload.raw or {}).get("spec") or {}).get("template")
+    tree: dict[str, Any] = {}
+    if given is not None:
+        tree = _copy({"spec": {"template": given}}, FieldType("struct", workload.kind))
+    _overlay(tree, {"spec": {"template": template_tree(workload.template)}})
+    found: dict[str, Any] = tree["spec"]["template"]
+    return found
 
 
 def to_yaml(obj: KubeObject, start: datetime | None = None) -> str:
