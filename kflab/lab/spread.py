@@ -57,6 +57,8 @@ class Spread:
     """False: the pod began to answer."""
     deleted: bool
     """The API server knew first: the kubelet only follows."""
+    removed: bool = False
+    """Its object is gone, its processes are not: a forced deletion."""
     workload: Key | None = None
     """The workload that the pod belongs to; None where the pod was gone already."""
     served: bool = False
@@ -181,7 +183,9 @@ class Spreading:
             spread.truth_ns = fact.t_ns
         if fact.what in (What.POD_LOST, What.NETWORK_REMOVED):
             self._answering[fact.subject] = False
-        if fact.what is What.POD_REMOVED:
+        if fact.what is What.POD_REMOVED and self._answers(fact.subject):
+            spread.removed = True
+        elif fact.what is What.POD_REMOVED or (spread.removed and fact.what is What.ADDRESS_GONE):
             self._open.pop(fact.subject, None)
             self._answering.pop(fact.subject, None)
 
@@ -204,7 +208,7 @@ class Spreading:
                 spread = self._begin(fact, ends=True)
             if spread.truth_ns is None:
                 spread.truth_ns = fact.t_ns
-        elif before is not True and (spread is None or not spread.deleted):
+        elif before is not True and (spread is None or spread.removed or not spread.deleted):
             self._begin(fact, ends=False).truth_ns = fact.t_ns
 
     def _noticed(self, fact: Fact) -> None:

@@ -212,3 +212,16 @@ def test_nginx_that_never_knew_a_pod_is_who_answers_503() -> None:
     assert bill.cause == Cause.NO_ENDPOINTS
     assert bill.observer.startswith("ingress/ingress-nginx/")
     assert bill.outcomes[0][0] == "503"
+
+
+def test_a_forced_deletion_is_one_event_whose_kubelet_knows() -> None:
+    """The object goes at once, the process after its SIGTERM: both are the end of one pod."""
+    lab = direct(rate=300)
+    lab.advance(2 * S)
+    pod = pods(lab)[0]
+    assert lab.do(Kill(pod, "force")).ok
+    lab.advance(10 * S)
+    [event] = [e for group in adds_up(lab).groups for e in group.events if e.pod == pod and e.kind == "end"]
+    kubelet = next(row for row in event.rows if row.kind == "kubelet")
+    assert kubelet.knew_ns is not None
+    assert kubelet.note.startswith("SIGTERM at +0.")
