@@ -53,7 +53,8 @@ class Dialling:
         return balancer.profile if balancer is not None else None
 
     def _balancer(self, entry: Entry) -> LoadBalancer | None:
-        if not entry.balanced or (entry.alb is not None and entry.group is None):
+        # What starts in a pod dials the ClusterIP: by its own node's rules, past the Service's load balancer.
+        if entry.inside or not entry.balanced or (entry.alb is not None and entry.group is None):
             return None
         return self._plane.balancers.get(entry.balancer)
 

@@ -5,6 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from small_labs import direct, kept_rows
 
 from kflab.dataplane.packets import Hop, RequestTrace
 from kflab.engine.types import Finished
@@ -476,3 +477,12 @@ def test_with_ip_targets_it_is_the_load_balancer_that_has_to_learn_of_a_crash() 
     learned = rows["web IP targets"].learned_ns
     assert learned is not None
     assert 1 * S <= learned - S <= 8 * S
+
+
+def test_a_pod_that_calls_a_service_with_an_nlb_of_ip_targets_goes_by_its_nodes_rules() -> None:
+    lab = direct(rate=60, replicas=4, service="type: LoadBalancer", more="cluster: {loadBalancer: aws-nlb-ip}\n")
+    rows = kept_rows(lab)
+    lab.advance(3 * S)
+    assert lab.totals.failed == 0
+    assert len({server for row in rows for server in row.servers}) == 4
+    assert not [hop for row in rows[:20] for hop in lab.reopener.open_record(row).hops if hop.outcome == "mismatch"]
