@@ -116,6 +116,12 @@ def proxy_assumptions(configs: Iterable[IngressConfig]) -> Iterator[tuple[str, s
 def client_assumptions(clients: Iterable[ClientSpec]) -> Iterator[tuple[str, str]]:
     """What is taken for granted of clients that keep connections open, give up, try again, ask DNS or lose packets."""
     for client in clients:
+        if client.from_pod.count("/") == 2:
+            text = (
+                f"client {client.name} is the first pod of {client.from_pod} as it was at the start: when that pod is "
+                "replaced, its address and its node go on sending"
+            )
+            yield text, "from: NAMESPACE/POD for a pod that is not replaced"
         if client.connections:
             text = (
                 f"client {client.name} spreads its requests at random over its {client.connections} connections and "

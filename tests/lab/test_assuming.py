@@ -1,7 +1,8 @@
 """What is taken for granted of applications is said, with how to say otherwise."""
 
 from kflab.cluster.store import Store
-from kflab.lab.assuming import app_assumptions, gate_assumptions
+from kflab.lab.assuming import app_assumptions, client_assumptions, gate_assumptions
+from kflab.lab.spec import ClientSpec
 from kflab.manifest.objects import Key, Meta
 from kflab.manifest.objects_pods import Container, Pod, PodSpec, Probe
 
@@ -57,3 +58,10 @@ def test_a_gate_that_nobody_here_sets_is_said_with_who_does() -> None:
         "readiness gate cloud.google.com/load-balancer-neg-ready of Pod default/d-1: GKE's NEG controller sets it, "
         "which is not modelled",
     ]
+
+
+def test_a_client_that_is_one_pod_of_a_workload_says_so() -> None:
+    assert list(client_assumptions([ClientSpec("http://shop/", 1.0, "web", from_pod="default/web")])) == []
+    [(text, how)] = client_assumptions([ClientSpec("http://shop/", 1.0, "web", from_pod="default/Deployment/web")])
+    assert text.startswith("client web is the first pod of default/Deployment/web")
+    assert "NAMESPACE/POD" in how
