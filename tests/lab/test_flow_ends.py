@@ -12,7 +12,7 @@ from kflab.lab.commands import Act, Kill
 from kflab.lab.handle import Tab
 from kflab.lab.records import record
 from kflab.lab.running import Lab
-from kflab.lab.spec import LabSpec
+from kflab.lab.spec import LabSpec, PinSpec
 from kflab.manifest.objects import Key
 
 S = 10**9
@@ -60,11 +60,10 @@ SLOW = {"service_p50_ns": 10 * S, "service_p99_ns": 15 * S}
 
 def lab_of(name: str = "", annotations: str = "", more: str = "", url: str = "http://web.example.com/") -> Lab:
     text = POD.replace("N", "1") + POD.replace("N", "2") + SERVICE.replace("ANNOTATIONS", annotations) + more
-    pins = {"publicNames": {"web.example.com": "default/web"}}
     spec = LabSpec(
         "flows", (Tab("web.yaml", text, None),), load_balancer=name, rate_rps=10.0, nodes=2, timing=SLOW, url=url,
+        pins=PinSpec(public_names={"web.example.com": "default/web"}),
     )  # fmt: skip
-    object.__setattr__(spec.pins, "public_names", pins["publicNames"])
     return Lab(spec)
 
 
