@@ -49,6 +49,8 @@ def recognise(spec: PodSpec, namespace: str) -> ControllerIdentity | None:
     """The ingress controller that pods of this template are; None for anything else."""
     for container in spec.containers:
         default = _default(container.image)
+        if not (default or container.command or container.args):
+            continue
         arguments = (*container.command, *container.args)
         if not default and not any(_name(argument) == "controller-class" for argument in arguments):
             continue

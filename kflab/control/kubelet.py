@@ -6,6 +6,7 @@ pod_workers.go completeWork). Delays: lifecycle 1.1, 4A, 4F.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 from kflab.cluster.store import Change
@@ -74,6 +75,12 @@ class RetrySync(PodEvent):
 
 _running = copier(ContainerStatus, "state", "reason", "restarts", "started_ns", "ready")
 _started = copier(ContainerRun, "up", "accepting", "since_ns", "starts", "hung", "killed_ns")
+
+
+@lru_cache(maxsize=4096)
+def _waiting(name: str, reason: str) -> ContainerStatus:
+    """The status of a container that was never started."""
+    return ContainerStatus(name, reason=reason)
 
 
 class Kubelet(Controller):
@@ -217,16 +224,18 @@ class Kubelet(Controller):
 
     def new_worker(self, pod: Pod, seen_ns: int) -> PodWorker:
         """Know a pod from now on; nothing of it runs yet."""
-        node = self.core.store.get(Key("Node", "", pod.spec.node_name))
-        host_ips = node.internal_ips if isinstance(node, Node) else ()
-        key = pod.key
-        worker = PodWorker(key, pod.meta.uid, pod.spec.node_name, pod.spec, seen_ns, host_ips=host_ips)
-        worker.annotations = pod.meta.annotations
-        worker.passed = passed_gates(pod)
-        reason = "PodInitializing" if pod.spec.init_containers else "ContainerCreating"
-        worker.containers = {c.name: ContainerStatus(c.name, reason=reason) for c in running_containers(pod.spec)}
-        once = [c for c in pod.spec.init_containers if c.restart_policy != "Always"]
-        worker.inits = {c.name: ContainerStatus(c.name, reason=reason) for c in once}
+        key, spec = pod.key, pod.spec
+        node = self.core.store.get(Key("Node", "", spec.node_name))
+        reason = "PodInitializing" if spec.init_containers else "ContainerCreating"
+        once = [c.name for c in spec.init_containers if c.restart_policy != "Always"]
+        worker = PodWorker(
+            key, pod.meta.uid, spec.node_name, spec, seen_ns,
+            annotations=pod.meta.annotations,
+            host_ips=node.internal_ips if isinstance(node, Node) else (),
+            containers={container.name: _waiting(container.name, reason) for container in running_containers(spec)},
+            inits={name: _waiting(name, reason) for name in once},
+            passed=passed_gates(pod),
+        )  # fmt: skip
         self.status.workers[key] = worker
         return worker
 

@@ -129,8 +129,13 @@ class ConditionsSeen(PodEvent):
     needs_api: ClassVar[bool] = True
 
 
+_NO_GATES: frozenset[str] = frozenset()
+
+
 def passed_gates(pod: Pod) -> frozenset[str]:
     """A pod's readiness gates whose condition is True."""
+    if not pod.spec.readiness_gates:
+        return _NO_GATES
     return frozenset(gate for gate in pod.spec.readiness_gates if pod.status.passes(gate))
 
 
