@@ -199,7 +199,7 @@ def _one_cluster(bench: Bench, one: "Cluster", small: "Cluster | None") -> None:
     ratio = one.kill_s / small.kill_s if small is not None and small.kill_s > 0 else None
     bench.add(
         "e", f"{name}: one pod kill", one.kill_s * 1e3, "ms",
-        f"CPU until the last node's rules are effective ({one.kill_simulated_s:.2f} s simulated), read on ten nodes",
+        f"CPU until the last node's rules are effective ({one.kill_simulated_s:.2f} s simulated); median of several",
         beside="" if ratio is None or one.nodes <= 100 else f"{ratio:.1f} × the 100-node kill",
         target="≤ 3 × the 100-node kill" if large else "",
         reached=ratio <= 3 if large and ratio is not None else None,
