@@ -58,6 +58,9 @@ class Line(Widget):
 SECONDS_FROM_NS = 1_000_000_000
 """From here on percentiles are given in seconds: the columns hold four cells."""
 
+TENTH_NS = 100_000_000
+"""Below this a median beside seconds keeps a unit of its own: 0.00 would say nothing."""
+
 
 def percentile(ns: int | None, in_seconds: bool) -> str:
     """A percentile without its unit."""
@@ -102,8 +105,10 @@ def status_row(snapshot: Snapshot, width: int, glyphs: Glyphs) -> Row:
         row.right(at["ok"], f"{share(snapshot.ok_share)} ok", "strong" if whole else "lost", bold=True)
     if "p50" in at:
         slow = max(snapshot.p50_ns or 0, snapshot.p99_ns or 0) >= SECONDS_FROM_NS
-        row.put(at["p50"], "p50", "dim").put(at["p50"] + 4, percentile(snapshot.p50_ns, slow), "strong")
-        row.put(at["p99"], "p99", "dim").put(at["p99"] + 4, percentile(snapshot.p99_ns, slow), "strong")
+        apart = slow and width >= 80 and 0 < (snapshot.p50_ns or 0) < TENTH_NS
+        middle = f"{ms(snapshot.p50_ns)}ms" if apart else percentile(snapshot.p50_ns, slow)
+        row.put(at["p50"], "p50", "dim").put(at["p50"] + 4, middle, "strong")
+        row.put(at["p99"] + apart, "p99", "dim").put(at["p99"] + apart + 4, percentile(snapshot.p99_ns, slow), "strong")
         row.add(" s" if slow else " ms", "dim")
     if width >= 110:
         row.right(width - 1, f"seed {snapshot.seed}", "faint")

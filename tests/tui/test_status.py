@@ -44,6 +44,14 @@ class TestStatusLine:
     def test_nearly_all_is_not_all(self) -> None:
         assert "99.9 % ok" in status_row(replace(steady(), ok_share=0.99996), 120, UNICODE).text
 
+    @pytest.mark.parametrize("width", [80, 120, 200])
+    def test_a_short_median_beside_seconds_keeps_its_unit(self, width: int) -> None:
+        text = status_row(replace(steady(), p50_ns=2_500_000, p99_ns=5 * 10**9), width, UNICODE).text
+        assert "p50 2.5ms p99 5.00 s" in text
+        assert len(text.rstrip()) <= width
+        both = status_row(replace(steady(), p50_ns=3 * 10**9, p99_ns=5 * 10**9), width, UNICODE).text
+        assert "p50 3.00 p99 5.00 s" in both
+
     def test_ascii(self) -> None:
         assert status_row(replace(steady(), paused=True), 120, ASCII).text.isascii()
 
