@@ -2,8 +2,8 @@
 
 drain cordons, checks all pods before it touches one, and evicts them side by side: an eviction that a budget refuses
 (429) is tried again every 5 s, any other refusal ends the drain. It is over when every pod's object is gone. Source:
-k8s.io/kubectl pkg/drain/drain.go, filters.go (daemonSetFilter, unreplicatedFilter), cordon.go. Pods with local data
-(--delete-emptydir-data) are not told apart, and --timeout is not modelled.
+k8s.io/kubectl pkg/drain/drain.go, filters.go (daemonSetFilter, mirrorPodFilter, unreplicatedFilter), cordon.go. Pods
+with local data (--delete-emptydir-data) are not told apart, and --timeout is not modelled.
 """
 
 from collections.abc import Sequence
@@ -117,7 +117,7 @@ class Drains(Controller):
     def _chosen(self, name: str, force: bool, ignore_daemonsets: bool) -> tuple[list[Pod], list[str]]:
         """Pods to evict, and why it cannot be done."""
         there = [self.core.store.get(key) for key in self.core.index.pods_on(name)]
-        pods = [pod for pod in there if isinstance(pod, Pod)]
+        pods = [pod for pod in there if isinstance(pod, Pod) and not pod.is_mirror]
         ended = [pod for pod in pods if pod.status.phase in ("Succeeded", "Failed")]
         owned = {pod.key: pod.meta.owner.kind if pod.meta.owner is not None else "" for pod in pods}
         daemons = [pod for pod in pods if owned[pod.key] == "DaemonSet" and pod not in ended]

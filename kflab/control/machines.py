@@ -21,6 +21,7 @@ from kflab.control.lbsync import LbSync
 from kflab.control.machine import LINKS, Machine
 from kflab.control.nodelife import NodeLife
 from kflab.control.proxysync import ProxySync
+from kflab.control.staticpods import StaticPods
 from kflab.control.status import PodWorker
 from kflab.errors import KflabError
 from kflab.manifest.objects import Key
@@ -53,8 +54,10 @@ class Machines(Controller):
         life: NodeLife,
         cloud: CloudNodes,
         ingresses: IngressSync,
+        static_pods: StaticPods,
     ) -> None:
         super().__init__(core)
+        self.static_pods = static_pods
         self.kubelet, self.proxies, self.lb = kubelet, proxies, lb
         self.life, self.cloud, self.ingresses = life, cloud, ingresses
         self._boots: dict[str, int] = {}
@@ -168,21 +171,27 @@ class Machines(Controller):
         kubelet.go HandlePodAdditions with what the API lists.
         """
         core, status = self.core, self.kubelet.status
-        known: set[Key] = set()
+        known: set[Key] = {pod.key for pod in self.static_pods.on(node)}
+        found: dict[Key, tuple[ContainerStatus, ...]] = {}
         for key, worker in [(k, w) for k, w in status.workers.items() if w.node == node]:
             pod = core.store.get(key)
             core.set_ground(key, None)
             if not worker.spec.host_network:
                 core.addresses.release_pod_ips(node, worker.pod_ips)
-            if not isinstance(pod, Pod) or pod.meta.uid != worker.uid:
+            if key in known:
+                found[key] = _after_reboot(worker, core.now_ns)
+            elif not isinstance(pod, Pod) or pod.meta.uid != worker.uid:
                 self.kubelet.worker_gone(key)
-                continue
-            known.add(key)
-            if pod.terminating:
-                worker.pod_ips = ()  # they are free again; nothing is left to be torn down
-                core.push(0, KillPod(node, key, worker.uid, 0))
-            elif pod.status.phase not in ("Succeeded", "Failed"):
-                self.kubelet.restart(pod, _after_reboot(worker, core.now_ns))
+            else:
+                known.add(key)
+                if pod.terminating:
+                    worker.pod_ips = ()  # they are free again; nothing is left to be torn down
+                    core.push(0, KillPod(node, key, worker.uid, 0))
+                elif pod.status.phase not in ("Succeeded", "Failed"):
+                    self.kubelet.restart(pod, _after_reboot(worker, core.now_ns))
+        for static in self.static_pods.on(node):
+            self.kubelet.restart(static, found.get(static.key, ()))
+            self.static_pods.sync(static.key)
         for key in core.index.pods_on(node):
             pod = core.store.get(key)
             if key not in known and isinstance(pod, Pod) and pod.status.phase not in ("Succeeded", "Failed"):

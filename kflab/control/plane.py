@@ -59,6 +59,7 @@ from kflab.control.service import ServiceController
 from kflab.control.shutdown import Shutdowns
 from kflab.control.signals import Signals
 from kflab.control.statefulset import StatefulSetController
+from kflab.control.staticpods import StaticPods
 from kflab.control.status import StatusManager
 from kflab.control.tainteviction import TaintEviction
 from kflab.control.termination import Termination
@@ -125,7 +126,10 @@ class ControlPlane(Writes, Components):
         self.taint_eviction = TaintEviction(core)
         cloud = CloudNodes(core)
         self.leaders = Leaders(core)
-        self.machines = Machines(core, self.kubelet, self.proxies, self.lb, self.node_life, cloud, self.ingresses)
+        static = StaticPods(core, self.kubelet)
+        self.machines = Machines(
+            core, self.kubelet, self.proxies, self.lb, self.node_life, cloud, self.ingresses, static
+        )
         self.shutdowns = Shutdowns(core, self.termination, self.machines)
         self.drains = Drains(core, self.disruption)
         self.scale_down = NodeScaleDown(core, self.disruption, self.machines)
@@ -142,6 +146,7 @@ class ControlPlane(Writes, Components):
                 self.start_of_pods.failures,
                 self.probes,
                 self.kubelet_restart,
+                static,
                 self.apps,
                 self.pressure,
                 self.replica_sets,

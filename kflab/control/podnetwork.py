@@ -67,6 +67,8 @@ class PodNetworkAgents(Controller):
         pod = change.old
         if not self._present or change.new is not None or not isinstance(pod, Pod) or pod.spec.host_network:
             return
+        if pod.is_mirror:
+            return  # the object is made anew at once; what Calico does meanwhile is not modelled
         ground = self.core.runtime.get(change.key)
         if ground is not None and ground.uid == pod.meta.uid and ground.sandbox:
             wait = self.core.delay("network_removed_s", change.key)

@@ -5,7 +5,8 @@ Failed, reason Evicted, and stays as an object; whoever made it makes another el
 
 Source: k8s.io/kubernetes pkg/kubelet/eviction/eviction_manager.go (synchronize, evictPod), helpers.go
 (rankMemoryPressure: usage above requests, priority, usage). Memory use is not modelled: pods without a memory request
-use more than they asked for, the others do not; of equals the youngest goes first (M). Critical pods are never evicted.
+use more than they asked for, the others do not; of equals the youngest goes first (M). Critical pods and static pods
+are never evicted.
 """
 
 from collections.abc import Sequence
@@ -118,7 +119,8 @@ class Pressure(Controller):
             pod = self.core.store.get(worker.key)
             if worker.node != node or worker.kill or not isinstance(pod, Pod) or pod.terminating:
                 continue
-            if not critical(worker.key.namespace, worker.spec) and pod.status.phase == "Running":
+            spared = pod.is_mirror or critical(worker.key.namespace, worker.spec)
+            if not spared and pod.status.phase == "Running":
                 asks = any("memory" in container.requests for container in pod.spec.containers)
                 found.append((asks, worker.spec.priority, -(pod.meta.creation_ns or 0), worker.key, worker))
         return [entry[4] for entry in sorted(found, key=lambda entry: entry[:4])]

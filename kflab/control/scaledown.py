@@ -150,7 +150,7 @@ class NodeScaleDown(Controller):
         for key in self.core.index.pods_on(node):
             pod = self.core.store.get(key)
             if isinstance(pod, Pod) and pod.status.phase not in ("Succeeded", "Failed"):
-                if pod.meta.owner is None or pod.meta.owner.kind != "DaemonSet":
+                if not pod.is_mirror and (pod.meta.owner is None or pod.meta.owner.kind != "DaemonSet"):
                     found[key] = pod.meta.uid
         return found
 

@@ -147,6 +147,8 @@ class StatusManager(Controller):
     def __init__(self, core: Core) -> None:
         super().__init__(core)
         self.workers: dict[Key, PodWorker] = {}
+        self._unsent: dict[str, dict[Key, None]] = {}
+        """Node → pods of which the API has no status, though nothing about them has changed."""
 
     def app_delay(self, worker: PodWorker, name: str) -> int:
         """A delay of a pod's application, ns: as its annotations have it, else drawn."""
@@ -209,6 +211,20 @@ class StatusManager(Controller):
                 worker.writing = True
                 self.core.push(wait_ns, WriteStatus(node, worker.key, worker.uid))
 
+    def unsent(self, key: Key) -> None:
+        """A mirror pod was made anew: its status is written at the next tick, or with one of another pod before.
+
+        Source: k8s.io/kubernetes pkg/kubelet/status/status_manager.go, syncBatch: the versions that the API has are
+        known by the mirror pod's uid, so that a new one has none.
+        """
+        worker = self.workers.get(key)
+        if worker is None or worker.writing:
+            return
+        self._unsent.setdefault(worker.node, {})[key] = None
+        period = max(1, self.core.spans["status_retry_s"][0])
+        phase = self.core.draws.control_between("status-phase", f"{STATUS_WRITER}{worker.node}", 0, 0, period)
+        self.core.push((phase - self.core.now_ns) % period, WriteStatus(worker.node, key, worker.uid))
+
     def handle(self, event: Event) -> None:
         """Write what the kubelet knows now, or take in conditions that others set."""
         assert isinstance(event, WriteStatus | ConditionsSeen)
@@ -220,6 +236,10 @@ class StatusManager(Controller):
             return
         worker.writing = False
         self.write(worker)
+        for key in self._unsent.pop(worker.node, ()):
+            other = self.workers.get(key)
+            if other is not None and other is not worker:
+                self.write(other)
 
     def runs(self, worker: PodWorker, pod: Pod, statuses: tuple[ContainerStatus, ...], noticed_ns: int) -> None:
         """All containers of a settling pod run and are ready since `noticed_ns`: tell the API.

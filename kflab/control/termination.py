@@ -100,6 +100,8 @@ class Termination(Controller):
             if isinstance(old, Pod) and new is None:
                 self.core.pinned_ips.pop(change.key, None)
             return
+        if old.is_mirror:
+            return  # its kubelet goes by the manifest on the node (staticpods.py)
         if new is None:
             machine = self.core.machines.get(old.spec.node_name)
             if machine is not None and not machine.powered:

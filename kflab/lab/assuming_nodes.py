@@ -9,6 +9,7 @@ from kflab.engine.ipvs_counts import ESTABLISHED_S
 from kflab.lab.commands import Act, Kill
 from kflab.lab.spec import HOST_GW, Action, ClientSpec
 from kflab.manifest.objects_network import Service
+from kflab.manifest.objects_pods import Pod
 
 _MOST = 3
 """How many Services one line names."""
@@ -68,6 +69,29 @@ def conntrack_assumptions(most: int, buckets: int) -> Iterator[tuple[str, str]]:
             f"that a first packet looks into, of {buckets:,}, hold one; all buckets are as likely to, and an evicted "
             "connection whose SYN is repeated has no new entry",
             "cluster: {conntrack: {max: 65536, buckets: 65536}}",
+        )
+
+
+_CONTROL_PLANE = ("kube-apiserver", "etcd", "kube-controller-manager", "kube-scheduler", "kube-proxy")
+"""Programs that the lab runs by itself, whatever pods show them."""
+
+
+def static_assumptions(store: Store) -> Iterator[tuple[str, str]]:
+    """What is taken for granted of static pods, of which the cluster has the mirror pods."""
+    mirrors = [pod for pod in store.of_kind("Pod") if isinstance(pod, Pod) and pod.is_mirror]
+    if not mirrors:
+        return
+    yield (
+        f"{len(mirrors)} mirror pods: the files of their static pods stay on their nodes, so a deleted one comes back "
+        "and its containers go on",
+        "no other way is modelled",
+    )
+    names = {name: None for name in _CONTROL_PLANE for pod in mirrors if pod.meta.name.startswith(f"{name}-")}
+    if names:
+        yield (
+            f"mirror pods of {', '.join(names)}: they only show what the lab has of these, and ending their containers "
+            "stops none of it",
+            "stop apiserver, etcd, controller-manager, scheduler or kube-proxy/NODE",
         )
 
 

@@ -18,6 +18,7 @@ from kflab.lab.assuming_nodes import (
     conntrack_assumptions,
     ipvs_assumptions,
     network_assumptions,
+    static_assumptions,
 )
 from kflab.lab.balancing import simplifications
 from kflab.lab.counting import ASSUMED, OVERRIDE
@@ -44,6 +45,7 @@ def modelling_assumptions(lab: "Lab") -> Iterator[tuple[str, str]]:
                 yield (f"{text}, though its image is {image}", "no other profile is modelled")
     yield from simplifications(lab.store, lab.plane.balancers)
     yield from app_assumptions(lab.store, lab.workload_of)
+    yield from static_assumptions(lab.store)
     gates = {gate for balancer in lab.plane.balancers.values() for gate in balancer.gates}
     yield from gate_assumptions(lab.store, lab.workload_of, gates)
     yield from autoscaler_assumptions(lab.store)

@@ -183,6 +183,10 @@ class PodStatus:
         return sum(status.restarts for status in (*self.containers, *self.inits))
 
 
+MIRROR = "kubernetes.io/config.mirror"
+"""Annotation of a mirror pod, which shows a static pod of its node (pkg/apis/core/annotation_key_constants.go)."""
+
+
 @quick
 @dataclass(frozen=True, slots=True)
 class Pod(KubeObject):
@@ -204,6 +208,11 @@ class Pod(KubeObject):
     @property
     def terminating(self) -> bool:
         return self.meta.deletion_ns is not None
+
+    @property
+    def is_mirror(self) -> bool:
+        """Whether its kubelet runs it from a file, and this object only shows it."""
+        return MIRROR in self.meta.annotations
 
 
 @quick

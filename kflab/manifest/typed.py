@@ -109,7 +109,8 @@ def read_meta(tree: Tree, default_namespace: str, now: datetime | None) -> Meta:
     metadata = tree.get("metadata") or {}
     owner = None
     for reference in metadata.get("ownerReferences") or ():
-        if reference.get("controller"):
+        # A mirror pod's owner is its Node: no workload, and no other pod is made in its place.
+        if reference.get("controller") and reference.get("kind") != "Node":
             owner = Key(str(reference.get("kind") or ""), key.namespace, str(reference.get("name") or ""))
     grace = metadata.get("deletionGracePeriodSeconds")
     deletion = when_ns(metadata.get("deletionTimestamp"), now)

@@ -2,9 +2,10 @@
 
 from kflab.cluster.store import Store
 from kflab.lab.assuming import app_assumptions, client_assumptions, gate_assumptions
+from kflab.lab.assuming_nodes import static_assumptions
 from kflab.lab.spec import ClientSpec
 from kflab.manifest.objects import Key, Meta
-from kflab.manifest.objects_pods import Container, Pod, PodSpec, Probe
+from kflab.manifest.objects_pods import MIRROR, Container, Pod, PodSpec, Probe
 
 
 def said(*pods: Pod) -> list[tuple[str, str]]:
@@ -65,3 +66,11 @@ def test_a_client_that_is_one_pod_of_a_workload_says_so() -> None:
     [(text, how)] = client_assumptions([ClientSpec("http://shop/", 1.0, "web", from_pod="default/Deployment/web")])
     assert text.startswith("client web is the first pod of default/Deployment/web")
     assert "NAMESPACE/POD" in how
+
+
+def test_mirror_pods_of_the_control_plane_are_said_to_be_pictures_of_it() -> None:
+    store = Store()
+    store.put(Pod(Meta("web-node-2", "default", annotations={MIRROR: "0f"}), spec=PodSpec((Container("web"),))), 0, "t")
+    assert [text.partition(":")[0] for text, _ in static_assumptions(store)] == ["1 mirror pods"]
+    store.put(Pod(Meta("etcd-cp", "kube-system", annotations={MIRROR: "1f"}), spec=PodSpec((Container("e"),))), 0, "t")
+    assert [text.partition(":")[0] for text, _ in static_assumptions(store)] == ["2 mirror pods", "mirror pods of etcd"]
