@@ -1,13 +1,17 @@
 """Ingress controllers: when NGINX acts on what the controller saw.
 
 A change reaches the informer, waits for the sync rate limiter (0.3/s, burst 1), is posted to NGINX and picked up at
-the Lua timer's next tick; a change of routes reloads NGINX instead. One sync runs at a time, a reload
-included. After a reload the old workers accept nothing more and end with their last connection, at the latest after
-worker-shutdown-timeout. Source: kubernetes/ingress-nginx internal/ingress/controller/nginx.go, controller.go
-syncIngress, internal/task/queue.go, rootfs/etc/nginx/lua/balancer.lua; lifecycle 1.8.
+the Lua timer's next tick; a change of routes reloads NGINX instead. A certificate is posted too, but Lua looks it up
+anew at each handshake. One sync runs at a time, a reload included. After a reload the old workers accept nothing more
+and end with their last connection, at the latest after worker-shutdown-timeout. Source: kubernetes/ingress-nginx
+internal/ingress/controller/nginx.go, controller.go syncIngress, internal/task/queue.go, rootfs/etc/nginx/lua/
+balancer.lua, certificate.lua; lifecycle 1.8.
 """
 
 from dataclasses import dataclass, field, replace
+from enum import IntFlag
+from functools import reduce
+from operator import or_
 from typing import ClassVar
 
 from kflab.cluster.checkpoint import Mutable
@@ -31,6 +35,17 @@ SECRETS = ("auth-secret", "auth-tls-secret", "proxy-ssl-secret")
 """Annotations of an Ingress that name a Secret whose content becomes part of nginx.conf."""
 
 
+class Brings(IntFlag):
+    """What of NGINX a change is about."""
+
+    ENDPOINTS = 1
+    CERTIFICATES = 2
+    ROUTES = 4
+    """A new nginx.conf: NGINX reloads."""
+    NOTHING = 8
+    """A sync runs and finds NGINX configured as it should be."""
+
+
 @dataclass(frozen=True, slots=True)
 class SyncIngress(Event):
     """The rate limiter lets a sync run."""
@@ -48,7 +63,7 @@ class NginxLearned(Event):
     pod: Key
     life: int
     revision: int
-    reloaded: bool
+    brings: Brings
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +92,10 @@ class IngressPod(Mutable):
     identity: ControllerIdentity
     starts: int = 0
     life: int = 0
-    inbox: list[tuple[int, int, bool]] = field(default_factory=list)
-    """(when the informer has it, revision, whether it needs a reload), ascending."""
-    missed: tuple[int, bool] | None = None
-    """While its controller is stopped: newest revision it has not heard of, and whether any needs a reload."""
+    inbox: list[tuple[int, int, Brings]] = field(default_factory=list)
+    """(when the informer has it, revision, what it is about), ascending."""
+    missed: tuple[int, Brings] | None = None
+    """While its controller is stopped: newest revision it has not heard of, and what all of them are about."""
     last_arrival: int = FAR_PAST
     planned: int = FAR_PAST
     next_token: int = FAR_PAST
@@ -157,30 +172,40 @@ class IngressSync(Controller):
         if change.key.kind in ("Service", "Ingress") and not self._status_due:
             self._status_due = True
             self.core.push(self.core.delay("ingress_status_s", "ingress-status"), WriteIngressStatus())
-        reloads = self._reloads(change)
+        brings = self._brings(change)
+        if not brings:
+            return
         for key, known in self.pods.items():
             if not known.observer.running or not self._concerned(known, change):
                 continue
             if self._deaf(known):
-                known.missed = (change.revision, reloads or (known.missed is not None and known.missed[1]))
+                known.missed = (change.revision, brings | (known.missed[1] if known.missed else brings))
                 continue
             arrival = self.core.now_ns + self.core.delay("ingress_watch_s", key)
             if self.core.has_reconnects:
                 arrival = max(arrival, self.core.reconnected_ns(known.observer.name))
             known.last_arrival = max(arrival, known.last_arrival)
-            known.inbox.append((known.last_arrival, change.revision, reloads))
+            known.inbox.append((known.last_arrival, change.revision, brings))
             if known.last_arrival > known.planned:
                 self._plan(key, known, known.last_arrival)
 
-    def _reloads(self, change: Change) -> bool:
-        """Whether a change makes another nginx.conf; a certificate does not, Lua presents it.
+    def _brings(self, change: Change) -> Brings:
+        """What a change is about; 0 where no sync comes of it.
 
-        Source: kubernetes/ingress-nginx pkg/util/ingress/ingress.go, IsDynamicConfigurationEnough, clearCertificates.
-        Files of passwords and of clients' authorities are part of nginx.conf (annotations auth, authtls, proxyssl).
+        A certificate makes no other nginx.conf, Lua presents it; files of passwords and of clients' authorities are
+        part of it (annotations auth, authtls, proxyssl). A Secret that no Ingress names is passed over.
+
+        Source: kubernetes/ingress-nginx internal/ingress/controller/store/store.go, secrEventHandler;
+        pkg/util/ingress/ingress.go, IsDynamicConfigurationEnough, clearCertificates.
         """
         if change.key.kind == "Secret":
-            return any(_configures(change.key, each) for each in self.core.store.of_kind("Ingress"))
-        return change.key.kind in RELOADING and not _only_status(change)
+            ingresses = [each for each in self.core.store.of_kind("Ingress") if isinstance(each, Ingress)]
+            routes = any(_configures(change.key, each) for each in ingresses)
+            presented = any(_presents(change.key, each) for each in ingresses)
+            return Brings(routes * Brings.ROUTES | presented * Brings.CERTIFICATES)
+        if change.key.kind in RELOADING:
+            return Brings.NOTHING if _only_status(change) else Brings.ROUTES
+        return Brings.ENDPOINTS
 
     def _deaf(self, known: IngressPod) -> bool:
         """Whether a controller hears of no change: it is stopped, or its node is off the network."""
@@ -225,16 +250,16 @@ class IngressSync(Controller):
                 known = self.pods.get(pod)
                 if known is not None and known.life == life and not self._deaf(known):
                     self._run(pod, known)
-            case NginxLearned(pod, life, revision, reloaded):
+            case NginxLearned(pod, life, revision, brings):
                 known = self.pods.get(pod)
                 if known is not None and known.life == life:
                     known.observer.learn(self.core.now_ns, revision)
-                    how = "reloaded with new routes" if reloaded else "picked up new endpoints"
+                    how = _how(brings)
                     name = known.observer.name
                     self.core.fact(
                         What.RULES_SYNCED, Key("Observer", "", name), name, f"NGINX in {pod.name} {how}", revision
                     )
-                    if reloaded:
+                    if brings & Brings.ROUTES:
                         wait = self.core.spans["ingress_worker_shutdown_s"][0]
                         self.core.push(wait, OldWorkersEnd(pod, life, self.core.now_ns))
             case OldWorkersEnd(pod, life, reloaded_ns):
@@ -257,15 +282,15 @@ class IngressSync(Controller):
         known.inbox = [entry for entry in known.inbox if entry[0] > now]
         if not carried:
             return
-        reloads = any(entry[2] for entry in carried)
+        brings = reduce(or_, (entry[2] for entry in carried))
         done = now + self.core.delay("ingress_post_s", pod)
-        if reloads:
+        if brings & Brings.ROUTES:
             done += self.core.delay("ingress_reload_s", pod)
         known.busy_ns = done
-        if not reloads:
+        if brings & Brings.ENDPOINTS and not brings & Brings.ROUTES:
             done = self._next_poll(pod, done)
         known.effective = max(done, known.effective)
-        self.core.push_at(known.effective, NginxLearned(pod, known.life, carried[-1][1], reloads))
+        self.core.push_at(known.effective, NginxLearned(pod, known.life, carried[-1][1], brings))
         if known.inbox:
             self._plan(pod, known, known.inbox[0][0])
 
@@ -287,6 +312,21 @@ class IngressSync(Controller):
             for ingress in self.core.store.of_kind("Ingress"):
                 if isinstance(ingress, Ingress) and serves(identity, ingress, classes):
                     self.core.put(replace(ingress, load_balancer=service.load_balancer), "ingress-controller")
+
+
+def _how(brings: Brings) -> str:
+    """What NGINX did with what a sync brought."""
+    if brings & Brings.ROUTES:
+        return "reloaded with new routes"
+    words = {Brings.ENDPOINTS: "endpoints", Brings.CERTIFICATES: "certificates"}
+    new = " and ".join(word for part, word in words.items() if brings & part)
+    return f"picked up new {new}" if new else "was configured so already"
+
+
+def _presents(secret: Key, ingress: Ingress) -> bool:
+    """Whether an Ingress names a Secret as a certificate."""
+    own = secret.namespace == ingress.meta.namespace
+    return own and any(entry.secret == secret.name for entry in ingress.tls)
 
 
 def _configures(secret: Key, ingress: KubeObject) -> bool:

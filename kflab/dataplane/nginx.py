@@ -52,8 +52,9 @@ class Route:
     """Path and query the pod sees where an annotation changed them."""
     split: tuple[tuple[Key, int, Fraction], ...] = ()
     """(Service, port, chance) where a canary's weight leaves it to chance; the route is what the draw chose."""
-    hash_key: str = ""
-    """What the peer is chosen by instead of round robin: `upstream-hash-by`, or the affinity cookie sent."""
+    hash_key: str | None = None
+    """What the peer is chosen by instead of round robin: `upstream-hash-by`, or the affinity cookie sent; it may be
+    empty. None: neither."""
     set_cookie: tuple[str, str] | None = None
     """(name, path) of the affinity cookie that the answer sets."""
     proxying: Proxying = USUAL
@@ -65,7 +66,7 @@ class Route:
         """Index of the peer: by hash where there is a key (ingress-nginx rootfs/etc/nginx/lua/balancer/chash.lua,
         `balance`: a further try finds the same one), else by the round robin's position."""
         n = len(self.upstreams)
-        return hashed_index(self.hash_key, n) if self.hash_key else position % n
+        return position % n if self.hash_key is None else hashed_index(self.hash_key, n)
 
 
 def route(
@@ -75,6 +76,8 @@ def route(
     path: str,
     *,
     headers: Mapping[str, str] | None = None,
+    method: str = "GET",
+    client: str = "",
     draw: int = 0,
 ) -> Route:
     """Find what NGINX does with a request.
@@ -85,6 +88,8 @@ def route(
         host: Host header as sent, with or without a port; also the TLS server name.
         path: Path with query, as sent.
         headers: Further request headers, Cookie among them.
+        method: Of the request, for $request_method.
+        client: Its address, for $remote_addr.
         draw: u32 for a canary's weight: the canary takes what falls below its share.
     """
     sent = lower_names(headers)
@@ -143,7 +148,9 @@ def route(
     )  # fmt: skip
     if not backend.upstreams:
         return replace(service, status=503, why=f"{why}; {backend.problem}")
-    key, cookie = _stickiness(location, name, scheme, path, sent)
+    request = {"request_uri": path, "uri": uri, "host": name, "http_host": host, "scheme": scheme}
+    request |= {"request_method": method, "remote_addr": client}
+    key, cookie = _stickiness(location, request, sent)
     return replace(
         service,
         kind="proxy",
@@ -159,18 +166,15 @@ def route(
 
 
 def _stickiness(
-    location: Location, host: str, scheme: str, path: str, headers: Mapping[str, str]
-) -> tuple[str, tuple[str, str] | None]:
+    location: Location, request: Mapping[str, str], headers: Mapping[str, str]
+) -> tuple[str | None, tuple[str, str] | None]:
     """What the peer hangs on, and the cookie to set: a request with the affinity cookie keeps its pod."""
     if location.text("affinity") == "cookie":
         name = location.text("session-cookie-name") or "INGRESSCOOKIE"
-        sent = cookies_of(headers).get(name, "")
-        return sent, None if sent else (name, location.text("session-cookie-path") or location.path)
+        sent = cookies_of(headers).get(name)
+        return sent, (name, location.text("session-cookie-path") or location.path) if sent is None else None
     expression = location.text("upstream-hash-by")
-    if not expression:
-        return "", None
-    request = {"request_uri": path, "uri": clean_path(path), "host": host, "scheme": scheme}
-    return hash_key(expression, request, headers), None
+    return hash_key(expression, request, headers) if expression else None, None
 
 
 def _server(config: IngressConfig, host: str) -> Server:

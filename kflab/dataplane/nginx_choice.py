@@ -79,25 +79,62 @@ def cookies_of(headers: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
+_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+
+KNOWN_VARIABLES = frozenset(
+    "request_uri uri document_uri host http_host scheme request_method args query_string is_args remote_addr "
+    "binary_remote_addr".split()
+)
+"""Variables of NGINX that `hash_key` has the value of (nginx documentation, ngx_http_core_module, Embedded Variables).
+Beside them arg_NAME, cookie_NAME and http_NAME."""
+
+
 def hash_key(expression: str, request: Mapping[str, str], headers: Mapping[str, str]) -> str:
-    """The text an `upstream-hash-by` expression comes to; variables it does not know are empty.
+    """The text an `upstream-hash-by` expression comes to.
+
+    What a request lacks is an empty text, and so is an unknown variable (rootfs/etc/nginx/lua/util.lua,
+    generate_var_value): requests of which nothing is left all have one key.
 
     Args:
         expression: Text with $variables.
-        request: request_uri, uri, host, scheme, remote_addr.
+        request: request_uri, uri, host, http_host, scheme, request_method, remote_addr; any may be left out.
         headers: By lower-case name, for $http_NAME and $cookie_NAME.
     """
     cookies = cookies_of(headers)
+    query = request.get("request_uri", "").partition("?")[2]
+    known = {
+        **request,
+        "document_uri": request.get("uri", ""),
+        "args": query,
+        "query_string": query,
+        "is_args": "?" if query else "",
+        "binary_remote_addr": request.get("remote_addr", ""),  # other bytes, but as many different ones
+    }
 
     def value(found: re.Match[str]) -> str:
         name = found.group(1) or found.group(2)
+        if name in known:
+            return known[name]
         if name.startswith("http_"):
             return headers.get(name[5:].replace("_", "-"), "")
         if name.startswith("cookie_"):
             return cookies.get(name[7:], "")
-        return request.get(name, "")
+        return argument(query, name[4:]) if name.startswith("arg_") else ""
 
-    return re.sub(r"\$(?:\{(\w+)\}|(\w+))", value, expression)
+    return _VARIABLE.sub(value, expression)
+
+
+def argument(query: str, name: str) -> str:
+    """The first argument of a name in a query, whatever the case of its letters (ngx_http_arg)."""
+    pairs = (pair.partition("=") for pair in query.split("&"))
+    return next((value for key, mark, value in pairs if mark and key.lower() == name.lower()), "")
+
+
+def unknown_variables(expression: str) -> tuple[str, ...]:
+    """Variables of an `upstream-hash-by` expression that are taken as empty because the lab does not have them."""
+    names = (found.group(1) or found.group(2) for found in _VARIABLE.finditer(expression))
+    own = ("http_", "cookie_", "arg_")
+    return tuple(dict.fromkeys(name for name in names if name not in KNOWN_VARIABLES and not name.startswith(own)))
 
 
 def hashed_index(key: str, n: int) -> int:

@@ -387,9 +387,8 @@ class _Walker:
     # --- through NGINX ---------------------------------------------------------------------------------------------
 
     def _ingress(self, packet: Packet, pod: Key, known: ConfigInForce) -> None:
-        target, t = self.target, self._entry_ns()
-        node = self.world.node_of(packet.dst)
-        found = route(known.config, target.scheme, target.host, target.path)
+        t, node = self._entry_ns(), self.world.node_of(packet.dst)
+        found = self._route(known)
         if found.kind != "proxy":
             self._add(steps.nginx_answers(pod, node, packet, found, known, t))
             self.status = str(found.status)
@@ -446,9 +445,13 @@ class _Walker:
             return REFUSED if self.status == "refused" else TIMEOUT
         return self._end_try(arrived, tried, number, t)
 
+    def _route(self, known: ConfigInForce) -> Route:
+        target, asked = self.target, self.request
+        return route(known.config, target.scheme, target.host, target.path, method=asked.method, client=asked.source)
+
     def _rerouted(self, known: ConfigInForce, before: Route) -> Route:
         """The route under a newer configuration: NGINX's Lua balancer reads its peers at each try."""
-        now = route(known.config, self.target.scheme, self.target.host, self.target.path)
+        now = self._route(known)
         return now if now.kind == "proxy" and now.backend == before.backend else before
 
     def _last_ending(self) -> str:

@@ -434,7 +434,7 @@ def nginx_connects(
             node=node,
             before=packet,
             after=reached if reached is not None and not found.service_upstream else sent,
-            chooser="only choice" if len(peers) == 1 else "consistent hash" if found.hash_key else "round robin",
+            chooser=_peer_chooser(found),
             chance=Fraction(1, len(peers)),
             alternatives=alternatives,
             mover=NGINX,
@@ -446,6 +446,13 @@ def nginx_connects(
         sent,
         reached,
     )
+
+
+def _peer_chooser(found: Route) -> str:
+    """What picks one of NGINX's peers, in words."""
+    if len(found.upstreams) == 1:
+        return "only choice"
+    return "round robin" if found.hash_key is None else "consistent hash"
 
 
 def _kept(sent: Packet, kept: KeptConnection, found: Route) -> Packet:

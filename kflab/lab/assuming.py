@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 
 from kflab.cluster.store import Store
 from kflab.control.listening import running_containers
+from kflab.dataplane.nginx_choice import unknown_variables
 from kflab.dataplane.nginx_config import IngressConfig
 from kflab.dataplane.nginx_proxying import USUAL
 from kflab.lab.spec import ClientSpec
@@ -99,18 +100,39 @@ _SETTERS = (
 
 
 def proxy_assumptions(configs: Iterable[IngressConfig]) -> Iterator[tuple[str, str]]:
-    """Settings of NGINX that are given and not modelled."""
+    """What is simplified of NGINX, and its settings that are given and not modelled."""
     said: dict[str, None] = {}
     for config in configs:
+        if not said:
+            said[_WORKERS] = None
         for text in config.proxying.left_out:
             said[f"the ingress controller's ConfigMap has {text}"] = None
         for server in config.servers.values():
             for location in server.locations:
-                for text in USUAL.under(location.text).left_out:
+                for text in (*USUAL.under(location.text).left_out, *_hashing(location.text("upstream-hash-by"))):
                     name = f"{location.ingress.namespace}/{location.ingress.name}" if location.ingress else ""
                     said[f"Ingress {name} has {text}"] = None
     for text in said:
         yield text, "no other way"
+
+
+_WORKERS = (
+    "NGINX has one worker process in each ingress pod; by default worker-processes is one for each CPU of the node, "
+    "each with turns and idle upstream connections of its own, and each picks endpoints up at its own moment of the "
+    "second; clients open a connection to NGINX for each request, so that keep-alive (75 s) and keep-alive-requests "
+    "(1,000) end none"
+)
+
+
+def _hashing(expression: str) -> Iterator[str]:
+    """What is simplified of upstream-hash-by."""
+    for name in unknown_variables(expression):
+        yield f"upstream-hash-by {expression}: ${name} is taken as empty here"
+    if "remote_addr" in expression:
+        yield (
+            f"upstream-hash-by {expression}: it goes by the client's own address here, also where a node masquerades "
+            "(externalTrafficPolicy: Cluster) and NGINX would see the node's"
+        )
 
 
 def client_assumptions(clients: Iterable[ClientSpec]) -> Iterator[tuple[str, str]]:

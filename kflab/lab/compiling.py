@@ -134,7 +134,7 @@ class Compiler:
         if config is None or not isinstance(pod, Pod):
             return Fan(answer=Answer.NO_UPSTREAM)
         entry = chooser.entry
-        found = nginx_route(config, entry.scheme, entry.host, entry.path)
+        found = nginx_route(config, entry.scheme, entry.host, entry.path, method=entry.method, client=entry.client)
         chooser.service, chooser.service_port = found.service, found.port or 0
         if found.service is not None:
             chooser.band = f"service/{found.service.namespace}/{found.service.name}:{found.port}"
@@ -142,7 +142,7 @@ class Compiler:
             return Fan(answer=Answer.NO_UPSTREAM)
         if not found.service_upstream:
             peers = found.upstreams
-            if found.hash_key:  # all requests of one URL have one key, and each try finds its peer by the key alone
+            if found.hash_key is not None:  # all requests of a stream have one key, and each try goes by it alone
                 peers = (peers[found.peer_index(0)],)
             candidates = tuple(self._index.server(u.address, u.port, "TCP", u.target) for u in peers)
             return Fan(candidates, (1,) * len(candidates))
