@@ -1,7 +1,8 @@
 """The one error kflab raises for anything a person can put right."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from kflab.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

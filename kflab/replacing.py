@@ -1,4 +1,4 @@
-"""Frozen dataclasses made and copied at half of their cost and less: those that a pod's life makes by the dozen.
+"""Frozen dataclasses copied at half of the cost and less: those that a pod's life copies by the dozen.
 
 `dataclasses.replace` asks every field what it is, collects a dict and calls `__init__`, which sets each field through
 the frozen class's guard. Here the copying is written out once for each class and set of changed fields, and compiled,
@@ -7,7 +7,7 @@ as the `dataclasses` module itself does with `__init__`. The result is equal in 
 """
 
 from collections.abc import Callable
-from dataclasses import MISSING, Field, fields
+from dataclasses import Field, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 T = TypeVar("T")
@@ -39,39 +39,6 @@ def copier(cls: type[T], *names: str) -> Callable[..., T]:
         TypeError: As `replace`.
     """
     return _copier(cls, names)
-
-
-def quick(cls: type[T]) -> type[T]:
-    """Give a frozen dataclass with slots an `__init__` that sets its slots straight, at half the cost of its own.
-
-    Arguments, defaults and results are the same; the objects are as frozen as before.
-
-    Raises:
-        TypeError: If the class makes fields of its own.
-    """
-    known = fields(cls)  # type: ignore[arg-type]  # only dataclasses come here
-    _refuse(cls, known)
-    scope: dict[str, Any] = {"unset": MISSING}
-    parameters, lines = ["self"], []
-    for field in known:
-        name, value = field.name, field.name
-        scope[f"set_{name}"] = getattr(cls, name).__set__
-        if field.default_factory is not MISSING:
-            scope[f"make_{name}"] = field.default_factory
-            parameters.append(f"{name}=unset")
-            value = f"make_{name}() if {name} is unset else {name}"
-        elif field.default is not MISSING:
-            scope[f"default_{name}"] = field.default
-            parameters.append(f"{name}=default_{name}")
-        else:
-            parameters.append(name)
-        lines.append(f" set_{name}(self, {value})")
-    exec("\n".join([f"def __init__({', '.join(parameters)}) -> None:", *(lines or [" pass"])]), scope)
-    init = scope["__init__"]
-    init.__qualname__ = f"{cls.__qualname__}.__init__"
-    init.__module__ = cls.__module__
-    cls.__init__ = init  # type: ignore[method-assign]  # as the dataclass decorator has just done
-    return cls
 
 
 _COPIES: dict[tuple[Any, ...], Callable[..., Any]] = {}

@@ -8,7 +8,7 @@ from kflab.control.runtime import ContainerRun, PodRuntime
 from kflab.manifest.objects import Key, Meta
 from kflab.manifest.objects_cluster import Node
 from kflab.manifest.objects_pods import Container, Pod, PodSpec, PodStatus
-from kflab.replacing import quick, replace
+from kflab.replacing import replace
 
 POD = Pod(Meta("web", "shop", {"app": "web"}), spec=PodSpec((Container("c", "web:1"),)))
 
@@ -43,24 +43,3 @@ def test_the_original_stays_and_the_copy_is_frozen() -> None:
 def test_an_unknown_field_is_refused_by_name() -> None:
     with pytest.raises(TypeError, match=r"Meta has no field 'nmae'; it has name, namespace"):
         replace(POD.meta, nmae="x")  # type: ignore[call-arg]
-
-
-@quick
-@dataclasses.dataclass(frozen=True, slots=True)
-class Quick:
-    name: str
-    labels: dict[str, str] = dataclasses.field(default_factory=dict)
-    size: int = 3
-
-
-def test_quickly_made_objects_are_those_of_the_dataclass_module() -> None:
-    made = Quick("a")
-    assert (made.name, made.labels, made.size) == ("a", {}, 3)
-    assert made.labels is not Quick("a").labels
-    assert Quick("a", size=4, labels={"x": "y"}) == Quick("a", {"x": "y"}, 4)
-    assert dataclasses.replace(made, size=5) == Quick("a", {}, 5)
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        made.size = 4  # type: ignore[misc]
-    with pytest.raises(TypeError, match="missing 1 required positional argument: 'name'"):
-        Quick()  # type: ignore[call-arg]
-    assert Quick.__init__.__qualname__ == "Quick.__init__"

@@ -9,7 +9,7 @@ import resource
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from statistics import median
 
 from kflab.control.facts import What
@@ -28,6 +28,7 @@ from kflab.manifest.objects_pods import Container, ContainerPort, Pod, PodSpec, 
 from kflab.manifest.objects_workloads import Deployment
 from kflab.manifest.sources import SourceText
 from kflab.manifest.write import to_yaml
+from kflab.records import dataclass
 
 PODS_PER_NODE = 30
 PODS_PER_SERVICE = 15

@@ -5,7 +5,6 @@ others use too, wall-clock time measures them.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
 from time import process_time
 
@@ -16,6 +15,7 @@ from kflab.engine.counts import Words, count, poisson
 from kflab.engine.engine import Engine
 from kflab.engine.express import pick_path
 from kflab.engine.types import Behaviour, Fan, Pick, Server, Stream, Timing
+from kflab.records import dataclass
 
 SEED = 7
 N_NODES = 4

@@ -9,10 +9,11 @@ import resource
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from kflab.lab.running import Lab
 from kflab.lab.spec import AUTO, FLOWS
+from kflab.records import dataclass
 from kflab.scenario.format import load_text
 
 NODES = 100

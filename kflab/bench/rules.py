@@ -9,7 +9,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter, process_time
 
@@ -28,6 +28,7 @@ from kflab.lab.rulebook import RuleBook
 from kflab.manifest.objects import Key, KubeObject, Meta
 from kflab.manifest.objects_cluster import Node
 from kflab.manifest.objects_network import Endpoint, EndpointPort, EndpointSlice, Service, ServicePort
+from kflab.records import dataclass
 
 SERVICES, ENDPOINTS, NODES = 10_000, 10, 5_000
 QUICK_SERVICES, QUICK_NODES = 1_000, 500

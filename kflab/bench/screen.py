@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from math import ceil
 from pathlib import Path
 from statistics import median
@@ -17,6 +17,7 @@ from time import monotonic
 
 from kflab.bench.terminal_probe import Glass, Terminal, environment
 from kflab.errors import KflabError
+from kflab.records import dataclass
 
 PATIENCE_S = 60.0
 """How long anything that must come is waited for."""

@@ -3,12 +3,13 @@
 import os
 import platform
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kflab import KUBERNETES_RELEASE, __version__
+from kflab.records import dataclass
 
 if TYPE_CHECKING:
     from kflab.bench.engine_workloads import Measured

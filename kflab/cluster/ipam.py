@@ -6,12 +6,13 @@ addresses that people write down. Pod addresses are handed out per node in turn,
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from socket import inet_ntoa
 
 from kflab.cluster.checkpoint import Mutable
 from kflab.errors import KflabError
+from kflab.records import dataclass
 
 SERVICE_CIDR = "10.96.0.0/16"
 """kubeadm uses 10.96.0.0/12; the lab's own range is its first /16."""

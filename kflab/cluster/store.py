@@ -6,17 +6,15 @@ revision (as an update with an equal object does in k8s.io/apiserver pkg/registr
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from kflab.cluster.checkpoint import Mutable
 from kflab.manifest.objects import Key, KubeObject
-from kflab.replacing import quick
+from kflab.records import dataclass
 
 RULE_KINDS = frozenset({"Service", "EndpointSlice"})
 """Kinds that kube-proxy makes rules from; `rules_revision` counts only their changes."""
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Change:
     """One write. `old` is None for a creation, `new` is None for a removal."""

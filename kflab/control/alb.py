@@ -8,7 +8,7 @@ model_build_actions.go, enhanced_backend_builder.go (a missing Service answers 5
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Final
 
@@ -18,6 +18,7 @@ from kflab.control.lbchoice import ended_flows, pairs
 from kflab.control.lbprofiles import LbProfile
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_network import Ingress, IngressBackend, IngressClass, IngressPath, Service, ServicePort
+from kflab.records import dataclass
 
 CONTROLLER: Final = "ingress.k8s.aws/alb"
 """spec.controller of an IngressClass of the AWS Load Balancer Controller."""

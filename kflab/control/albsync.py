@@ -6,7 +6,7 @@ it; then the status of its Ingresses gets the load balancer's name).
 """
 
 from bisect import bisect_right
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import ClassVar
 
 from kflab.cluster.checkpoint import Mutable
@@ -19,6 +19,7 @@ from kflab.control.heap import Event
 from kflab.control.lbsync import LbSync
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_network import Ingress, IngressClass, LoadBalancerIngress, Service
+from kflab.records import dataclass
 
 BY = "aws-load-balancer-controller"
 

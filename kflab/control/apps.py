@@ -10,7 +10,7 @@ because the kernel makes it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 from kflab.control.core import Controller, Core
@@ -26,6 +26,7 @@ from kflab.errors import KflabError
 from kflab.manifest.app_annotations import ignores_sigterm
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_pods import Pod
+from kflab.records import dataclass
 
 HUNG = "hung"
 """State of a pod (`Core.states`), for verbs."""

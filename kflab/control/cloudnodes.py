@@ -5,7 +5,6 @@ Source: k8s.io/cloud-provider controllers/nodelifecycle/node_lifecycle_controlle
 taint for a machine that exists and is shut down is not modelled.
 """
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from kflab.cluster.store import Change
@@ -14,6 +13,7 @@ from kflab.control.facts import What
 from kflab.control.heap import Event
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_cluster import Node
+from kflab.records import dataclass
 
 BY = "cloud-controller-manager"
 

@@ -4,7 +4,6 @@ One observer for all CoreDNS pods: their watches differ by milliseconds. Source:
 plugin/kubernetes/controller.go; lifecycle 1.7, 4I.
 """
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from kflab.cluster.store import Change
@@ -13,6 +12,7 @@ from kflab.control.facts import What
 from kflab.control.heap import Event
 from kflab.control.observers import Observer
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 
 NAME = "coredns"
 

@@ -6,12 +6,12 @@ does not count into it. Upstream looks at nodes in Go's random map order, here i
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from kflab.control.revisions import is_of
 from kflab.control.rollout import Bounds, resolve
 from kflab.manifest.objects_pods import Pod
 from kflab.manifest.objects_workloads import RollingUpdate
+from kflab.records import dataclass
 
 OnNodes = Mapping[str, Sequence[Pod]]
 """Node → its daemon pods; nodes that should have one and do not are there with none."""

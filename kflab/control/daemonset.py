@@ -5,7 +5,6 @@ NodeShouldRunDaemonPod, updateDaemonSetStatus), util/daemonset_util.go (AddOrUpd
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from kflab.cluster.store import Change
@@ -22,6 +21,7 @@ from kflab.manifest.objects import Key, Meta
 from kflab.manifest.objects_cluster import Node
 from kflab.manifest.objects_pods import Pod, PodSpec, Toleration
 from kflab.manifest.objects_workloads import DaemonSet, Revision
+from kflab.records import dataclass
 from kflab.replacing import replace
 
 BY = "daemonset-controller"

@@ -6,10 +6,11 @@ number is fixed.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import TypeGuard
 
 from kflab.errors import KflabError, did_you_mean
+from kflab.records import dataclass
 
 Range = tuple[float, float]
 

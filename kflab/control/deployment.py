@@ -5,7 +5,6 @@ One step per sync, as there: growing the new ReplicaSet and shrinking old ones a
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from kflab.cluster.store import Change
@@ -30,12 +29,12 @@ from kflab.control.set_revisions import (
 from kflab.manifest.objects import Key, KubeObject, LabelSelector, Meta
 from kflab.manifest.objects_pods import PodTemplate
 from kflab.manifest.objects_workloads import Deployment, ReplicaSet
-from kflab.replacing import quick, replace
+from kflab.records import dataclass
+from kflab.replacing import replace
 
 BY = "deployment-controller"
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class SyncDeployment(Event):
     """A Deployment is taken from the work queue."""

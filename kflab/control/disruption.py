@@ -9,7 +9,7 @@ of the namespace (website docs/tasks/run-application/configure-pdb). Controllers
 Deployments, ReplicaSets and StatefulSets; DaemonSets have no scale, so a share of them allows nothing.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 from kflab.cluster.store import Change
@@ -25,6 +25,7 @@ from kflab.errors import KflabError
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_pods import Pod
 from kflab.manifest.objects_workloads import BudgetStatus, Deployment, PodDisruptionBudget, ReplicaSet, StatefulSet
+from kflab.records import dataclass
 
 BY = "disruption-controller"
 

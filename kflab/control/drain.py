@@ -7,7 +7,7 @@ with local data (--delete-emptydir-data) are not told apart, and --timeout is no
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 from kflab.cluster.store import Change
@@ -21,6 +21,7 @@ from kflab.errors import KflabError
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_cluster import Node
 from kflab.manifest.objects_pods import Pod
+from kflab.records import dataclass
 
 BY = "kubectl"
 

@@ -4,7 +4,6 @@ Source: k8s.io/kubernetes pkg/controller/endpointslice/endpointslice_controller.
 reconciler.go (reconcileByPortMapping, finalize). Delays: lifecycle 1.3, 4A.4.
 """
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from kflab.cluster.store import Change
@@ -17,7 +16,8 @@ from kflab.manifest.objects import Key, Meta
 from kflab.manifest.objects_cluster import Node
 from kflab.manifest.objects_network import Endpoint, EndpointPort, EndpointSlice, Service
 from kflab.manifest.objects_pods import Container, Pod
-from kflab.replacing import quick, replace
+from kflab.records import dataclass
+from kflab.replacing import replace
 
 BY = "endpointslice-controller"
 
@@ -33,7 +33,6 @@ Group = tuple[str, tuple[EndpointPort, ...]]
 """Address type and ports: what all endpoints of a slice share."""
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class SyncService(Event):
     """A Service is taken from the work queue and its slices are written."""

@@ -5,7 +5,6 @@ Job's pods without them run as long as the delay `job_run_s` has it and end with
 exit with 143, 128 + 15, as a process without a handler does: the work is not done. All are our choices (M).
 """
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from kflab.control.core import Controller, Core, address_of
@@ -16,6 +15,7 @@ from kflab.control.termination import Termination
 from kflab.manifest.app_annotations import exit_code_of, runs_for_ns
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_pods import Pod
+from kflab.records import dataclass
 
 SHARE_BITS = 53
 """Of 64 random bits so many decide whether a run fails."""

@@ -4,7 +4,6 @@ Deletes take effect at once here; in reality they pass the collector's queue wit
 kube-controller-manager: while that is stopped, orphans stay. Source: k8s.io/kubernetes pkg/controller/garbagecollector.
 """
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from kflab.control.core import Controller, Core
@@ -12,6 +11,7 @@ from kflab.control.heap import MANAGER, Event
 from kflab.control.pods import mark_deleted
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_pods import Pod
+from kflab.records import dataclass
 
 BY = "garbage-collector"
 

@@ -2,12 +2,12 @@
 
 from bisect import insort
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from typing import ClassVar
 
 from kflab.cluster.checkpoint import Mutable
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 
 MANAGER = "controller-manager"
 """kube-controller-manager, as an actor."""

@@ -9,7 +9,7 @@ look; before pods that were there at t = 0 have been read once the controller do
 would be those of the same load).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 from kflab.cluster.store import Change
@@ -32,6 +32,7 @@ from kflab.manifest.objects import Key
 from kflab.manifest.objects_autoscaler import HorizontalPodAutoscaler, ScalerCondition, ScalerStatus
 from kflab.manifest.objects_pods import Container, Pod
 from kflab.manifest.quantities import milli_of
+from kflab.records import dataclass
 
 BY = "horizontal-pod-autoscaler"
 

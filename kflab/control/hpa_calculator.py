@@ -6,12 +6,12 @@ Pure functions over plain values. Source: k8s.io/kubernetes pkg/controller/podau
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import ceil
 
 from kflab.control.delays import SECOND_NS
 from kflab.manifest.objects_autoscaler import CpuTarget, ScalingRules
 from kflab.manifest.objects_pods import Pod
+from kflab.records import dataclass
 
 Stamped = Sequence[tuple[int, int]]
 """(when in ns, number) in order of time."""

@@ -5,12 +5,12 @@ Source: kubernetes/ingress-nginx internal/ingress/controller/store/store.go and 
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 
 from kflab.manifest.objects import Key, KubeObject
 from kflab.manifest.objects_network import Ingress, IngressClass
 from kflab.manifest.objects_pods import PodSpec
+from kflab.records import dataclass
 
 NGINX_CONTROLLER = "k8s.io/ingress-nginx"
 """Default of --controller-class."""

@@ -8,7 +8,7 @@ internal/ingress/controller/nginx.go, controller.go syncIngress, internal/task/q
 balancer.lua, certificate.lua; lifecycle 1.8.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import IntFlag
 from functools import reduce
 from operator import or_
@@ -25,6 +25,7 @@ from kflab.manifest.objects import Key, KubeObject
 from kflab.manifest.objects_config import ConfigMap
 from kflab.manifest.objects_network import Ingress, IngressClass, Service
 from kflab.manifest.objects_pods import Pod
+from kflab.records import dataclass
 
 FAR_PAST = -(10**18)
 

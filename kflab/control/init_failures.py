@@ -6,7 +6,7 @@ failed for good. Source: k8s.io/kubernetes pkg/kubelet/kuberuntime/kuberuntime_c
 (computeInitContainerActions), pkg/kubelet/kubelet_pods.go (getPhase).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 from kflab.control.core import Controller, Core
@@ -19,6 +19,7 @@ from kflab.errors import KflabError
 from kflab.manifest.app_annotations import init_exit_code
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_pods import Pod
+from kflab.records import dataclass
 
 FAILING = "init containers fail"
 """State of a pod or workload (`Core.states`), for verbs."""

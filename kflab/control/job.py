@@ -11,7 +11,6 @@ backoffLimitPerIndex, and CronJobs.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from kflab.cluster.store import Change
@@ -41,6 +40,7 @@ from kflab.control.progress import condition, with_condition
 from kflab.manifest.objects import Condition, Key, Meta
 from kflab.manifest.objects_pods import Pod
 from kflab.manifest.objects_workloads import Job
+from kflab.records import dataclass
 from kflab.replacing import replace
 
 BY = "job-controller"

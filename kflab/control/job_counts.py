@@ -5,11 +5,11 @@ backoff_utils.go (newBackoffRecord, getRemainingTimeForFailuresCount), indexed_j
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 from kflab.control.delays import SECOND_NS
 from kflab.manifest.objects_pods import Pod
 from kflab.manifest.objects_workloads import Job
+from kflab.records import dataclass
 
 FIRST_BACKOFF_NS = 10 * SECOND_NS
 """DefaultJobPodFailureBackOff."""

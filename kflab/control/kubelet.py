@@ -5,7 +5,6 @@ pod_workers.go completeWork). Delays: lifecycle 1.1, 4A, 4F.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
 
@@ -25,10 +24,10 @@ from kflab.manifest.objects import Key
 from kflab.manifest.objects_cluster import Node
 from kflab.manifest.objects_network import Service
 from kflab.manifest.objects_pods import ContainerStatus, Pod
-from kflab.replacing import copier, quick, replace
+from kflab.records import dataclass
+from kflab.replacing import copier, replace
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class PodSeen(PodEvent):
     """A pod bound to the node reached its kubelet."""
@@ -37,7 +36,6 @@ class PodSeen(PodEvent):
     needs_api: ClassVar[bool] = True
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class KillPod(PodEvent):
     """The kubelet starts to stop a pod."""

@@ -13,7 +13,6 @@ Source: k8s.io/kubernetes pkg/kubelet/prober/prober_manager.go (UpdatePodStatus,
 doProbe); kubernetes/enhancements KEP-4781.
 """
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from kflab.control.core import Controller, Core
@@ -24,6 +23,7 @@ from kflab.control.listening import running_containers
 from kflab.control.probes import LIVENESS, READINESS, STARTUP, probe_of
 from kflab.control.status import PodWorker
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 from kflab.replacing import replace
 
 

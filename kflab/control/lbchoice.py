@@ -6,7 +6,7 @@ kind by annotation. A provider ignores the annotations of another, as the real c
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from kflab.control import lbprofiles as lb
@@ -14,6 +14,7 @@ from kflab.control.lbprofiles import LbProfile
 from kflab.manifest.objects import KubeObject
 from kflab.manifest.objects_cluster import Node
 from kflab.manifest.objects_network import Service
+from kflab.records import dataclass
 
 _AWS: Final = "service.beta.kubernetes.io/aws-load-balancer-"
 TYPE_ANNOTATION: Final = f"{_AWS}type"

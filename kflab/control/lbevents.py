@@ -1,10 +1,10 @@
 """What happens to load balancers at instants of their own, and what their observers are called."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from kflab.control.heap import Event
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ updatePodAsHealthyForDeletedTGB; pkg/backend/endpoint_resolver.go (which pods it
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from kflab.cluster.store import Change
@@ -25,6 +24,7 @@ from kflab.control.podconditions import set_conditions
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_network import Service
 from kflab.manifest.objects_pods import Pod
+from kflab.records import dataclass
 from kflab.replacing import replace
 
 if TYPE_CHECKING:

@@ -4,8 +4,10 @@ Each profile names its source. What no source says is marked M (a modelling choi
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
+
+from kflab.records import dataclass
 
 NODE_PORT: Final = "node port"
 """Packets go to NODE:nodePort."""

@@ -7,13 +7,13 @@ k8s.io/component-base config defaults). A leader that cannot renew for 10 s ends
 server or etcd costs an election too. That its static pod may be in CrashLoopBackOff by then is not modelled.
 """
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from kflab.control.core import Controller
 from kflab.control.facts import What
 from kflab.control.heap import Event
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 
 LEADING = ("controller-manager", "scheduler")
 """Components of which only the holder of a lease acts."""

@@ -1,11 +1,12 @@
 """Load balancers as their makers know them: where they listen, which targets they found healthy and when."""
 
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kflab.cluster.checkpoint import Mutable
 from kflab.control.lbprofiles import LbProfile
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 
 
 @dataclass(slots=True)

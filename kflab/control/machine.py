@@ -1,6 +1,6 @@
 """What is so with the machine under a node. Machines that are well are not listed anywhere."""
 
-from dataclasses import dataclass
+from kflab.records import dataclass
 
 LINKS = ("network", "control")
 """What a partition may cut: every packet of the node, or only what kubelet and kube-proxy say to the API server."""

@@ -8,7 +8,7 @@ A watch that is cut comes back as a reflector's retries say (`Core.reconnected_s
 client-go notices a silent connection up to 45 s later (HTTP/2 ping), and a shorter cut may be bridged by TCP alone.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 from kflab.control.cloudnodes import CloudNodes
@@ -26,6 +26,7 @@ from kflab.control.status import PodWorker
 from kflab.errors import KflabError
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_pods import ContainerStatus, Pod
+from kflab.records import dataclass
 
 LOST = 255
 """Exit code of a container that was running when its machine stopped: containerd finds no exit status and reports 255

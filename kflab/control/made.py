@@ -4,7 +4,7 @@ Every function returns typed objects, a sentence that says what was assumed, and
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from kflab.control.alb import is_alb
 from kflab.control.ingressclass import (
@@ -22,6 +22,7 @@ from kflab.manifest.objects_cluster import Namespace, Node
 from kflab.manifest.objects_network import Ingress, IngressClass, Service, ServicePort
 from kflab.manifest.objects_pods import Container, ContainerPort, Pod, PodSpec, PodTemplate, Probe
 from kflab.manifest.objects_workloads import DaemonSet, Deployment, ReplicaSet, StatefulSet
+from kflab.records import dataclass
 
 ALWAYS = ("default", "kube-system", "kube-public", "kube-node-lease")
 """Namespaces that every cluster has."""

@@ -6,7 +6,7 @@ slice for each subset and address family; upstream splits after --mirroring-max-
 the rest.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 from kflab.cluster.store import Change
@@ -18,6 +18,7 @@ from kflab.control.heap import Event
 from kflab.control.names import generated
 from kflab.manifest.objects import Key, Meta
 from kflab.manifest.objects_network import Endpoint, Endpoints, EndpointSlice, EndpointSubset, Service
+from kflab.records import dataclass
 
 BY = "endpointslicemirroring-controller"
 MANAGER = "endpointslicemirroring-controller.k8s.io"

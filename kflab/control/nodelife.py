@@ -10,7 +10,7 @@ tryUpdateNodeHealth, processTaintBaseEviction, handleDisruption), pkg/controller
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from heapq import heapify, heapreplace
 from typing import ClassVar
 
@@ -28,6 +28,7 @@ from kflab.control.zonetaints import ZoneTaints, without_own
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_cluster import Node, Taint
 from kflab.manifest.objects_pods import Pod
+from kflab.records import dataclass
 
 BY = "node-lifecycle-controller"
 

@@ -6,12 +6,12 @@ Succeeded and Failed pods out), pods that are being deleted do until they are go
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from kflab.cluster.checkpoint import Mutable
 from kflab.control.podresources import RESOURCES, Requests, amount, requests_of
 from kflab.manifest.objects_cluster import Node
 from kflab.manifest.objects_pods import Pod
+from kflab.records import dataclass
 
 MAX_PODS = 110
 """kubelet maxPods (lifecycle 1.1), for a node that does not tell its own."""

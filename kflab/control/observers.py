@@ -2,9 +2,10 @@
 
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kflab.cluster.checkpoint import Mutable
+from kflab.records import dataclass
 
 NO_RULES = -1
 """Instead of a configuration's number: kube-proxy removed the rules it found and has not written its own yet."""

@@ -6,7 +6,6 @@ and when the API will have its status: at that instant it is brought there. Its 
 that what comes between stops it as it stops any pod that is being started.
 """
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from kflab.cluster.checkpoint import Mutable
@@ -17,10 +16,9 @@ from kflab.control.runtime import ContainerRun, Ports, open_ports
 from kflab.manifest.app_annotations import DOMAIN
 from kflab.manifest.objects import Key, Labels
 from kflab.manifest.objects_pods import Container, ContainerStatus, Pod
-from kflab.replacing import quick
+from kflab.records import dataclass
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Running:
     """What plain pods of one template that started at one instant have in common."""
@@ -32,7 +30,6 @@ class Running:
     """Position of each container by name."""
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class PlainPodRuns(KubeletEvent):
     """A plain pod runs, its kubelet has seen that, and the API hears of it."""

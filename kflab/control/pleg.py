@@ -4,17 +4,15 @@ A relist starts one period after the previous one ended and sees what was so whe
 (k8s.io/kubernetes pkg/kubelet/pleg/generic.go; lifecycle 1.1). Relists that would see nothing new are no events.
 """
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from kflab.cluster.checkpoint import Mutable
 from kflab.control.core import Core
 from kflab.control.heap import KubeletEvent
 from kflab.manifest.objects import Key
-from kflab.replacing import quick
+from kflab.records import dataclass
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Relist(KubeletEvent):
     """A relist that will find something has ended."""

@@ -6,7 +6,7 @@ k8s.io/kubernetes pkg/controller/podgc/gc_controller.go, gcOrphaned and gcTermin
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 from kflab.cluster.store import Change
@@ -18,6 +18,7 @@ from kflab.control.pods import mark_deleted
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_cluster import Node
 from kflab.manifest.objects_pods import Pod
+from kflab.records import dataclass
 
 BY = "pod-garbage-collector"
 

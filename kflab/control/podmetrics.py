@@ -14,7 +14,6 @@ that an HPA scales are read, and nothing happens in a cluster without HPA.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import ClassVar
 
 from kflab.cluster.store import Change
@@ -28,6 +27,7 @@ from kflab.manifest.objects import Key, LabelSelector
 from kflab.manifest.objects_autoscaler import HorizontalPodAutoscaler
 from kflab.manifest.objects_pods import Pod
 from kflab.manifest.objects_workloads import Deployment, ReplicaSet, StatefulSet
+from kflab.records import dataclass
 
 FRESH_NS = 10 * SECOND_NS
 """freshContainerMinMetricsResolution."""

@@ -19,7 +19,7 @@ Issue 7983 has it for Services with a ClusterIP and not for headless ones, and d
 It has it for callers on other nodes only: see the lab's assumptions (`lab.assuming_nodes.cni_assumptions`).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 from kflab.cluster.store import Change
@@ -28,6 +28,7 @@ from kflab.control.facts import What
 from kflab.control.heap import Event, NodeEvent
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_pods import Pod
+from kflab.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

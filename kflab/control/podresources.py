@@ -7,12 +7,12 @@ limit stands for a missing request). Resources of the whole pod (spec.resources)
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from math import ceil
 
 from kflab.manifest.objects_pods import Container, PodSpec
+from kflab.records import dataclass
 
 RESOURCES = ("cpu", "memory")
 """Resources that are counted; of others, as of GPUs and ephemeral storage, nodes have enough here."""

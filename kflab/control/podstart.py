@@ -8,7 +8,6 @@ Source: k8s.io/kubernetes pkg/kubelet/kuberuntime/kuberuntime_manager.go (SyncPo
 kuberuntime_container.go (computeInitContainerActions), pkg/kubelet/images/image_manager.go (EnsureImageExists).
 """
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from kflab.control.core import Controller, Core
@@ -20,10 +19,10 @@ from kflab.control.pleg import Pleg
 from kflab.control.status import PodWorker, StatusManager
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_pods import Container, ContainerStatus
-from kflab.replacing import quick, replace
+from kflab.records import dataclass
+from kflab.replacing import replace
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class ContainersStarted(PodEvent):
     """Containers of a pod run from now on."""

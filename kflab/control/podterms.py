@@ -7,11 +7,11 @@ plugins/podtopologyspread/common.go; matchLabelKeys as pkg/registry/core/pod/str
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from kflab.manifest.objects import Labels, LabelSelector, Requirement
 from kflab.manifest.objects_pods import Pod
+from kflab.records import dataclass
 
 Needs = tuple[Requirement, ...]
 """A label selector as expressions only."""

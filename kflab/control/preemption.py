@@ -12,7 +12,7 @@ forbid. Of candidates that are equal in all this the first node wins, where upst
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from kflab.cluster.checkpoint import Mutable
 from kflab.control.core import Core, address_of
@@ -22,6 +22,7 @@ from kflab.control.podsaround import NO_LABEL, NOT_NEAR
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_pods import Pod
 from kflab.manifest.objects_workloads import PodDisruptionBudget
+from kflab.records import dataclass
 
 UNHELPFUL = "Preemption is not helpful for scheduling"
 NO_VICTIMS = "No preemption victims found for incoming pod"

@@ -10,7 +10,7 @@ are never evicted.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 from kflab.control.core import Controller, Core
@@ -24,6 +24,7 @@ from kflab.errors import KflabError
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_cluster import Node, Taint
 from kflab.manifest.objects_pods import Pod
+from kflab.records import dataclass
 
 PRESSURE = "under memory pressure"
 

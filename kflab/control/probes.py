@@ -6,7 +6,6 @@ are events: a passing probe of a ready container has none until what it meets ch
 Source: k8s.io/kubernetes pkg/kubelet/prober/worker.go, prober_manager.go (lifecycle 1.1).
 """
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from kflab.control.core import Controller, Core, address_of
@@ -21,6 +20,7 @@ from kflab.control.status import PodWorker, StatusManager
 from kflab.manifest.app_annotations import probes_queue
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_pods import Container, ContainerStatus, Probe
+from kflab.records import dataclass
 from kflab.replacing import copier, replace
 
 STARTUP, READINESS, LIVENESS = "startup", "readiness", "liveness"

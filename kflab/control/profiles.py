@@ -5,7 +5,9 @@ All figures are modelling choices (M) but where a source is named: few propagati
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from kflab.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

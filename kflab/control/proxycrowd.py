@@ -6,7 +6,7 @@ by itself, until it is calm again (proxysync.py). Arrays are replaced, never wri
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from itertools import repeat
 from typing import Any
@@ -18,6 +18,7 @@ from kflab.cluster.checkpoint import Mutable
 from kflab.control.facts import Fact, What
 from kflab.control.observers import Observer
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 
 Int64Array = NDArray[np.int64]
 

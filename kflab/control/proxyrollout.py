@@ -6,7 +6,7 @@ cmd/kube-proxy/app/options.go, eventHandler). RollingUpdate with maxUnavailable 
 defaults.go). kube-proxy's pods are no objects here; their replacement takes what that of any pod takes.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 from kflab.cluster.store import Change
@@ -16,6 +16,7 @@ from kflab.control.heap import Event, KubeletEvent
 from kflab.control.proxysync import ProxySync
 from kflab.manifest.objects import Key, Meta
 from kflab.manifest.objects_config import KubeProxyConfiguration
+from kflab.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ lies between the end of a run and the next. Source: k8s.io/kubernetes pkg/util/a
 1.33, pkg/proxy/runner/bounded_frequency_runner.go, pkg/proxy/iptables/proxier.go; lifecycle 1.4.
 """
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -23,7 +22,8 @@ from kflab.control.proxycrowd import FAR_PAST, Crowd, Proxy
 from kflab.manifest.objects import Key, KubeObject
 from kflab.manifest.objects_config import KubeProxyConfiguration
 from kflab.manifest.objects_network import EndpointSlice, LoadBalancerIngress, Service
-from kflab.replacing import quick, replace
+from kflab.records import dataclass
+from kflab.replacing import replace
 
 CROWD = 32
 """With fewer kube-proxies than this each is followed by itself; the results are the same."""
@@ -39,7 +39,6 @@ PLAUSIBLE_NS = 60_000_000_000
 """Rules of a settled cluster were last written within the last minute before t = 0 (M)."""
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class ProxySynced(Event):
     """A sync run has ended: the rules are in the kernel."""

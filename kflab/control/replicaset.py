@@ -5,7 +5,6 @@ pkg/controller/controller_utils.go (ActivePodsWithRanks).
 """
 
 import re
-from dataclasses import dataclass
 from functools import cmp_to_key
 from typing import ClassVar
 
@@ -20,7 +19,8 @@ from kflab.control.pods import active, available, create_pod, mark_deleted, owne
 from kflab.manifest.objects import Key, Meta
 from kflab.manifest.objects_pods import Pod
 from kflab.manifest.objects_workloads import ReplicaSet
-from kflab.replacing import quick, replace
+from kflab.records import dataclass
+from kflab.replacing import replace
 
 BY = "replicaset-controller"
 
@@ -28,7 +28,6 @@ BURST = 500
 """At most so many creations or deletions per sync."""
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class SyncReplicaSet(Event):
     """A ReplicaSet is taken from the work queue."""
@@ -38,7 +37,6 @@ class SyncReplicaSet(Event):
     key: Key
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class CreatePods(Event):
     """One batch of the slow start is sent."""

@@ -5,11 +5,11 @@ Source: k8s.io/kubernetes pkg/controller/deployment/rolling.go, sync.go and util
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from kflab.control.set_revisions import MAX
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_workloads import Deployment, ReplicaSet
+from kflab.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,16 +3,16 @@
 Kept apart from what the API says: the API has what the kubelet last reported.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kflab.manifest.objects import Key
-from kflab.replacing import copier, quick
+from kflab.records import dataclass
+from kflab.replacing import copier
 
 Ports = tuple[tuple[str, int], ...]
 """(protocol, port) pairs, sorted."""
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class ContainerRun:
     """One container on its node."""
@@ -41,7 +41,6 @@ class ContainerRun:
         return self.exit_reason or ("Completed" if self.exit_code == 0 else "Error")
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class PodRuntime:
     """One pod on its node, as it is."""

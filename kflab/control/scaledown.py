@@ -10,7 +10,6 @@ deleteNodesAsync, prepareNodeForDeletion) and drain.go (retry after 10 s, --max-
 --max-graceful-termination-sec 600, a look every 5 s whether pods are gone); a failed removal takes the taint away.
 """
 
-from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from kflab.cluster.checkpoint import Mutable
@@ -27,6 +26,7 @@ from kflab.errors import KflabError
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_cluster import Node, Taint
 from kflab.manifest.objects_pods import Pod
+from kflab.records import dataclass
 from kflab.replacing import replace
 
 BY: Final = "cluster-autoscaler"

@@ -13,7 +13,6 @@ bound, as from 1.35 on (ClearingNominatedNodeNameAfterBinding).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from typing import Any, ClassVar
 
@@ -31,12 +30,12 @@ from kflab.control.preemption import Candidate, Preemption
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_cluster import Node
 from kflab.manifest.objects_pods import Pod, PodSpec, PodStatus
-from kflab.replacing import copier, quick, replace
+from kflab.records import dataclass
+from kflab.replacing import copier, replace
 
 BY = "scheduler"
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class SchedulePod(Event):
     """A pod without node is at the head of the queue."""

@@ -3,7 +3,6 @@
 Source: k8s.io/cloud-provider controllers/service/controller.go; what is published follows the profile (surroundings).
 """
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from kflab.cluster.store import Change
@@ -14,6 +13,7 @@ from kflab.control.heap import Event
 from kflab.control.surroundings import look_around, published
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_network import Service
+from kflab.records import dataclass
 from kflab.replacing import replace
 
 BY = "cloud-controller"

@@ -10,7 +10,6 @@ Two groups as with shutdownGracePeriodCriticalPods: critical pods go last. Pods 
 PriorityClass count as critical.
 """
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from kflab.control.core import Controller, Core
@@ -25,6 +24,7 @@ from kflab.control.status import PodWorker
 from kflab.control.termination import Termination
 from kflab.errors import KflabError
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

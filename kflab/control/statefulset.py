@@ -8,7 +8,6 @@ up to 1.34, on from 1.35).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from kflab.cluster.store import Change
@@ -22,6 +21,7 @@ from kflab.control.rollout import resolve
 from kflab.manifest.objects import Key, Meta
 from kflab.manifest.objects_pods import Pod
 from kflab.manifest.objects_workloads import Revision, StatefulSet
+from kflab.records import dataclass
 from kflab.replacing import replace
 
 BY = "statefulset-controller"

@@ -12,7 +12,7 @@ Simplified: the new object keeps its uid, and the manifests on nodes are those t
 for ever.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 from kflab.cluster.store import Change
@@ -22,6 +22,7 @@ from kflab.control.heap import Event, PodEvent
 from kflab.control.kubelet import Kubelet
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_pods import Pod, PodStatus
+from kflab.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

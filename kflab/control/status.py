@@ -4,7 +4,7 @@ Stands for the pod workers' state and k8s.io/kubernetes pkg/kubelet/status/statu
 the node and the write of a status lie the relist that notices it and the PATCH.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar
 
 from kflab.cluster.checkpoint import Mutable
@@ -15,12 +15,12 @@ from kflab.control.job_failures import BY_KUBELET, disrupted
 from kflab.manifest.app_annotations import own_delay_ns
 from kflab.manifest.objects import Key, Labels
 from kflab.manifest.objects_pods import ContainerStatus, Pod, PodSpec, PodStatus
-from kflab.replacing import copier, quick
+from kflab.records import dataclass
+from kflab.replacing import copier
 
 _reported = copier(Pod, "status")
 
 
-@quick
 @dataclass(slots=True)
 class PodWorker(Mutable):
     """One pod as its kubelet knows it."""
@@ -113,7 +113,6 @@ class StatusEvent(PodEvent):
         return f"{STATUS_WRITER}{self.node}"
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class WriteStatus(StatusEvent):
     """A kubelet's status PATCH arrives at the API server."""

@@ -5,7 +5,6 @@ lifecycle 1.5. What admission adds to every pod's tolerations is in `tolerations
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from kflab.cluster.store import Change
@@ -17,6 +16,7 @@ from kflab.control.pods import mark_deleted
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_cluster import Node, Taint
 from kflab.manifest.objects_pods import Pod
+from kflab.records import dataclass
 
 BY = "taint-eviction-controller"
 

@@ -4,7 +4,6 @@ Source: k8s.io/kubernetes pkg/kubelet/kuberuntime/kuberuntime_container.go killC
 website docs/concepts/workloads/pods/pod-lifecycle (lifecycle 1.2, 4C).
 """
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from kflab.cluster.store import Change
@@ -20,6 +19,7 @@ from kflab.control.status import PodWorker, StatusEvent
 from kflab.manifest.app_annotations import ignores_sigterm
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_pods import Pod
+from kflab.records import dataclass
 from kflab.replacing import replace
 
 SIGTERM_CODE = 143

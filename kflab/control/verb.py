@@ -1,11 +1,12 @@
 """What one can do to a cluster, as data: one entry makes a scenario action, a menu line and a command line's word."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Protocol
 
 from kflab.control.facts import Fact
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 
 if TYPE_CHECKING:
     from kflab.control.plane import ControlPlane

@@ -7,7 +7,7 @@ lifecycle 1.5.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import ClassVar
 
 from kflab.cluster.checkpoint import Mutable
@@ -17,6 +17,7 @@ from kflab.control.heap import Event, ManagerEvent
 from kflab.control.tolerations import NOT_READY, UNREACHABLE
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_cluster import Node, Taint
+from kflab.records import dataclass
 
 BY = "node-lifecycle-controller"
 

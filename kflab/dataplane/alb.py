@@ -6,12 +6,12 @@ How rules are made from Ingresses: `control.alb`.
 """
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 
 from kflab.control.alb import AlbModel, AlbRule
 from kflab.dataplane.nginx_uri import clean_host
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

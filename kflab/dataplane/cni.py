@@ -4,11 +4,11 @@ MASQUERADE takes the primary address of the interface the packet leaves by (ipta
 as its caller is the CNI plugin's doing.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 from kflab.dataplane.addresses import canonical, family_of, network
 from kflab.dataplane.packets import Packet
+from kflab.records import dataclass
 
 _FIRST_PORT: Final = 1024
 """Lowest port netfilter maps an unprivileged source port to (nf_nat_core.c, nf_nat_l4proto_unique_tuple)."""

@@ -7,12 +7,12 @@ the packet leaves the node (kernel net/netfilter/nf_conntrack_core.c, __nf_connt
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from kflab.dataplane.packets import Hop, Packet
 from kflab.dataplane.request_back import reply
 from kflab.manifest.objects_config import KubeProxyConfiguration
+from kflab.records import dataclass
 
 SECOND: Final = 1_000_000_000
 

@@ -6,13 +6,14 @@ resolv.conf(5), k/k pkg/kubelet/network/dns/dns.go; lifecycle.md 1.7.
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from kflab.dataplane.addresses import IPV4, address_number, family_of
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_network import EndpointSlice, Service
 from kflab.manifest.objects_pods import PodSpec
+from kflab.records import dataclass
 
 DOMAIN: Final = "cluster.local"
 NDOTS: Final = 5

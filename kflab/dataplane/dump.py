@@ -7,7 +7,7 @@ format: iptables-save(8); netfilter iptables/iptables-save.c, xtables-save.c.
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from pathlib import Path
 from typing import Final, NamedTuple, TextIO
@@ -16,6 +16,7 @@ from kflab.collector import held_off
 from kflab.dataplane.addresses import IPV4, IPV6, address_number, family_of
 from kflab.dataplane.dump_words import Group, Option, split_words, take_apart
 from kflab.errors import KflabError, Place
+from kflab.records import dataclass
 
 MOST_BYTES: Final = 128 * 1024 * 1024
 """Size of a dump: a node with 100,000 endpoints prints some 70 MB."""

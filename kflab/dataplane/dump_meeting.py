@@ -5,10 +5,11 @@ its mark is 0 when it arrives.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kflab.dataplane.addresses import address_number, is_loopback
 from kflab.dataplane.packets import Packet
+from kflab.records import dataclass
 
 Answer = bool | None
 """None: undecided."""

@@ -4,13 +4,14 @@ The same for every tool's dump, so that one text and one JSON form tell them all
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from fractions import Fraction
 from typing import NamedTuple, Protocol
 
 from kflab.dataplane.dump_meeting import Known
 from kflab.dataplane.packets import Packet
+from kflab.records import dataclass
 
 
 class Fate(StrEnum):

@@ -5,7 +5,6 @@ local, terminating fallback; KEP-1669, KEP-2433, KEP-3015).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -13,6 +12,7 @@ from kflab.dataplane.addresses import canonical, family_of
 from kflab.dataplane.packets import join_host_port
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_network import EndpointSlice
+from kflab.records import dataclass
 
 SAME_NODE_GATE = "PreferSameTrafficDistribution"
 

@@ -5,7 +5,6 @@ pkg/proxy/topology.go for the endpoint lists.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, lru_cache
 
@@ -34,6 +33,7 @@ from kflab.dataplane.rules import (
     Target,
 )
 from kflab.dataplane.service_ports import PortRules, ranges_hold
+from kflab.records import dataclass
 
 _MARK = Target(names.MARK_MASQ)
 

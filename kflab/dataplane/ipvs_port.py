@@ -5,7 +5,7 @@ endpoint on the node, IPVS falls back to all of them (k/k #97081).
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 
 from kflab.dataplane import ipvs_sets as sets
@@ -17,6 +17,7 @@ from kflab.dataplane.ipvs_schedulers import RealServer
 from kflab.dataplane.ipvs_sets import Entry
 from kflab.dataplane.packets import join_host_port
 from kflab.dataplane.service_ports import PortRules, ranges_hold
+from kflab.records import dataclass
 
 _OPTION = {"TCP": "-t", "UDP": "-u", "SCTP": "--sctp-service"}
 

@@ -5,10 +5,10 @@ validated entries of syncProxyRules.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from kflab.dataplane.addresses import IPV4, contains
+from kflab.records import dataclass
 
 LOOP_BACK: Final = "KUBE-LOOP-BACK"
 CLUSTER_IP: Final = "KUBE-CLUSTER-IP"

@@ -9,7 +9,6 @@ The answers are those of `walk.walk` and `walk.fan`. The way (net/netfilter/ipvs
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final, NamedTuple
 
@@ -24,6 +23,7 @@ from kflab.dataplane.packets import Alternative, Packet, Verdict
 from kflab.dataplane.rule_match import Flow, hits
 from kflab.dataplane.rules import Match, RecentSet, Rule, Unknown
 from kflab.dataplane.walk import FanEndpoint, FanOut, Recent, Taken, Walk
+from kflab.records import dataclass
 
 _ONE: Final = Fraction(1)
 

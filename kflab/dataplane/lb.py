@@ -5,7 +5,6 @@ Whose load balancer it is and how it looks at targets is data, in `control.lbpro
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from hashlib import blake2b, sha256
 from math import lcm
@@ -30,6 +29,7 @@ from kflab.dataplane.packets import Alternative, Packet, join_host_port
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_cluster import Node
 from kflab.manifest.objects_network import Service
+from kflab.records import dataclass
 
 __all__ = ["CLASSIC_NOTE", "TYPE_ANNOTATION"]
 

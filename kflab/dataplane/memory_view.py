@@ -1,10 +1,10 @@
 """What the walker may ask of the memory that traffic left behind (idea 5 of the architecture): read-only."""
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from kflab.dataplane.packets import Packet
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,13 @@ what is said of each comes from the two walks, never from a table.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from kflab.dataplane.addresses import IPV4, family_of, is_loopback
 from kflab.dataplane.modes import ModeRules, fan_in
 from kflab.dataplane.modes_differ import Reason, difference
 from kflab.dataplane.packets import Packet, Verdict
 from kflab.dataplane.service_ports import PortRules
+from kflab.records import dataclass
 
 OUTSIDE = {"IPv4": "203.0.113.45", "IPv6": "2001:db8:ffff::45"}
 """Documentation addresses (RFC 5737, RFC 3849) for a client outside."""

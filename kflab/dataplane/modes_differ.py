@@ -5,7 +5,6 @@ otherwise than iptables mode, why, and how. Where it returns None the modes agre
 random clusters, both ways.
 """
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ from kflab.dataplane.nftables import NftRuleSet
 from kflab.dataplane.nftables_fixed import serving_ips
 from kflab.dataplane.packets import Packet, Verdict
 from kflab.dataplane.service_ports import ranges_hold
+from kflab.records import dataclass
 
 
 class _Text(NamedTuple):

@@ -5,11 +5,12 @@ Rules are kept as the statements of libnftables-json(5), whichever form they wer
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, NamedTuple
 
 from kflab.dataplane.nft_dump_print import rule_text
 from kflab.errors import Place
+from kflab.records import dataclass
 
 MOST_RULES: Final = 1_000_000
 

@@ -5,7 +5,6 @@ pkg/proxy/topology.go for the endpoint lists, as in iptables mode.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 
 from kflab.dataplane import nftables_names as names
@@ -31,6 +30,7 @@ from kflab.dataplane.nftables_rules import (
     rule,
 )
 from kflab.dataplane.service_ports import PortRules, ranges_hold
+from kflab.records import dataclass
 
 _MARK = Decision("jump", names.MARK_MASQ)
 _REJECT = Decision("goto", names.REJECT_CHAIN)

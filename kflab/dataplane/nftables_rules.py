@@ -7,11 +7,11 @@ concatenated keys one to a line. A hash set's elements come from the kernel in n
 
 import ipaddress
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import chain
 from typing import Final, NamedTuple
 
 from kflab.dataplane.addresses import IPV4, address_number, network
+from kflab.records import dataclass
 
 INDENT: Final = ",\n\t\t\t     "
 """Between elements on different lines."""

@@ -9,7 +9,6 @@ Draws: `numgen random mod n` takes index (u * n) >> 32 of the unsigned 32-bit wo
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final, NamedTuple
 
@@ -41,6 +40,7 @@ from kflab.dataplane.packets import Alternative, Packet, Verdict
 from kflab.dataplane.rule_match import Flow
 from kflab.dataplane.rules import RecentSet, Rule, Unknown, network_hit
 from kflab.dataplane.walk import FanEndpoint, FanOut, Recent, Taken, Walk
+from kflab.records import dataclass
 
 _ONE: Final = Fraction(1)
 

@@ -7,7 +7,7 @@ Ingress.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from urllib.parse import quote
 
@@ -16,6 +16,7 @@ from kflab.dataplane.nginx_config import Backend, IngressConfig, Location, Serve
 from kflab.dataplane.nginx_proxying import USUAL, Proxying
 from kflab.dataplane.nginx_uri import clean_host, clean_path, host_fits, prefix_fits, query_of
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 
 __all__ = ["Backend", "IngressConfig", "Location", "Route", "Server", "Upstream", "config_of", "route", "serves"]
 

@@ -6,10 +6,11 @@ balancer.lua (route_to_alternative_balancer), balancer/sticky.lua, balancer/chas
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from hashlib import blake2b
 from itertools import count
+
+from kflab.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ controller/store (class filter), annotations documentation; Kubernetes documenta
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Final
 
 from kflab.dataplane.addresses import canonical
@@ -16,6 +16,7 @@ from kflab.dataplane.packets import join_host_port
 from kflab.manifest.objects import Key, KubeObject
 from kflab.manifest.objects_config import ConfigMap
 from kflab.manifest.objects_network import EndpointSlice, Ingress, IngressBackend, IngressClass, Service, ServicePort
+from kflab.records import dataclass
 
 PREFIX: Final = "nginx.ingress.kubernetes.io/"
 CONTROLLER: Final = "k8s.io/ingress-nginx"

@@ -6,8 +6,9 @@ controller/template/template.go buildNextUpstream; nginx documentation, proxy_ne
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
+
+from kflab.records import dataclass
 
 TRIES: Final = 3
 """proxy-next-upstream-tries: tries in all."""

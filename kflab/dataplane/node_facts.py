@@ -1,10 +1,11 @@
 """What kube-proxy knows of the node it runs on."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kflab.dataplane.addresses import IPV4, canonical, contains, family_of, is_loopback
 from kflab.dataplane.proxy_config import ProxyConfig
 from kflab.manifest.objects_cluster import Node
+from kflab.records import dataclass
 
 ZONE_LABEL = "topology.kubernetes.io/zone"
 

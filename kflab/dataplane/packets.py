@@ -1,10 +1,11 @@
 """Packets, verdicts and the story of one request: plain data shared by walker, traces, kubectl face and screen."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from fractions import Fraction
 
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ they never match (see `rule_match`).
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from fractions import Fraction
 
 from kflab.dataplane.addresses import IPV4, is_loopback, network
@@ -36,6 +35,7 @@ from kflab.dataplane.rules import (
     quote_saved,
 )
 from kflab.errors import KflabError, Place
+from kflab.records import dataclass
 
 _BUILT_IN = frozenset({"ACCEPT", "DROP"})
 

@@ -1,12 +1,13 @@
 """How kube-proxy is configured: what a KubeProxyConfiguration says, as far as it changes rules."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from kflab.dataplane.addresses import IPV4, contains, family_of, network
 from kflab.dataplane.local_traffic import LocalTraffic
 from kflab.manifest.objects_config import KubeProxyConfiguration
+from kflab.records import dataclass
 
 LARGE_CLUSTER_ENDPOINTS: Final = 1000
 """More endpoints than this in all: rules to and in endpoint chains lose their comments (k/k

@@ -4,7 +4,7 @@ The same walk serves `kflab trace` (draws given, nothing recorded) and an opened
 batch used, and its record: picks and hops come from the walk and agree with the record, times come from the record).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -34,6 +34,7 @@ from kflab.dataplane.rule_match import split_destination
 from kflab.dataplane.world import HANGS, LISTENS, REFUSES, AlbInForce, ConfigInForce, LbInForce, World
 from kflab.errors import KflabError
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 
 __all__ = ["Choices", "Record", "Request", "TryRecord", "parse_url", "trace_request"]
 

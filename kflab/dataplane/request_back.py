@@ -1,9 +1,9 @@
 """The way back: each address change is undone by the conntrack entry that made it, in reverse order."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from kflab.dataplane.packets import Hop, Packet
+from kflab.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """One request as the walker gets it: what was asked, what was drawn, and (for one that happened) the record."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 
 OK = "ok"
 REFUSED = "refused"

@@ -1,6 +1,6 @@
 """The steps of a request, one function each: what happens to the packet, and the hop that tells it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from typing import Final
 
@@ -32,6 +32,7 @@ from kflab.dataplane.rule_match import split_destination
 from kflab.dataplane.walk import Walk
 from kflab.dataplane.world import AlbInForce, ConfigInForce, LbInForce, RulesInForce, World, same_family
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 
 KERNEL: Final = "kernel DNAT"
 ROUTE: Final = "CNI route"

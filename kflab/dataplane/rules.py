@@ -8,12 +8,12 @@ libxt_conntrack, libxt_mark, libxt_MARK, libxt_nfacct, libipt_REJECT, libipt_DNA
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 from kflab.dataplane.addresses import IPV4, canonical_cidr, network
+from kflab.records import dataclass
 
 _PLAIN: Final = frozenset("_-0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 """Characters iptables-save leaves unquoted (libxtables, xtables_save_string)."""

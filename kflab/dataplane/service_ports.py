@@ -5,7 +5,6 @@ families, ipMode), pkg/api/v1/service/util.go (ExternalPolicyLocal, NeedsHealthC
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 
 from kflab.dataplane import iptables_names as names
@@ -13,6 +12,7 @@ from kflab.dataplane.addresses import IPV4, canonical, canonical_cidr, contains,
 from kflab.dataplane.endpoints import EndpointSet, endpoints_by_port
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_network import EndpointSlice, Service
+from kflab.records import dataclass
 
 
 @dataclass(frozen=True, eq=False)

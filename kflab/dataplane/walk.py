@@ -9,7 +9,7 @@ equal shares that is rule (u * n) >> 32.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from typing import Final, NamedTuple
 
@@ -20,6 +20,7 @@ from kflab.dataplane.packets import Alternative, Packet, Verdict
 from kflab.dataplane.rule_match import Flow, hits
 from kflab.dataplane.rules import Chain, RecentCheck, Rule, Statistic
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 
 Recent = Callable[[str, str, int], bool]
 """(KUBE-SEP chain, source address, seconds) → whether that source was seen there within so many seconds."""

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from kflab.control.alb import AlbModel
@@ -26,6 +26,7 @@ from kflab.manifest.objects_cluster import Node
 from kflab.manifest.objects_config import KubeProxyConfiguration
 from kflab.manifest.objects_network import EndpointSlice, Service
 from kflab.manifest.objects_pods import Pod
+from kflab.records import dataclass
 
 LISTENS = "listens"
 REFUSES = "refuses"

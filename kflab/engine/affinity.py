@@ -17,12 +17,13 @@ gives a dynamic set without a size that one), which no lab reaches.
 """
 
 from bisect import bisect_right, insort
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
 
 import numpy as np
 
 from kflab.engine.types import Int64Array
+from kflab.records import dataclass
 
 _NEVER = (1 << 63) - 1
 

@@ -7,7 +7,6 @@ every rate.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from math import isqrt
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from kflab.draws import Draws, duration_table
 from kflab.engine.types import Int64Array, UInt64Array
+from kflab.records import dataclass
 
 FRACTION_BITS = 10
 """Start times are int64 in 2⁻¹⁰ ns: 104 simulated days."""

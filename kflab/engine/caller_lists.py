@@ -12,11 +12,12 @@ While no more callers than that come to a Service port through a node no list is
 
 from bisect import insort
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from kflab.engine.affinity import Affinity, Held
 from kflab.engine.types import Int64Array
+from kflab.records import dataclass
 
 MOST: Final = 100
 """ip_list_tot."""

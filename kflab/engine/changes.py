@@ -1,12 +1,12 @@
 """What cuts a slab: a server's behaviour, a rate, a link or a load balancer's flows change at an instant."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kflab.engine.crashes import end_requests_across, end_requests_at, hang_at, leave
 from kflab.engine.cuts import with_place
 from kflab.engine.flowends import end_flows
 from kflab.engine.types import Behaviour
+from kflab.records import dataclass
 
 if TYPE_CHECKING:
     from kflab.engine.engine import Engine

@@ -6,7 +6,6 @@ version gave to each candidate.
 """
 
 from bisect import bisect_right
-from dataclasses import dataclass
 from math import gcd
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from kflab.draws import Draws
 from kflab.engine.types import Answer, Fan, Int64Array, Pick, UInt64Array
 from kflab.errors import KflabError
+from kflab.records import dataclass
 
 MAX_SLOTS = 1 << 16
 """Longest run of one fan, after dividing the weights by their common divisor."""

@@ -17,7 +17,9 @@ hand when another one gives the connection up wait for their own end; a client's
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from kflab.records import dataclass
 
 NEVER_NS = (1 << 63) - 1
 

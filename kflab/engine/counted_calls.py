@@ -11,7 +11,7 @@ end, and it is what events in order of time come to (see `chains`, which finds t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +23,7 @@ from kflab.engine.express import Express
 from kflab.engine.memory import NEVER, Col
 from kflab.engine.queues import order_by_arrival, serve
 from kflab.engine.types import Int64Array
+from kflab.records import dataclass
 
 if TYPE_CHECKING:
     from kflab.engine.step_state import Rows

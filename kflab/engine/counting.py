@@ -27,7 +27,7 @@ of their start, and queue in order of their arrival.
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,6 +46,7 @@ from kflab.engine.scheduled import Connected
 from kflab.engine.step_state import Rows
 from kflab.engine.steps import Queued, Steps
 from kflab.engine.types import Int64Array, Pick, UInt64Array
+from kflab.records import dataclass
 
 if TYPE_CHECKING:
     from kflab.engine.engine import Engine

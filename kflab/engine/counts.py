@@ -14,7 +14,7 @@ root in Python, acceptance uses `decimal` (correctly rounded logarithms), so tha
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from decimal import Context, Decimal, localcontext
 from fractions import Fraction
 from math import floor, gcd, sqrt
@@ -23,6 +23,7 @@ from kflab.draws import Draws
 from kflab.engine.step_state import STATUS_OF
 from kflab.engine.types import Answer, Behaviour, Fan, Pick, Stream
 from kflab.errors import KflabError
+from kflab.records import dataclass
 
 _CONTEXT = Context(prec=40)
 _SMALL = 10

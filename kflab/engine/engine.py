@@ -8,7 +8,7 @@ import copy
 from bisect import insort
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -36,6 +36,7 @@ from kflab.engine.steps import Steps
 from kflab.engine.taking import Taking
 from kflab.engine.types import Behaviour, Fan, Finished, Server, Stream, Timing
 from kflab.errors import KflabError
+from kflab.records import dataclass
 
 MAX_SLAB_ROWS = 1 << 17
 """A slab is cut shorter when more requests than this would start in it: arrays stay near the caches."""

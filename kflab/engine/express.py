@@ -6,7 +6,7 @@ their start. What is accepted joins the queues of `steps` (`Steps.at_workers`), 
 """
 
 from copy import copy
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import lru_cache
 
 import numpy as np
@@ -18,6 +18,7 @@ from kflab.engine.memory import N_COLS, Col, Flights, Stage
 from kflab.engine.paths import PairMap
 from kflab.engine.steps import Steps
 from kflab.engine.types import MAX_TRIES, Answer, Behaviour, Int64Array, Pick, UInt64Array
+from kflab.records import dataclass
 
 MIN_ROWS = 512
 """Below this, `steps` alone is as fast."""

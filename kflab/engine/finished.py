@@ -1,7 +1,6 @@
 """Finished requests: kept for whoever takes them, hashed, and their latencies ranked."""
 
 from collections import Counter, deque
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 from kflab.engine.express import ExpressFinished
 from kflab.engine.memory import N_COLS, Col
 from kflab.engine.types import MAX_TRIES, Finished, Int64Array, UInt64Array
+from kflab.records import dataclass
 
 KEPT_ROWS = 1 << 18
 """Rows kept for `take` when nobody takes them, at most (about 75 MB); then the oldest batch goes."""

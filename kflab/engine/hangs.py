@@ -13,13 +13,14 @@ whose time has not come.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from kflab.engine.queues import serve
 from kflab.engine.types import Int64Array
+from kflab.records import dataclass
 
 if TYPE_CHECKING:
     from kflab.engine.memory import Memory

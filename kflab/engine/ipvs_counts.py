@@ -17,12 +17,13 @@ Simplified: SCTP counts as TCP; an entry that idles out while its connection is 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from kflab.engine.types import Int64Array
+from kflab.records import dataclass
 
 _ACTIVE_COSTS: Final = 256
 """How many inactive connections an active one outweighs (ip_vs_dest_conn_overhead)."""

@@ -1,12 +1,13 @@
 """All affinity entries that traffic may reach, and which of them share xt_recent's lists (`caller_lists`)."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 
 from kflab.engine.affinity import Affinity, Listed
 from kflab.engine.caller_lists import CallerLists
 from kflab.engine.types import Int64Array
+from kflab.records import dataclass
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ Requests in flight are columns of one int64 matrix, one column of it per request
 one numpy call. NGINX's round-robin positions are `Choosers.turn`, those of virtual servers are in `schedulers`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -15,6 +15,7 @@ from kflab.engine.pools import Pools
 from kflab.engine.schedulers import Schedulers
 from kflab.engine.types import MAX_TRIES, Behaviour, Int64Array, Server, UInt64Array
 from kflab.engine.udpflows import UdpFlows
+from kflab.records import dataclass
 
 if TYPE_CHECKING:
     from kflab.engine.retrying import RetryBudget

@@ -7,7 +7,9 @@ stays on the pods it once reached. `key` says which: a server, or the chooser be
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
+
+from kflab.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,9 @@
 The other half of the property test of `affinity`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from kflab.records import dataclass
 
 
 @dataclass(slots=True)

@@ -3,11 +3,12 @@
 The other half of the property test of `ipvs_counts` and `ipvs_entries`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kflab.engine.pools import Pools
 from kflab.engine.reference_requests import Request, Scheduled
 from kflab.engine.reference_turns import TurnTaker
+from kflab.records import dataclass
 
 
 @dataclass(slots=True)

@@ -1,9 +1,10 @@
 """What the reference records: requests, their tries, and the connections that outlive them."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kflab.engine.reference_lookups import Lookup
 from kflab.engine.types import Answer, Stream
+from kflab.records import dataclass
 
 _SECOND = 1_000_000_000
 

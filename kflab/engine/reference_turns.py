@@ -3,7 +3,9 @@
 The other half of the property test of `schedulers`; for destinations that are deleted at once, without connections.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from kflab.records import dataclass
 
 HEAD = "head"
 

@@ -16,7 +16,7 @@ Simplified: a retry that could begin only after the request's whole deadline is 
 """
 
 from bisect import bisect_right, insort
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -24,6 +24,7 @@ import numpy as np
 from kflab.engine.bins import Count
 from kflab.engine.memory import N_COLS, Col, Stage
 from kflab.engine.types import Answer, Int64Array, Retry
+from kflab.records import dataclass
 
 if TYPE_CHECKING:
     from kflab.engine.eventwise import Eventwise

@@ -12,7 +12,7 @@ connection's sequence number lies ahead of the old one's (nf_nat_used_tuple_hard
 since both begin at a random one.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -22,6 +22,7 @@ from kflab.engine.addresses import ephemeral_ports
 from kflab.engine.memory import NEVER, Col
 from kflab.engine.paths import PairMap
 from kflab.engine.types import Answer, Int64Array, UInt64Array
+from kflab.records import dataclass
 
 if TYPE_CHECKING:
     from kflab.engine.steps import Steps

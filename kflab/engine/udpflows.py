@@ -9,13 +9,14 @@ Simplified: a datagram that no Service rule takes (kube-proxy has not written th
 DNAT in a kernel; here it leaves none.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kflab.dataplane.conntrack import UDP_STREAM_AFTER_NS
 from kflab.engine.types import Int64Array, Timing
+from kflab.records import dataclass
 
 BoolArray = NDArray[np.bool_]
 

@@ -3,11 +3,12 @@
 A client's DNS answer leads it to a zone, drawn here; the turns are those of a virtual server (`schedulers`) per zone.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 
 from kflab.engine.types import Int64Array
+from kflab.records import dataclass
 
 
 @dataclass(slots=True)

@@ -1,6 +1,8 @@
 """What a line of the lab's command line means, as frozen values."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from kflab.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ Source: curl's exit codes and messages (curl(1), "EXIT CODES"); bodies of NGINX'
 (nginx src/http/ngx_http_special_response.c).
 """
 
-from dataclasses import dataclass
 from http import HTTPStatus
 from json import dumps
 from urllib.parse import urlsplit
@@ -16,6 +15,7 @@ from kflab.kubectl.hostile import printable
 from kflab.kubectl.outcome import Outcome
 from kflab.kubectl.portforward import Forward
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,12 @@ pkg/controller/tainteviction/taint_eviction.go.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from kflab.cluster.store import Store
 from kflab.control.facts import Fact, What
 from kflab.manifest.objects import Key, KubeObject, Meta
 from kflab.manifest.objects_pods import Pod
+from kflab.records import dataclass
 
 NOBODY = Key("", "", "")
 

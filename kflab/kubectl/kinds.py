@@ -4,10 +4,10 @@ Source: the API server's discovery documents for v1.33 (`kubectl api-resources`)
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 
 from kflab.cluster.store import Store
+from kflab.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

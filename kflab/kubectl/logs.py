@@ -8,11 +8,11 @@ order); nginx src/http/ngx_http_upstream.c (several tries separated by ", "; "-"
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from hashlib import blake2b
 
 from kflab.kubectl.ages import rfc3339, time_local
 from kflab.kubectl.hostile import printable
+from kflab.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

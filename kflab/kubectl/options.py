@@ -1,10 +1,11 @@
 """Options of one command, read as spf13/pflag reads them: `--name value`, `--name=value`, `-nvalue`, `-Aowide`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from difflib import get_close_matches
 
 from kflab.errors import KflabError
+from kflab.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What a command of the command line printed."""
 
-from dataclasses import dataclass
+from kflab.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

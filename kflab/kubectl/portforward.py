@@ -9,12 +9,11 @@ k8s.io/kubectl pkg/cmd/portforward/portforward.go (translateServicePortToTargetP
 AttachablePodForObject); KEP-4006 (streaming through API server and kubelet).
 """
 
-from dataclasses import dataclass
-
 from kflab.errors import KflabError
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_network import Service
 from kflab.manifest.objects_pods import Pod
+from kflab.records import dataclass
 
 FIRST_FREE_PORT = 40_000
 """Where the lab starts when it chooses a local port itself (`:80`); a real kernel picks any ephemeral one."""

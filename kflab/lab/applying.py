@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from kflab.cluster.store import Store
@@ -14,6 +14,7 @@ from kflab.manifest.findings import Severity
 from kflab.manifest.loader import Loaded, load
 from kflab.manifest.objects import Key, KubeObject
 from kflab.manifest.sources import SourceText
+from kflab.records import dataclass
 
 Tree = Mapping[str, Any]
 

@@ -1,8 +1,7 @@
 """The autopsy as it is handed out: bills, and the Gantt of who knew when. Immutable; times are simulated ns."""
 
-from dataclasses import dataclass
-
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

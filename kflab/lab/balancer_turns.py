@@ -1,11 +1,12 @@
 """Load balancers that take turns, from their targets in service to the engine's memory of turns."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kflab.engine.engine import Engine
 from kflab.engine.schedulers import Scheduler
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 
 
 @dataclass(slots=True)

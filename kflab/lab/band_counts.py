@@ -1,7 +1,6 @@
 """The engine's counts that one frame shows, and how far an observed share may stray from the expected one."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from kflab.engine.bins import Count
 from kflab.lab.snapshot import BIN_NS, Series
+from kflab.records import dataclass
 
 if TYPE_CHECKING:
     from kflab.lab.running import Lab

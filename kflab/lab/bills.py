@@ -1,12 +1,13 @@
 """A bill: requests lost by one cause in one window of time; and the causes there are."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kflab.lab.records import Record
 from kflab.lab.spread import Spread
 from kflab.lab.truth import OPEN
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 
 
 class Cause:

@@ -4,7 +4,6 @@ A stream of calls is called by whichever pod serves the outer request, so its ch
 Service port on one node is one chooser, whoever calls through it there.
 """
 
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from kflab.lab.entries import Entry
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_network import Service
 from kflab.manifest.objects_pods import Pod
+from kflab.records import dataclass
 
 if TYPE_CHECKING:
     from kflab.lab.wiring import Wiring

@@ -8,7 +8,6 @@ Not guessed: paths that only some requests take, addresses in images, Secrets or
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 from kflab.cluster.store import Store
@@ -21,6 +20,7 @@ from kflab.manifest.objects_config import ConfigMap
 from kflab.manifest.objects_network import Service
 from kflab.manifest.objects_pods import Pod
 from kflab.manifest.objects_workloads import DaemonSet, Deployment, ReplicaSet, StatefulSet
+from kflab.records import dataclass
 
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Pod")
 """Kinds that run containers, in the order in which callers are looked through."""

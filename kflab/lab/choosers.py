@@ -1,10 +1,11 @@
 """A choice that requests pass, as the lab knows it, and a stream of requests with all the choices it may pass."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kflab.engine.types import Call, Fan, Pick, Stream
 from kflab.lab.entries import Entry
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 
 
 @dataclass(slots=True)

@@ -1,10 +1,9 @@
 """What a face may ask of a lab. Each command lands at the first instant not yet shown and is recorded with it."""
 
-from dataclasses import dataclass
-
 from kflab.control.verb import Value
 from kflab.errors import Place
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """The ingress controllers of a cluster: workload, pods, and the Services that lead to them."""
 
-from dataclasses import dataclass
 from typing import cast
 
 from kflab.cluster.store import Store
@@ -9,6 +8,7 @@ from kflab.manifest.objects import Key, LabelSelector
 from kflab.manifest.objects_network import Ingress, IngressClass, Service
 from kflab.manifest.objects_pods import Pod
 from kflab.manifest.objects_workloads import DaemonSet, Deployment, StatefulSet
+from kflab.records import dataclass
 
 _WORKLOADS = ("Deployment", "DaemonSet", "StatefulSet")
 

@@ -6,7 +6,7 @@ second: every Service that nothing of that reaches.
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -21,6 +21,7 @@ from kflab.manifest.objects import Key
 from kflab.manifest.objects_cluster import Node
 from kflab.manifest.objects_network import Ingress, IngressPath, Service, ServicePort
 from kflab.manifest.objects_pods import Pod
+from kflab.records import dataclass
 
 OUTSIDE_CLIENT = "203.0.113.45"
 """Address of the client outside (RFC 5737, TEST-NET-3)."""

@@ -1,12 +1,11 @@
 """Load balancers that end their flows to a target: told to the engine, and remembered for the autopsy."""
 
-from dataclasses import dataclass
-
 from kflab.control.facts import Fact, What
 from kflab.engine.engine import Engine
 from kflab.engine.types import Answer
 from kflab.lab.wiring import Wiring
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 
 KEPT = 1_000
 """Ends that are remembered; the oldest are forgotten."""

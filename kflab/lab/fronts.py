@@ -1,7 +1,6 @@
 """Entry points at Application Load Balancers: where a URL leads by their rules as they are now."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
@@ -11,6 +10,7 @@ from kflab.control.albsync import Alb
 from kflab.dataplane.alb import AlbRoute, host_fits, route
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_network import Ingress, Service, ServicePort
+from kflab.records import dataclass
 
 NO_ALBS: Final[Mapping[Key, Alb]] = MappingProxyType({})
 

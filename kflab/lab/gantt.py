@@ -8,7 +8,6 @@ counted in the gap that was open when its server was picked, so the rows of all 
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kflab.control.facts import What
@@ -20,6 +19,7 @@ from kflab.lab.bills import Bill, Cause
 from kflab.lab.records import Record
 from kflab.lab.spread import Spread
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 
 if TYPE_CHECKING:
     from kflab.lab.running import Lab

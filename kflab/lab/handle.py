@@ -1,7 +1,6 @@
 """The face's view of a running lab: a Protocol, so that screens can be tested with a fake."""
 
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from kflab.dataplane.packets import RequestTrace
@@ -9,6 +8,7 @@ from kflab.lab.commands import Command, Finding, Result
 from kflab.lab.snapshot import Snapshot
 from kflab.lab.targets import Target
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 
 if TYPE_CHECKING:
     from kflab.lab.session import Session

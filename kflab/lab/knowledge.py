@@ -5,7 +5,7 @@ first effect of the change on a Service or EndpointSlice (`target`). Until that 
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kflab.cluster.store import Store
 from kflab.control.facts import Fact, What
@@ -16,6 +16,7 @@ from kflab.lab.snapshot import Mark
 from kflab.lab.spread import Spreading
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_network import EndpointSlice, Service
+from kflab.records import dataclass
 
 CRASHES = ("crash", "exit", "oomKill")
 

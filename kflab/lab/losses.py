@@ -6,14 +6,13 @@ One try stands for the request: of a failed one the last lost try (it decided wh
 try that cost most time. A request that its ingress pod never answered is billed to that pod.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from kflab.engine.engine import Engine
 from kflab.engine.retrying import attempt_of
 from kflab.engine.types import Answer, Finished, Int64Array
+from kflab.records import dataclass
 
 BoolArray = NDArray[np.bool_]
 

@@ -6,11 +6,12 @@ selects are left out: nobody has to learn of them.
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kflab.control.facts import What
 from kflab.lab.spread import Spread, Spreading
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 
 KEPT = 200
 """Changes that are kept; of older ones only the number is."""

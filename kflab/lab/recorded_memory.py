@@ -1,6 +1,5 @@
 """What traffic had left behind when a request was made, as its record tells: the walker's memory."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kflab.dataplane.memory_view import KeptConnection, Turn
@@ -12,6 +11,7 @@ from kflab.engine.types import Answer
 from kflab.lab.choosers import Wired
 from kflab.lab.records import Record
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 
 if TYPE_CHECKING:
     from kflab.lab.running import Lab

@@ -4,7 +4,7 @@ A pod's name holds the hash of its template, so it differs where the template do
 the pod's workload and its place among that workload's pods, as scenarios name them.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kflab.lab.commands import Act, Command, Kill, Scale
@@ -12,6 +12,7 @@ from kflab.lab.spec import LabSpec
 from kflab.manifest.objects import Key, KubeObject
 from kflab.manifest.objects_pods import Pod
 from kflab.manifest.objects_workloads import DaemonSet, Deployment, StatefulSet
+from kflab.records import dataclass
 
 if TYPE_CHECKING:
     from kflab.lab.running import Lab

@@ -4,7 +4,7 @@ Rates, shares and percentiles cover the last 0.5 s of simulated time. Times are 
 moment the lab opened. Series are counts per 100 ms bin.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from fractions import Fraction
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kflab.lab.autopsy_values import AutopsyReport
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 
 BIN_NS = 100_000_000
 """Width of a bin of every series, 0.1 s: one cell of the lens."""

@@ -7,7 +7,7 @@ connection"). So only nodes that masquerade several callers towards one server a
 port by port once a quarter of the ports is taken. A search for a port cannot fail long before half of them are.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -22,6 +22,7 @@ from kflab.engine.types import Choice, Finished, Int64Array, UInt64Array
 from kflab.lab.expiring import Expiring
 from kflab.lab.table_entries import EndedEntries
 from kflab.lab.tracked_rows import BoolArray, Reading
+from kflab.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable

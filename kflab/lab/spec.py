@@ -1,7 +1,7 @@
 """What a lab is made from: everything that decides its story, as plain data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kflab.dataplane.cni import BRIDGE
 from kflab.engine.types import Retry
@@ -9,6 +9,7 @@ from kflab.errors import Place
 from kflab.lab.commands import Command
 from kflab.lab.handle import Tab
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 
 ROUTED, HOST_GW = "routed", "host-gw"
 POD_NETWORKS = (ROUTED, HOST_GW)

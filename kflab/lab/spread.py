@@ -7,7 +7,7 @@ pod's new state in an EndpointSlice.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kflab.cluster.store import Store
 from kflab.control.facts import Fact, What
@@ -15,6 +15,7 @@ from kflab.control.observers import Observer
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_network import EndpointSlice
 from kflab.manifest.objects_pods import Pod
+from kflab.records import dataclass
 
 KEPT_SPREADS = 200
 """Changes of pods that are remembered."""

@@ -1,7 +1,6 @@
 """Nodes' conntrack entries as the lab counts them: of requests under way row by row, of finished ones by their ends."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 from kflab.engine.types import Finished, Int64Array
 from kflab.lab.expiring import Expiring
 from kflab.lab.tracked_rows import CLOSING, FIRM, LOOSE, Connections
+from kflab.records import dataclass
 
 _CLAMP_NS = (1_000_000_000, 300_000_000_000)
 """What the collector takes an entry's time left for, at least and at most (nf_conntrack_core.c, GC_SCAN_INTERVAL_MIN

@@ -1,11 +1,11 @@
 """What a selected object's menu is about: the object, its node, its workload, and the components above them."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kflab.control.core import API_SERVER
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_pods import Pod
+from kflab.records import dataclass
 
 if TYPE_CHECKING:
     from kflab.lab.running import Lab

@@ -1,7 +1,6 @@
 """Rows of requests read as connections: from where to where each went, and when its conntrack entries time out."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from kflab.dataplane.conntrack import (
 from kflab.engine.engine import Engine
 from kflab.engine.memory import NEVER
 from kflab.engine.types import MAX_TRIES, Answer, Finished, Int64Array
+from kflab.records import dataclass
 
 BoolArray = NDArray[np.bool_]
 

@@ -4,11 +4,12 @@ A *silence* is a stretch in which a server does not take requests, from the chan
 it; refusing, then being nobody's address, is one silence.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 
 from kflab.engine.types import Behaviour, Int64Array
+from kflab.records import dataclass
 
 OPEN = (1 << 62) - 1
 """End of a silence that has none yet."""

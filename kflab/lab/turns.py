@@ -4,8 +4,6 @@ One for each node and address: connections of all streams that come to the addre
 (rr, wrr) and its counts (lc, wlc, sed, nq). The first choice that session affinity keeps is drawn with equal shares.
 """
 
-from dataclasses import dataclass
-
 from kflab.dataplane.ipvs import IpvsRuleSet
 from kflab.dataplane.modes import ModeRules
 from kflab.dataplane.packets import Packet
@@ -14,6 +12,7 @@ from kflab.draws import Draws
 from kflab.engine.engine import Engine
 from kflab.engine.ipvs_counts import UDP_NS
 from kflab.engine.schedulers import POLL_NS, SCHEDULERS
+from kflab.records import dataclass
 
 
 @dataclass(slots=True)

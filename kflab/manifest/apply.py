@@ -1,6 +1,6 @@
 """`kubectl apply` of one document to one live object, in memory."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from kflab.manifest.admit import admit
@@ -13,6 +13,7 @@ from kflab.manifest.patch import three_way
 from kflab.manifest.typed import to_object
 from kflab.manifest.typed_common import Tree
 from kflab.manifest.write import to_tree
+from kflab.records import dataclass
 
 _STATUS: Final = {
     "Pod": ("status",),

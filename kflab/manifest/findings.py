@@ -1,12 +1,12 @@
 """What the loader has to say about manifests, and how serious it is."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
 from kflab.errors import KflabError, Place
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 
 Path = tuple[str | int, ...]
 """Steps from the root of an object: field names and list indices."""

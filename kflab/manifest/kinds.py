@@ -1,7 +1,6 @@
 """Which kinds there are: those with behaviour, those without a namespace, and what stands for all others."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from kflab.manifest.objects import KubeObject
 from kflab.manifest.objects_autoscaler import HorizontalPodAutoscaler
@@ -10,6 +9,7 @@ from kflab.manifest.objects_config import ConfigMap, KubeProxyConfiguration, Sec
 from kflab.manifest.objects_network import Endpoints, EndpointSlice, Ingress, IngressClass, Service
 from kflab.manifest.objects_pods import Pod
 from kflab.manifest.objects_workloads import DaemonSet, Deployment, Job, PodDisruptionBudget, ReplicaSet, StatefulSet
+from kflab.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

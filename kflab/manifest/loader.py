@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -24,6 +23,7 @@ from kflab.manifest.sources import SourceText
 from kflab.manifest.typed import key_of, to_object
 from kflab.manifest.typed_common import Tree, moment_of
 from kflab.manifest.validate import validate
+from kflab.records import dataclass
 
 _MOMENT = re.compile(
     r'(?:creationTimestamp|startTime|startedAt|finishedAt|lastTransitionTime)"?\s*:\s*'

@@ -4,7 +4,7 @@ A mark per scalar kept as an object would cost many times the text. So only the 
 first question reads that span again and remembers its positions until `forget`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 
 import yaml
@@ -23,6 +23,7 @@ from kflab.manifest.findings import Path
 from kflab.manifest.reading import Span
 from kflab.manifest.scalars import key_text, resolve
 from kflab.manifest.sources import SourceText
+from kflab.records import dataclass
 
 _Spot = tuple[int, int]
 

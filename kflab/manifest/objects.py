@@ -7,12 +7,12 @@ fill in (k8s.io/kubernetes pkg/apis/*/v1/defaults.go), so a freshly constructed 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from kflab.errors import Place
-from kflab.replacing import quick
+from kflab.records import dataclass
 
 Labels = Mapping[str, str]
 
@@ -40,7 +40,6 @@ NO_KEY = Key("", "", "")
 """Names nothing."""
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Meta:
     """ObjectMeta, as far as the lab reads it."""
@@ -91,7 +90,6 @@ class Requirement:
     values: tuple[str, ...] = ()
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class LabelSelector:
     """metav1.LabelSelector. An empty selector matches everything; "no selector" is None where it is used."""
@@ -117,7 +115,6 @@ class LabelSelector:
         return True
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Condition:
     """One status.conditions entry of a pod or workload."""

@@ -1,8 +1,7 @@
 """HorizontalPodAutoscaler: its CPU target, how fast it may scale, and what it last saw."""
 
-from dataclasses import dataclass
-
 from kflab.manifest.objects import NO_KEY, Key, KubeObject
+from kflab.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

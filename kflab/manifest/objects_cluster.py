@@ -1,10 +1,10 @@
 """Nodes, namespaces and priority classes: what a cluster has before anything runs in it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kflab.manifest.objects import KubeObject
-from kflab.replacing import quick
+from kflab.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,6 @@ class Taint:
     value: str = ""
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Node(KubeObject):
     """v1 Node."""

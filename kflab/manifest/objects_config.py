@@ -1,9 +1,10 @@
 """Configuration: ConfigMaps, Secrets, and how a cluster's kube-proxy is set."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kflab.manifest.objects import KubeObject, Labels
+from kflab.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

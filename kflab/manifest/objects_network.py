@@ -1,12 +1,11 @@
 """Services, the endpoints behind them, and Ingresses in front."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kflab.manifest.objects import Key, KubeObject, Labels
-from kflab.replacing import quick
+from kflab.records import dataclass
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class ServicePort:
     """One Service port. `target` is a number or a container port name."""
@@ -29,7 +28,6 @@ class LoadBalancerIngress:
     ip_mode: str = "VIP"
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Service(KubeObject):
     """v1 Service."""
@@ -67,7 +65,6 @@ class Service(KubeObject):
         return self.cluster_ips[0] if self.cluster_ips else ""
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One endpoint of an EndpointSlice. None means the field is absent."""
@@ -84,7 +81,6 @@ class Endpoint:
     hint_nodes: tuple[str, ...] = ()
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class EndpointPort:
     """One EndpointSlice port. `port` None means all ports."""
@@ -95,7 +91,6 @@ class EndpointPort:
     app_protocol: str = ""
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class EndpointSlice(KubeObject):
     """discovery.k8s.io/v1 EndpointSlice; its Service is label `kubernetes.io/service-name`."""

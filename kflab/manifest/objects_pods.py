@@ -1,16 +1,15 @@
 """Pods: their containers and probes, what the kubelet last reported of them, and the template that makes them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from kflab.manifest.objects import UNHASHED, Condition, Key, KubeObject, Labels
-from kflab.replacing import quick
+from kflab.records import dataclass
 
 _tuple = tuple.__new__
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Toleration:
     """A pod toleration; empty `key` with Exists tolerates all."""
@@ -22,7 +21,6 @@ class Toleration:
     seconds: int | None = None
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class ContainerPort:
     """One containerPort."""
@@ -50,7 +48,6 @@ class Probe:
     """terminationGracePeriodSeconds of a liveness or startup probe: it counts where that probe kills the container."""
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Container:
     """A container of a pod template."""
@@ -85,7 +82,6 @@ class Container:
         return self.pull_policy == "Always" or (not self.pull_policy and tag in ("", "latest"))
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class PodSpec:
     """v1 PodSpec, as far as modelled."""
@@ -118,7 +114,6 @@ class PodSpec:
     """"Never": the pod waits for room; "" is PreemptLowerPriority."""
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class ContainerStatus:
     """status.containerStatuses entry. `state` is waiting, running or terminated."""
@@ -141,7 +136,6 @@ class ContainerStatus:
         return self.exit_reason or ("Error" if self.exit_code else "Completed")
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class PodStatus:
     """v1 PodStatus, as the API server has it: what the kubelet last reported, not what is."""
@@ -187,7 +181,6 @@ MIRROR = "kubernetes.io/config.mirror"
 """Annotation of a mirror pod, which shows a static pod of its node (pkg/apis/core/annotation_key_constants.go)."""
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Pod(KubeObject):
     """v1 Pod."""
@@ -215,7 +208,6 @@ class Pod(KubeObject):
         return MIRROR in self.meta.annotations
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class PodTemplate:
     """A workload's spec.template."""

@@ -1,15 +1,14 @@
 """Workloads: what keeps pods of one template running, or runs them to their end; and the budget that guards them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from kflab.manifest.objects import UNHASHED, Condition, KubeObject, LabelSelector
 from kflab.manifest.objects_pods import PodTemplate
-from kflab.replacing import quick
+from kflab.records import dataclass
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class RollingUpdate:
     """Deployment strategy. Values are ints or percentages as text ("25%"); type Recreate ignores them."""
@@ -19,7 +18,6 @@ class RollingUpdate:
     max_unavailable: int | str = "25%"
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Deployment(KubeObject):
     """apps/v1 Deployment."""
@@ -37,7 +35,6 @@ class Deployment(KubeObject):
     conditions: tuple[Condition, ...] = ()
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class ReplicaSet(KubeObject):
     """apps/v1 ReplicaSet."""

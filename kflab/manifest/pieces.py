@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import ItemsView, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from kflab.errors import KflabError
@@ -10,6 +9,7 @@ from kflab.manifest.limits import MAX_DEPTH
 from kflab.manifest.marks import Marks
 from kflab.manifest.reading import Parsed, Reader, Span
 from kflab.manifest.sources import SourceText
+from kflab.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ is built, and no object per mark is kept (marks.py finds positions later by read
 
 import re
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 import yaml
@@ -25,6 +24,7 @@ from yaml.events import (
 from kflab.errors import KflabError, Place
 from kflab.manifest.limits import MAX_ALIASED_NODES, MAX_COLLECTIONS, MAX_DEPTH
 from kflab.manifest.scalars import Scalar, key_text, resolve
+from kflab.records import dataclass
 
 _CORE: Final = "tag:yaml.org,2002:"
 _TEXT_TAGS: Final = frozenset({"!", _CORE + "str", _CORE + "binary", _CORE + "timestamp"})

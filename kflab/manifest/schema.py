@@ -1,12 +1,12 @@
 """What fields a kind has, of which type, and how a patch merges them."""
 
-from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 
 from kflab.manifest.kinds import KINDS
 from kflab.manifest.objects import KubeObject
 from kflab.manifest.schema_table import STRUCTS
+from kflab.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

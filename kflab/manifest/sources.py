@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
 from kflab.errors import KflabError, Place
 from kflab.manifest.limits import MAX_TEXT_BYTES
+from kflab.records import dataclass
 
 EXTENSIONS = (".json", ".yaml", ".yml")
 """What kubectl reads in a folder (cli-runtime pkg/resource/builder.go, FileExtensions)."""

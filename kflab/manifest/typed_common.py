@@ -1,12 +1,12 @@
 """What the converters of all kinds share."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from kflab.errors import Place
 from kflab.manifest.objects import Meta
+from kflab.records import dataclass
 
 Tree = Mapping[str, Any]
 

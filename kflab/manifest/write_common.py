@@ -1,11 +1,11 @@
 """What the writers of all kinds share."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from kflab.manifest.objects import Condition, Key, Labels, LabelSelector
+from kflab.records import dataclass
 
 Tree = dict[str, Any]
 

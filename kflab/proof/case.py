@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from kflab.manifest.loader import load
 from kflab.manifest.objects import KubeObject
 from kflab.manifest.sources import SourceText
+from kflab.records import dataclass
 
 Vector = Mapping[str, Any]
 

@@ -8,7 +8,6 @@ it is not held against the node. Of endpoints whose addresses are not given only
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, TextIO
 
 from kflab.dataplane.addresses import IPV4, IPV6
@@ -36,6 +35,7 @@ from kflab.proof.drift_foreign import Others, foreign_changes, others_in, others
 from kflab.proof.drift_nft_view import FAMILIES, nft_view_of
 from kflab.proof.drift_view import NodeView, PortKey, view_of
 from kflab.proof.settled import settle
+from kflab.records import dataclass
 from kflab.scenario.format import Scenario
 
 IPTABLES: Final = "iptables"

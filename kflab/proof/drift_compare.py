@@ -1,12 +1,12 @@
 """Two views of one node's Service ports held against each other: what differs in meaning, and where it stands."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
 from kflab.manifest.objects import Key
 from kflab.proof.drift_view import NOWHERE, At, Found, NodeView, PortKey, PortView
+from kflab.records import dataclass
 
 API_SERVICE: Final = "default/kubernetes"
 """The API server makes this Service itself (k/k pkg/controlplane/controller/kubernetesservice)."""

@@ -5,7 +5,6 @@ rules of others. Where the answers differ, the rule that made the difference is 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
@@ -22,6 +21,7 @@ from kflab.dataplane.nftables_names import TABLE
 from kflab.dataplane.node_facts import NodeFacts
 from kflab.dataplane.packets import Packet
 from kflab.proof.drift_view import NOWHERE, At, Found, NodeView, PortView, foreign
+from kflab.records import dataclass
 
 MOST_PACKETS: Final = 300
 """Packets tried; more would add Services, hardly rules."""

@@ -6,7 +6,7 @@ Source of the forms: k/k pkg/proxy/iptables/proxier.go (1.24 and newer, which ha
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from fractions import Fraction
 from typing import Final, NamedTuple
 
@@ -15,6 +15,7 @@ from kflab.dataplane.addresses import canonical, canonical_cidr
 from kflab.dataplane.dump import Dump, DumpChain, DumpRule
 from kflab.dataplane.dump_match import chance_of
 from kflab.dataplane.packets import join_host_port
+from kflab.records import dataclass
 
 PortKey = tuple[str, str]
 """(service port name, protocol in lower case)."""

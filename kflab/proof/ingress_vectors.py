@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 from kflab.dataplane.nginx import IngressConfig, Route, config_of, route
 from kflab.dataplane.nginx_choice import affinity_key
 from kflab.proof.case import Case, Vector, objects_of
+from kflab.records import dataclass
 
 _COMPARED = ("status", "service", "redirect", "tls_secret", "rewritten_path")
 

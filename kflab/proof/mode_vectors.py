@@ -5,7 +5,6 @@ iptables mode agrees with the vector and the mode with its own expectation. Anyt
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 
 from kflab.dataplane.addresses import canonical
@@ -16,6 +15,7 @@ from kflab.dataplane.rules import RecentSet
 from kflab.dataplane.walk import FanOut, Walk
 from kflab.proof.case import Case, Vector
 from kflab.proof.kube_proxy_vectors import rule_set_of
+from kflab.records import dataclass
 
 _SOURCE_PORT = 40000
 

@@ -10,12 +10,13 @@ import selectors
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import TracebackType
 from typing import Final, Self
 
 from kflab.errors import KflabError
 from kflab.proof.netns import Netns, Steps
+from kflab.records import dataclass
 
 DELIVERED: Final = "delivered"
 REFUSED: Final = "refused"

@@ -1,7 +1,5 @@
 """The cluster that a scenario's manifests make, at rest: what verify builds and drift compares with."""
 
-from dataclasses import dataclass
-
 from kflab.cluster.ipam import Pins
 from kflab.cluster.store import Store
 from kflab.control import made
@@ -13,6 +11,7 @@ from kflab.manifest.objects import KubeObject
 from kflab.manifest.objects_cluster import Node
 from kflab.manifest.objects_config import KubeProxyConfiguration
 from kflab.manifest.sources import SourceText
+from kflab.records import dataclass
 from kflab.scenario.format import Scenario
 
 

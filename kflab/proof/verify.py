@@ -13,7 +13,7 @@ import os
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from fractions import Fraction
 from ipaddress import ip_network
 from math import ceil
@@ -28,6 +28,7 @@ from kflab.proof.verify_expect import OWN, Branch, Oracle, Outcome, Seen, merged
 from kflab.proof.verify_modes import loader, rules_of, tools
 from kflab.proof.verify_pairs import SPOKEN, Pair, Source, crowd_range, destinations, pairs
 from kflab.proof.verify_stats import FALSE_ALARM, connections_to_see_all, fits
+from kflab.records import dataclass
 from kflab.scenario.format import Scenario
 
 FEWEST: Final = 3

@@ -1,7 +1,7 @@
 """The cluster that verify builds: who is where, what listens, and which rules each node has."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import ip_network
 
 from kflab.control.plane import ControlPlane
@@ -16,6 +16,7 @@ from kflab.errors import KflabError
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_pods import Pod
 from kflab.proof.settled import settle
+from kflab.records import dataclass
 from kflab.scenario.format import Scenario
 
 MOST = 500

@@ -6,7 +6,7 @@ routes lead it, and comes back: an answer counts only if it passes the node that
 
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from typing import Final, NamedTuple
 
@@ -17,6 +17,7 @@ from kflab.proof.netns_calls import DELIVERED, DROPPED, REFUSED
 from kflab.proof.verify_cluster import Cluster
 from kflab.proof.verify_modes import NodeRules
 from kflab.proof.verify_pairs import Pair
+from kflab.records import dataclass
 
 OWN: Final = "its own address"
 """Stands for the caller's address where the pod sees it unchanged, so that callers can be compared."""

@@ -1,7 +1,6 @@
 """The proxy modes that verify can ask the kernel about, as one thing: text to load, and what kflab reads from it."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from kflab.dataplane.addresses import IPV4
@@ -11,6 +10,7 @@ from kflab.dataplane.nftables_names import AFFINITY, ENDPOINT
 from kflab.dataplane.nftables_walk import nft_fan
 from kflab.dataplane.packets import Packet
 from kflab.dataplane.walk import FanOut, Recent, fan
+from kflab.records import dataclass
 
 IPTABLES: Final = "iptables"
 NFTABLES: Final = "nftables"

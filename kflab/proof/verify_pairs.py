@@ -1,12 +1,13 @@
 """Who calls what: every pair of a source and a destination that verify tries."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kflab.dataplane.addresses import IPV4, IPV6, contains
 from kflab.dataplane.packets import Packet, join_host_port
 from kflab.dataplane.service_ports import PortRules
 from kflab.proof.verify_cluster import Cluster
+from kflab.records import dataclass
 
 SPOKEN = ("TCP", "UDP")
 """Protocols that real sockets are opened for."""

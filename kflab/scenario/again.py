@@ -7,7 +7,7 @@ their own: names, addresses, nodes, start-up times.
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from kflab import interrupts
 from kflab.control.facts import Fact, What
@@ -22,6 +22,7 @@ from kflab.lab.spec import LabSpec
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_workloads import DaemonSet, Deployment, StatefulSet
 from kflab.manifest.write import tree_to_yaml
+from kflab.records import dataclass
 from kflab.scenario.tune_runs import has_settled
 from kflab.scenario.tune_settings import SETTINGS, Workload, patch_text
 

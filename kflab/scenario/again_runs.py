@@ -12,13 +12,13 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import IO
 
 from kflab.errors import KflabError
 from kflab.lab.session import Session
 from kflab.lab.spec import LabSpec
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 from kflab.scenario.again import Change, Compared, Play, Played, changed, compared, end_of, key_of
 
 NICE = 19

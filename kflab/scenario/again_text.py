@@ -5,12 +5,13 @@ prints the texts alone.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from kflab.lab.autopsy_values import GanttEvent, GanttRow
 from kflab.lab.gantt import as_tree
+from kflab.records import dataclass
 from kflab.scenario.again import Compared, Played
 from kflab.scenario.gantt_text import ASCII_BARS, UNICODE_BARS, BarGlyphs, bar, clock, milliseconds
 

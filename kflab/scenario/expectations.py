@@ -1,11 +1,11 @@
 """What a scenario's `expect` asks for: metrics with bounds."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from kflab.engine.finished import SLOW_BIN_NS, SLOW_NS
 from kflab.errors import KflabError, Place
 from kflab.lab.spec import ClientSpec
+from kflab.records import dataclass
 from kflab.scenario.acting import duration_ns, workload_key
 from kflab.scenario.fields import Field, items, number
 

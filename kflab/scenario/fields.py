@@ -5,10 +5,10 @@ Each reader raises `KflabError` with the place, for what is not of its type.
 
 import math
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from typing import Any
 
 from kflab.errors import KflabError, Place
+from kflab.records import dataclass
 from kflab.scenario.library import Origin
 
 PlaceOf = Callable[[tuple[str | int, ...]], Place]

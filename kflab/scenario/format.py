@@ -7,7 +7,7 @@ beside this file: `cluster_fields`, `clients`, `actions`, `expectations`.
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from kflab.errors import KflabError, Place
 from kflab.lab.handle import Tab
 from kflab.lab.spec import FLOWS, POD_NETWORKS, ROUTED, TRAFFIC_MODES, LabSpec
 from kflab.manifest.plain import load_plain
+from kflab.records import dataclass
 from kflab.scenario.acting import LONGEST_NS, duration_ns
 from kflab.scenario.actions import actions_of
 from kflab.scenario.clients import clients_of

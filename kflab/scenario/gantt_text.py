@@ -1,9 +1,9 @@
 """The autopsy as lines of text: the bills, then the Gantt of who knew when, with the requests lost in each gap."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from kflab.lab.autopsy_values import AutopsyReport, BillRow, GanttEvent, GanttGroup, GanttRow
+from kflab.records import dataclass
 
 WHOLE_EVENTS = 3
 """Events of a change that are printed with all their rows; of the others, one line each."""

@@ -1,12 +1,12 @@
 """Where scenarios come from: the ones bundled in the wheel, files, and standard input."""
 
-from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path, PurePosixPath
 
 from kflab.errors import KflabError, Place
 from kflab.manifest.sources import EXTENSIONS
+from kflab.records import dataclass
 
 LARGEST_BYTES = 8 << 20
 """A scenario or one of its texts larger than this is refused."""

@@ -5,7 +5,6 @@ Data goes to `out`; nothing depends on wall time, the terminal or the speed, so 
 
 import json
 import time
-from dataclasses import dataclass
 from typing import Any, TextIO
 
 from kflab import KUBERNETES_RELEASE, exits, interrupts
@@ -19,6 +18,7 @@ from kflab.lab.pod_share import least_share
 from kflab.lab.running import Lab
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_pods import Pod
+from kflab.records import dataclass
 from kflab.scenario.acting import workload_key
 from kflab.scenario.expectations import Expectation
 from kflab.scenario.format import Scenario

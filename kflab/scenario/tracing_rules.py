@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TextIO
 from urllib.parse import urlsplit
 
@@ -22,6 +21,7 @@ from kflab.lab.running import Lab
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_cluster import Node
 from kflab.manifest.objects_pods import Pod
+from kflab.records import dataclass
 from kflab.scenario.tracing import source_key, traced
 
 _PORTS = {"http": 80, "https": 443}

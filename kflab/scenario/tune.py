@@ -8,7 +8,7 @@ join the search.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Protocol
 
 from kflab.errors import KflabError
@@ -17,6 +17,7 @@ from kflab.lab.running import Lab
 from kflab.lab.spec import Action
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_workloads import DaemonSet, Deployment, StatefulSet
+from kflab.records import dataclass
 from kflab.scenario.acting import workload_key
 from kflab.scenario.format import Scenario
 from kflab.scenario.tune_runs import Job, Outcome, Runner

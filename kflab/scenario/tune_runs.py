@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing import get_context
 
 from kflab import interrupts
@@ -23,6 +23,7 @@ from kflab.lab.spec import LabSpec
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_pods import Pod
 from kflab.manifest.objects_workloads import DaemonSet, Deployment, StatefulSet
+from kflab.records import dataclass
 
 STEP_NS = 500_000_000
 """How often a run looks whether the workload has settled."""

@@ -5,7 +5,6 @@ of the manifests' fields.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from kflab.control.rollout import bounds
@@ -13,6 +12,7 @@ from kflab.errors import KflabError
 from kflab.manifest.objects_pods import Container, Probe
 from kflab.manifest.objects_workloads import DaemonSet, Deployment, StatefulSet
 from kflab.manifest.write import tree_to_yaml
+from kflab.records import dataclass
 
 Workload = Deployment | StatefulSet | DaemonSet
 

@@ -1,7 +1,5 @@
 """Base of the views that are drawings: a scrolling canvas on which arrows and mouse choose objects."""
 
-from dataclasses import dataclass
-
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
@@ -13,6 +11,7 @@ from textual.strip import Strip
 
 from kflab.lab.snapshot import Snapshot
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 from kflab.tui.line_pane import glyphs_of
 from kflab.tui.messages import ObjectSelected
 from kflab.tui.tokens import Look, look

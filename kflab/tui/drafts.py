@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 from kflab.errors import KflabError
+from kflab.records import dataclass
 from kflab.tui.atomic_write import reason_of, write_atomically
 from kflab.tui.editor_state import Buffer, EditorState
 from kflab.tui.state_folder import state_folder

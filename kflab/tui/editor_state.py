@@ -1,12 +1,13 @@
 """The editor without a screen: what was opened, what runs, what is on disk, and what is being typed."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from kflab.errors import KflabError
 from kflab.lab.handle import Tab
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 from kflab.tui.atomic_write import reason_of, write_atomically
 
 CLUSTER_SCOPED = frozenset(

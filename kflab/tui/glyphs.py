@@ -2,7 +2,9 @@
 
 import locale
 import os
-from dataclasses import dataclass, fields
+from dataclasses import fields
+
+from kflab.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

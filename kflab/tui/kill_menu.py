@@ -1,7 +1,6 @@
 """The menu of what can be done to what is selected: under the very row, grouped by target, one key for the usual."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from textual import events
@@ -12,6 +11,7 @@ from textual.widget import Widget
 from kflab.control.verbs import verbs_for
 from kflab.lab.commands import Act, Kill, Start, Stop
 from kflab.lab.targets import Target
+from kflab.records import dataclass
 from kflab.tui.line_pane import glyphs_of
 from kflab.tui.overlay import Overlay
 from kflab.tui.row import Row

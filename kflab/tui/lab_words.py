@@ -1,6 +1,5 @@
 """What the command line understands besides kubectl's words: parsing only, no doing."""
 
-from dataclasses import dataclass
 from difflib import get_close_matches
 
 from kflab.control.verbs import VERBS
@@ -24,6 +23,7 @@ from kflab.lab.commands import (
 )
 from kflab.lab.commands import Start as StartComponent
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 from kflab.scenario.acting import read_words
 
 WORDS: dict[str, str] = {

@@ -1,11 +1,12 @@
 """What all rows of one ledger frame share, and words they have in common."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kflab.lab.knowledge import CUTS_OFF, POD_ENDS
 from kflab.lab.snapshot import BIN_NS, Mark, Series, Snapshot
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 from kflab.tui.glyphs import UNICODE, Glyphs, to_ascii
 from kflab.tui.ledger_grid import Grid
 from kflab.tui.lens import Lens

@@ -1,7 +1,8 @@
 """The columns of the ledger: the same for every row, chosen by the terminal's width alone."""
 
-from dataclasses import dataclass
 from functools import lru_cache
+
+from kflab.records import dataclass
 
 CONTEXT_CELLS = 14
 """Cells of the context column, 2 s each."""

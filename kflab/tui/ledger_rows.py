@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import Enum
 
 from kflab.lab.snapshot import Band, Candidate, Knower, Snapshot, SocketRow
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 from kflab.tui.text import number, plural, safe, share
 
 GOOD_STATES = frozenset({"ready", "healthy", "running", "succeeded"})

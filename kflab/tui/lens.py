@@ -1,10 +1,10 @@
 """The lens: which instant each of its columns shows, live or caught on a change."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from kflab.lab.knowledge import NODE_ENDS
 from kflab.lab.snapshot import BIN_NS, Mark, Snapshot
+from kflab.records import dataclass
 from kflab.tui.text import S
 
 HOLD_NS = 10 * S

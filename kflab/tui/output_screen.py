@@ -1,7 +1,6 @@
 """Printed answers: a scrollable pane over the lower part of the screen; the lab runs on above it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -10,6 +9,7 @@ from textual.widget import Widget
 
 from kflab.errors import Place
 from kflab.lab.commands import Finding
+from kflab.records import dataclass
 from kflab.tui import clipboard
 from kflab.tui.frame import title_row
 from kflab.tui.line_pane import LinePane, glyphs_of

@@ -1,7 +1,6 @@
 """ctrl+p: everything that can be done, by name. Keys, panes' keys, words, themes, and every object to go to."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,6 +14,7 @@ from textual.widget import Widget
 from kflab.lab.commands import Kill
 from kflab.lab.snapshot import Snapshot
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 from kflab.tui.help_screen import as_bindings, bindings_of, key_words
 from kflab.tui.lab_words import WORDS
 from kflab.tui.messages import CommandIssued, ObjectSelected

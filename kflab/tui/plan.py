@@ -1,8 +1,10 @@
 """Where every pane stands, as a pure function of the terminal's size and of what is open."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from textual.geometry import Region
+
+from kflab.records import dataclass
 
 STATUS_ROWS = 2
 """Status line and story line."""

@@ -1,12 +1,12 @@
 """How an opened request is printed: its hops, conntrack's part, where the time went, what else was possible."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 
 from rich.cells import cell_len
 
 from kflab.dataplane.packets import Hop, RequestTrace
+from kflab.records import dataclass
 from kflab.tui import text
 from kflab.tui.glyphs import Glyphs, to_ascii
 from kflab.tui.row import Row, wrap_words

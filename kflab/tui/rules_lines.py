@@ -6,9 +6,9 @@ server in the line; of `nft list ruleset` a hop says "chain: rule", and the elem
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from kflab.dataplane.packets import Hop
+from kflab.records import dataclass
 from kflab.tui.text import safe
 
 _ID = re.compile(r"\b(KUBE-(?:SVC|SVL|SEP|EXT|FW|XLB)-)([A-Z0-9]{16})\b")

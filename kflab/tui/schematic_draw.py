@@ -1,9 +1,10 @@
 """Draws one path as a circuit: a box is something that runs, a label held in a wire is a rule, a wire is traffic."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kflab.lab.snapshot import Candidate, NodeRow, Snapshot
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 from kflab.tui import text
 from kflab.tui.canvas_view import Hit
 from kflab.tui.glyphs import ASCII, Glyphs, of_state, state_token

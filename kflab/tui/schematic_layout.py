@@ -1,10 +1,11 @@
 """Where things stand in the schematic: rows and columns for a path in a pane of a given size."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kflab.lab.snapshot import Band, Candidate, Snapshot
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 from kflab.tui.schematic_path import Path
 
 MANY_PODS = 12

@@ -1,8 +1,7 @@
 """The left column: client, load balancer, the nodes where traffic enters and calls are made."""
 
-from dataclasses import dataclass
-
 from kflab.lab.snapshot import Band
+from kflab.records import dataclass
 from kflab.tui import text
 from kflab.tui.glyphs import of_state, state_token
 from kflab.tui.schematic_draw import DIM, LATE, LOST, SPINE, STRONG, TEXT, Circuit

@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from kflab.dataplane.packets import Hop, RequestTrace
 from kflab.lab.snapshot import Band, Candidate, Snapshot
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 
 _FAILED_TRIES = frozenset({"refused", "timeout", "no route", "reset", "dropped", "rejected"})
 _PORT = re.compile(r":(\d+)")

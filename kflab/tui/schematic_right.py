@@ -1,9 +1,8 @@
 """The right column: the nodes that hold endpoints, the bus that reaches them, and targets that get nothing."""
 
-from dataclasses import dataclass
-
 from kflab.lab.snapshot import Candidate
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 from kflab.tui import text
 from kflab.tui.glyphs import of_state, state_token
 from kflab.tui.schematic_draw import BOLD, DIM, FAINT, LOST, LOST_BOLD, SPINE, STRONG, TEXT, Circuit

@@ -1,9 +1,8 @@
 """The rules in the caller's box: a Service is a label held in a wire; and the lit way through the left column."""
 
-from dataclasses import dataclass
-
 from kflab.lab.snapshot import Band, Candidate
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 from kflab.tui import text
 from kflab.tui.schematic_draw import BOLD, DIM, LATE, LOST, SPINE, STRONG, TEXT, Circuit
 from kflab.tui.schematic_layout import MORE_SERVICES, box_nodes

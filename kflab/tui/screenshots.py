@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from kflab.lab.commands import Command, NextEvent, Pause, Restart, Result, Resum
 from kflab.lab.running import Lab
 from kflab.lab.snapshot import Snapshot
 from kflab.lab.spec import LabSpec
+from kflab.records import dataclass
 from kflab.scenario.opening import open_what
 from kflab.tui.app import KflabApp
 from kflab.tui.atomic_write import reason_of, write_atomically

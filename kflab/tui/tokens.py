@@ -4,13 +4,14 @@
 lines ask `look(app)` and take Rich styles by token name.
 """
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
 from rich.style import Style
 from textual.app import App
 from textual.theme import Theme
+
+from kflab.records import dataclass
 
 TOKENS: Final = (
     "traffic",

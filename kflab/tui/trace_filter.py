@@ -1,9 +1,10 @@
 """Which sampled requests the trace shows: by outcome, by selected object, by typed words."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kflab.lab.snapshot import Snapshot, TraceRow
 from kflab.manifest.objects import Key
+from kflab.records import dataclass
 from kflab.tui.text import tail
 
 OUTCOMES = ("", "errors", "retried", "calls")

@@ -1,11 +1,11 @@
 """How one sampled request is printed in the trace: time, request, way, status, latency and its bar."""
 
-from dataclasses import dataclass
 from itertools import groupby
 
 from rich.cells import cell_len
 
 from kflab.lab.snapshot import TraceRow, TraceTry
+from kflab.records import dataclass
 from kflab.tui import text
 from kflab.tui.glyphs import Glyphs
 from kflab.tui.row import Row
