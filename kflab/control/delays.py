@@ -88,6 +88,9 @@ class Delays:
     """Re-creation of a crashed container (lifecycle 4A.6)."""
     job_run_s: Range = (10.0, 10.0)
     """How long a Job's container runs that does not say, until it exits with 0 (M)."""
+    post_start_exec_s: Range = (0.5, 2.0)
+    """A postStart hook that is no sleep: a command or an HTTP request (M). The pod annotation kflab.dev/post-start
+    overrides it."""
     app_listen_s: Range = (0.0, 0.0)
     """From container start until the application listens (M)."""
 
@@ -133,7 +136,8 @@ class Delays:
     """From SIGTERM until the application has finished its requests and exits (M)."""
     pre_stop_exec_s: Range = (0.5, 2.0)
     """A preStop hook that is no sleep: a command or an HTTP request (M). The pod annotation kflab.dev/pre-stop
-    overrides it; likewise starts-in, stop-listening, exit-after, init-takes and pull-takes the delays of that name."""
+    overrides it; likewise post-start, starts-in, stop-listening, exit-after, init-takes and pull-takes the delays of
+    that name."""
     minimum_grace_s: float = 2.0
     """SIGTERM to SIGKILL is never shorter (lifecycle 1.2)."""
     sandbox_gone_s: Range = (0.05, 0.3)

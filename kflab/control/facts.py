@@ -32,6 +32,8 @@ class What(StrEnum):
     """The kubelet waits before it pulls an image again."""
     PROBE_FAILED = "probe-failed"
     """A kubelet's probe was not answered as it should be; `detail` is the message of its Event."""
+    POST_START_FAILED = "post-start-failed"
+    """A postStart hook failed: its container will be stopped; `detail` is the message of its Event."""
     PROBE_GAVE_UP = "probe-gave-up"
     """A liveness or startup probe failed for good: the container will be restarted."""
     ADDRESS_GONE = "address-gone"

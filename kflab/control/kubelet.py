@@ -17,6 +17,7 @@ from kflab.control.listening import container_ports, has_silent_container, runni
 from kflab.control.plainstart import PlainPodRuns, PlainStarts
 from kflab.control.pleg import Relist
 from kflab.control.podstart import ContainersStarted, PodFinished, PodStart
+from kflab.control.poststart import PostStartHooks
 from kflab.control.probes import KillContainer, Probes
 from kflab.control.runtime import ContainerRun, PodRuntime
 from kflab.control.status import PodWorker, StatusManager, passed_gates
@@ -87,8 +88,11 @@ class Kubelet(Controller):
     room = "kubelet"
     kinds = ("Pod", "Service")
 
-    def __init__(self, core: Core, status: StatusManager, probes: Probes, start: PodStart) -> None:
+    def __init__(
+        self, core: Core, status: StatusManager, probes: Probes, start: PodStart, hooks: PostStartHooks
+    ) -> None:
         super().__init__(core)
+        self.hooks = hooks
         self.start = start
         self.status = status
         self.probes = probes
@@ -273,6 +277,7 @@ class Kubelet(Controller):
         ground = self.core.runtime.get(key)
         if worker is None or worker.kill or ground is None or not ground.sandbox:
             return
+        names = self.hooks.first(worker, tuple(name for name in names if not ground.container(name).up))
         now = self.core.now_ns
         if worker.restarting:
             worker.restarting = tuple(name for name in worker.restarting if name not in names)
@@ -280,8 +285,7 @@ class Kubelet(Controller):
         runs = []
         for name in names:
             run = ground.container(name)
-            if not run.up:
-                runs.append(_started(run, True, wait == 0, now, run.starts + 1, False, None))
+            runs.append(_started(run, True, wait == 0, now, run.starts + 1, False, None))
         if not runs:
             return
         ground = ground.with_runs(*runs, started_ns=now)
@@ -294,6 +298,7 @@ class Kubelet(Controller):
             self.core.push(wait, StartsListening(key, uid, runs[0].starts))
         else:
             self._tell_listeners(ground)
+        self.hooks.begin(worker, ground)
         self.pleg.pod_changed(worker.node, key)
 
     def _listens(self, key: Key, uid: str, starts: int) -> None:
@@ -341,7 +346,7 @@ class Kubelet(Controller):
     def _sync(self, worker: PodWorker) -> None:
         """A relist found something about this pod: bring the kubelet's view up to the ground truth."""
         ground = self.core.runtime.get(worker.key)
-        if ground is None or worker.kill:
+        if ground is None or worker.kill or worker.hook is not None:
             return  # of a pod that is to go the worker is busy until all containers have ended (SyncTerminatingPod)
         for container in running_containers(worker.spec):
             run = ground.container(container.name)
@@ -364,6 +369,10 @@ class Kubelet(Controller):
             status, state="terminated", reason=run.ended, ready=False, restarts=run.starts - 1,
             finished_ns=run.since_ns, exit_code=run.exit_code, exit_reason=run.exit_reason,
         )  # fmt: skip
+        if run.name in worker.hook_failed:
+            worker.hook_failed = tuple(other for other in worker.hook_failed if other != run.name)
+            if worker.restarts(run.name, run.exit_code):
+                dead = replace(dead, state="waiting", reason="PostStartHookError")
         self.status.update(worker, run.name, dead)
         self.restart_or_wait(worker, run.name, retry=False)
         if worker.phase() in ("Succeeded", "Failed"):
@@ -400,10 +409,9 @@ class Kubelet(Controller):
     def restart_or_wait(self, worker: PodWorker, name: str, *, retry: bool) -> None:
         """Restart a dead container now, or fail the sync because it is in back-off (doBackOff)."""
         status = worker.containers[name]
-        policy = worker.restart_policy(name)
-        if policy == "Never" or (policy == "OnFailure" and status.exit_code == 0):
+        if not worker.restarts(name, status.exit_code):
             return
-        if retry and status.state != "waiting":
+        if retry and (status.state != "waiting" or status.reason == "PostStartHookError"):
             # The reason of a failed sync shows in the status that the next sync writes before it does anything.
             self.status.update(worker, name, replace(status, state="waiting", reason="CrashLoopBackOff"))
         waits = wait_before_restart(self.core, worker, name, status.finished_ns or self.core.now_ns)
@@ -472,6 +480,8 @@ class Kubelet(Controller):
             self._tell_listeners(after)
         self.pleg.pod_changed(ground.node, key)
         worker = self.status.worker(key, ground.uid)
+        if worker is not None and worker.hook is not None:
+            self.hooks.exited(worker, [run.name for run in dead])
         if worker is not None and worker.probe_killed:
             for run in dead:
                 if run.name in worker.probe_killed:

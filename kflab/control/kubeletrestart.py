@@ -84,6 +84,7 @@ class KubeletRestart(Controller):
         worker.pull_back_off.clear()
         worker.pull_reasons.clear()
         worker.probe_killed = ()
+        self.kubelet.hooks.over(worker)  # a container that runs is not asked for its hook again
         self.probes.forget(worker)
         for container in running_containers(worker.spec):
             name = container.name

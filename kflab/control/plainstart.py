@@ -1,9 +1,9 @@
 """The start of plain pods while a cluster settles: one step instead of five, with the same times and the same end.
 
-Before t = 0 delays are fixed and nobody looks. Of a pod that is neither initialised nor probed, and whose images are
-there, it is then known from the moment it is bound when its containers will run, when its kubelet will have noticed,
-and when the API will have its status: at that instant it is brought there. Its worker is known from the beginning, so
-that what comes between stops it as it stops any pod that is being started.
+Before t = 0 delays are fixed and nobody looks. Of a pod that is neither initialised nor probed, has no hook, and whose
+images are there, it is then known from the moment it is bound when its containers will run, when its kubelet will have
+noticed, and when the API will have its status: at that instant it is brought there. Its worker is known from the
+beginning, so that what comes between stops it as it stops any pod that is being started.
 """
 
 from typing import ClassVar
@@ -75,6 +75,7 @@ class PlainStarts(Mutable):
             and bool(pod.spec.containers)
             and not any(name.startswith(DOMAIN) for name in pod.meta.annotations)
             and all(c.startup is c.readiness is c.liveness is None for c in pod.spec.containers)
+            and all(c.post_start is None for c in pod.spec.containers)
             and not has_silent_container(pod)
         )
 

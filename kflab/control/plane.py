@@ -47,6 +47,7 @@ from kflab.control.podgc import PodGc
 from kflab.control.podmetrics import PodMetrics
 from kflab.control.podnetwork import PodNetworkAgents
 from kflab.control.podstart import PodStart
+from kflab.control.poststart import PostStartHooks
 from kflab.control.pressure import Pressure
 from kflab.control.probes import Probes
 from kflab.control.proxyrollout import ProxyRollout
@@ -105,7 +106,8 @@ class ControlPlane(Writes, Components):
         self.status = StatusManager(core)
         self.start_of_pods = PodStart(core, self.status)
         self.probes = Probes(core, self.status, self.start_of_pods)
-        self.kubelet = Kubelet(core, self.status, self.probes, self.start_of_pods)
+        hooks = PostStartHooks(core, self.status, self.start_of_pods.pleg)
+        self.kubelet = Kubelet(core, self.status, self.probes, self.start_of_pods, hooks)
         self.kubelet_restart = KubeletRestart(core, self.kubelet)
         self.termination = Termination(core, self.kubelet)
         self.pressure = Pressure(core, self.termination)
@@ -144,6 +146,7 @@ class ControlPlane(Writes, Components):
                 self.status,
                 self.start_of_pods,
                 self.start_of_pods.failures,
+                hooks,
                 self.probes,
                 self.kubelet_restart,
                 static,

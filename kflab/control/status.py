@@ -22,6 +22,17 @@ _reported = copier(Pod, "status")
 
 
 @dataclass(slots=True)
+class RunningHook(Mutable):
+    """A postStart hook that the sync of a pod waits for."""
+
+    container: str
+    rest: tuple[str, ...]
+    """Containers that start when it is over."""
+    failed: bool = False
+    """It has failed, and its container is being stopped."""
+
+
+@dataclass(slots=True)
 class PodWorker(Mutable):
     """One pod as its kubelet knows it."""
 
@@ -67,6 +78,10 @@ class PodWorker(Mutable):
     """Containers that are being stopped because a liveness or startup probe gave up on them."""
     restarting: tuple[str, ...] = ()
     """Containers that the sync in hand starts again."""
+    hook: RunningHook | None = None
+    """The postStart hook that its sync waits for."""
+    hook_failed: tuple[str, ...] = ()
+    """Containers that are stopped because their postStart hook failed, until that is noticed."""
     kill: int = 0
     """Number of the current termination; 0 while it is to live."""
     kill_turns: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -83,6 +98,11 @@ class PodWorker(Mutable):
         """Whether a container is started again: as the pod says, sidecars always."""
         plain = any(container.name == name for container in self.spec.containers)
         return self.spec.restart_policy if plain else "Always"
+
+    def restarts(self, name: str, exit_code: int | None) -> bool:
+        """Whether a container that ended so is started again (kuberuntime_manager.go, ShouldContainerBeRestarted)."""
+        policy = self.restart_policy(name)
+        return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
 
     def phase(self) -> str:
         """status.phase (pkg/kubelet/kubelet_pods.go getPhase)."""

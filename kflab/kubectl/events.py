@@ -70,6 +70,8 @@ def _tell(fact: Fact, store: Store) -> tuple[Key, str, str, str, str] | None:
             return about, "Normal", "BackOff", fact.detail, "kubelet"
         case What.PROBE_FAILED:
             return about, "Warning", "Unhealthy", fact.detail, "kubelet"
+        case What.POST_START_FAILED:
+            return about, "Warning", "FailedPostStartHook", fact.detail, "kubelet"
         case What.POD_EVICTED if fact.detail:
             return about, "Warning", "Evicted", fact.detail, "kubelet"
         case What.POD_PREEMPTED:

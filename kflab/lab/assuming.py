@@ -13,6 +13,7 @@ from kflab.manifest.app_annotations import (
     DELAYS,
     EXIT_CODE,
     INIT_EXIT_CODE,
+    POST_START_EXIT_CODE,
     RUNS_FOR,
     STARTUP_CPU,
 )
@@ -44,11 +45,14 @@ _INIT = "init containers end well"
 _JOB = "a Job's containers run for 10 s and exit with 0, told to end before with 143"
 _HOOK = "a preStop hook that is no sleep takes 0.5 to 2 s"
 
+_START_HOOK = "a postStart hook that is no sleep takes 0.5 to 2 s and ends well"
+
 _LINES = {
     _EXEC: "the verb failReadiness, or an httpGet probe",
     _INIT: f"annotate the pod with {DELAYS['init_container_s']}: 5s, {INIT_EXIT_CODE}: 1; or the verb failInit",
     _JOB: f"annotate the pod template with {RUNS_FOR}: 30s, {EXIT_CODE}: 1 in 30%; or the delay job_run_s",
     _HOOK: f"annotate the pod with {DELAYS['pre_stop_exec_s']}: 5s",
+    _START_HOOK: f"annotate the pod with {DELAYS['post_start_exec_s']}: 5s, {POST_START_EXIT_CODE}: 1",
 }
 
 
@@ -63,6 +67,11 @@ def _assumed(pod: Pod) -> Iterator[str]:
         yield _JOB
     if DELAYS["pre_stop_exec_s"] not in pod.meta.annotations and any(c.pre_stop_hook for c in containers):
         yield _HOOK
+    hooks = [c.post_start for c in containers if c.post_start is not None]
+    if DELAYS["post_start_exec_s"] not in pod.meta.annotations and any(
+        hook.action == "httpGet" or (hook.action == "exec" and not hook.sleep_s) for hook in hooks
+    ):
+        yield _START_HOOK
 
 
 def gate_assumptions(

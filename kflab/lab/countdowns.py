@@ -37,6 +37,8 @@ def countdown(plane: ControlPlane, pod: Pod) -> tuple[str, str]:
     now = plane.now_ns
     if pod.terminating:
         return _grace(plane, worker, pod, now)
+    if worker.hook is not None:
+        return f"the postStart hook of {worker.hook.container} runs", "postStart"
     for name, status in (*worker.inits.items(), *worker.containers.items()):
         if status.reason in ("ErrImagePull", "ImagePullBackOff") and name in worker.pull_back_off:
             waits, since = worker.pull_back_off[name]

@@ -17,6 +17,7 @@ DELAYS: Mapping[str, str] = {
     "app_stop_listening_s": "kflab.dev/stop-listening",
     "app_exit_s": "kflab.dev/exit-after",
     "pre_stop_exec_s": "kflab.dev/pre-stop",
+    "post_start_exec_s": "kflab.dev/post-start",
     "init_container_s": "kflab.dev/init-takes",
     "image_pull_s": "kflab.dev/pull-takes",
 }
@@ -24,7 +25,8 @@ DELAYS: Mapping[str, str] = {
 
 starts-in: from container start until the application listens. stop-listening: from SIGTERM until it closes its
 listener. exit-after: from SIGTERM until it has finished and exits; "never" ignores SIGTERM. pre-stop: how long a
-preStop hook takes that is no sleep. init-takes: one init container. pull-takes: the pull of one of its images."""
+preStop hook takes that is no sleep. post-start: the same of a postStart hook. init-takes: one init container.
+pull-takes: the pull of one of its images."""
 
 BACKLOG = "kflab.dev/backlog"
 """What the application gives to listen(2): a whole number; 4096 without it (net.core.somaxconn)."""
@@ -53,6 +55,9 @@ STARTUP_CPU = "kflab.dev/startup-cpu"
 
 INIT_EXIT_CODE = "kflab.dev/init-exit-code"
 """Exit code of init containers: one number for all, or NAME=CODE, …; 0, they end well, without it."""
+
+POST_START_EXIT_CODE = "kflab.dev/post-start-exit-code"
+"""Exit code of commands that are postStart hooks; 0, they end well, without it."""
 
 RUNS_FOR = "kflab.dev/runs-for"
 """How long each of the pod's containers runs until it exits by itself; without it for ever, but for a Job's."""
@@ -102,6 +107,14 @@ def init_exit_code(annotations: Mapping[str, str], name: str) -> int:
         if container.strip() in ("", name):
             found = int(code)
     return found
+
+
+def post_start_exit_code(annotations: Mapping[str, str]) -> int:
+    """With which exit code the command of a postStart hook ends."""
+    text = annotations.get(POST_START_EXIT_CODE, "0").strip()
+    if not re.fullmatch(r"[0-9]{1,3}", text) or int(text) > 255:
+        raise KflabError(f"{POST_START_EXIT_CODE}: {text!r} must be an exit code from 0 to 255")
+    return int(text)
 
 
 def runs_for_ns(annotations: Mapping[str, str]) -> int | None:
@@ -179,6 +192,7 @@ def problems(annotations: Mapping[str, str]) -> dict[str, str]:
         CPU_PER_BUSY_SECOND,
         STARTUP_CPU,
         INIT_EXIT_CODE,
+        POST_START_EXIT_CODE,
         EXIT_CODE,
         RUNS_FOR,
     )
@@ -201,6 +215,8 @@ def problems(annotations: Mapping[str, str]) -> dict[str, str]:
                 exit_code_of(annotations)
             elif name == INIT_EXIT_CODE:
                 init_exit_code(annotations, "")
+            elif name == POST_START_EXIT_CODE:
+                post_start_exit_code(annotations)
             elif name == WORKERS:
                 workers(annotations)
             elif name == QUEUE:

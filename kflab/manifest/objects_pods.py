@@ -49,6 +49,19 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
+class LifecycleHandler:
+    """A postStart hook; `action` is exec, httpGet, tcpSocket or sleep."""
+
+    action: str
+    sleep_s: int = 0
+    """sleep.seconds, or N where `sleep N` is the whole command."""
+    port: int | str | None = None
+    """Of httpGet: a number or a named container port."""
+    host: str = ""
+    """Of httpGet; "": the pod."""
+
+
+@dataclass(frozen=True, slots=True)
 class Container:
     """A container of a pod template."""
 
@@ -66,6 +79,8 @@ class Container:
     """lifecycle.preStop.sleep.seconds, or an exec of `sleep N` where that is the whole command."""
     pre_stop_hook: bool = field(default=False, metadata=UNHASHED)
     """lifecycle.preStop is something else than a sleep: how long it takes is not written."""
+    post_start: LifecycleHandler | None = field(default=None, metadata=UNHASHED)
+    """lifecycle.postStart."""
     restart_policy: str = ""
     """"Always" on an init container makes it a sidecar."""
     requests: Mapping[str, str] = field(default_factory=dict)

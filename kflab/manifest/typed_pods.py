@@ -13,6 +13,7 @@ from kflab.manifest.objects_pods import (
     Container,
     ContainerPort,
     ContainerStatus,
+    LifecycleHandler,
     Pod,
     PodSpec,
     PodStatus,
@@ -118,6 +119,7 @@ def _container(tree: Tree, position: int, host_network: bool) -> Container:
         startup=_probe(tree.get("startupProbe")),
         pre_stop_sleep_s=(sleep := _pre_stop_sleep(tree)),
         pre_stop_hook=sleep is None and bool((tree.get("lifecycle") or {}).get("preStop")),
+        post_start=_post_start((tree.get("lifecycle") or {}).get("postStart") or {}),
         restart_policy=tree.get("restartPolicy") or "",
         pull_policy=tree.get("imagePullPolicy") or "",
         requests=quantities((tree.get("resources") or {}).get("requests")),
@@ -162,7 +164,22 @@ def _pre_stop_sleep(tree: Tree) -> int | None:
     hook = ((tree.get("lifecycle") or {}).get("preStop")) or {}
     if hook.get("sleep"):
         return seconds(hook["sleep"].get("seconds"), 0)
-    command = (hook.get("exec") or {}).get("command") or []
+    return _slept((hook.get("exec") or {}).get("command") or [])
+
+
+def _post_start(hook: Tree) -> LifecycleHandler | None:
+    if hook.get("sleep") is not None:
+        return LifecycleHandler("sleep", seconds(hook["sleep"].get("seconds"), 0))
+    if hook.get("exec") is not None:
+        return LifecycleHandler("exec", _slept(hook["exec"].get("command") or []) or 0)
+    if hook.get("httpGet") is not None:
+        # Without a port the API server refuses it; 80 as handlers.go has it for an empty one.
+        return LifecycleHandler("httpGet", 0, hook["httpGet"].get("port") or 80, str(hook["httpGet"].get("host") or ""))
+    return LifecycleHandler("tcpSocket") if hook.get("tcpSocket") is not None else None
+
+
+def _slept(command: list[Any]) -> int | None:
+    """N of a command that is `sleep N` and nothing else."""
     if not command:
         return None
     # Either the words themselves, or a shell that is given them as one.

@@ -99,14 +99,25 @@ def _pod_spec(spec: PodSpec) -> Tree:
     )
 
 
+def _hooks(container: Container) -> Tree:
+    """lifecycle, as far as it is known of a container that was made: commands are not."""
+    sleep, start = container.pre_stop_sleep_s, container.post_start
+    hooks: Tree = {} if sleep is None else {"preStop": {"sleep": {"seconds": sleep}}}
+    if start is not None and start.action == "sleep":
+        hooks["postStart"] = {"sleep": {"seconds": start.sleep_s}}
+    elif start is not None and start.action == "httpGet":
+        hooks["postStart"] = {"httpGet": some(host=start.host, port=start.port)}
+    return hooks
+
+
 def _container(container: Container) -> Tree:
-    requests, limits, sleep = dict(container.requests), dict(container.limits), container.pre_stop_sleep_s
+    requests, limits, hooks = dict(container.requests), dict(container.limits), _hooks(container)
     return some(
         args=list(container.args),
         command=list(container.command),
         env=IfAbsent([{"name": name, "value": value} for name, value in container.env]) if container.env else None,
         image=container.image,
-        lifecycle=IfAbsent({"preStop": {"sleep": {"seconds": sleep}}}) if sleep is not None else None,
+        lifecycle=IfAbsent(hooks) if hooks else None,
         livenessProbe=_probe(container.liveness),
         name=container.name,
         ports=[

@@ -5,7 +5,7 @@ from kflab.lab.assuming import app_assumptions, client_assumptions, gate_assumpt
 from kflab.lab.assuming_nodes import static_assumptions
 from kflab.lab.spec import ClientSpec
 from kflab.manifest.objects import Key, Meta
-from kflab.manifest.objects_pods import MIRROR, Container, Pod, PodSpec, Probe
+from kflab.manifest.objects_pods import MIRROR, Container, LifecycleHandler, Pod, PodSpec, Probe
 
 
 def said(*pods: Pod) -> list[tuple[str, str]]:
@@ -38,6 +38,9 @@ def test_init_containers_and_hooks_but_not_sidecars_and_sleeps() -> None:
         "Pod default/b: a preStop hook that is no sleep takes 0.5 to 2 s",
     ]
     assert [how for _, how in found][1] == "annotate the pod with kflab.dev/pre-stop: 5s"
+    (start,) = said(pod("c", Container("web", post_start=LifecycleHandler("exec"))))
+    assert start[0] == "Pod default/c: a postStart hook that is no sleep takes 0.5 to 2 s and ends well"
+    assert said(pod("d", Container("web", post_start=LifecycleHandler("sleep", 4)))) == []
 
 
 def test_what_is_written_is_not_assumed() -> None:
