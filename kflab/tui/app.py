@@ -16,7 +16,7 @@ from kflab.tui.command_line import CommandLine
 from kflab.tui.glyphs import choose
 from kflab.tui.lab_screen import LabScreen
 from kflab.tui.palette import LabCommands
-from kflab.tui.tokens import THEMES
+from kflab.tui.tokens import THEMES, THEMES_256
 
 FRAMES_LOCAL = 20
 """Frames per second on this machine's own terminal. A lens cell is 0.1 s, so more would show nothing new at ×1."""
@@ -36,8 +36,9 @@ class KflabApp(App[int]):
 
     Args:
         lab: What to show.
-        theme: slate, paper or ansi.
+        theme: slate, paper or ansi; "" is slate, on a terminal of 16 colours ansi.
         glyphs: "ascii" or "unicode"; "" asks the locale.
+        colours: What the terminal can show, in Rich's words: "truecolor", "256" or "standard" (16).
     """
 
     CSS_PATH = "kflab.tcss"
@@ -72,6 +73,7 @@ class KflabApp(App[int]):
         *,
         theme: str = "slate",
         glyphs: str = "",
+        colours: str = "truecolor",
     ) -> None:
         no_color = "NO_COLOR" in os.environ
         # Without ansi_color Textual still sends greys as 24-bit colour under NO_COLOR.
@@ -86,10 +88,13 @@ class KflabApp(App[int]):
         self.frames = FRAMES_SSH if self.over_ssh else FRAMES_LOCAL
         if self.over_ssh:
             self.animation_level = "none"
-        for each in THEMES:
+        self.colours = colours
+        for each in THEMES_256 if colours == "256" else THEMES:
             self.register_theme(each)
         # Under NO_COLOR the grounds must be the terminal's own, so the theme is the one that names none.
-        self.theme = "ansi" if no_color else theme if theme in ("slate", "paper", "ansi") else "slate"
+        # Slate's violet and amber are both light grey in sixteen colours, and its selection is black on black.
+        usual = "ansi" if colours == "standard" else "slate"
+        self.theme = "ansi" if no_color else theme if theme in ("slate", "paper", "ansi") else usual
         self.main = LabScreen(lab)
 
     async def on_event(self, event: events.Event) -> None:

@@ -2,6 +2,7 @@
 
 import locale
 import os
+import sys
 from dataclasses import fields
 
 from kflab.records import dataclass
@@ -155,13 +156,23 @@ def choose(setting: str = "") -> Glyphs:
         setting: "ascii" or "unicode" decides; "" asks the environment variable KFLAB_GLYPHS, then the locale.
 
     Returns:
-        ASCII when the locale is not UTF-8, Unicode otherwise.
+        ASCII when the locale is not UTF-8, Unicode otherwise. An environment that names no locale counts as UTF-8 (a
+        container's shell), one that says C or POSIX does not.
     """
     wish = (setting or os.environ.get("KFLAB_GLYPHS", "")).lower()
     if wish in ("ascii", "unicode"):
         return ASCII if wish == "ascii" else UNICODE
-    encoding = locale.getpreferredencoding(False).lower().replace("-", "").replace("_", "")
+    encoding = _locale_encoding().lower().replace("-", "").replace("_", "")
     return UNICODE if encoding == "utf8" else ASCII
+
+
+def _locale_encoding() -> str:
+    """The locale's encoding; where Python has put itself into UTF-8 mode (PEP 540), what the environment asked for."""
+    if not sys.flags.utf8_mode:
+        return locale.getpreferredencoding(False)
+    # LC_CTYPE says nothing here: Python overwrites it when it leaves the C locale (PEP 538).
+    asked, _, charset = (os.environ.get("LC_ALL") or os.environ.get("LANG") or "").partition(".")
+    return "ascii" if asked in ("C", "POSIX") and not charset else charset.partition("@")[0] or "utf8"
 
 
 STATE_GLYPHS = {

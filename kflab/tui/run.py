@@ -27,6 +27,15 @@ def reason_for_plain(
     return None
 
 
+def terminal_colours() -> str:
+    """What the terminal can show, by COLORTERM and TERM as Rich reads them: "truecolor", "256" or "standard"."""
+    from rich.console import Console
+    from textual import constants
+
+    # Textual paints through a console made like this one.
+    return Console(color_system=constants.COLOR_SYSTEM, force_terminal=True).color_system or "standard"  # type: ignore[arg-type]
+
+
 def run(
     lab: LabHandle,
     *,
@@ -39,7 +48,7 @@ def run(
 
     Args:
         lab: What to show. It is not closed here.
-        theme: slate, paper or ansi; "" asks KFLAB_THEME, then slate.
+        theme: slate, paper or ansi; "" asks KFLAB_THEME, then the terminal: slate, with 16 colours ansi.
         glyphs: ascii or unicode; "" asks the locale.
         stdin: Where keys come from; only asked whether it is a terminal.
         stdout: The same for the output.
@@ -52,7 +61,7 @@ def run(
         return None
     from kflab.tui.app import KflabApp
 
-    app = KflabApp(lab, theme=theme or os.environ.get("KFLAB_THEME", "slate"), glyphs=glyphs)
+    app = KflabApp(lab, theme=theme or os.environ.get("KFLAB_THEME", ""), glyphs=glyphs, colours=terminal_colours())
     code = app.run()
     # Without a result the app was left in the ordinary way, or by an exception that Textual has shown.
     return (app.return_code or exits.OK) if code is None else code

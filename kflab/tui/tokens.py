@@ -12,6 +12,7 @@ from textual.app import App
 from textual.theme import Theme
 
 from kflab.records import dataclass
+from kflab.tui.tokens_256 import PAPER_256, SLATE_256
 
 TOKENS: Final = (
     "traffic",
@@ -159,12 +160,23 @@ LOOKS: Final = {
 }
 """By theme name; "plain" is NO_COLOR."""
 
+LOOKS_256: Final = {
+    **LOOKS,
+    "slate": Look("slate", tuple(SLATE_256.items())),
+    "paper": Look("paper", tuple(PAPER_256.items())),
+}
+"""The same on a terminal of 256 colours."""
+
 
 def look(app: App[object]) -> Look:
-    """The look in force: NO_COLOR first, then the theme (slate for a theme that is not ours)."""
+    """The look in force: NO_COLOR first, then the theme (slate for a theme that is not ours).
+
+    An app that knows its terminal to have 256 colours says so as `colours`.
+    """
+    looks = LOOKS_256 if getattr(app, "colours", "") == "256" else LOOKS
     if app.no_color:
-        return LOOKS["plain"]
-    return LOOKS.get(app.theme, LOOKS["slate"])
+        return looks["plain"]
+    return looks.get(app.theme, looks["slate"])
 
 
 _ANSI_VARIABLES: Final = {
@@ -224,3 +236,10 @@ THEMES: Final = (
     _theme("ansi", ANSI, dark=True, ansi=True),
 )
 """Register each with the app."""
+
+THEMES_256: Final = (
+    _theme("slate", SLATE_256, dark=True),
+    _theme("paper", PAPER_256, dark=False),
+    THEMES[2],
+)
+"""These instead where the terminal has 256 colours."""

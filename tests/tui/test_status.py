@@ -1,5 +1,8 @@
 """Status, story and key lines; words and figures."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -136,10 +139,30 @@ class TestWords:
         assert to_ascii("a → b · c ● d") == "a > b - c * d"
 
     def test_the_locale_decides(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("locale.getpreferredencoding", lambda *_: "ANSI_X3.4-1968")
+        monkeypatch.setattr("kflab.tui.glyphs._locale_encoding", lambda: "ANSI_X3.4-1968")
         monkeypatch.delenv("KFLAB_GLYPHS", raising=False)
         assert choose() is ASCII
         assert choose("unicode") is UNICODE
+
+    @pytest.mark.parametrize(
+        ("environment", "glyphs"),
+        [
+            ({"LANG": "C"}, "ASCII"),
+            ({"LC_ALL": "POSIX", "LANG": "C.UTF-8"}, "ASCII"),
+            ({"LANG": "de_DE.ISO-8859-1@euro"}, "ASCII"),
+            ({"LANG": "C.UTF-8"}, "UNICODE"),
+            ({"LANG": "C", "LC_CTYPE": "C.UTF-8"}, "UNICODE"),
+            ({}, "UNICODE"),
+        ],
+    )
+    def test_a_c_locale_is_ascii_though_python_leaves_it(self, environment: dict[str, str], glyphs: str) -> None:
+        program = "from kflab.tui import glyphs as g; print('ASCII' if g.choose() is g.ASCII else 'UNICODE')"
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("LC_", "LANG", "PYTHONUTF8"))}
+        kept.pop("KFLAB_GLYPHS", None)
+        done = subprocess.run(
+            [sys.executable, "-c", program], env={**kept, **environment}, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == glyphs
 
 
 class TestKeysAfterAChange:
