@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from kflab.control.observers import Observer
 from kflab.lab.bill_words import happening
 from kflab.lab.countdowns import seconds_left
+from kflab.lab.instants import instant
 from kflab.lab.knowledge import CRASHES, DELETES, POD_ENDS, Incident
 from kflab.lab.pod_changes import PodChanges
 from kflab.lab.snapshot import Knower, Knowledge
@@ -43,7 +44,7 @@ class Knowers:
         elif incident.silent:
             rows.append(self._node_row(incident))
         rows.append(self._slice_row(incident))
-        text = f"that {incident.what} at {incident.t_ns / 1e9:.2f}"
+        text = f"that {incident.what} at {instant(incident.t_ns)}"
         if incident.restarts and incident.kind in CRASHES:
             text += f" · restart {incident.restarts}"
         rows += self._observer_rows(incident)
@@ -56,11 +57,11 @@ class Knowers:
         newest, counts = changes.newest, changes.counts(self.all_adopted)
         if newest is None:
             rows = (*self._kubelet_at_rest(), self._slice_row(incident), *self._observer_rows(incident))
-            text = f"that {incident.what} at {incident.t_ns / 1e9:.2f} · {progress}"
+            text = f"that {incident.what} at {instant(incident.t_ns)} · {progress}"
             began = incident.t_ns
             return Knowledge(text, began, incident.kind, incident.subject, None, rows, None, began)
         known, count = counts
-        text = f"that {happening(newest)} at {newest.t_ns / 1e9:.2f} · "
+        text = f"that {happening(newest)} at {instant(newest.t_ns)} · "
         text += f"{known:,} of {count:,} pod changes known · {progress}"
         rows = (self._change_kubelet(newest), self._change_slice(newest), *self._change_observers(newest))
         kind = "delete" if newest.ends else "begin"

@@ -75,7 +75,8 @@ class GanttPane(LinePane):
         worst = max(group.events, key=lambda event: event.lost, default=None)
         merged = len(group.events) > 0 and group.events[0].what == group.what and group.events[0].t_ns == group.t_ns
         if not merged:
-            head = Row().put(1, text.instant(group.t_ns), "strong").put(9, text.fit(
+            head = Row().put(1, text.instant(group.t_ns), "strong")
+            head.put(max(9, head.x + 2), text.fit(
                 text.safe(group.what), max(8, width - 24), self.glyphs.ellipsis), "strong", bold=True)  # fmt: skip
             if group.lost:
                 head.right(width - 2, f"{group.lost:,} lost", "lost")
@@ -94,9 +95,10 @@ class GanttPane(LinePane):
         lost = f"{event.lost:,} lost" if event.lost else ""
         known = f"known +{(event.known_ns - event.t_ns) / 1e9:.3f} s" if event.known_ns is not None else ""
         right = lost or (known if not opened else "")
-        room = max(8, width - 14 - len(right))
+        at = max(10, 3 + len(when) + 2)
+        room = max(8, width - 4 - at - len(right))
         what = text.fit_words(text.safe(event.what), room, self.glyphs.ellipsis)
-        line.put(10, what, "strong" if heads else "text", bold=heads)
+        line.put(at, what, "strong" if heads else "text", bold=heads)
         line.right(width - 2, right, "lost" if lost else "known")
         rows.append(line)
         if not opened:
@@ -132,7 +134,7 @@ class GanttPane(LinePane):
         """One observer: its name, its bar, when it knew, what was lost meanwhile."""
         named = 22 if width < 100 else 28
         noted = 0 if width < 100 else 24
-        cells = max(8, width - named - noted - 30)
+        cells = max(8, width - named - noted - 32)
         line = Row().put(5, text.shorten(row.name, named - 1, self.glyphs.ellipsis), "text" if row.calls else "dim")
         bars = ASCII_BARS if self.glyphs is ASCII else UNICODE_BARS
         waiting, gap = bar(row, event, cells, bars)
@@ -142,9 +144,11 @@ class GanttPane(LinePane):
         knew = f"+{(row.knew_ns - event.t_ns) / 1e9:.3f} s" if row.knew_ns is not None else "not yet"
         line.right(at + 11, knew, "known" if row.knew_ns is not None else "late")
         if row.lost:
-            line.right(at + 23, f"{row.lost:,} lost", "lost")
+            line.right(at + 25, f"{row.lost:,} lost", "lost")
+        elif not noted:
+            line.right(at + 25, text.fit(text.safe(row.note), 12, self.glyphs.ellipsis), "dim")
         if noted:
-            line.put(at + 25, text.fit(text.safe(row.note), width - at - 26, self.glyphs.ellipsis), "dim")
+            line.put(at + 27, text.fit(text.safe(row.note), width - at - 28, self.glyphs.ellipsis), "dim")
         return line
 
     # --- keys -----------------------------------------------------------------------------------------------------

@@ -66,8 +66,11 @@ def _lens_axis(line: CellLine, paint: Paint) -> None:
         glyph = glyphs.crashed if change.kind in ENDING else glyphs.stale
         line.put(column, glyph, mark_ink(change), bold=True)
         taken[column] = True
-        label = instant(change.t_ns, 2 if lens.before >= 6 else 1)
-        line.right(column - 1, label, mark_ink(change))
+        # From one minute on an instant is longer; it never covers a column's head, and goes where it has no room.
+        room = column - (grid.context + 6 if grid.context is not None else grid.figure + 1)
+        labels = [instant(change.t_ns, decimals) for decimals in (2, 1, 0)]
+        label = next((words for least in (1, 0) for words in labels if len(words) + least <= room), "")
+        line.right(column if len(label) == room else column - 1, label, mark_ink(change))
         taken[column - 1 - len(label) : column] = [True] * (len(label) + 1)
     if paint.open_ns is not None:
         column_of_request = lens.column(paint.open_ns // BIN_NS)

@@ -6,6 +6,8 @@ from functools import lru_cache
 from rich.cells import cell_len
 from textual.content import Content
 
+from kflab.lab.instants import instant as instant
+
 S = 1_000_000_000
 MS = 1_000_000
 
@@ -168,18 +170,6 @@ def clock(t_ns: int) -> str:
     if minutes >= 60:
         return f"{minutes // 60}:{minutes % 60:02d}:{rest // 100:02d}"
     return f"{minutes:02d}:{rest // 100:02d}.{rest % 100:02d}"
-
-
-def instant(t_ns: int, decimals: int = 2) -> str:
-    """An instant on the axis or in a trace: ``12.40``, from one minute ``1:12.40``, from one hour ``1:00:12``."""
-    step = 10 ** (9 - decimals)
-    units = (t_ns + step // 2) // step
-    seconds, fraction = divmod(units, 10**decimals)
-    if seconds >= 3600:
-        return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
-    if seconds >= 60:
-        return f"{seconds // 60}:{seconds % 60:02d}.{fraction:0{decimals}d}"
-    return f"{seconds}.{fraction:0{decimals}d}"
 
 
 def after(delta_ns: int) -> str:

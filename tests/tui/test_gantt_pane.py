@@ -1,5 +1,6 @@
 """Who knew when: bars, bills, what enter does, at both sizes and in ASCII."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -129,3 +130,27 @@ async def test_g_shows_it_on_the_screen_and_esc_takes_it_away(size: tuple[int, i
         await pilot.press("escape")
         await pilot.pause()
         assert not any("Who knew when" in line for line in lines_of(app))
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_late_instants_and_large_numbers_stand_apart(size: tuple[int, int]) -> None:
+    given = report(1)
+    event = given.groups[0].events[0]
+    rows = tuple(replace(row, lost=558_657 if row.calls else 0, knew_ns=None) for row in event.rows)
+    event = replace(event, t_ns=287 * S + 860_000_000, lost=558_657, rows=rows)
+    group = replace(given.groups[0], t_ns=event.t_ns, what=event.what, events=(event,), lost=558_657)
+    app = app_of(replace(given, groups=(group,)))
+    async with app.run_test(size=size) as pilot:
+        await pilot.pause()
+        lines = lines_of(app)
+        assert any("4:47.86  product-" in line for line in lines)
+        assert any(re.search(r"not yet +558,657 lost", line) for line in lines)
+
+
+async def test_at_80_columns_a_row_without_losses_says_what_happened() -> None:
+    app = app_of(report(1))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        lines = lines_of(app)
+        assert next(line for line in lines if " truth " in line).rstrip(" │").endswith("got SIGTERM")
+        assert next(line for line in lines if "node-b rules" in line).rstrip(" │").endswith("nobody calls")

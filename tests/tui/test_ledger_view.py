@@ -355,6 +355,24 @@ async def test_web_sockets_that_were_cut_stand_under_the_client() -> None:
         assert lines(app)[0][90:95] == "12.40"
 
 
+@pytest.mark.parametrize(
+    ("width", "minutes", "axis"),
+    [
+        (126, 1, "rate, %  -30 s        1:12.40 ✖"),
+        (126, 59, "rate, %  -30 s       59:12.40 ✖"),
+        (80, 0, "rate 12.4 ✖"),
+        (80, 1, "rate 1:12 ✖"),
+        (80, 12, "rate 12:12✖"),
+        (80, 90, "rate      ✖"),
+    ],
+)
+async def test_the_instant_of_a_change_covers_no_head(width: int, minutes: int, axis: str) -> None:
+    state, later = crash_two(), minutes * 60 * S
+    marks = tuple(replace(mark, t_ns=mark.t_ns + later) for mark in state.marks)
+    async with ledger(replace(state, t_ns=state.t_ns + later, marks=marks), width) as (app, _):
+        assert axis in lines(app)[0].replace("╷", " ")
+
+
 async def test_a_rollout_says_which_pod_change_spreads_and_how_many_are_known() -> None:
     state = crash_two()
     what = f"that {PODS[1].name} was deleted at 12.40 · 3 of 4 pod changes known · 2 of 3 updated"
