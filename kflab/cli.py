@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from kflab import KUBERNETES_RELEASE, __version__, exits, interrupts
-from kflab.errors import KflabError
+from kflab.errors import KflabError, did_you_mean
 
 if TYPE_CHECKING:
     from kflab.scenario.format import Scenario
@@ -285,10 +285,22 @@ def _run(words: list[str]) -> int:
     if words and words[0] in ("get", "describe"):
         return _kubectl_words(words)
     if not words or (words[0] not in (*COMMANDS, "open", "-h", "--help", "--version")):
+        _refuse_mistyped(words[0] if words else "")
         words = ["open", *words]
     args = _parser().parse_args(words)
     run: Callable[[argparse.Namespace], int] = args.run
     return run(args)
+
+
+def _refuse_mistyped(word: str) -> None:
+    """Raise KflabError, naming the command, where the first word is nothing to open but nearly a command."""
+    if not word.isalpha() or os.path.exists(word):
+        return
+    from kflab.scenario.library import bundled
+
+    hint = did_you_mean(word, (*COMMANDS, *bundled()))
+    if word not in bundled() and any(hint.endswith(f"{command!r}?") for command in COMMANDS):
+        raise KflabError(f"no command, file, folder or scenario named {word!r}{hint}")
 
 
 def _ready_streams() -> None:

@@ -136,6 +136,8 @@ def test_no_permission_is_one_line(folder: Path, capsys: pytest.CaptureFixture[s
             ["replay", "rolling-updat"],
             "no file, folder or scenario named 'rolling-updat'; did you mean 'rolling-update'?",
         ),
+        (["reply", "pod-crash"], "no command, file, folder or scenario named 'reply'; did you mean 'replay'?"),
+        (["tuen", "rolling-update", "--seeds", "1"], "named 'tuen'; did you mean 'tune'?"),
         (["replay", "nosuch.yaml"], "'nosuch.yaml'"),
         (["replay", "no/such"], '"no/such" does not exist'),
         (["replay", "overview", "--rate", "abc"], "'abc'"),
