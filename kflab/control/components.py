@@ -12,6 +12,7 @@ from kflab.control.kubeletrestart import KubeletRestart
 from kflab.control.leaders import LEADING, Leaders
 from kflab.control.machine import Machine
 from kflab.control.nodelife import NodeLife
+from kflab.control.noderuntimes import NodeRuntimes
 from kflab.control.proxysync import ProxySync
 from kflab.control.termination import Termination
 from kflab.control.writes import USER, pod_of
@@ -41,6 +42,7 @@ class Components(Mutable):
     proxies: ProxySync
     node_life: NodeLife
     leaders: Leaders
+    runtimes: NodeRuntimes
     ingresses: IngressSync
     _dns_replicas: int
 
@@ -124,6 +126,7 @@ class Components(Mutable):
             self.ingresses.goes_on(Key("Pod", *node.split("/")))
         elif what == "kubelet":
             self.core.release_kubelet(node)
+            self.runtimes.kubelet_started(node)
             self.kubelet.pleg.kubelet_started(node)
             self.termination.kubelet_started(node)
             if self.core.talks(node):

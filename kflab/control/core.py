@@ -15,7 +15,7 @@ from kflab.control.facts import Fact, What
 from kflab.control.heap import Event, EventHeap, KubeletEvent, NodeEvent
 from kflab.control.index import Index
 from kflab.control.lbchoice import Surroundings
-from kflab.control.machine import Machine
+from kflab.control.machine import HungRuntime, Machine
 from kflab.control.names import uid
 from kflab.control.observers import Observer
 from kflab.control.priorities import prioritized
@@ -182,6 +182,8 @@ class Core(Mutable):
         """Object or component → words for what was done to it and lasts ("cordoned"): which verbs make sense now."""
         self.machines: dict[str, Machine] = {}
         """Nodes with whose machine something is wrong."""
+        self.runtimes: dict[str, HungRuntime] = {}
+        """Nodes whose container runtime hangs."""
         self.failing: dict[Key, tuple[tuple[str, ...], int]] = {}
         """Pod or workload whose health endpoints answer 503 → kinds of probe, number of the outage."""
         self.electing: dict[str, int] = {}
@@ -330,6 +332,8 @@ class Core(Mutable):
             self.heap.push(back_ns, event)
         elif isinstance(event, KubeletEvent) and self.stopped and f"kubelet/{event.node}" in self.stopped:
             self._held_kubelet.setdefault(event.node, []).append(event)
+        elif event.needs_runtime and self.runtimes and isinstance(event, NodeEvent) and event.node in self.runtimes:
+            self.runtimes[event.node].held.append(event)
         elif event.needs_api and self.machines and isinstance(event, NodeEvent) and not self.talks(event.node):
             self._held_cut.setdefault(event.node, []).append(event)
         else:
@@ -400,6 +404,7 @@ class Core(Mutable):
         """A kubelet's memory is lost, with everything that it was about to do."""
         self._held_kubelet.pop(node, None)
         self._held_cut.pop(node, None)
+        self.runtimes.pop(node, None)
         self._held = [event for event in self._held if not _of_kubelet(event, node)]
         self.heap.discard(lambda event: _of_kubelet(event, node))
 

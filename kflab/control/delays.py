@@ -99,6 +99,14 @@ class Delays:
     """genericPlegRelistPeriod: from the end of one relist to the start of the next (lifecycle 1.1)."""
     pleg_takes_s: float = 0.06
     """One relist of a small node (M)."""
+    pleg_unhealthy_s: float = 180.0
+    """relistThreshold: a PLEG that could not list pods for longer is not healthy (lifecycle 1.1)."""
+    runtime_status_s: float = 5.0
+    """How often a kubelet asks the container runtime for its status (pkg/kubelet/kubelet.go, updateRuntimeUp)."""
+    runtime_down_s: float = 30.0
+    """maxWaitForContainerRuntime: a runtime whose last status is older is down (same file)."""
+    sync_loop_backoff_max_s: float = 5.0
+    """Longest sleep of a sync loop that finds the runtime unhealthy (same file, syncLoop)."""
     pod_status_write_s: Range = (0.01, 0.05)
     """Pod sync and status PATCH (lifecycle 4A.3)."""
     probe_answer_s: Range = (0.002, 0.002)

@@ -20,6 +20,8 @@ class Event:
     room: ClassVar[str] = ""
     needs_api: ClassVar[bool] = False
     """Held back while the API server is stopped."""
+    needs_runtime: ClassVar[bool] = False
+    """Held back while the container runtime of its node hangs."""
 
     @property
     def actor(self) -> str:

@@ -30,6 +30,7 @@ class RetryInit(PodEvent):
     """The pod worker tries again after a sync that failed because an init container is in back-off."""
 
     room: ClassVar[str] = "podstart"
+    needs_runtime: ClassVar[bool] = True
     step: int
     restarts: int
     """Of the run that failed."""

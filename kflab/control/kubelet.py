@@ -34,6 +34,7 @@ class PodSeen(PodEvent):
     """A pod bound to the node reached its kubelet."""
 
     room: ClassVar[str] = "kubelet"
+    needs_runtime: ClassVar[bool] = True
     needs_api: ClassVar[bool] = True
 
 
@@ -42,6 +43,7 @@ class KillPod(PodEvent):
     """The kubelet starts to stop a pod."""
 
     room: ClassVar[str] = "termination"
+    needs_runtime: ClassVar[bool] = True
     needs_api: ClassVar[bool] = True
     grace_s: int
 
@@ -51,6 +53,7 @@ class SandboxReady(PodEvent):
     """Pod sandbox and network are there."""
 
     room: ClassVar[str] = "kubelet"
+    needs_runtime: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class RetrySync(PodEvent):
     """The pod worker tries again after a sync that failed because a container is in back-off."""
 
     room: ClassVar[str] = "kubelet"
+    needs_runtime: ClassVar[bool] = True
     container: str
     starts: int
 
@@ -480,6 +484,8 @@ class Kubelet(Controller):
             self._tell_listeners(after)
         self.pleg.pod_changed(ground.node, key)
         worker = self.status.worker(key, ground.uid)
+        if worker is not None and ground.node in self.core.runtimes:
+            self.probes.recheck(worker)  # no relist will find it, but probes go on
         if worker is not None and worker.hook is not None:
             self.hooks.exited(worker, [run.name for run in dead])
         if worker is not None and worker.probe_killed:

@@ -32,6 +32,7 @@ class KubeletSyncs(KubeletEvent):
     """A kubelet that has just started syncs all its pods."""
 
     room: ClassVar[str] = "kubeletrestart"
+    needs_runtime: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class ProberBegins(KubeletEvent):
     """A prober of a container that ran before its kubelet did begins."""
 
     room: ClassVar[str] = "kubeletrestart"
+    needs_runtime: ClassVar[bool] = True
     key: Key
     uid: str
     container: str

@@ -1,5 +1,9 @@
 """What is so with the machine under a node. Machines that are well are not listed anywhere."""
 
+from dataclasses import field
+
+from kflab.cluster.checkpoint import Mutable
+from kflab.control.heap import Event
 from kflab.records import dataclass
 
 LINKS = ("network", "control")
@@ -34,3 +38,18 @@ class Machine:
     def well(self) -> bool:
         """Whether there is nothing to remember."""
         return self.powered and self.exists and self.control and self.network
+
+
+@dataclass(slots=True)
+class HungRuntime(Mutable):
+    """A node's container runtime that does not answer (noderuntimes.py)."""
+
+    number: int
+    """Tells the occasions apart."""
+    since_ns: int
+    unwell_ns: int
+    """From when on its kubelet calls it unhealthy, and its sync loop stands still."""
+    listing_only: bool
+    """Its own status is answered, and commands run."""
+    held: list[Event] = field(default_factory=list)
+    """What the kubelet would have done."""

@@ -20,6 +20,7 @@ from kflab.control.kubelet import KillPod, Kubelet, PodSeen
 from kflab.control.lbsync import LbSync
 from kflab.control.machine import LINKS, Machine
 from kflab.control.nodelife import NodeLife
+from kflab.control.noderuntimes import RUNTIME_HANGS
 from kflab.control.proxysync import ProxySync
 from kflab.control.staticpods import StaticPods
 from kflab.control.status import PodWorker
@@ -89,6 +90,7 @@ class Machines(Controller):
         core.mark(Key("Node", "", node), "powered off")
         self._tell(node, What.MACHINE_OFF, text or f"node {node} lost power")
         core.forget_kubelet(node)
+        core.unmark(Key("Node", "", node), RUNTIME_HANGS)
         for name in (f"kubelet/{node}", f"kube-proxy/{node}"):
             core.stopped.setdefault(name, now)
         if node in self.proxies.proxies:

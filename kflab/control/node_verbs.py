@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from kflab.control.delays import SECOND_NS
 from kflab.control.facts import Fact
+from kflab.control.noderuntimes import RUNTIME_HANGS
 from kflab.control.verb import Options, Verb
 from kflab.manifest.objects import Key
 
@@ -81,6 +82,16 @@ def _out_of_service(plane: "ControlPlane", key: Key, options: Options) -> Sequen
 
 def _in_service(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
     return _facts(plane, lambda: plane.node_life.set_out_of_service(key.name, False))
+
+
+def _hang_runtime(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
+    length, listing = options.get("for"), bool(options.get("listingOnly"))
+    for_ns = None if length is None else int(length)
+    return _facts(plane, lambda: plane.runtimes.hang(key.name, for_ns, listing_only=listing))
+
+
+def _resume_runtime(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
+    return _facts(plane, lambda: plane.runtimes.answer(key.name))
 
 
 def _remove(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
@@ -201,6 +212,27 @@ NODE_VERBS = (
         letter="s",
         options={"gracePeriod": "duration", "criticalGracePeriod": "duration"},
         unless="powered off",
+    ),
+    Verb(
+        "hangRuntime",
+        "node",
+        "its container runtime hangs",
+        "pods run on, none starts, stops or is noticed",
+        "the container runtime of {name} hung",
+        _hang_runtime,
+        letter="h",
+        options={"for": "duration", "listingOnly": "truth"},
+        unless=RUNTIME_HANGS,
+    ),
+    Verb(
+        "resumeRuntime",
+        "node",
+        "its container runtime answers again",
+        "its kubelet catches up",
+        "the container runtime of {name} answered again",
+        _resume_runtime,
+        letter="h",
+        when=RUNTIME_HANGS,
     ),
     Verb(
         "outOfService",

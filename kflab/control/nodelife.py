@@ -78,6 +78,7 @@ class PostNodeStatus(KubeletEvent):
     room: ClassVar[str] = "nodelife"
     needs_api: ClassVar[bool] = True
     ready: str = "True"
+    why: str = ""
 
 
 class NodeLife(Controller):
@@ -204,8 +205,12 @@ class NodeLife(Controller):
                 self._set_ready(node, "Unknown", BY, "its kubelet stopped posting node status")
             case MarkPodNotReady(key, uid, node):
                 self._mark_pod(key, uid, node)
-            case PostNodeStatus(node, ready):
-                self._set_ready(node, ready, f"kubelet {node}", f"kubelet on {node} posted it")
+            case PostNodeStatus(node, ready, why):
+                hung = self.core.runtimes.get(node)
+                if ready == "True" and hung is not None and hung.unwell_ns <= self.core.now_ns:
+                    return  # it finds out by itself (noderuntimes.py)
+                told = f"kubelet on {node} posted it{f': {why}' if why else ''}"
+                self._set_ready(node, ready, f"kubelet {node}", told)
             case SyncTaints(node):
                 self._syncing.pop(node, None)
                 self._sync_taints(node)

@@ -42,6 +42,7 @@ from kflab.control.machines import Machines
 from kflab.control.mirroring import Mirroring
 from kflab.control.node import NodeController
 from kflab.control.nodelife import NodeLife
+from kflab.control.noderuntimes import NodeRuntimes
 from kflab.control.observers import Observer
 from kflab.control.podgc import PodGc
 from kflab.control.podmetrics import PodMetrics
@@ -128,6 +129,7 @@ class ControlPlane(Writes, Components):
         self.taint_eviction = TaintEviction(core)
         cloud = CloudNodes(core)
         self.leaders = Leaders(core)
+        self.runtimes = NodeRuntimes(core, self.kubelet)
         static = StaticPods(core, self.kubelet)
         self.machines = Machines(
             core, self.kubelet, self.proxies, self.lb, self.node_life, cloud, self.ingresses, static
@@ -150,6 +152,7 @@ class ControlPlane(Writes, Components):
                 self.probes,
                 self.kubelet_restart,
                 static,
+                self.runtimes,
                 self.apps,
                 self.pressure,
                 self.replica_sets,
@@ -239,8 +242,8 @@ class ControlPlane(Writes, Components):
         return {name: self.core.stopped.get(name) for name in names}
 
     def next_relist_ns(self, node: str) -> int | None:
-        """When the kubelet of a node will have noticed what is so now; None while it is stopped."""
-        if f"kubelet/{node}" in self.core.stopped:
+        """When the kubelet of a node will have noticed what is so now; None while it or the runtime does not work."""
+        if f"kubelet/{node}" in self.core.stopped or node in self.core.runtimes:
             return None
         return self.kubelet.pleg.next_look(node, self.now_ns) + self.kubelet.pleg.takes
 

@@ -18,6 +18,7 @@ class Relist(KubeletEvent):
     """A relist that will find something has ended."""
 
     room: ClassVar[str] = "kubelet"
+    needs_runtime: ClassVar[bool] = True
     looked_ns: int
     """When it started looking."""
 

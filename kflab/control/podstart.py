@@ -28,6 +28,7 @@ class ContainersStarted(PodEvent):
     """Containers of a pod run from now on."""
 
     room: ClassVar[str] = "kubelet"
+    needs_runtime: ClassVar[bool] = True
     names: tuple[str, ...]
 
 
@@ -36,6 +37,7 @@ class PodFinished(PodEvent):
     """All containers of a pod are done for good: its sandbox goes."""
 
     room: ClassVar[str] = "kubelet"
+    needs_runtime: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class InitRuns(PodEvent):
     """An init container's image is there: it starts."""
 
     room: ClassVar[str] = "podstart"
+    needs_runtime: ClassVar[bool] = True
     step: int
 
 
@@ -62,6 +65,7 @@ class InitDone(PodEvent):
     """A relist has found that an init container has ended."""
 
     room: ClassVar[str] = "podstart"
+    needs_runtime: ClassVar[bool] = True
     step: int
     ended_ns: int
     code: int
@@ -72,6 +76,7 @@ class PullFailed(PodEvent):
     """The registry did not give an image."""
 
     room: ClassVar[str] = "podstart"
+    needs_runtime: ClassVar[bool] = True
     container: str
     reason: str
 
@@ -81,6 +86,7 @@ class PullAgain(PodEvent):
     """The pod worker tries a sync again that failed for want of an image."""
 
     room: ClassVar[str] = "podstart"
+    needs_runtime: ClassVar[bool] = True
     container: str
 
 

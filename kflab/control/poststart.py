@@ -13,7 +13,6 @@ ends well, is assumed (annotations kflab.dev/post-start and kflab.dev/post-start
 (httpGet.host) is answered.
 """
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from kflab.control.core import Controller, Core
@@ -27,6 +26,7 @@ from kflab.control.runtime import PodRuntime
 from kflab.control.status import PodWorker, RunningHook, StatusManager
 from kflab.manifest.app_annotations import post_start_exit_code
 from kflab.manifest.objects_pods import Container, LifecycleHandler
+from kflab.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,7 @@ class PostStartEnds(PodEvent):
     """A postStart hook has ended, well or not."""
 
     room: ClassVar[str] = "poststart"
+    needs_runtime: ClassVar[bool] = True
     container: str
     starts: int
     good: bool

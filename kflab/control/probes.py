@@ -54,6 +54,7 @@ class KillContainer(PodEvent):
     """A container is to be stopped: a liveness or startup probe failed for good, or the pod is done."""
 
     room: ClassVar[str] = "termination"
+    needs_runtime: ClassVar[bool] = True
     container: str
     grace_s: int
     restart: bool
@@ -193,6 +194,9 @@ class Probes(Controller):
             return
         if event.kind != STARTUP and container.name not in worker.startup_passed:
             return  # not before the startup probe has passed, again if the kubelet forgot it
+        hung = self.core.runtimes.get(worker.node)
+        if hung is not None and probe.action == "exec" and not hung.listing_only:
+            return  # the command waits in the runtime, and its error is thrown away (worker.go, doProbe)
         good = self._answer(worker, container, event.kind, probe)
         now = self.core.now_ns
         if good is None:
@@ -285,24 +289,45 @@ class Probes(Controller):
         detail = f"{kind.capitalize()} probe failed: {why}"
         self.core.fact(What.PROBE_FAILED, worker.key, f"kubelet {worker.node}", text, detail=detail)
 
+    def _result(self, worker: PodWorker, container: Container, kind: str, good: bool) -> None:
+        """A readiness or startup probe's new result goes to the sync loop, if that does not stand still."""
+        name, hung = container.name, self.core.runtimes.get(worker.node)
+        if hung is not None and hung.unwell_ns <= self.core.now_ns:
+            worker.late_results[name, kind] = good
+            return
+        if kind == STARTUP:
+            self._startup_passed(worker, container)
+            return
+        self.status.update(worker, name, replace(worker.containers[name], ready=good))
+        if not good and not worker.kill and hung is None and container.readiness is not None:
+            # The new result makes the kubelet sync the pod (kubelet.go, handleProbeSync).
+            self._extra(worker, container, container.readiness)
+
+    def sync_loop_goes_on(self, worker: PodWorker) -> None:
+        """A kubelet's sync loop takes results that waited; commands run again."""
+        late, worker.late_results = worker.late_results, {}
+        for container in running_containers(worker.spec):
+            for kind in (STARTUP, READINESS):
+                good = late.get((container.name, kind))
+                if good is not None and worker.containers[container.name].state == "running":
+                    self._result(worker, container, kind, good)
+        self.recheck(worker)
+
     def _decide(self, worker: PodWorker, container: Container, kind: str, probe: Probe, run: tuple[int, int]) -> bool:
         """Act on a run of equal answers; True when the next tick can change something again."""
         good, bad = run
         name = container.name
         status = worker.containers[name]
         if kind == READINESS:
-            if status.ready:
+            if worker.late_results.get((name, kind), status.ready):
                 if bad >= probe.failure:
-                    self.status.update(worker, name, replace(status, ready=False))
-                    if not worker.kill:
-                        # The new result makes the kubelet sync the pod (kubelet.go, handleProbeSync).
-                        self._extra(worker, container, probe)
+                    self._result(worker, container, kind, False)
                 return 0 < bad < probe.failure
             if good >= probe.success:
-                self.status.update(worker, name, replace(status, ready=True))
+                self._result(worker, container, kind, True)
             return 0 < good < probe.success
         if kind == STARTUP and good:
-            self._startup_passed(worker, container)
+            self._result(worker, container, kind, True)
             return False
         if bad >= probe.failure:
             why = f"{kind} probe failed {bad} times"

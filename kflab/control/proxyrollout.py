@@ -34,6 +34,7 @@ class ProxyPodEnds(KubeletEvent):
     """The old pod's process ends, as its kubelet has learned."""
 
     room: ClassVar[str] = "proxyrollout"
+    needs_runtime: ClassVar[bool] = True
     needs_api: ClassVar[bool] = True
 
 
@@ -42,6 +43,7 @@ class ProxyPodStarts(KubeletEvent):
     """The new pod's process starts."""
 
     room: ClassVar[str] = "proxyrollout"
+    needs_runtime: ClassVar[bool] = True
 
 
 class ProxyRollout(Controller):

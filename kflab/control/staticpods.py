@@ -30,6 +30,7 @@ class MirrorGoes(PodEvent):
     """A kubelet syncs a static pod whose mirror pod is to go, or gone."""
 
     room: ClassVar[str] = "staticpods"
+    needs_runtime: ClassVar[bool] = True
     needs_api: ClassVar[bool] = True
 
 

@@ -74,6 +74,8 @@ class PodWorker(Mutable):
     """(container, kind) → an instant at which its ticker fires, where that is not `seen_ns` (probetimes.py)."""
     probe_waits: dict[tuple[str, str], int] = field(default_factory=dict)
     """(container, kind) of probes that wait for an answer → when they were sent."""
+    late_results: dict[tuple[str, str], bool] = field(default_factory=dict)
+    """(container, kind) → result of a probe that a sync loop which stands still has not taken yet."""
     probe_killed: tuple[str, ...] = ()
     """Containers that are being stopped because a liveness or startup probe gave up on them."""
     restarting: tuple[str, ...] = ()

@@ -31,6 +31,7 @@ class Sigterm(PodEvent):
     """SIGTERM reaches a container."""
 
     room: ClassVar[str] = "termination"
+    needs_runtime: ClassVar[bool] = True
     container: str
     kill: int
     deadline_ns: int
@@ -41,6 +42,7 @@ class Sigkill(PodEvent):
     """The grace period is over."""
 
     room: ClassVar[str] = "termination"
+    needs_runtime: ClassVar[bool] = True
     container: str
     kill: int
     starts: int
@@ -73,6 +75,7 @@ class TearDown(PodEvent):
     """Sandbox and address go."""
 
     room: ClassVar[str] = "termination"
+    needs_runtime: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -204,6 +204,7 @@ def test_every_controller_of_the_manager_says_so():
         "node", "kubelet", "termination", "status", "probes", "service", "lbsync", "proxysync", "ingresssync",
         "albsync", "podmetrics", "initfailures", "finite", "kubeletrestart", "podnetwork", "lbgates", "scaledown",
         "corednssync", "machines", "cloudnodes", "leaders", "apps", "podstart", "pressure", "drain", "shutdown",
+        "noderuntimes", "staticpods", "poststart",
     }  # fmt: skip
     alone = {name for name, each in plane.core.controllers.items() if not each.component}
     assert alone <= others, "a new controller names its `component`, or is no part of the manager and listed here"
