@@ -400,9 +400,9 @@ def _screen(scenario: "Scenario", speed: float, theme: str | None, ascii_only: b
     from kflab.lab.thread import LabThread
     from kflab.tui.run import run
 
-    lab = LabThread(scenario.spec, speed=speed)
+    lab = LabThread(scenario.spec, speed=speed, held=True)
     try:
-        code = run(lab, theme=theme or "", glyphs="ascii" if ascii_only else "")
+        code = run(lab, theme=theme or "", glyphs="ascii" if ascii_only else "", painted=lab.begin)
     finally:
         lab.close()
     return exits.OK if code is None else code

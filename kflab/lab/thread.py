@@ -67,17 +67,19 @@ class LabThread(Answering):
     Args:
         spec: What to run. It is built in the calling thread, so that bad input is told before a screen opens.
         speed: Simulated seconds per second.
+        held: Wait with the story until `begin`: commands are obeyed, but time stands still.
 
     Raises:
         KflabError: If the spec cannot be run.
     """
 
-    def __init__(self, spec: LabSpec, speed: float = 1.0) -> None:
+    def __init__(self, spec: LabSpec, speed: float = 1.0, *, held: bool = False) -> None:
         self._spec = spec
         self._lab = Lab(spec)
         self._speed = speed
         self._reached = speed
         self._paused = False
+        self._held = held
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._asked = threading.Event()
         self._closed = threading.Event()
@@ -100,6 +102,11 @@ class LabThread(Answering):
         """The newest snapshot; asks the thread for the next one."""
         self._asked.set()
         return self._snapshot
+
+    def begin(self) -> None:
+        """Tell the story from here on: there is a picture of its beginning, and its making needs no core any more."""
+        self._held = False
+        self._jobs.put(None)
 
     def close(self) -> None:
         """Stop the thread and wait for it.
@@ -195,10 +202,12 @@ class LabThread(Answering):
     def _loop(self) -> None:
         told = time.monotonic()
         """Wall instant up to which the story has been told."""
-        calm_at = told + CALM_AFTER_S
+        calm_at: float | None = None
         while not self._closed.is_set():
             now = time.monotonic()
-            running = not self._paused and not self._lab.ended
+            running = not (self._paused or self._held or self._lab.ended)
+            if calm_at is None and not self._held:
+                calm_at = now + CALM_AFTER_S
             if not running:
                 told = now
             elif now - told >= STEP_S:
@@ -207,7 +216,7 @@ class LabThread(Answering):
                 reached = (self._lab.t_ns - self._mark_sim) / 1e9 / (now - self._mark_wall)
                 self._reached = self._speed if reached >= 0.98 * self._speed or not running else reached
                 self._mark_wall, self._mark_sim = now, self._lab.t_ns
-            if not self._frozen and now >= calm_at:
+            if not self._frozen and calm_at is not None and now >= calm_at:
                 gc.freeze()
                 gc.set_threshold(*self._thresholds[:2], FULL_COLLECTION)
                 gc.enable()  # whoever opened the screen may have switched it off for the start

@@ -4,6 +4,7 @@ import gc
 import os
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from textual import events
@@ -39,6 +40,7 @@ class KflabApp(App[int]):
         theme: slate, paper or ansi; "" is slate, on a terminal of 16 colours ansi.
         glyphs: "ascii" or "unicode"; "" asks the locale.
         colours: What the terminal can show, in Rich's words: "truecolor", "256" or "standard" (16).
+        painted: Called once, when the first frame is on the screen.
     """
 
     CSS_PATH = "kflab.tcss"
@@ -74,11 +76,13 @@ class KflabApp(App[int]):
         theme: str = "slate",
         glyphs: str = "",
         colours: str = "truecolor",
+        painted: Callable[[], None] | None = None,
     ) -> None:
         no_color = "NO_COLOR" in os.environ
         # Without ansi_color Textual still sends greys as 24-bit colour under NO_COLOR.
         super().__init__(ansi_color=True if no_color else None)
         self.lab = lab
+        self.painted = painted
         self.keys_pressed = 0
         self._key_at = 0.0
         self._pressed: deque[tuple[events.Key, Screen[Any]]] = deque(maxlen=64)

@@ -155,6 +155,9 @@ class LabDesk(Screen[None]):
         self._stepped_back = -1
 
     def compose(self) -> ComposeResult:
+        self.ledger.begin(self.lab.snapshot())
+        if self.ledger.selected_key is not None:
+            self.manifest.begin(self.ledger.selected_key)
         yield self.status
         yield self.story
         yield self.body
@@ -167,6 +170,9 @@ class LabDesk(Screen[None]):
         self.tick()
         self.focus_pane(self.wish.view)
         self.call_after_refresh(self._show_selected)
+        painted = getattr(self.app, "painted", None)
+        if painted is not None:
+            self.call_after_refresh(painted)
         self.set_interval(1 / frames, self.tick)
 
     def _show_selected(self) -> None:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from textual.app import ComposeResult
-from textual.geometry import Region
+from textual.geometry import NULL_OFFSET, NULL_SPACING, Region, Size
+from textual.layout import ArrangeResult, Layout, WidgetPlacement
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -42,22 +43,31 @@ class Slice(Widget):
     widgets of their own: over SSH this is most of the difference.
     """
 
-    DEFAULT_CSS = "Slice { width: 1; height: 1fr; }"
-
     def __init__(self, ledger: "LedgerCanvas") -> None:
         super().__init__()
         self.ledger = ledger
         self.start = 0
         self.end = 0
 
-    def place(self, start: int, end: int) -> None:
-        """Take the columns `start` … `end` - 1."""
-        self.start, self.end = start, end
-        self.display = end > start
-        self.styles.width = max(1, end - start)
-
     def render_line(self, y: int) -> Strip:
         return self.ledger.render_line(y).crop(self.start, self.end)
+
+
+class SliceLayout(Layout):
+    """Places slices where the columns of the ledger's width are; one without columns is not shown."""
+
+    name = "slices"
+
+    def arrange(self, parent: Widget, children: list[Widget], size: Size, greedy: bool = True) -> ArrangeResult:
+        slices = [child for child in children if isinstance(child, Slice)]
+        edges = grid_for(max(1, size.width)).edges
+        for one, start, end in zip(slices, edges, edges[1:], strict=False):
+            one.start, one.end = start, end
+        return [
+            WidgetPlacement(Region(one.start, 0, one.end - one.start, size.height), NULL_OFFSET, NULL_SPACING, one)
+            for one in slices
+            if one.end > one.start
+        ]
 
 
 class LedgerCanvas(Pane):
@@ -66,7 +76,7 @@ class LedgerCanvas(Pane):
     title = "Topology"
     subtitle = "ledger"
 
-    DEFAULT_CSS = "LedgerCanvas { width: 1fr; height: 1fr; layout: horizontal; overflow: hidden; }"
+    DEFAULT_CSS = "LedgerCanvas { width: 1fr; height: 1fr; overflow: hidden; }"
 
     def __init__(self, lab: LabHandle, *, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -91,6 +101,7 @@ class LedgerCanvas(Pane):
         self._wanted_rows = 0
         self._counted: tuple[object, ...] | None = None
         self.slices = tuple(Slice(self) for _ in range(4))
+        self._slice_layout = SliceLayout()
         self._cells: list[CellLine] = []
         self._lines: list[Strip] = []
         self._drawn_with: Look | None = None
@@ -99,6 +110,11 @@ class LedgerCanvas(Pane):
         self._chosen = False
         """Whether somebody selected; the cursor of the start gives way to the first change."""
         self._unfolded = ""
+
+    @property
+    def layout(self) -> Layout:
+        """Always that of the slices."""
+        return self._slice_layout
 
     def compose(self) -> ComposeResult:
         yield from self.slices
@@ -205,15 +221,21 @@ class LedgerCanvas(Pane):
 
     def _draw(self) -> None:
         """Make the rows and lines of this frame; repaint the lines that differ."""
+        cells = self._frame()
+        if cells:
+            self._repaint(cells)
+
+    def _frame(self) -> list[CellLine]:
+        """The rows of this frame and their lines; none where there is nothing to show or no room."""
         snapshot = self.snapshot
         width, height = self.size
         if snapshot is None or width < 2 or height < 2:
-            return
+            return []
         grid = self.grid
         self.control.over_ssh = bool(getattr(self.app, "over_ssh", False))
         lens = self.control.follow(snapshot, max(1, grid.lens_cells), grid.before)
         snapshot = self._as_held(snapshot)
-        self._first_selection(snapshot)
+        self.begin(snapshot)
         wanted = self._wanted(snapshot)
         folding = self._fold(snapshot, wanted, height - 1)
         self.rows = make_rows(snapshot, wanted, folding)
@@ -231,18 +253,17 @@ class LedgerCanvas(Pane):
                 line.reverse = (2, grid.name_end)
             cells.append(line)
         cells.extend(CellLine(width) for _ in range(height - len(cells)))
-        self._repaint(cells)
+        return cells
 
     def _repaint(self, cells: list[CellLine]) -> None:
         """Take the lines of a frame; repaint only what differs, in the columns concerned."""
-        old, self._cells = self._cells, cells
-        style = self.look
+        old, style = self._cells, self.look
         if len(old) != len(cells) or not old or old[0].width != cells[0].width or self._drawn_with is not style:
-            self._drawn_with = style
-            self._lines = [line.strip(style) for line in cells]
+            self._take(cells)
             for part_of in self.slices:
                 part_of.refresh()
             return
+        self._cells = cells
         for y, (before, after) in enumerate(zip(old, cells, strict=True)):
             fresh = False
             for part_of in self.slices:
@@ -252,6 +273,11 @@ class LedgerCanvas(Pane):
                     part_of.refresh(Region(changed[0] - part_of.start, y, changed[1] - changed[0], 1))
             if fresh:
                 self._lines[y] = after.strip(style)
+
+    def _take(self, cells: list[CellLine]) -> None:
+        """Take a whole frame."""
+        self._cells, self._drawn_with = cells, self.look
+        self._lines = [line.strip(self._drawn_with) for line in cells]
 
     def _as_held(self, snapshot: Snapshot) -> Snapshot:
         """The snapshot with what is known of the change on which the lens is held, where that is not the newest."""
@@ -313,21 +339,21 @@ class LedgerCanvas(Pane):
         return lit_rows(self.rows, self.trace)
 
     def render_line(self, y: int) -> Strip:
-        """Draw one line of the frame."""
-        if y < len(self._lines) and self._lines[y].cell_length == self.size.width:
+        """Draw one line of the frame; at a new size it is painted before Textual tells of the size."""
+        if not self._fits():
+            self._take(self._frame())
+        if y < len(self._lines):
             return self._lines[y]
         return CellLine(max(1, self.size.width)).strip(self.look)
 
+    def _fits(self) -> bool:
+        """Whether the lines are drawn for the present size."""
+        width, height = self.size
+        return bool(self._cells) and (len(self._cells), self._cells[0].width) == (height, width)
+
     def on_resize(self) -> None:
-        """Put the slices where the columns of this width are."""
-        grid = self.grid
-        figures = grid.bar if grid.bar is not None else max(0, grid.figure - 8)
-        behind = grid.context or grid.lens or grid.width
-        edges = (0, figures, behind, grid.lens if grid.lens is not None else grid.width, grid.width)
-        for i, one in enumerate(self.slices):
-            one.place(edges[i], edges[i + 1])
-        self._cells = []
-        self._draw()
+        if not self._fits():
+            self._draw()
 
     def notify_style_update(self) -> None:
         super().notify_style_update()
@@ -343,7 +369,7 @@ class LedgerCanvas(Pane):
         match = next((row for row in self.rows if row.selectable and self.selected_key in row_keys(row)), None)
         self.selected = match.id if match is not None else ""
 
-    def _first_selection(self, snapshot: Snapshot) -> None:
+    def begin(self, snapshot: Snapshot) -> None:
         """The cursor stands on a pod from the start, so that `k` has something to kill; nobody is told."""
         if self._started:
             return

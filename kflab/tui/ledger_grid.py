@@ -40,6 +40,13 @@ class Grid:
         return self.figure - 9
 
     @property
+    def edges(self) -> tuple[int, ...]:
+        """First columns of the slices that change at their own pace, and the width."""
+        figures = self.bar if self.bar is not None else max(0, self.figure - 8)
+        behind = self.context or self.lens or self.width
+        return (0, figures, behind, self.lens if self.lens is not None else self.width, self.width)
+
+    @property
     def short(self) -> bool:
         """Whether heads say only the short form."""
         return self.width < 92

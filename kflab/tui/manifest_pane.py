@@ -82,6 +82,13 @@ class ManifestPane(Pane):
         self._snapshot: Snapshot | None = None
         self._restored: dict[str, str] = {}
 
+    def begin(self, key: Key) -> None:
+        """Open first, before the pane is shown, the tab where an object is written."""
+        place = self.lab.locate(key)
+        index = self.state.index_of(place[0]) if place is not None else None
+        if index is not None:
+            self.state.current = index
+
     def compose(self) -> ComposeResult:
         yield self._tabs
         with self._body:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TextIO
 
 from kflab import exits
@@ -41,6 +41,7 @@ def run(
     *,
     theme: str = "",
     glyphs: str = "",
+    painted: Callable[[], None] | None = None,
     stdin: TextIO | None = None,
     stdout: TextIO | None = None,
 ) -> int | None:
@@ -50,6 +51,7 @@ def run(
         lab: What to show. It is not closed here.
         theme: slate, paper or ansi; "" asks KFLAB_THEME, then the terminal: slate, with 16 colours ansi.
         glyphs: ascii or unicode; "" asks the locale.
+        painted: Called once, when the first frame is on the screen.
         stdin: Where keys come from; only asked whether it is a terminal.
         stdout: The same for the output.
 
@@ -61,7 +63,13 @@ def run(
         return None
     from kflab.tui.app import KflabApp
 
-    app = KflabApp(lab, theme=theme or os.environ.get("KFLAB_THEME", ""), glyphs=glyphs, colours=terminal_colours())
+    app = KflabApp(
+        lab,
+        theme=theme or os.environ.get("KFLAB_THEME", ""),
+        glyphs=glyphs,
+        colours=terminal_colours(),
+        painted=painted,
+    )
     code = app.run()
     # Without a result the app was left in the ordinary way, or by an exception that Textual has shown.
     return (app.return_code or exits.OK) if code is None else code

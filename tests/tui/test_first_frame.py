@@ -1,0 +1,75 @@
+"""What stands on the screen at the very first paint, and that the story waits for it."""
+
+import time
+from typing import Any
+
+import pytest
+from textual.app import App
+
+from kflab.bench.screen import FIRST_FRAME
+from kflab.lab.commands import SetLoad
+from kflab.lab.thread import LabThread
+from kflab.scenario.format import load
+from kflab.tui.app import KflabApp
+from kflab.tui.yaml_area import YamlArea
+
+from .fakes import FakeLab
+
+
+@pytest.fixture(autouse=True)
+def _state_folder(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_COLOR", "SSH_CONNECTION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+
+@pytest.fixture
+def frames(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every frame that is written to the terminal, as text."""
+    seen: list[str] = []
+    display = App._display
+
+    def recorded(self: App[object], screen: Any, renderable: Any) -> None:
+        strips = screen._compositor.render_strips()
+        seen.append("\n".join("".join(segment.text for segment in strip) for strip in strips))
+        display(self, screen, renderable)
+
+    monkeypatch.setattr(App, "_display", recorded)
+    return seen
+
+
+@pytest.mark.parametrize("size", [(120, 40), (160, 50)])
+async def test_the_first_frame_is_whole(frames: list[str], size: tuple[int, int]) -> None:
+    shown = KflabApp(FakeLab("steady"), glyphs="unicode")
+    async with shown.run_test(size=size):
+        first = frames[0]
+        assert [word for word in (*FIRST_FRAME[1:], "product-") if word not in first] == []
+        assert "kind: Deployment" in first, "the text of the row that is selected, not another first"
+        assert len(shown.main.manifest.query(YamlArea)) == 2, "that text, and the live object"
+
+
+async def test_whoever_waits_is_told_when_something_is_painted(frames: list[str]) -> None:
+    painted_after: list[int] = []
+    shown = KflabApp(FakeLab("steady"), glyphs="unicode", painted=lambda: painted_after.append(len(frames)))
+    async with shown.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        await pilot.pause(0.1)
+    assert len(painted_after) == 1
+    assert painted_after[0] >= 1
+
+
+def test_a_held_lab_obeys_but_its_time_stands_still_until_it_begins() -> None:
+    lab = LabThread(load("overview").spec, held=True)
+    try:
+        assert lab.submit(SetLoad(2.0)).result(timeout=20).ok
+        lab.snapshot()
+        time.sleep(0.2)
+        assert lab.submit(SetLoad(1.0)).result(timeout=20).ok
+        assert lab.snapshot().t_ns == 0
+        lab.begin()
+        deadline = time.monotonic() + 20
+        while lab.snapshot().t_ns == 0 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert lab.snapshot().t_ns > 0
+    finally:
+        lab.close()
