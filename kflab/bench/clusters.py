@@ -9,11 +9,14 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from statistics import median
 
-from kflab.control.facts import What
+from kflab.control.facts import Fact, What
 from kflab.control.plane import ControlPlane
+from kflab.control.waves import Wave
 from kflab.dataplane.packets import Packet
 from kflab.dataplane.proxy_config import ProxyConfig
 from kflab.dataplane.walk import FanOut
@@ -151,14 +154,12 @@ def _kill(plane: ControlPlane, book: RuleBook) -> tuple[float, float]:
             pods.setdefault(obj.meta.labels["app"], obj)
         if len(pods) == KILLS:
             break
-    computing, simulated = [], []
+    found = []
     for app, pod in pods.items():
-        began, start = plane.now_ns, time.process_time()
-        plane.crash(pod.key)
-        _until_known(plane, book, [Key("Service", "default", app)], [pod.key])
-        computing.append(time.process_time() - start)
-        simulated.append((plane.now_ns - began) / 1e9)
+        crash = partial(plane.crash, pod.key)
+        found.append(_until_known(plane, book, crash, [Key("Service", "default", app)], [pod.key]))
         plane.run_until(plane.now_ns + BETWEEN_NS)
+    computing, simulated = zip(*found, strict=True)
     return median(computing), median(simulated)
 
 
@@ -177,15 +178,20 @@ def _lose(plane: ControlPlane, book: RuleBook) -> tuple[float, float, int]:
     if not node:  # everybody calls
         node = max(pods, key=lambda name: len(apps[name]))
     services = [Key("Service", "default", app) for app in sorted(apps[node])]
-    began, start = plane.now_ns, time.process_time()
-    plane.machines.power_off(node)
-    _until_known(plane, book, services, [pod.key for pod in pods[node]])
-    return time.process_time() - start, (plane.now_ns - began) / 1e9, len(services)
+    off = partial(plane.machines.power_off, node)
+    found = _until_known(plane, book, off, services, [pod.key for pod in pods[node]], but=node)
+    return *found, len(services)
 
 
-def _until_known(plane: ControlPlane, book: RuleBook, services: list[Key], pods: list[Key]) -> None:
-    """Run until the rules of every node that is up lead to none of the pods, and read those of the calling nodes."""
-    nodes = [key.name for key in plane.store.keys("Node") if key.name not in plane.core.machines]
+def _until_known(
+    plane: ControlPlane, book: RuleBook, act: Callable[[], object], services: list[Key], pods: list[Key], but: str = ""
+) -> tuple[float, float]:  # fmt: skip
+    """Do something; run until the rules of every node `but` one lead to none of the pods; read those of calling nodes.
+
+    Returns:
+        CPU time and simulated time of it, s.
+    """
+    nodes = [key.name for key in plane.store.keys("Node") if key.name != but]
     waiting = {f"kube-proxy/{node}" for node in nodes}
     calling = {f"kube-proxy/{node}": node for node in nodes[:CALLING]}
     packets = []
@@ -196,21 +202,28 @@ def _until_known(plane: ControlPlane, book: RuleBook, services: list[Key], pods:
     gone, left = frozenset(pods), dict.fromkeys(services, True)
     target = 0
     fans: dict[str, list[FanOut]] = {}
+    began, start = plane.now_ns, time.process_time()
+    act()
     while waiting:
-        for fact in plane.step(FAR):
-            if fact.what is What.RULES_SYNCED:
-                name = fact.subject.name
-                if name in calling and name in waiting:
-                    fans[name] = [book.fan(calling[name], fact.revision, packet) for packet in packets]
-                if target and fact.revision >= target:
-                    waiting.discard(name)
-            elif fact.what is What.ENDPOINTS_WRITTEN and any(left.values()):
-                piece = plane.store.get(fact.subject)
+        for entry in plane.stride(FAR):
+            if entry.what is What.RULES_SYNCED:
+                synced = entry.of(calling) if isinstance(entry, Wave) else [entry]
+                for fact in synced:
+                    if fact.by in calling and fact.by in waiting:
+                        fans[fact.by] = [book.fan(calling[fact.by], fact.revision, packet) for packet in packets]
+                    if target and fact.revision >= target:
+                        waiting.discard(fact.by)
+                if target and isinstance(entry, Wave):
+                    waiting.difference_update(entry.picked(entry.revision >= target).names)
+            elif isinstance(entry, Fact) and entry.what is What.ENDPOINTS_WRITTEN and any(left.values()):
+                piece = plane.store.get(entry.subject)
                 if isinstance(piece, EndpointSlice) and piece.service in left:
                     left[piece.service] = any(e.ready and e.target in gone for e in piece.endpoints)
-                    target = fact.revision if not any(left.values()) else 0
+                    target = entry.revision if not any(left.values()) else 0
+    computing, simulated = time.process_time() - start, (plane.now_ns - began) / 1e9
     assert len(fans) == len(calling)
     assert all(endpoint.target not in gone for found in fans.values() for fan in found for endpoint in fan.endpoints)
+    return computing, simulated
 
 
 def run(sizes: tuple[int, ...] = SIZES, sources: tuple[str, ...] = ("objects", "yaml")) -> list[Cluster]:

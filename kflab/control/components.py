@@ -69,7 +69,7 @@ class Components(Mutable):
         self.kubelet.containers_exited(pod_key, (name,), exit_code, "")
         if ground is not None:
             self.termination.gone_if_done(pod_key, ground.uid)
-        return tuple(self.core.facts[before:])
+        return self.core.told_since(before)
 
     def stop(self, component: str) -> tuple[Fact, ...]:
         """Stop a component of `ControlPlane.components` now: knowledge goes stale, traffic goes on.
@@ -94,7 +94,7 @@ class Components(Mutable):
         elif what == "kubelet":
             self.kubelet.pleg.kubelet_stopped(node)
             self.node_life.silenced(node)
-        return tuple(self.core.facts[before:])
+        return self.core.told_since(before)
 
     def start(self, component: str) -> tuple[Fact, ...]:
         """Start a stopped component now.
@@ -132,7 +132,7 @@ class Components(Mutable):
             if self.core.talks(node):
                 self.node_life.heard_again(node, restarted=True)
                 self.kubelet_restart.started(node)
-        return tuple(self.core.facts[before:])
+        return self.core.told_since(before)
 
     def slow(self, component: str, by_ns: int) -> tuple[Fact, ...]:
         """Let each thing that a component does take so much longer from now on; 0: as long as usual.
@@ -153,7 +153,7 @@ class Components(Mutable):
             text = f"{component} takes {by_ns / 1e9:g} s longer for everything"
         self.core.fact(What.COMPONENT_SLOWED, key, USER, text)
         (self.core.mark if by_ns else self.core.unmark)(key, "slow")
-        return tuple(self.core.facts[before:])
+        return self.core.told_since(before)
 
     # --- CoreDNS --------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from kflab.control.priorities import prioritized
 from kflab.control.runtime import PodRuntime
 from kflab.control.signals import Signals
 from kflab.control.tolerations import with_defaults
+from kflab.control.waves import Wave, flat
 from kflab.manifest.objects import Key, KubeObject, Meta
 from kflab.manifest.objects_pods import Pod, PodSpec
 from kflab.replacing import copier, replace
@@ -169,7 +170,7 @@ class Core(Mutable):
         self.as_given: dict[Key, None] = {}
         """Workloads that came with pods of their own: nothing is made for them before t = 0."""
         self.assumptions: list[tuple[str, str]] = []
-        self.facts: list[Fact] = []
+        self.facts: list[Fact | Wave] = []
         self.controllers: dict[str, Controller] = {}
         self._hears: dict[str, list[Controller]] = {}
         self._audiences: dict[Audience, list[Controller]] = {}
@@ -499,6 +500,10 @@ class Core(Mutable):
         return self.draws.control_between("address", obj, n, low, high)
 
     # --- facts ----------------------------------------------------------------------------------------------
+
+    def told_since(self, before: int) -> tuple[Fact, ...]:
+        """What happened since there were so many entries in `facts`."""
+        return tuple(flat(self.facts[before:]))
 
     def fact(
         self,

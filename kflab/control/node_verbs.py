@@ -20,7 +20,7 @@ SHUTDOWN_GRACE_NS, SHUTDOWN_CRITICAL_NS = 30 * SECOND_NS, 10 * SECOND_NS
 def _facts(plane: "ControlPlane", act: Callable[[], None]) -> Sequence[Fact]:
     before = len(plane.core.facts)
     act()
-    return tuple(plane.core.facts[before:])
+    return plane.core.told_since(before)
 
 
 def _power_off(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:

@@ -65,6 +65,7 @@ from kflab.control.staticpods import StaticPods
 from kflab.control.status import StatusManager
 from kflab.control.tainteviction import TaintEviction
 from kflab.control.termination import Termination
+from kflab.control.waves import Wave, ended_ns, flat
 from kflab.control.writes import Writes
 from kflab.control.zonetaints import ZoneTaints
 from kflab.manifest.objects import Key, KubeObject
@@ -203,7 +204,7 @@ class ControlPlane(Writes, Components):
     @property
     def facts(self) -> Sequence[Fact]:
         """Everything that happened since the start (t = 0, or the load when cold)."""
-        return self.core.facts
+        return list(flat(self.core.facts))
 
     @property
     def observers(self) -> dict[str, Observer]:
@@ -251,7 +252,7 @@ class ControlPlane(Writes, Components):
         """Do something now, and say what happened."""
         before = len(self.core.facts)
         deed()
-        return tuple(self.core.facts[before:])
+        return self.core.told_since(before)
 
     def use_signals(self, signals: Signals) -> None:
         """Let traffic answer from now on."""
@@ -297,17 +298,18 @@ class ControlPlane(Writes, Components):
         """When the next event is due; None when nothing is."""
         return self.core.heap.next_ns()
 
-    def step(self, until_ns: int | None = None) -> tuple[Fact, ...]:
-        """Run all events of the next instant, and say what happened.
+    def step(self) -> tuple[Fact, ...]:
+        """Run all events of the next instant, and say what happened."""
+        return tuple(flat(self.stride(0)))
 
-        Args:
-            until_ns: Of many kube-proxies that sync one after another, with nothing between, those that are done by
-                then come in the same step: each fact has its own instant, and `now_ns` is that of the last.
+    def stride(self, until_ns: int) -> tuple[Fact | Wave, ...]:
+        """As `step`; and of many kube-proxies that sync one after another, with nothing between, all until `until_ns`.
+
+        Each sync has its own instant; `now_ns` is that of the last.
         """
         t_ns = self.core.heap.next_ns()
         before = len(self.core.facts)
-        if until_ns is not None:
-            self.core.ahead_ns = until_ns
+        self.core.ahead_ns = until_ns
         while t_ns is not None and self.core.heap.next_ns() == t_ns:
             self.core.run_next()
         self.core.ahead_ns = 0
@@ -332,7 +334,7 @@ class ControlPlane(Writes, Components):
             self.core.run_next()
         self.core.ahead_ns = 0
         self.core.now_ns = max(self.core.now_ns, t_ns)
-        return tuple(self.core.facts[before:])
+        return self.core.told_since(before)
 
     def pending(self) -> Sequence[tuple[int, Event]]:
         """What is due, for looking at."""
@@ -364,7 +366,8 @@ class ControlPlane(Writes, Components):
     def forget_before(self, t_ns: int) -> None:
         """Drop what was over before `t_ns`: facts, and what observers and load balancers knew."""
         facts = self.core.facts
-        del facts[: bisect_left(facts, t_ns, key=lambda fact: fact.t_ns)]
+        del facts[: bisect_left(facts, t_ns, key=ended_ns)]
+        self.proxies.crowd.history.forget_before(t_ns)
         for observer in self.core.observers.values():
             observer.forget_before(t_ns)
         self.lb.forget_before(t_ns)

@@ -5,27 +5,19 @@ happens than changes and syncs (it stops, its node is cut off, its watch comes b
 by itself, until it is calm again (proxysync.py). Arrays are replaced, never written into: checkpoints share them.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import field
-from functools import partial
-from itertools import repeat
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kflab.cluster.checkpoint import Mutable
-from kflab.control.facts import Fact, What
-from kflab.control.observers import Observer
+from kflab.control.observers import FAR_PAST, History, Observer
+from kflab.control.waves import Roll, Wave
 from kflab.manifest.objects import Key
 from kflab.records import dataclass
 
 Int64Array = NDArray[np.int64]
-
-FAR_PAST = -(10**18)
-
-_fact: Callable[[Iterable[Any]], Fact] = partial(tuple.__new__, Fact)
-"""As Fact._make, without a step in Python for each."""
 
 
 @dataclass(slots=True)
@@ -88,18 +80,14 @@ class Crowd(Mutable):
 
     def __init__(self) -> None:
         self.members: list[Proxy] = []
-        self.versions: list[list[tuple[int, int]]] = []
-        """What each member's observer has in `versions`: the very lists."""
-        self.subjects: list[Key] = []
-        self.names: list[str] = []
-        self.texts: list[str] = []
-        """What facts about each member are about, whose they are, and what they say."""
+        self.roll = Roll()
+        """Whose facts each member's are, what they are about and what they say."""
         self.live = np.empty(0, dtype=np.bool_)
         """Who is followed here now."""
         self.numbers, self.config = _none(), _none()
         self.last_arrival, self.run_start, self.run_end, self.bucket = _none(), _none(), _none(), _none()
-        self.revision = _none()
-        """What the rules are made from."""
+        self.history = History()
+        """What the rules were made from, and are."""
         self.done_start = _none()
         """Start of the last run that has ended: what came before it is in the rules."""
         self.planned = Planned(_none(), _none(), _none(), _none(), _none())
@@ -112,10 +100,7 @@ class Crowd(Mutable):
         for proxy in fresh:
             proxy.row = len(self.members)
             self.members.append(proxy)
-            self.versions.append(proxy.observer.versions)
-            self.subjects.append(proxy.subject)
-            self.names.append(proxy.subject.name)
-            self.texts.append(proxy.said)
+        self.roll = self.roll.and_also([(proxy.subject.name, proxy.subject, proxy.said) for proxy in fresh])
         grown = len(self.members)
         rows = np.array([proxy.row for proxy in calm], dtype=np.int64)
 
@@ -132,9 +117,9 @@ class Crowd(Mutable):
         self.bucket = filled(self.bucket, [proxy.bucket for proxy in calm])
         self.last_arrival = filled(self.last_arrival, [proxy.last_arrival for proxy in calm])
         self.done_start = filled(self.done_start, [proxy.last_arrival for proxy in calm])
-        self.revision = filled(self.revision, [proxy.observer.revision for proxy in calm])
         self.live = np.concatenate((self.live, np.zeros(len(fresh), dtype=np.bool_)))
         self.live[rows] = True
+        self.history.join([(proxy.row, proxy.observer) for proxy in calm], grown)
         for proxy in calm:
             proxy.joined = True
 
@@ -153,6 +138,7 @@ class Crowd(Mutable):
         proxy.last_arrival, proxy.bucket = int(self.last_arrival[row]), int(self.bucket[row])
         proxy.run_start, proxy.run_end = int(self.run_start[row]), int(self.run_end[row])
         proxy.joined = False
+        proxy.observer.leave_crowd()
         self.live = self.live.copy()
         self.live[row] = False
         mine = planned.row == row
@@ -223,20 +209,14 @@ class Crowd(Mutable):
         taken, self.planned = planned.picked(slice(0, count)), planned.picked(slice(count, None))
         self.done_start = self.done_start.copy()
         self.done_start[taken.row] = taken.start_ns
-        self.revision = self.revision.copy()
-        self.revision[taken.row] = taken.revision
         return taken
 
-    def learn(self, taken: Planned) -> list[Fact]:
-        """Let observers act on what their runs carried; returns what is to be told, in order."""
-        rows, ends, revisions = taken.row.tolist(), taken.end_ns.tolist(), taken.revision.tolist()
-        for row, version in zip(rows, zip(ends, revisions, strict=True), strict=True):
-            self.versions[row].append(version)
-        columns = (list(map(column.__getitem__, rows)) for column in (self.subjects, self.names, self.texts))
-        subjects, names, texts = columns
-        told = zip(ends, repeat(What.RULES_SYNCED), subjects, names, texts, revisions, repeat(()), repeat(""))
-        return list(map(_fact, told))
+    def learn(self, taken: Planned) -> Wave:
+        """Let observers act on what their runs carried; returns what is to be told."""
+        wave = Wave(taken.end_ns, taken.row, taken.revision, self.roll)
+        self.history.add(wave)
+        return wave
 
     def oldest(self) -> int:
         """The oldest revision that somebody's rules here are made from."""
-        return int(self.revision[self.live].min())
+        return int(self.history.revision[self.live].min())

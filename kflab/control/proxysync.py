@@ -17,8 +17,8 @@ from kflab.control.facts import What
 from kflab.control.heap import Event
 from kflab.control.lbsync import LbSync
 from kflab.control.names import number_of
-from kflab.control.observers import NO_RULES, Observer
-from kflab.control.proxycrowd import FAR_PAST, Crowd, Proxy
+from kflab.control.observers import FAR_PAST, NO_RULES, Observer
+from kflab.control.proxycrowd import Crowd, Proxy
 from kflab.manifest.objects import Key, KubeObject
 from kflab.manifest.objects_config import KubeProxyConfiguration
 from kflab.manifest.objects_network import EndpointSlice, LoadBalancerIngress, Service
@@ -259,12 +259,12 @@ class ProxySync(Controller):
         until = max(core.now_ns, core.ahead_ns) if quiet else core.now_ns
         taken = self.crowd.take(until, core.heap.head())
         if quiet:
-            core.facts.extend(self.crowd.learn(taken))
+            core.facts.append(self.crowd.learn(taken))
         for i in () if quiet else range(len(taken.row)):
             one = taken.picked(slice(i, i + 1))
             observer = members[int(one.row[0])].observer
             before = observer.revision
-            core.facts.extend(self.crowd.learn(one))
+            core.facts.append(self.crowd.learn(one))
             self.lb.proxy_synced(observer.node, before, observer.revision)
         core.now_ns = int(taken.end_ns[-1])
         self._expect()

@@ -146,7 +146,7 @@ def _write(core: Core, old: Workload, new: Workload, word: str) -> Sequence[Fact
     change = core.put(replace(new, meta=meta), USER)
     if change is not None:
         core.fact(What.APPLIED, old.key, USER, f"{old.key} {word}", change.revision)
-    return tuple(core.facts[before:])
+    return core.told_since(before)
 
 
 def _plural(key: Key) -> str:

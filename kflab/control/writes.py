@@ -45,7 +45,7 @@ class Writes(Mutable):
         require_api(self.core)
         before = len(self.core.facts)
         mark_deleted(self.core, pod_of(self.core, pod_key), grace_s, USER)
-        return tuple(self.core.facts[before:])
+        return self.core.told_since(before)
 
     def scale(self, key: Key, replicas: int) -> tuple[Fact, ...]:
         """kubectl scale, now.
@@ -69,7 +69,7 @@ class Writes(Mutable):
         if change is not None:
             text = f"{key.kind} {key.name} was scaled from {workload.replicas} to {replicas}"
             self.core.fact(What.SCALED, key, USER, text, change.revision)
-        return tuple(self.core.facts[before:])
+        return self.core.told_since(before)
 
     def apply(self, objects: Iterable[KubeObject], t_ns: int | None = None) -> tuple[Fact, ...]:
         """Create or update objects, already merged with the live ones: all or none.
@@ -102,7 +102,7 @@ class Writes(Mutable):
         before = len(self.core.facts)
         for obj in sorted(ready, key=lambda o: o.kind not in ("Namespace", "Node", "PriorityClass")):
             self._write(obj)
-        return tuple(self.core.facts[before:])
+        return self.core.told_since(before)
 
     def _admitted(self, obj: KubeObject) -> KubeObject:
         old = self.core.store.get(obj.key)
@@ -135,4 +135,4 @@ class Writes(Mutable):
         change = self.core.remove(key, USER)
         if change is not None:
             self.core.fact(What.APPLIED, key, USER, f"{key} deleted", change.revision)
-        return tuple(self.core.facts[before:])
+        return self.core.told_since(before)

@@ -13,6 +13,7 @@ import numpy as np
 
 from kflab.control.facts import Fact
 from kflab.control.observers import NO_RULES
+from kflab.control.waves import Wave
 from kflab.dataplane.packets import Verdict
 from kflab.engine.types import Answer, Behaviour, Finished, Int64Array, Pick
 from kflab.lab.bills import Bill, Cause
@@ -66,9 +67,9 @@ class Autopsy:
         found = (*self.earlier.values(), *self._bills.values())
         return sorted(found, key=lambda bill: (bill.from_ns, bill.first_ns, bill.id))
 
-    def hear(self, facts: Sequence[Fact]) -> None:
+    def hear(self, entries: Sequence[Fact | Wave]) -> None:
         """Follow what happens to pods and who learns of it."""
-        self.spreading.hear(facts, self._lab.wiring.callers_of)
+        self.spreading.hear(entries, self._lab.wiring.callers_of)
         self.version += 1
 
     def add(self, rows: Finished) -> None:

@@ -66,7 +66,8 @@ class Counting:
         due = lab.plane.next_ns()
         if due is not None and due <= cell_end_ns:
             return "the control plane had something to do"
-        if lab.facts and lab.t_ns - lab.facts[-1].t_ns < SETTLE_NS:
+        last_ns = lab.news.last_ns
+        if last_ns is not None and lab.t_ns - last_ns < SETTLE_NS:
             return "something had just happened"
         # Counted requests leave no entries.
         if lab.conntrack.ports.followed:

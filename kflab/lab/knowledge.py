@@ -10,6 +10,7 @@ from dataclasses import field
 from kflab.cluster.store import Store
 from kflab.control.facts import Fact, What
 from kflab.control.observers import Observer
+from kflab.control.waves import Wave
 from kflab.lab.bill_words import happening
 from kflab.lab.pod_changes import PodChanges
 from kflab.lab.snapshot import Mark
@@ -143,12 +144,17 @@ class Knowing:
             kind = "delete" if spread.ends else "begin"
             self.mark(spread.t_ns, kind, happening(spread))
 
-    def hear(self, facts: Iterable[Fact], callers_of: Callable[[frozenset[Key]], frozenset[str]], now_ns: int) -> None:
+    def hear(
+        self, entries: Iterable[Fact | Wave], callers_of: Callable[[frozenset[Key]], frozenset[str]], now_ns: int
+    ) -> None:  # fmt: skip
         """Take in new facts, in order. `callers_of(services)` names the observers by whose rules those are reached."""
         incident = self.incident
         if incident is None:
             return
-        for fact in facts:
+        for fact in entries:
+            if isinstance(fact, Wave):
+                self._learned_by_many(incident, fact, callers_of)
+                continue
             if fact.what in (What.KUBELET_NOTICED, What.PROBE_FAILED) and fact.subject == incident.subject:
                 incident.noticed_ns = incident.noticed_ns or fact.t_ns
             if fact.what is What.NODE_READY_CHANGED and fact.subject == incident.subject:
@@ -192,15 +198,16 @@ class Knowing:
             if self._carried(incident, observer, observer.revision):
                 incident.learned[observer.name] = incident.t_ns
         incident.calling = callers_of(incident.services) - set(incident.learned)
-        if self._all_learned(incident):
+        if not self._missing(incident):
             incident.settled_ns = incident.t_ns
 
-    def _all_learned(self, incident: Incident) -> bool:
+    def _missing(self, incident: Incident) -> set[str]:
+        """Who runs and has yet to learn of the change."""
         # A kube-proxy that is being replaced does not run, and has yet to learn its new configuration.
-        return all(
-            o.name in incident.learned for o in self._observers.values()
-            if o.kind != "lb" and (o.running or incident.config is not None)
-        )  # fmt: skip
+        return {
+            o.name for o in self._observers.values()
+            if o.kind != "lb" and (o.running or incident.config is not None) and o.name not in incident.learned
+        }  # fmt: skip
 
     @staticmethod
     def _carried(incident: Incident, observer: Observer, revision: int) -> bool:
@@ -241,11 +248,43 @@ class Knowing:
             incident.learned[observer.name] = fact.t_ns
             incident.learned_revision[observer.name] = revision
         if incident.moved_ns is None and incident.calling and incident.calling <= incident.learned.keys():
-            incident.moved_ns = fact.t_ns
-            label = "traffic moved" if incident.config is None else "every caller's rules are new"
-            self.marks.append(Mark(fact.t_ns, "moved", label))
-        if self._all_learned(incident):
-            incident.settled_ns = incident.settled_ns or fact.t_ns
+            self._moved(incident, fact.t_ns)
+        if incident.settled_ns is None and not self._missing(incident):
+            incident.settled_ns = fact.t_ns
+
+    def _learned_by_many(
+        self, incident: Incident, wave: Wave, callers_of: Callable[[frozenset[Key]], frozenset[str]]
+    ) -> None:  # fmt: skip
+        """As for each of its facts."""
+        if incident.target is None:
+            self._look_for_target(incident, callers_of)
+        if incident.target is None:
+            return
+        if incident.config is not None:
+            for fact in wave.facts():
+                self._learned(incident, fact)
+            return
+        wave = wave.picked(wave.revision >= incident.target)
+        if not len(wave):
+            return
+        learned, missing = incident.learned, set() if incident.settled_ns is not None else self._missing(incident)
+        waited = incident.calling - learned.keys()
+        for name, t_ns, revision in zip(wave.names, wave.t_ns.tolist(), wave.revision.tolist(), strict=True):
+            if name not in learned:
+                learned[name], incident.learned_revision[name] = t_ns, revision
+        first = int(wave.t_ns[0])
+        if incident.moved_ns is None and incident.calling and waited <= learned.keys():
+            self._moved(incident, max((learned[name] for name in waited), default=first))
+        if incident.settled_ns is None and missing <= learned.keys():
+            incident.settled_ns = max((learned[name] for name in missing), default=first)
+
+    def _moved(self, incident: Incident, t_ns: int) -> None:
+        incident.moved_ns = t_ns
+        label = "traffic moved" if incident.config is None else "every caller's rules are new"
+        self.marks.append(Mark(t_ns, "moved", label))
+
+
+...
 
 
 def _state_of(obj: object, pod: Key) -> tuple[bool | None, bool | None, bool | None] | None:

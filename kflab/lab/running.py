@@ -4,7 +4,6 @@
 instant: what an observer learned never cuts the slab, each flow compares its own time; a listener that changed does.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -16,6 +15,7 @@ from kflab.control.delays import Delays
 from kflab.control.facts import FLOW_ENDS, NODE_CUTS, Fact, What
 from kflab.control.plane import ControlPlane
 from kflab.control.profiles import PROFILES
+from kflab.control.waves import Wave
 from kflab.dataplane.cni import CNI_PROFILES
 from kflab.dataplane.packets import RequestTrace
 from kflab.dataplane.proxy_config import ProxyConfig
@@ -46,6 +46,7 @@ from kflab.lab.handle import Tab
 from kflab.lab.journal import Journal
 from kflab.lab.knowers import Knowers
 from kflab.lab.knowledge import Knowing
+from kflab.lab.news import Line, News
 from kflab.lab.node_rules import NodeRules
 from kflab.lab.obeying import Obeying
 from kflab.lab.opened_calls import calls_for
@@ -90,9 +91,6 @@ CUTS = frozenset(
 
 SILENT_EVENTS = 10_000
 """Events without words that "next event" passes over at most."""
-
-KEPT_FACTS = 5_000
-"""Facts kept for views; the journal and the hash have seen them all."""
 
 
 class Lab:
@@ -176,10 +174,7 @@ class Lab:
         self.event_rows_ns = 0
         """When `since_event` and the shares began."""
         self.lost_by_observer: dict[str, int] = {}
-        self.facts: list[Fact] = []
-        self._fresh: list[Fact] = []
-        self._lines: list[tuple[int, str, str]] = []
-        self._hash = hashlib.blake2b(digest_size=16)
+        self.news = News()
         self.load_factor = 1.0
         self.script = Script(self, spec.actions)
         self.journal = Journal(spec)
@@ -218,7 +213,7 @@ class Lab:
         while self.t_ns < to_ns:
             stop = self.counting.next_stop(to_ns)
             while (due := self.plane.next_ns()) is not None and due <= stop:
-                self.hear(self.plane.step(stop if self.knowing.follows else None))
+                self.hear(self.plane.stride(stop if self.knowing.follows else 0))
             self.plane.advance_clock(stop)
             self._engine_to(stop)
             if stop >= self._prune_at_ns:
@@ -268,44 +263,30 @@ class Lab:
 
     def next_event(self) -> Result:
         """Advance to the next control-plane event that says something, and stand right behind it."""
-        seen = len(self._lines)
+        seen = self.news.told
         for _ in range(SILENT_EVENTS):
             times = [t for t in (self.plane.next_ns(), self.script.next_ns) if t is not None]
             if not times:
                 return Result(False, "nothing is due: no control-plane event lies ahead")
             self.advance(max(min(times), self.t_ns + 1))
-            if len(self._lines) > seen:
-                return Result(True, self._lines[-1][2])
+            if self.news.told > seen:
+                return Result(True, self.news.last_words)
         return Result(True, f"at {self.t_ns / 1e9:.3f} s")
 
     # --- facts ----------------------------------------------------------------------------------------------
 
-    def hear(self, facts: Sequence[Fact]) -> None:
+    def hear(self, entries: Sequence[Fact | Wave]) -> None:
         """Take in what happened: tell the engine, the knowledge tracker, the journal's hash and the views."""
-        structural = False
-        for fact in facts:
-            self.world.hear(fact)
-            if fact.what in CUTS:
-                self.wiring.pod_changed(fact.subject, fact.t_ns)
-            if fact.what is What.MACHINE_OFF:
-                self.conntrack.machine_off(fact.subject.name, fact.t_ns)
-            if fact.what in FLOW_ENDS:
-                self.flow_ends.hear(fact)
-            if fact.what in NODE_CUTS:
-                self.wiring.node_changed(fact.subject.name, fact.t_ns)
-            if fact.what in (What.RULES_SYNCED, What.RULES_REMOVED, What.LB_TARGETS_CHANGED):
-                self.wiring.observer_learned(fact.subject.name, fact.t_ns)
-            if fact.what in (What.CONTAINER_STARTED, What.POD_STATUS_WRITTEN, What.POD_REMOVED):
-                structural = structural or self.controllers.is_pod(fact.subject)
-            elif fact.what is What.APPLIED:
-                structural = structural or fact.subject.kind == "Node"
-            structural = structural or fact.what is What.NODE_REMOVED
-            self._hash.update(f"{fact.t_ns} {fact.what} {fact.subject} {fact.by} {fact.revision}\n".encode())
-            if fact.what is not What.LISTENERS_CHANGED:
-                self._lines.append((fact.t_ns, fact.by, fact.text))
+        facts = [entry for entry in entries if not isinstance(entry, Wave)]
+        for entry in entries:
+            if isinstance(entry, Wave):
+                self.wiring.observers_learned(entry)
+            else:
+                self._hear_one(entry)
+        self.news.hear(entries)
         if any(fact.what is What.APPLIED and fact.subject.kind == "LoadBalancer" for fact in facts):
             self.wiring.fronts_changed(facts[-1].t_ns)
-        if structural:
+        if any(self._structural(fact) for fact in facts):
             self.wiring.topology_changed(facts[-1].t_ns)
         if any(
             fact.what in (What.APPLIED, What.LB_TARGETS_CHANGED)
@@ -314,16 +295,30 @@ class Lab:
         ):
             self._discover(facts[-1].t_ns)
             self._follow_calls(facts[-1].t_ns)
-        for line in self.sockets.hear(facts):
-            self._lines.append(line)
+        for line in self.sockets.hear(entries):
+            self.news.say(*line)
             self.knowing.mark(line[0], "cut", f"{line[1]}: {line[2]}")
-        self.autopsy.hear(facts)
-        self.knowing.hear(facts, self.wiring.callers_of, self.plane.now_ns)
-        self.facts.extend(facts)
-        self._fresh.extend(facts)
-        del self.facts[:-KEPT_FACTS]
-        del self._fresh[:-KEPT_FACTS]
-        del self._lines[:-KEPT_FACTS]
+        self.autopsy.hear(entries)
+        self.knowing.hear(entries, self.wiring.callers_of, self.plane.now_ns)
+
+    def _hear_one(self, fact: Fact) -> None:
+        self.world.hear(fact)
+        if fact.what in CUTS:
+            self.wiring.pod_changed(fact.subject, fact.t_ns)
+        if fact.what is What.MACHINE_OFF:
+            self.conntrack.machine_off(fact.subject.name, fact.t_ns)
+        if fact.what in FLOW_ENDS:
+            self.flow_ends.hear(fact)
+        if fact.what in NODE_CUTS:
+            self.wiring.node_changed(fact.subject.name, fact.t_ns)
+        if fact.what in (What.RULES_SYNCED, What.RULES_REMOVED, What.LB_TARGETS_CHANGED):
+            self.wiring.observer_learned(fact.subject.name, fact.t_ns)
+
+    def _structural(self, fact: Fact) -> bool:
+        """Whether nodes or ingress pods may have come or gone."""
+        if fact.what in (What.CONTAINER_STARTED, What.POD_STATUS_WRITTEN, What.POD_REMOVED):
+            return self.controllers.is_pod(fact.subject)
+        return fact.what is What.NODE_REMOVED or (fact.what is What.APPLIED and fact.subject.kind == "Node")
 
     def _follow_calls(self, t_ns: int) -> None:
         """Let pods call, from `t_ns` on, what the manifests name now."""
@@ -351,17 +346,20 @@ class Lab:
 
     def say(self, who: str, what: str) -> None:
         """Say something now."""
-        self._lines.append((self.t_ns, who, what))
+        self.news.say(self.t_ns, who, what)
 
-    def take_lines(self) -> list[tuple[int, str, str]]:
+    @property
+    def facts(self) -> list[Fact]:
+        """The newest facts."""
+        return self.news.facts
+
+    def take_lines(self) -> list[Line]:
         """(time, who, what) of everything since the last call, for the plain player."""
-        lines, self._lines = self._lines, []
-        return lines
+        return self.news.take_lines()
 
     def take_facts(self) -> list[Fact]:
         """Facts since the last call."""
-        fresh, self._fresh = self._fresh, []
-        return fresh
+        return self.news.take_facts()
 
     def do(self, command: Command) -> Result:
         """Carry out a command now. Bad ones are answered, not raised."""
@@ -497,6 +495,4 @@ class Lab:
 
     def digest(self) -> str:
         """Hash of every fact and every finished request so far."""
-        whole = self._hash.copy()
-        whole.update(self.engine.digest().encode())
-        return whole.hexdigest()
+        return self.news.digest(self.engine.digest().encode())

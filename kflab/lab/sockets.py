@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kflab.control.facts import Fact, What
+from kflab.control.waves import Wave, flat
 from kflab.engine.types import Fan, Int64Array, UInt64Array
 from kflab.lab.choosers import Chooser, Wired
 from kflab.lab.snapshot import SocketRow
@@ -142,10 +143,10 @@ class Sockets:
         """How many were cut so far."""
         return sum(sum(group.cut.values()) for group in self.groups)
 
-    def hear(self, facts: Sequence[Fact]) -> list[tuple[int, str, str]]:
+    def hear(self, entries: Sequence[Fact | Wave]) -> list[tuple[int, str, str]]:
         """Follow what happens; return lines (when, who, what) for what was cut."""
         lines = []
-        for fact in facts if self.groups else ():
+        for fact in flat(entries) if self.groups else ():
             for group in self.groups:
                 count = group.hear(fact)
                 if count:

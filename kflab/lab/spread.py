@@ -9,9 +9,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field
 
+import numpy as np
+
 from kflab.cluster.store import Store
 from kflab.control.facts import Fact, What
 from kflab.control.observers import Observer
+from kflab.control.waves import Wave
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_network import EndpointSlice
 from kflab.manifest.objects_pods import Pod
@@ -134,9 +137,14 @@ class Spreading:
         found = (s for s in reversed(self.spreads) if s.pod == pod and s.ends and s.t_ns <= t_ns)
         return next(found, None)
 
-    def hear(self, facts: Iterable[Fact], callers_of: Callable[[frozenset[Key]], frozenset[str]]) -> None:
+    def hear(
+        self, entries: Iterable[Fact | Wave], callers_of: Callable[[frozenset[Key]], frozenset[str]]
+    ) -> None:  # fmt: skip
         """Take in new facts, in order. `callers_of(services)` names the observers by whose rules those are reached."""
-        for fact in facts:
+        for fact in entries:
+            if isinstance(fact, Wave):
+                self._learned_by_many(fact)
+                continue
             match fact.what:
                 case What.RULES_SYNCED | What.LB_TARGETS_CHANGED:
                     self._learned(fact)
@@ -264,6 +272,33 @@ class Spreading:
                 spread.others += 1
                 spread.others_first_ns = spread.others_first_ns or fact.t_ns
                 spread.others_last_ns = fact.t_ns
+
+    def _learned_by_many(self, wave: Wave) -> None:
+        """As `_learned` for each of its facts."""
+        if len(self._observers) <= NAMED_OBSERVERS:
+            for fact in wave.facts():
+                self._learned(fact)
+            return
+        names, revisions = wave.names, wave.revision.tolist()
+        if not self._waiting:
+            self._known.update(zip(names, revisions, strict=True))
+            return
+        before = np.zeros(len(wave), dtype=np.int64)
+        for i, (name, revision) in enumerate(zip(names, revisions, strict=True)):
+            before[i], self._known[name] = self._known.get(name, 0), revision
+        for spread in self._waiting:
+            news = wave.picked((before < spread.target) & (spread.target <= wave.revision))
+            named = 0
+            for fact in news.of(spread.calling):
+                named += 1
+                if fact.by not in spread.learned:
+                    spread.learned[fact.by] = fact.t_ns
+                    spread.left -= 1
+            if len(news) > named:
+                unnamed = news.t_ns if not named else news.without(spread.calling).t_ns
+                spread.others += len(unnamed)
+                spread.others_first_ns = spread.others_first_ns or int(unnamed[0])
+                spread.others_last_ns = int(unnamed[-1])
 
     def forget_before(self, t_ns: int) -> None:
         """Stop waiting for observers that have not learned by now what was written before `t_ns`."""

@@ -10,6 +10,7 @@ from kflab.cluster.store import Store
 from kflab.control.lbevents import observer_name
 from kflab.control.lbprofiles import ALB_CONNECT_S, POD
 from kflab.control.plane import ControlPlane
+from kflab.control.waves import Wave
 from kflab.dataplane.alb import route
 from kflab.dataplane.nginx import route as nginx_route
 from kflab.draws import Draws
@@ -342,6 +343,12 @@ class Wiring:
                     self._hand_over(wired, t_ns)
                     self.inner.wire(wired, t_ns)
         self.inner.settle(t_ns)
+
+    def observers_learned(self, wave: Wave) -> None:
+        """As `observer_learned`, for kube-proxies that synced one after another."""
+        self.inner.settle(int(wave.t_ns[0]))
+        for fact in wave.of(self._by_observer):
+            self.observer_learned(fact.by, fact.t_ns)
 
     def _who_decides(self, balancer: str) -> None:
         """Behind a load balancer the nodes' rules choose endpoints, or with IP targets it does so itself."""

@@ -127,3 +127,34 @@ def test_a_copy_goes_its_own_way() -> None:
     steps = [("delete", 1, 40), ("scale", 4, 40), ("proxy", 2, 300), ("delete", 0, 1100), ("proxy", 2, 6000)]
     alone = story(steps, ALONE, Delays(), False, ahead=False)
     assert story(steps, TOGETHER, Delays(), False, ahead=True, copied=True) == alone
+
+
+def in_force(steps: list[tuple[str, int, int]], crowd: int, forgets: bool) -> list[object]:
+    """After each step: what every observer acted on throughout the two seconds before."""
+    told: list[object] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(proxysync, "CROWD", crowd)
+        plane = ControlPlane(Store(), Draws(3))
+        plane.load(objects(False))
+        plane.settle()
+        for what, n, wait_ms in steps:
+            with suppress(KflabError):
+                act(plane, what, n)
+            now = plane.now_ns + wait_ms * 1_000_000
+            plane.run_until(now)
+            if forgets:
+                plane.forget_before(now - 2 * S)
+            for o in plane.observers.values():
+                told.append([o.name, o.revision, o.since_ns, o.versions[-1:]])
+                told.append([o.at(t_ns) for t_ns in range(now - 2 * S, now + 1, 50_000_000)])
+        if forgets:
+            plane.run_until(plane.now_ns + 60 * S)
+            plane.forget_before(plane.now_ns)
+            assert all(len(o.versions) <= 2 for o in plane.observers.values())
+    return told
+
+
+@settings(max_examples=30, deadline=None)
+@given(STEPS)
+def test_what_was_in_force_is_known_though_the_past_is_forgotten(steps: list[tuple[str, int, int]]) -> None:
+    assert in_force(steps, TOGETHER, forgets=True) == in_force(steps, ALONE, forgets=False)
