@@ -277,6 +277,9 @@ class Delays:
     # --- autoscaling (lifecycle 1.6) ---
     hpa_sync_s: float = 15.0
     """--horizontal-pod-autoscaler-sync-period: from one look at an HPA to the next."""
+    hpa_tolerance: float = 0.1
+    """--horizontal-pod-autoscaler-tolerance: how far use ÷ target may be from 1 before anything is done. A share; an
+    HPA's spec.behavior may have its own for each direction (KEP-4951)."""
     hpa_downscale_window_s: float = 300.0
     """--horizontal-pod-autoscaler-downscale-stabilization, where spec.behavior says nothing else."""
     hpa_initialization_s: float = 300.0

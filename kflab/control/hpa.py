@@ -29,7 +29,7 @@ from kflab.control.hpa_calculator import (
 )
 from kflab.control.podmetrics import PodMetrics, Scaled, pods_of, scaled_by
 from kflab.manifest.objects import Key
-from kflab.manifest.objects_autoscaler import HorizontalPodAutoscaler, ScalerCondition, ScalerStatus
+from kflab.manifest.objects_autoscaler import HorizontalPodAutoscaler, ScalerCondition, ScalerStatus, ScalingRules
 from kflab.manifest.objects_pods import Container, Pod
 from kflab.manifest.quantities import milli_of
 from kflab.records import dataclass
@@ -159,7 +159,10 @@ class HpaController(Controller):
             raise NoMetricsError("the lab has none of its metrics")
         span = self.core.spans
         rules = Rules(
-            initialization_ns=span["hpa_initialization_s"][0], readiness_delay_ns=span["hpa_readiness_delay_s"][0]
+            self._tolerance(hpa.up),
+            self._tolerance(hpa.down),
+            initialization_ns=span["hpa_initialization_s"][0],
+            readiness_delay_ns=span["hpa_readiness_delay_s"][0],
         )
         pods = pods_of(self.core, workload)
         usage = self._metrics.usage(pods)
@@ -178,6 +181,11 @@ class HpaController(Controller):
             return wanted(workload.replicas, hpa.cpu, groups, usage, requests, rules)
         except NoMetricsError as error:
             raise NoMetricsError(f"{what}{error}") from None
+
+    def _tolerance(self, rules: ScalingRules | None) -> float:
+        """Of one direction: the HPA's own or the controller's (horizontal.go, tolerancesForHpa)."""
+        own = None if rules is None else rules.tolerance_milli
+        return self.core.delays.hpa_tolerance if own is None else own / 1000
 
     def _normalised(
         self, hpa: HorizontalPodAutoscaler, status: ScalerStatus, current: int, desired: int

@@ -56,7 +56,10 @@ class Wanted:
 class Rules:
     """The controller's own settings."""
 
-    tolerance: float = 0.1
+    up: float = 0.1
+    """How far use ÷ target may be above 1: --horizontal-pod-autoscaler-tolerance, or behavior.scaleUp.tolerance."""
+    down: float = 0.1
+    """The same below 1."""
     initialization_ns: int = 300 * SECOND_NS
     """--horizontal-pod-autoscaler-cpu-initialization-period."""
     readiness_delay_ns: int = 30 * SECOND_NS
@@ -64,7 +67,7 @@ class Rules:
 
     def close(self, ratio: float) -> bool:
         """Whether a change would be too small (Tolerances.isWithin, both ends within)."""
-        return 1.0 - self.tolerance <= ratio <= 1.0 + self.tolerance
+        return 1.0 - self.down <= ratio <= 1.0 + self.up
 
 
 @dataclass(slots=True)

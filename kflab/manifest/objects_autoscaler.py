@@ -30,6 +30,9 @@ class ScalingRules:
     policies: tuple[ScalingPolicy, ...]
     window_s: int | None = None
     select: str = "Max"
+    tolerance_milli: int | None = None
+    """How far use ÷ target may be from 1 in this direction before anything is done, thousandths; None: the
+    controller's own."""
 
 
 @dataclass(frozen=True, slots=True)

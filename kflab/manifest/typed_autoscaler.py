@@ -84,6 +84,7 @@ def _rules(tree: Any, policies: tuple[ScalingPolicy, ...], window_s: int | None)
         policies,
         window_s if window is None else min(max(0, window), 3600),
         select if select in SELECT_POLICIES else "Max",
+        milli_of(tree.get("tolerance")),
     )
 
 

@@ -7,6 +7,7 @@ validateBehavior, validateScalingRules, validateScalingPolicy).
 from typing import Any
 
 from kflab.manifest.findings import Path, Report
+from kflab.manifest.quantities import milli_of
 from kflab.manifest.typed_autoscaler import POLICY_TYPES, SELECT_POLICIES, cpu_target, metric_name
 from kflab.manifest.typed_common import Tree
 from kflab.manifest.values import invalid, unsupported
@@ -77,8 +78,13 @@ def _check_rules(rules: Tree, path: Path, report: Report) -> None:
         report.refused((*path, "stabilizationWindowSeconds"), invalid(window, bound), assumed)
     if select is not None and select not in SELECT_POLICIES:
         report.refused((*path, "selectPolicy"), unsupported(select, SELECT_POLICIES), "Max")
-    if rules.get("tolerance") is not None:
-        report.warn((*path, "tolerance"), "is not modelled: the controller's 10 % count")
+    tolerance = rules.get("tolerance")
+    if tolerance is not None and milli_of(tolerance) is None:
+        words = invalid(tolerance, "must be greater than or equal to zero")
+        report.refused((*path, "tolerance"), words, "the controller's own, 0.1")
+    elif tolerance is not None:
+        report.warn((*path, "tolerance"), "counts as from Kubernetes 1.35 on; before, it needs a feature gate "
+                    "(HPAConfigurableTolerance)")  # fmt: skip
     for position, policy in enumerate(rules.get("policies") or ()):
         _check_policy(policy, (*path, "policies", position), report)
 

@@ -179,4 +179,9 @@ def _cpu_metric(cpu: CpuTarget) -> Tree:
 
 def _scaling(rules: ScalingRules) -> Tree:
     policies = [{"type": p.type, "value": p.value, "periodSeconds": p.period_s} for p in rules.policies]
-    return some(policies=policies, selectPolicy=rules.select, stabilizationWindowSeconds=rules.window_s)
+    return some(
+        policies=policies,
+        selectPolicy=rules.select,
+        stabilizationWindowSeconds=rules.window_s,
+        tolerance=None if rules.tolerance_milli is None else milli_text(rules.tolerance_milli),
+    )

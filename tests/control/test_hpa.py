@@ -120,3 +120,17 @@ def test_an_hpa_that_is_applied_later_scales_and_one_that_is_deleted_does_not():
     plane.run_until(400 * S)
     assert plane.next_ns() is None
     assert len(pods(plane)) == plane.store.get(PRODUCT).replicas
+
+
+def test_an_autoscaler_with_a_small_tolerance_of_its_own_follows_a_small_rise():
+    """The two pods use 54 % of a target of 50 %: within the controller's ten per cent, not within two."""
+    still = lab(1.08)
+    still.run_until(200 * S)
+    assert still.store.get(PRODUCT).replicas == 2
+    up = ScalingRules((ScalingPolicy("Pods", 4, 15),), 0, tolerance_milli=20)
+    own = lab(1.08, scaler=hpa(up=up, down=ScalingRules((ScalingPolicy("Percent", 100, 15),))))
+    own.run_until(200 * S)
+    assert own.store.get(PRODUCT).replicas == 3
+    wide = lab(1.08, scaler=hpa(up=replace(up, tolerance_milli=None), down=own.store.get(HPA).down))
+    wide.run_until(200 * S)
+    assert wide.store.get(PRODUCT).replicas == 2

@@ -131,3 +131,13 @@ def test_shares_of_a_policy_are_worked_out_in_floating_point_as_upstream():
     ten, ninety = (ScalingRules((ScalingPolicy("Percent", share, 60),), 0) for share in (10, 90))
     assert limited_by_rules(100, 500, (1, 500), (ten, ninety), ((), ()), NOW)[0] == 111
     assert limited_by_rules(40, 1, (1, 500), (ten, ninety), ((), ()), NOW)[0] == 3
+
+
+def test_each_direction_has_its_own_tolerance():
+    """KEP-4951: no tolerance upwards, five per cent downwards."""
+    own = Rules(up=0.0, down=0.05)
+    assert not Rules().close(1.11)
+    assert Rules().close(1.09)
+    assert not own.close(1.01)
+    assert own.close(0.96)
+    assert not own.close(0.94)

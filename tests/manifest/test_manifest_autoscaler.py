@@ -84,3 +84,11 @@ def test_amounts_of_cpu(text, milli):
 
 def test_amounts_are_printed_as_kubernetes_does():
     assert [milli_text(n) for n in (250, 1500, 2000, 0)] == ["250m", "1500m", "2", "0"]
+
+
+def test_each_direction_may_have_a_tolerance_and_none_below_zero():
+    hpa, findings = read(PLAIN + "  behavior: {scaleUp: {tolerance: 0.02}, scaleDown: {tolerance: -0.5}}\n")
+    assert (hpa.up.tolerance_milli, hpa.down.tolerance_milli) == (20, None)
+    assert ["HPAConfigurableTolerance" in found for found in findings] == [True, False]
+    assert "greater than or equal to zero" in findings[1]
+    assert "tolerance: 20m" in to_yaml(hpa) or "tolerance: 0.02" in to_yaml(hpa)
