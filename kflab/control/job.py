@@ -6,11 +6,12 @@ starts when the lab opens. With ttlSecondsAfterFinished it goes, and its pods wi
 
 Source: k8s.io/kubernetes pkg/controller/job (job_controller.go syncJob, manageJob, trackJobStatusAndRemoveFinalizers;
 indexed_job_utils.go), pkg/controller/ttlafterfinished. Finalizers are not modelled: the controller remembers what
-became of each pod. What podFailurePolicy makes of a failed pod is in job_failures.py. Not modelled: successPolicy,
-backoffLimitPerIndex, and CronJobs.
+became of each pod. What podFailurePolicy makes of a failed pod is in job_failures.py. With backoffLimitPerIndex each
+index has its own count of failures and its own back-off, and the Job goes on without those that failed for good; a rule
+of successPolicy that is met ends the Job well, and its other pods. Not modelled: CronJobs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from kflab.cluster.store import Change
@@ -31,9 +32,10 @@ from kflab.control.job_counts import (
     given_up,
     pending_indexes,
     removal_order,
+    succeeds_early,
     wanted,
 )
-from kflab.control.job_failures import FAIL_JOB, IGNORE, judge
+from kflab.control.job_failures import FAIL_INDEX, FAIL_JOB, IGNORE, judge
 from kflab.control.names import generated
 from kflab.control.pods import active, create_pod, mark_deleted, owned_pods
 from kflab.control.progress import condition, with_condition
@@ -55,6 +57,9 @@ UID, NAME = "batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name"
 
 INDEX = "batch.kubernetes.io/job-completion-index"
 """Label and annotation of an Indexed Job's pods."""
+
+FAILURES = "batch.kubernetes.io/job-index-failure-count"
+"""Annotation of the pods of a Job with backoffLimitPerIndex: how often pods of their index failed before."""
 
 BURST = 500
 """At most so many creations or deletions per sync (MaxPodCreateDeletePerSync)."""
@@ -84,6 +89,15 @@ class CreateJobPods(Event):
     indexes: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class IndexFailures:
+    """What became of the pods of one index."""
+
+    counted: int = 0
+    """Without those that a rule says to ignore."""
+    backoff: Backoff = Backoff()
+
+
 class JobController(Controller):
     """Makes pods of Jobs, counts how they ended, and writes the status."""
 
@@ -95,7 +109,7 @@ class JobController(Controller):
         super().__init__(core)
         self._due: dict[Key, int] = {}
         self._ended: dict[Key, dict[str, tuple[str, int, int]]] = {}
-        """Job → uid of a pod → (Succeeded, Failed or Ignore, when it ended, its index), of those not counted yet."""
+        """Job → uid of a pod → (Succeeded, Failed, FailIndex or Ignore, when it ended, its index), if not counted."""
         self._fatal: dict[Key, str] = {}
         """Job → what one of its pods did that a FailJob rule fits."""
         self._counted: dict[Key, dict[str, None]] = {}
@@ -103,13 +117,17 @@ class JobController(Controller):
         self._expected: dict[Key, tuple[int, ...]] = {}
         """Job → indexes of pods whose creation is under way."""
         self._backoff: dict[Key, Backoff] = {}
+        self._of_index: dict[Key, dict[int, IndexFailures]] = {}
+        """Job with backoffLimitPerIndex → index → its failures."""
         self._created: dict[Key, int] = {}
 
     def changed(self, change: Change) -> None:
         """Queue the Job at once, the owner of a pod a second later; note how a pod ended."""
         if change.key.kind == "Job":
             if change.new is None:
-                for table in (self._due, self._ended, self._counted, self._expected, self._backoff, self._fatal):
+                for table in (
+                    self._due, self._ended, self._counted, self._expected, self._backoff, self._fatal, self._of_index
+                ):  # fmt: skip
                     table.pop(change.key, None)
                 collect(self.core, change.key)
             else:
@@ -143,6 +161,7 @@ class JobController(Controller):
         if outcome == "Failed" and job.failure_rules:
             action, message = judge(job.failure_rules, pod)
             outcome = IGNORE if action == IGNORE else outcome
+            outcome = FAIL_INDEX if action == FAIL_INDEX and job.backoff_per_index is not None else outcome
             if action == FAIL_JOB:
                 self._fatal.setdefault(key, message)
         if outcome:
@@ -178,7 +197,8 @@ class JobController(Controller):
         new = self._ended.pop(job.key, {})
         self._counted.setdefault(job.key, {}).update(dict.fromkeys(new))
         times = {
-            word: [t_ns for each, t_ns, _ in new.values() if each == word] for word in ("Succeeded", "Failed", IGNORE)
+            word: [t_ns for each, t_ns, _ in new.values() if each == word or (each, word) == (FAIL_INDEX, "Failed")]
+            for word in ("Succeeded", "Failed", IGNORE)
         }
         # A failure that is ignored delays the next pod too (getNewFinishedPods).
         backoff = self._backoff.get(job.key, Backoff()).after(times["Succeeded"], times["Failed"] + times[IGNORE])
@@ -187,20 +207,30 @@ class JobController(Controller):
         job = replace(
             job,
             completed_indexes=tuple(sorted({*job.completed_indexes, *indexes})),
+            failed_indexes=tuple(sorted({*job.failed_indexes, *self._fail_indexes(job, new.values())})),
             start_ns=now if job.start_ns is None and not job.suspend else job.start_ns,
         )
         more = len(times["Succeeded"])
         succeeded = len(job.completed_indexes) if job.indexed else job.observed.get("succeeded", 0) + more
         failed = job.observed.get("failed", 0) + len(times["Failed"])
         pods = owned_pods(self.core, job.key)
-        target = condition(job.conditions, TARGET)
-        if target is not None:
+        target, met = condition(job.conditions, TARGET), condition(job.conditions, MET)
+        early = ""
+        if met is not None:
+            reason, message = "", ""
+        elif target is not None:
             reason, message = target.reason, target.message
         elif job.key in self._fatal:
             reason, message = "PodFailurePolicy", self._fatal[job.key]
         else:
             reason, message = given_up(job, failed, pods, job.start_ns, now)
-        if reason:
+            early = "" if reason else succeeds_early(job)
+        if early:
+            job = self._with(job, MET, "SuccessPolicy", early)
+        if early or met is not None:  # pods that are left are ended and not counted
+            self._drop(job.key, [pod for pod in pods if active(pod)])
+            running = 0
+        elif reason:
             stopped = [pod for pod in pods if active(pod)]
             self._drop(job.key, stopped)
             failed += len(stopped)
@@ -239,16 +269,41 @@ class JobController(Controller):
         missing = min(want - waited_for - running, BURST)
         if missing <= 0:
             return running
-        wait = backoff.left_ns(self.core.now_ns)
+        wait = backoff.left_ns(self.core.now_ns) if job.backoff_per_index is None else 0
         if wait:
             self._enqueue(job.key, wait)
             return running
         indexes = [-1] * missing
         if job.indexed:
-            taken = {*job.completed_indexes, *coming, *(_index(pod) for pod in there)}
-            indexes = pending_indexes(job, taken, missing)
+            taken = {*job.completed_indexes, *job.failed_indexes, *coming, *(_index(pod) for pod in there)}
+            indexes = self._not_held(job, pending_indexes(job, taken, missing))
         self._slow_start(job, indexes)
         return running + len(indexes)
+
+    # --- indexes with failures of their own -------------------------------------------------------------------
+
+    def _fail_indexes(self, job: Job, ended: Iterable[tuple[str, int, int]]) -> list[int]:
+        """Count failures of indexes; those that fail for good (indexed_job_utils.go, calculateFailedIndexes)."""
+        if job.backoff_per_index is None:
+            return []
+        known, found = self._of_index.setdefault(job.key, {}), []
+        for word, t_ns, index in ended:
+            if word == "Succeeded" or index < 0:
+                continue
+            was = known.get(index, IndexFailures())
+            if word == FAIL_INDEX or (word == "Failed" and was.counted >= job.backoff_per_index):
+                found.append(index)
+            known[index] = IndexFailures(was.counted + (word != IGNORE), was.backoff.after((), (t_ns,)))
+        return found
+
+    def _not_held(self, job: Job, indexes: list[int]) -> list[int]:
+        """Those whose own back-off is over (getPodCreationInfoForIndependentIndexes)."""
+        known, now = self._of_index.get(job.key, {}), self.core.now_ns
+        waits = {index: known[index].backoff.left_ns(now) if index in known else 0 for index in indexes}
+        later = [wait for wait in waits.values() if wait]
+        if later:
+            self._enqueue(job.key, min(later))
+        return [index for index in indexes if not waits[index]]
 
     def _slow_start(self, job: Job, indexes: Sequence[int]) -> None:
         """Batches of 1, 2, 4, 8 …, each sent when the one before has succeeded."""
@@ -272,6 +327,9 @@ class JobController(Controller):
         if index >= 0:
             labels[INDEX] = str(index)
             annotations = {**annotations, INDEX: str(index)}
+            if job.backoff_per_index is not None:
+                failures = self._of_index.get(job.key, {}).get(index, IndexFailures())
+                annotations[FAILURES] = str(failures.counted)
             box = tuple(replace(c, env=(*c.env, ("JOB_COMPLETION_INDEX", str(index)))) for c in spec.containers)
             spec = replace(spec, hostname=f"{own}-{index}", containers=box)
         pod = Pod(Meta(name, job.meta.namespace, labels, annotations), spec=spec)

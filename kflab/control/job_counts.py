@@ -67,6 +67,27 @@ def pending_indexes(job: Job, taken: Collection[int], count: int) -> list[int]:
     return [index for index in range(job.completions or 0) if index not in taken][:count]
 
 
+def succeeds_early(job: Job) -> str:
+    """The message of a Job that meets a rule of its successPolicy, else "" (success_policy.go, matchSuccessPolicy)."""
+    done = set(job.completed_indexes)
+    for n, rule in enumerate(job.success_rules):
+        within = len(done) if rule.indexes is None else len(done.intersection(rule.indexes))
+        needed = rule.count if rule.count is not None else len(rule.indexes or ())
+        if needed and within >= needed:
+            return f"Matched rules at index {n}"
+    return ""
+
+
+def indexes_failed(job: Job) -> tuple[str, str]:
+    """(reason, message) when a Job with backoffLimitPerIndex has failed by its indexes; ("", "") while it has not."""
+    failed = len(job.failed_indexes)
+    if job.max_failed_indexes is not None and failed > job.max_failed_indexes:
+        return "MaxFailedIndexesExceeded", "Job has exceeded the specified maximal number of failed indexes"
+    if failed and failed + len(job.completed_indexes) >= (job.completions or 0):
+        return "FailedIndexes", "Job has failed indexes"
+    return "", ""
+
+
 def given_up(job: Job, failed: int, pods: Sequence[Pod], start_ns: int | None, now_ns: int) -> tuple[str, str]:
     """(reason, message) when a Job has failed; ("", "") while it has not."""
     if failed > job.backoff_limit or _restarted_too_often(job, pods):
@@ -74,7 +95,7 @@ def given_up(job: Job, failed: int, pods: Sequence[Pod], start_ns: int | None, n
     if job.active_deadline_s is not None and start_ns is not None and not job.suspend:
         if now_ns - start_ns >= job.active_deadline_s * SECOND_NS:
             return "DeadlineExceeded", "Job was active longer than specified deadline"
-    return "", ""
+    return indexes_failed(job)
 
 
 def _restarted_too_often(job: Job, pods: Sequence[Pod]) -> bool:

@@ -1,7 +1,8 @@
 """podFailurePolicy: what a Job makes of a failed pod, by its exit codes and by what befell it.
 
-The first rule that fits decides: FailJob ends the Job, Ignore counts the pod not at all, Count counts it towards
-backoffLimit, as does a pod that no rule fits. FailIndex needs backoffLimitPerIndex, which is not modelled: it counts.
+The first rule that fits decides: FailJob ends the Job, FailIndex the pod's index (where the Job has
+backoffLimitPerIndex; else it counts), Ignore counts the pod not at all, Count counts it towards backoffLimit, as does a
+pod that no rule fits.
 
 Source: k8s.io/kubernetes pkg/controller/job/pod_failure_policy.go (matchPodFailurePolicy, matchOnExitCodes). Reasons of
 DisruptionTarget: staging/src/k8s.io/api/core/v1/types.go; who sets it: eviction.go, preemption.go, taint_eviction.go,
@@ -16,7 +17,7 @@ from kflab.manifest.objects_pods import Pod
 from kflab.manifest.objects_workloads import FailureRule
 from kflab.replacing import replace
 
-FAIL_JOB, IGNORE, COUNT = "FailJob", "Ignore", "Count"
+FAIL_JOB, FAIL_INDEX, IGNORE, COUNT = "FailJob", "FailIndex", "Ignore", "Count"
 
 DISRUPTED = "DisruptionTarget"
 
@@ -36,7 +37,7 @@ def judge(rules: Sequence[FailureRule], pod: Pod) -> tuple[str, str]:
     """
     for n, rule in enumerate(rules):
         what = _by_exit_code(rule, pod) if rule.operator else _by_condition(rule, pod)
-        if what and rule.action in (FAIL_JOB, IGNORE):
+        if what and rule.action in (FAIL_JOB, FAIL_INDEX, IGNORE):
             return rule.action, f"{what} matching {rule.action} rule at index {n}"
         if what:
             return COUNT, ""

@@ -36,4 +36,6 @@ def describe_job(out: Writer, obj: Job, store: Store, now_ns: int) -> None:
     out.line(0, "Pods Statuses:", f"{active} Active ({ready} Ready) / {succeeded} Succeeded / {failed} Failed")
     if obj.indexed:
         out.line(0, "Completed Indexes:", indexes_text(obj.completed_indexes) or "<none>")
+    if obj.backoff_per_index is not None:
+        out.line(0, "Failed Indexes:", indexes_text(obj.failed_indexes) or "<none>")
     describe_template(out, obj.template)

@@ -117,6 +117,14 @@ class FailureRule:
 
 
 @dataclass(frozen=True, slots=True)
+class SuccessRule:
+    """One rule of a Job's successPolicy: which indexes have to succeed, how many of them; None: all of these, any."""
+
+    indexes: tuple[int, ...] | None = None
+    count: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Job(KubeObject):
     """batch/v1 Job."""
 
@@ -136,11 +144,18 @@ class Job(KubeObject):
     """podReplacementPolicy Failed: a pod that is being deleted is waited for."""
     failure_rules: tuple[FailureRule, ...] = field(default=(), metadata=UNHASHED)
     """spec.podFailurePolicy.rules."""
+    backoff_per_index: int | None = None
+    """spec.backoffLimitPerIndex: an index fails by itself when its pods failed more often; None: only the Job does."""
+    max_failed_indexes: int | None = None
+    """The Job fails at once when more indexes have; None: when all others have succeeded."""
+    success_rules: tuple[SuccessRule, ...] = ()
+    """spec.successPolicy.rules: the first that is met ends the Job well."""
     observed: Mapping[str, int] = field(default_factory=dict)
     """status: active, ready, succeeded, failed, terminating."""
     start_ns: int | None = None
     completion_ns: int | None = None
     completed_indexes: tuple[int, ...] = ()
+    failed_indexes: tuple[int, ...] = ()
     conditions: tuple[Condition, ...] = ()
 
 

@@ -227,9 +227,12 @@ ProxyConntrack maxPerCore:i min:i tcpEstablishedTimeout:s tcpCloseWaitTimeout:s 
   udpStreamTimeout:s
 
 Job spec:JobSpec status:JobStatus
-JobSpec parallelism:i completions:i activeDeadlineSeconds:i podFailurePolicy:PodFailurePolicy successPolicy:any
+JobSpec parallelism:i completions:i activeDeadlineSeconds:i podFailurePolicy:PodFailurePolicy
+  successPolicy:SuccessPolicy
   backoffLimit:i backoffLimitPerIndex:i maxFailedIndexes:i selector:LabelSelector manualSelector:b
   template:PodTemplateSpec ttlSecondsAfterFinished:i completionMode:s suspend:b podReplacementPolicy:s managedBy:s
+SuccessPolicy rules:[SuccessPolicyRule]
+SuccessPolicyRule succeededIndexes:s succeededCount:i
 PodFailurePolicy rules:[PodFailurePolicyRule]
 PodFailurePolicyRule action:s onExitCodes:PodFailurePolicyOnExitCodes onPodConditions:[PodFailurePolicyOnPodCondition]
 PodFailurePolicyOnExitCodes containerName:s operator:s values:[i]

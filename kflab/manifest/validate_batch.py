@@ -6,14 +6,16 @@ from kflab.manifest.typed_common import Tree
 from kflab.manifest.validate_pods import check_annotations, check_pod_spec
 from kflab.manifest.values import invalid, unsupported
 
-_COUNTS = ("parallelism", "completions", "backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished")
+_COUNTS = (
+    "parallelism", "completions", "backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished",
+    "backoffLimitPerIndex", "maxFailedIndexes",
+)  # fmt: skip
 
-_LEFT_OUT = {
+_OF_INDEXED = {
     "successPolicy": "all completions are needed",
     "backoffLimitPerIndex": "every failed pod counts towards backoffLimit",
-    "maxFailedIndexes": "every failed pod counts towards backoffLimit",
 }
-"""Fields that the lab's Job controller does not look at, and what that means."""
+"""Fields of Indexed Jobs alone, and what it means that they are not looked at."""
 
 _ACTIONS = ("Count", "FailIndex", "FailJob", "Ignore")
 
@@ -31,9 +33,20 @@ def check_job(tree: Tree, report: Report) -> None:
     elif mode == "Indexed" and spec.get("completions") is None:
         words = "Required value: when completion mode is Indexed"
         report.refused(("spec", "completions"), words, "its pods have no index")
-    for field in _LEFT_OUT:
-        if spec.get(field) is not None:
-            report.warn(("spec", field), f"{field} is not modelled: {_LEFT_OUT[field]}")
+    for field, instead in _OF_INDEXED.items():
+        if spec.get(field) is not None and mode != "Indexed":
+            words = "requires indexed completion mode"
+            known = field == "backoffLimitPerIndex"
+            report.refused(
+                ("spec", field), invalid(spec[field], words) if known else f"Invalid value: {words}", instead
+            )
+    if spec.get("maxFailedIndexes") is not None and spec.get("backoffLimitPerIndex") is None:
+        words = "Required value: when maxFailedIndexes is specified"
+        report.refused(("spec", "backoffLimitPerIndex"), words, "maxFailedIndexes is ignored")
+    for n, rule in enumerate((spec.get("successPolicy") or {}).get("rules") or ()):
+        if rule.get("succeededIndexes") is None and not rule.get("succeededCount"):
+            words = "Required value: at least one of succeededCount or succeededIndexes must be specified"
+            report.refused(("spec", "successPolicy", "rules", n), words, "this rule is left out")
     _check_failure_policy(spec, report)
     path: Path = ("spec", "template", "spec")
     template = spec.get("template") or {}
@@ -61,8 +74,9 @@ def _check_failure_policy(spec: Tree, report: Report) -> None:
         action, codes = rule.get("action"), rule.get("onExitCodes")
         if action not in _ACTIONS:
             report.refused((*path, "action"), unsupported(action or "", _ACTIONS), "a pod that it fits counts")
-        elif action == "FailIndex":
-            report.warn((*path, "action"), "FailIndex is not modelled: a pod that it fits counts towards backoffLimit")
+        elif action == "FailIndex" and spec.get("backoffLimitPerIndex") is None:
+            words = invalid(action, "requires the backoffLimitPerIndex to be set")
+            report.refused((*path, "action"), words, "a pod that it fits counts")
         if (codes is None) == (not rule.get("onPodConditions")):
             words = "specifying one of OnExitCodes and OnPodConditions is required"
             report.refused(path, f"Invalid value: {words}", "exit codes are looked at first")

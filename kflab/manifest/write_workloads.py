@@ -93,16 +93,25 @@ def job_tree(obj: Job, start: Start) -> Tree:
         podFailurePolicy={"rules": [_failure_rule(rule) for rule in obj.failure_rules]} if obj.failure_rules else None,
         podReplacementPolicy="Failed" if obj.replaces_failed_only else "TerminatingOrFailed",
         ttlSecondsAfterFinished=obj.ttl_s,
+        backoffLimitPerIndex=obj.backoff_per_index,
+        maxFailedIndexes=obj.max_failed_indexes,
     )
     uid = {"batch.kubernetes.io/controller-uid": obj.meta.uid}
     selector = {"selector": {"matchLabels": uid}} if obj.meta.uid else {}
     status = some(
         completedIndexes=indexes_text(obj.completed_indexes),
+        failedIndexes=indexes_text(obj.failed_indexes),
         completionTime=None if obj.completion_ns is None else written(obj.completion_ns, start),
         conditions=[condition_tree(c, start) for c in obj.conditions],
         startTime=None if obj.start_ns is None else written(obj.start_ns, start),
     )
+    rules = [
+        some(succeededCount=rule.count, succeededIndexes=None if rule.indexes is None else indexes_text(rule.indexes))
+        for rule in obj.success_rules
+    ]
     rest = {**selector, "suspend": obj.suspend, "template": template_tree(obj.template)}
+    if rules:
+        rest["successPolicy"] = {"rules": rules}
     return {"spec": {**spec, **rest}, "status": {**observed_tree(obj.observed), **status}}
 
 
