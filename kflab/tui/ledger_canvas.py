@@ -189,6 +189,10 @@ class LedgerCanvas(Pane):
     def _choose_unfolded(self, snapshot: Snapshot) -> str:
         """The selected Service unfolds; if none is, the one with the last change; else what was."""
         services = [band for band in snapshot.bands if band.kind == "service"]
+        # Services share pods: the one that the cursor stands in goes first, else it would fold under the cursor.
+        row = next((row for row in self.rows if row.id == self.selected and row.band is not None), None)
+        if row is not None:
+            services.sort(key=lambda band: row.band is None or band.id != row.band.id)
         touched = {key for hop in self.trace.hops for key in hop.touches} if self.trace is not None else set()
         order = (self.selected_key, snapshot.knowledge.subject)
         for wanted in order if self._chosen else reversed(order):

@@ -15,11 +15,12 @@ from kflab.manifest.objects import Key
 from kflab.tui.cells import CellLine
 from kflab.tui.glyphs import ASCII, UNICODE
 from kflab.tui.ledger import LedgerView
+from kflab.tui.ledger_rows import RowKind
 from kflab.tui.messages import InstantSelected, ObjectSelected, RequestClosed, RequestLoaded
 from kflab.tui.text import S
 from kflab.tui.tokens import THEMES
 
-from .fakes import CRASH_NS, NODE_A, PODS, PRODUCT_SVC, SNAPSHOTS, FakeLab, crash_half, crash_two, request
+from .fakes import CRASH_NS, NODE_A, PODS, PRODUCT_SVC, SNAPSHOTS, FakeLab, crash_half, crash_two, request, steady
 
 
 class Bare(App[None]):
@@ -371,6 +372,27 @@ async def test_the_instant_of_a_change_covers_no_head(width: int, minutes: int, 
     marks = tuple(replace(mark, t_ns=mark.t_ns + later) for mark in state.marks)
     async with ledger(replace(state, t_ns=state.t_ns + later, marks=marks), width) as (app, _):
         assert axis in lines(app)[0].replace("╷", " ")
+
+
+async def test_down_comes_past_services_that_share_their_pods() -> None:
+    """Two Services select the same pods (frontend and frontend-external of online-boutique)."""
+    state = steady()
+    shop = next(band for band in state.bands if band.kind == "service")
+    names = ("external", "internal", *(f"other-{i}" for i in range(8)))
+    more = tuple(replace(shop, id=f"service/{name}", key=PRODUCT_SVC._replace(name=name)) for name in names)
+    bands = (*(band for band in state.bands if band is not shop), *more)
+    async with ledger(replace(state, bands=bands), height=20) as (app, pilot):
+        await pilot.press("home")
+        seen = [app.ledger.selected]
+        for _ in range(60):
+            await pilot.press("down")
+            if app.ledger.selected == seen[-1]:
+                break
+            seen.append(app.ledger.selected)
+        assert len(set(seen)) == len(seen)
+        assert app.ledger.selected_row is not None
+        assert app.ledger.selected_row.kind is RowKind.KNOWER
+        assert {"service/external", "service/internal"} <= set(seen)
 
 
 async def test_a_rollout_says_which_pod_change_spreads_and_how_many_are_known() -> None:
