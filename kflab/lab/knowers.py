@@ -11,6 +11,7 @@ from kflab.lab.bill_words import happening
 from kflab.lab.countdowns import seconds_left
 from kflab.lab.instants import instant
 from kflab.lab.knowledge import CRASHES, DELETES, POD_ENDS, Incident
+from kflab.lab.nobody_left import nobody_left
 from kflab.lab.pod_changes import PodChanges
 from kflab.lab.snapshot import Knower, Knowledge
 from kflab.lab.spread import Spread
@@ -219,7 +220,9 @@ class Knowers:
         in_step = learned is not None if concerned else current
         if learned is not None:
             moves = calls and incident and incident.config is None and learned == incident.moved_ns
-            word = "traffic moves" if moves else "in step"
+            word = "in step"
+            if moves and incident is not None:
+                word = "none is left" if nobody_left(self._lab, incident) else "traffic moves"
         else:
             word = self._word(observer, in_step, up)
         return Knower(

@@ -7,6 +7,7 @@ from kflab.control.observers import NO_RULES
 from kflab.engine.types import Pick
 from kflab.lab.countdowns import SECOND_NS, seconds_left
 from kflab.lab.knowledge import CUTS_OFF, POD_ENDS, Incident
+from kflab.lab.nobody_left import nobody_left
 from kflab.lab.snapshot import Span
 from kflab.lab.sockets import RELOADED
 from kflab.manifest.objects import Key
@@ -72,13 +73,22 @@ class Story:
         quiet_since = incident.settled_ns
         if quiet_since is None and incident.target is None and not incident.awaited:
             quiet_since = incident.t_ns
+        emptied = nobody_left(self._lab, incident) if incident.moved_ns is not None else None
         if quiet_since is not None and now_ns - quiet_since > HOLD_NS:
-            return self._evictions(incident) if incident.silent else ()
+            evictions = self._evictions(incident) if incident.silent and incident.subject is not None else ""
+            name = incident.subject.name if incident.subject is not None else ""
+            if emptied is not None and emptied.until_ns is None:
+                # Requests that are refused are never quiet.
+                spans = emptied.spans(incident)
+                return (spans[0], Span(f"{name}'s {evictions}")) if evictions else spans
+            return (Span(f"◇ {name} is given up. ", "late"), Span(f"Its {evictions}")) if evictions else ()
         ago = (now_ns - incident.t_ns) / 1e9
         if incident.config is not None:
             return self._mode_story(incident, now_ns)
         if incident.silent and incident.target is None:
             return self._silence(incident)
+        if emptied is not None:
+            return emptied.spans(incident)
         if incident.moved_ns is not None:
             after = (incident.moved_ns - incident.t_ns) / 1e9
             who = next((n for n, t in incident.learned.items() if t == incident.moved_ns), "")
@@ -165,7 +175,7 @@ class Story:
         places = [self._lab.wiring.places[w.stream.place] for w in self._lab.wiring.wired if w.stream.place >= 0]
         return bool(places) and len(places) == len(self._lab.wiring.wired) and set(places) == {node}
 
-    def _evictions(self, incident: Incident) -> tuple[Span, ...]:
+    def _evictions(self, incident: Incident) -> str:
         """When the pods of a node that is given up have to go: what is left to wait for once all rules avoid it."""
         assert incident.subject is not None
         lab, due = self._lab, []
@@ -173,11 +183,9 @@ class Story:
             at_ns = lab.plane.taint_eviction.evicted_at_ns(pod)
             due += [at_ns] if at_ns is not None and at_ns > lab.t_ns else []
         if not due:
-            return ()
+            return ""
         pods = "1 pod is" if len(due) == 1 else f"{len(due):,} pods are"
-        first = Span(f"◇ {incident.subject.name} is given up. ", "late")
-        left = seconds_left(max(due), lab.t_ns)
-        return (first, Span(f"Its {pods} evicted in {left} s, when their tolerations of its taint end."))
+        return f"{pods} evicted in {seconds_left(max(due), lab.t_ns)} s, when their tolerations of its taint end."
 
     def _lasting_story(self, incident: Incident, now_ns: int) -> tuple[Span, ...]:
         """How far a rollout or a drain has come."""

@@ -111,7 +111,9 @@ def draw(row: TraceRow, layout: TraceLayout, glyphs: Glyphs, full_ns: int, chose
         line.put(layout.client, text.fit(row.source, 21, glyphs.ellipsis), "dim")
     _put_way(line, row, layout, glyphs)
     token = "dim" if row.ok else "lost"
-    status = text.fit(row.status, layout.ms_edge - layout.status - 8, glyphs.ellipsis)
+    # A word ("refused") takes what the way leaves; its end stands where a code's does.
+    room = max(layout.ms_edge - layout.status - 8, layout.status + 3 - line.x - 2)
+    status = text.fit(row.status, room, glyphs.ellipsis)
     if len(status) > 3:
         line.right(layout.status + 3, status, token, bold=not row.ok)
     else:

@@ -179,3 +179,38 @@ def test_a_client_that_went_dark_with_its_node_is_said_before_anything_else() ->
     assert lab.do(Act("powerOff", Key("Node", "", "node-1"))).ok
     lab.advance(8 * S)
     assert said(lab).startswith("✖ node-1 lost power 3.00 s ago. Its clients went dark too. Its lease is ")
+
+
+def test_traffic_that_has_nowhere_to_go_is_not_said_to_have_moved() -> None:
+    """All pods of product are on node-b: with its power they are gone, and node-a's rules REJECT."""
+    lab = Lab(load("overview").spec)
+    lab.advance(2 * S)
+    assert lab.do(Act("powerOff", Key("Node", "", "node-b"))).ok
+    lab.advance(40 * S)
+    while "lost power" in said(lab):
+        lab.advance(lab.t_ns + S)
+    assert said(lab).startswith("✖ product-service has no ready endpoint since +4")
+    assert said(lab).endswith(": node-a's rules REJECT what comes.")
+    assert [row.word for row in lab.knowledge().knowers if row.name == "node-a rules"] == ["none is left"]
+    lab.advance(120 * S)
+    assert said(lab).startswith("✖ product-service has no ready endpoint since +4")
+    assert ": node-b's 4 pods are evicted in 2" in said(lab)
+    lab.advance(400 * S)
+    assert said(lab).startswith("✖ product-service has no ready endpoint"), "it lasts for as long as requests fail"
+    assert said(lab).endswith("REJECT what comes.")
+
+
+def test_a_pod_without_peers_comes_back() -> None:
+    lab = Lab(load("overview").spec)
+    assert lab.do(Scale(Key("Deployment", "default", "product"), 1)).ok
+    lab.advance(20 * S)
+    (pod,) = [key for key in lab.store.keys("Pod") if key.name.startswith("product-")]
+    assert lab.do(Kill(pod)).ok
+    while "crashed" in said(lab):
+        lab.advance(lab.t_ns + S // 10)
+    assert said(lab).startswith("✖ product-service has no ready endpoint since +")
+    while "✖" in said(lab):
+        lab.advance(lab.t_ns + S // 10)
+    assert said(lab).startswith("◆ product-service has a ready endpoint again since +")
+    lab.advance(lab.t_ns + 20 * S)
+    assert said(lab) == ""

@@ -33,6 +33,11 @@ def test_a_row_tells_each_try() -> None:
     assert "m4dd8 ✖ timeout → 7xk2p" in words(row(replace(DEAD, outcome="timeout"), GOOD))
 
 
+def test_a_status_of_a_word_takes_the_room_that_the_way_leaves() -> None:
+    said = words(row(replace(DEAD, outcome="refused"), label="cart → redis:6379", status="refused", ok=False), 72)
+    assert said.endswith("m4dd8 ✖ refused 2.7 ms")
+
+
 def test_a_way_too_long_loses_its_start_with_a_sign() -> None:
     line = words(row(DEAD, replace(DEAD, pod="product-7c9f8d6b5-q8rwz"), GOOD), 60)
     assert "… " in line
