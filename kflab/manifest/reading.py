@@ -339,5 +339,18 @@ def _explain(error: yaml.YAMLError, text: str, name: str) -> KflabError:
         problem, context = "a tab: YAML indents with spaces only", ""
     elif "mapping values are not allowed" in problem:
         problem, context = 'a second ": " here; check the indentation, or put the value in quotes', ""
+    elif "block" in context and not text[text.rfind("\n", 0, mark.index) + 1 : mark.index].strip():
+        problem, context = _misplaced(text[mark.index : mark.index + 2] == "- ", error, mark.column + 1), ""
     message = f"{context}, {problem}" if context else problem
     return KflabError(message, Place(name, mark.line + 1, mark.column + 1))
+
+
+def _misplaced(item: bool, error: yaml.MarkedYAMLError, column: int) -> str:
+    """Why a line does not go on with the mapping or list above it: nearly always its indentation."""
+    opened = error.context_mark
+    above = f"that begins in line {opened.line + 1}, column {opened.column + 1}" if opened is not None else "above"
+    if "collection" in (error.context or ""):
+        return f"this line begins in column {column} and is no item of the list {above}: check the indentation"
+    if item:
+        return f"a list item among the keys of the mapping {above}: check the indentation"
+    return f"this line begins in column {column}, where no mapping above it begins: check the indentation"

@@ -31,6 +31,8 @@ def draw_knows(row: LedgerRow, line: CellLine, paint: Paint) -> None:
             what = what.replace(knowledge.subject.name, knowledge.subject.name.rpartition("-")[2])
     else:
         what = short_names(what, 16, paint.glyphs.ellipsis)
+        while cell_len(what) > room and " · " in what:
+            what = what.rpartition(" · ")[0]
     line.put(x + 2, fit(what, room, paint.glyphs.ellipsis), "dim")
     token = "late" if known < count else "known" if knowledge.t_ns is not None else "dim"
     line.right(grid.figure, figure, token)

@@ -47,6 +47,15 @@ def only_error(text: str) -> str:
         ),
         (NAMED + "data: [a\n", "f:6:1: while parsing a flow sequence"),
         ("a: b: c\n", 'f:1:5: a second ": " here'),
+        (
+            "spec:\n    replicas: 3\n  selector: {}\n",
+            "f:3:3: this line begins in column 3, where no mapping above it begins: check the indentation",
+        ),
+        (
+            "a:\n  - b: 1\n   c: 2\n",
+            "f:3:4: this line begins in column 4 and is no item of the list that begins in line 2, column 3",
+        ),
+        ("a:\n  b: 1\n- c\n", "f:3:1: a list item among the keys of the mapping that begins in line 1, column 1"),
     ],
 )
 def test_what_is_wrong_and_where(text: str, expected: str) -> None:

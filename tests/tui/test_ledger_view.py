@@ -374,6 +374,13 @@ async def test_the_instant_of_a_change_covers_no_head(width: int, minutes: int, 
         assert axis in lines(app)[0].replace("╷", " ")
 
 
+async def test_what_does_not_fit_beside_who_knows_goes_part_by_part() -> None:
+    state = crash_two()
+    what = "that deployment/frontend was applied at 1:45.80 · 1 of 3 available · 0 of 2 pod changes known"
+    async with ledger(replace(state, knowledge=replace(state.knowledge, what=what)), 120) as (app, _):
+        assert "that deployment/frontend was applied at 1:45.80  " in row(app, "who knows")
+
+
 async def test_down_comes_past_services_that_share_their_pods() -> None:
     """Two Services select the same pods (frontend and frontend-external of online-boutique)."""
     state = steady()
