@@ -81,6 +81,7 @@ class Reader:
         self._collections = 0
         self._scalars: dict[str, Scalar] = {}
         self._strings: dict[str, str] = {}
+        self._keys: dict[str, str] = {}
         self._anchors: dict[str, tuple[Any, int]] = {}
         self._open_anchors: set[str] = set()
         self._nodes = 0
@@ -197,33 +198,43 @@ class Reader:
     def _mapping(self, depth: int) -> dict[str, Any]:
         tree: dict[str, Any] = {}
         merged: list[tuple[Any, Any]] = []
-        lines: dict[str, int] = {}
-        get_event, scalars = self._next, self._scalars
+        written: dict[str, Any] = {}
+        get_event, keys, scalars = self._next, self._keys, self._scalars
+        quick = 0
         while True:
             event = get_event()
-            if event.__class__ is MappingEndEvent:
+            kind = type(event)
+            # Nearly all keys and values are scalars that were seen before: the short ways are for those.
+            if kind is ScalarEvent and event.implicit[0] and event.value in keys and not event.anchor:
+                key = keys[event.value]
+                quick += 1
+            elif kind is MappingEndEvent:
                 break
-            key = self._key(event)
-            value_event = get_event()
-            if key == "<<" and event.__class__ is ScalarEvent and event.implicit[0]:
-                merged.append((value_event, self._node(value_event, depth + 1)))
-                continue
-            if key in tree:
-                first = lines[key] + 1
-                raise self._error(event, f'key "{key}" is already set in this map, on line {first}')
-            lines[key] = event.start_mark.line
-            # Nearly all values are plain scalars that were seen before: the short way for those.
-            if value_event.__class__ is ScalarEvent and value_event.implicit[0] and not value_event.anchor:
-                text = value_event.value
-                if text in scalars:
-                    self._nodes += 1
-                    tree[key] = scalars[text]
+            else:
+                key = self._key(event)
+                if key == "<<" and kind is ScalarEvent and event.implicit[0]:
+                    value_event = get_event()
+                    merged.append((value_event, self._node(value_event, depth + 1)))
                     continue
-            if depth == 0 and key == "items" and value_event.__class__ is SequenceStartEvent:
+            value_event = get_event()
+            if key in tree:
+                first = written[key].start_mark.line + 1
+                raise self._error(event, f'key "{key}" is already set in this map, on line {first}')
+            written[key] = event
+            kind = type(value_event)
+            if kind is ScalarEvent:
+                if value_event.implicit[0] and value_event.value in scalars and not value_event.anchor:
+                    tree[key] = scalars[value_event.value]
+                    quick += 1
+                else:
+                    tree[key] = self._node(value_event, depth + 1)
+            elif depth == 0 and key == "items" and kind is SequenceStartEvent:
                 tree[key] = self._top_items(value_event)
             else:
                 tree[key] = self._node(value_event, depth + 1)
-        self._merge(tree, merged)
+        self._nodes += quick
+        if merged:
+            self._merge(tree, merged)
         return tree
 
     def _merge(self, tree: dict[str, Any], merged: list[tuple[Any, Any]]) -> None:
@@ -275,7 +286,10 @@ class Reader:
                 raise self._error(event, "a list or mapping cannot be a key")
         else:
             raise self._error(event, "a list or mapping cannot be a key")
-        return value if value.__class__ is str else key_text(value)
+        key = value if value.__class__ is str else key_text(value)
+        if event.__class__ is ScalarEvent and event.implicit[0] and key != "<<" and len(self._keys) < _REMEMBERED:
+            self._keys[event.value] = key
+        return key
 
     def _scalar(self, event: Any) -> Scalar:
         text: str = event.value

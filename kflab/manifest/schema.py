@@ -1,7 +1,7 @@
 """What fields a kind has, of which type, and how a patch merges them."""
 
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, lru_cache
 
 from kflab.manifest.kinds import KINDS
 from kflab.manifest.objects import KubeObject
@@ -23,16 +23,18 @@ class FieldType:
     """For lists of structs that a strategic merge matches by this field; "" replaces the list."""
     merge_set: bool = False
     """For lists of plain values that a strategic merge unites."""
+    surely: type | None = None
+    """Class whose values all are of this type; None: each has to be looked at."""
 
 
 ANY = FieldType("any")
 _PLAIN = {
-    "s": FieldType("text"),
+    "s": FieldType("text", surely=str),
     "i": FieldType("integer"),
-    "f": FieldType("number"),
-    "b": FieldType("boolean"),
-    "n": FieldType("int_or_text"),
-    "q": FieldType("quantity"),
+    "f": FieldType("number", surely=float),
+    "b": FieldType("boolean", surely=bool),
+    "n": FieldType("int_or_text", surely=str),
+    "q": FieldType("quantity", surely=str),
     "any": ANY,
 }
 
@@ -87,6 +89,7 @@ def group_of(api_version: str) -> str:
     return api_version.rpartition("/")[0]
 
 
+@lru_cache(maxsize=1024)
 def modelled_kind(kind: str, api_version: str) -> type[KubeObject] | None:
     """The class of a kind, or None where kflab has no behaviour for it.
 

@@ -63,13 +63,17 @@ class _Shape:
             if known is None:
                 if not (self.old_version and name in OLD_FIELDS.get(struct, ())):
                     self._unknown(name, list(fields), (*path, name))
-            elif value is not None:
+            elif type(value) is not known.surely and value is not None:
                 self.value(value, known, path, name)
 
     def value(self, value: Any, known: FieldType, path: Path, step: str | int) -> None:
         form = known.form
-        plain = _FORMS.get(form)
-        if plain is not None:
+        if form == "struct":
+            if isinstance(value, dict):
+                self.struct(value, known.struct, (*path, step))
+            elif known.struct not in LENIENT_STRUCTS or isinstance(value, list):
+                self._wrong(value, form, (*path, step))
+        elif (plain := _FORMS.get(form)) is not None:
             kind = value.__class__
             if form == "integer" and (kind is int or (kind is float and value.is_integer())):
                 if -(2**31) <= value < 2**31 or (step in INT64_FIELDS and -(2**63) <= value < 2**63):
@@ -80,19 +84,15 @@ class _Shape:
             if kind in plain:
                 return
             self._wrong(value, form, (*path, step))
-        elif form == "struct":
-            if isinstance(value, dict):
-                self.struct(value, known.struct, (*path, step))
-            elif known.struct not in LENIENT_STRUCTS or isinstance(value, list):
-                self._wrong(value, form, (*path, step))
         elif form == "map":
             if not isinstance(value, dict):
                 self._wrong(value, form, (*path, step))
                 return
-            assert known.of is not None
+            of = known.of
+            assert of is not None
             for name, entry in value.items():
-                if entry is not None:
-                    self.value(entry, known.of, (*path, step), name)
+                if type(entry) is not of.surely and entry is not None:
+                    self.value(entry, of, (*path, step), name)
         elif form == "list":
             if not isinstance(value, list):
                 self._wrong(value, form, (*path, step))
@@ -100,6 +100,8 @@ class _Shape:
             assert known.of is not None
             here = (*path, step)
             for position, entry in enumerate(value):
+                if type(entry) is known.of.surely:
+                    continue
                 if entry is not None:
                     self.value(entry, known.of, here, position)
                 elif known.of.form != "any":

@@ -4,7 +4,6 @@ Defaults: k8s.io/kubernetes pkg/apis/core/v1/defaults.go and zz_generated.defaul
 """
 
 import re
-from dataclasses import replace
 from typing import Any
 
 from kflab.manifest.addresses import sloppy_ip
@@ -22,6 +21,7 @@ from kflab.manifest.objects_pods import (
     Toleration,
 )
 from kflab.manifest.typed_common import Given, Tree, protocol_of, seconds, text_map, when_ns
+from kflab.replacing import replace
 
 RESTART_POLICIES = ("Always", "Never", "OnFailure")
 _QUANTITY = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,3})?\Z")

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, TypeGuard
 
 from kflab.manifest.objects import Condition, LabelSelector, Requirement
@@ -17,6 +16,7 @@ from kflab.manifest.objects_workloads import (
 )
 from kflab.manifest.typed_common import Given, Tree, text_map
 from kflab.manifest.typed_pods import pod_template
+from kflab.replacing import replace
 
 
 def deployment(tree: Tree, given: Given) -> Deployment:

@@ -6,7 +6,7 @@ from kflab.manifest.addresses import sloppy_cidr, sloppy_ip
 from kflab.manifest.findings import Path, Report, Severity, quoted
 from kflab.manifest.kinds import CLUSTER_SCOPED
 from kflab.manifest.schema import ALSO_SERVED, API_VERSIONS, modelled_kind
-from kflab.manifest.shape import check_shape, quotes_hint
+from kflab.manifest.shape import check_shape, described, quotes_hint
 from kflab.manifest.typed import IPVS_SCHEDULERS, PROXY_MODES
 from kflab.manifest.typed_common import Tree
 from kflab.manifest.validate_autoscaler import check_autoscaler
@@ -173,6 +173,10 @@ def _check_loose_metadata(tree: Tree, report: Report) -> None:
     for field in ("name", "namespace", "uid", "resourceVersion"):
         if metadata.get(field) is not None and not isinstance(metadata[field], str):
             report.error(("metadata", field), f"must be a string{quotes_hint(metadata[field])}")
+    for field in ("generation", "deletionGracePeriodSeconds"):
+        number = metadata.get(field)
+        if number is not None and not (number.__class__ is int or (number.__class__ is float and number.is_integer())):
+            report.error(("metadata", field), f"must be an integer, got {described(number)}")
     for field in ("labels", "annotations"):
         texts = metadata.get(field)
         if texts is None:

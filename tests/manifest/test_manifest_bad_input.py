@@ -28,6 +28,18 @@ def only_error(text: str) -> str:
         ("kind: Pod\nmetadata:\n\tname: x\n", "f:3:1: a tab"),
         (NAMED + 'data:\n  a: "never closed\n  b: c\n', "f:6:6: the quote that opens here is never closed"),
         (NAMED + "data:\n  a: 1\n  a: 2\n", 'f:7:3: key "a" is already set in this map, on line 6'),
+        (
+            NAMED + "data:\n  yes: a\n  b: {yes: c}\n  'true': d\n",
+            'f:8:3: key "true" is already set in this map, on line 6',
+        ),
+        (
+            "kind: Widget\nmetadata: {name: w, generation: {a: 1}}\n",
+            "f:2:21: metadata.generation: must be an integer, got a mapping",
+        ),
+        (
+            "kind: Widget\nmetadata: {name: w, deletionGracePeriodSeconds: soon}\n",
+            'f:2:49: metadata.deletionGracePeriodSeconds: must be an integer, got the string "soon"',
+        ),
         ("", "f:1:1: no object at all"),
         ("# only\n---\n# comments\n", "f:1:1: no object at all"),
         ("a\0b", "f:1:2: the character U+0000 is not allowed"),
