@@ -166,6 +166,8 @@ class Core(Mutable):
         self.pinned_ips: dict[Key, str] = {}
         """Pods that will get a pinned address when their sandbox is made."""
         self.runtime: dict[Key, PodRuntime] = {}
+        self.ground_changes: dict[str, int] = {}
+        """Node → how often what is so there has changed since t = 0."""
         self.observers: dict[str, Observer] = {}
         self.as_given: dict[Key, None] = {}
         """Workloads that came with pods of their own: nothing is made for them before t = 0."""
@@ -296,10 +298,12 @@ class Core(Mutable):
 
     def set_ground(self, key: Key, ground: PodRuntime | None) -> None:
         """Change what is so on a node; None: nothing of the pod is left there."""
-        if ground is None:
-            self.runtime.pop(key, None)
-        else:
+        before = self.runtime.pop(key, None) if ground is None else None
+        if ground is not None:
             self.runtime[key] = ground
+        changed = ground or before
+        if changed is not None and not self.quiet:
+            self.ground_changes[changed.node] = self.ground_changes.get(changed.node, 0) + 1
         for controller in self._feels:
             controller.ground_changed(key)
 

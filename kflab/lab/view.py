@@ -16,15 +16,13 @@ from kflab.lab.choosers import Chooser
 from kflab.lab.countdowns import countdown
 from kflab.lab.grouping import grouped
 from kflab.lab.knowledge import POD_ENDS
+from kflab.lab.node_rows import NodeRows
 from kflab.lab.snapshot import (
     BIN_NS,
     SERIES_BINS,
-    Band,
     Component,
     Failures,
     Knowledge,
-    NodeRow,
-    PodRow,
     Series,
     ShareGroup,
     ShareRow,
@@ -33,8 +31,7 @@ from kflab.lab.snapshot import (
     TraceRow,
 )
 from kflab.lab.story import Story
-from kflab.manifest.objects import Key, KubeObject, LabelSelector
-from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects import Key, KubeObject
 from kflab.manifest.objects_network import Service
 from kflab.manifest.objects_pods import Pod
 
@@ -70,6 +67,7 @@ class View:
     def __init__(self, lab: "Lab") -> None:
         self._lab = lab
         self._bands = Bands(lab)
+        self._node_rows = NodeRows(lab, self.pod_state)
         self._story = Story(lab)
         self._lost: dict[int, int] = {}
         """Server → tries lost since the last change."""
@@ -80,6 +78,7 @@ class View:
         self._answered: dict[int, int] = {}
         """Server → requests answered since the last change."""
         self._traces: dict[int, TraceRow] = {}
+        self._known_components: tuple[dict[str, int | None], tuple[Component, ...]] = {}, ()
 
     # --- counting -------------------------------------------------------------------------------------------
 
@@ -213,25 +212,14 @@ class View:
             return "not ready", "its node is cut off"
         return ("starting" if runtime.started_ns is not None else "not ready"), waits
 
-    def _outage(self, node: str) -> str:
-        """What is wrong with a node's machine, in truth."""
-        machine = self._lab.plane.core.machines.get(node)
-        if machine is None:
-            return "shutting down" if self._lab.plane.shutdowns.under_way(node) else ""
-        if not machine.powered:
-            return "no power"
-        return "cut off" if not machine.network else "cut off from the API"
-
     def pods_behind(self, service: Key) -> list[Pod]:
         """Pods that a Service's selector matches, in order of creation."""
-        obj = self._lab.store.get(service)
-        if not isinstance(obj, Service) or not obj.selector:
+        store = self._lab.store
+        obj = store.get(service)
+        if not isinstance(obj, Service):
             return []
-        selector = LabelSelector(obj.selector)
-        return [
-            pod for pod in self._lab.store.of_kind("Pod", service.namespace)
-            if isinstance(pod, Pod) and selector.matches(pod.meta.labels)
-        ]  # fmt: skip
+        keys = self._lab.plane.core.index.pods_selected(service.namespace, obj.selector)
+        return [cast(Pod, pod) for pod in store.all_of(keys)]
 
     # --- pieces ---------------------------------------------------------------------------------------------
 
@@ -323,49 +311,12 @@ class View:
         since = max(chooser.since_ns for chooser in choosers)
         return ShareGroup(title, band, n, since, None if unequal else p_value, word, why, tuple(rows))
 
-    def _nodes(self, counts: Counts, bands: tuple[Band, ...]) -> tuple[NodeRow, ...]:
-        lab = self._lab
-        figures = {row.key: row for band in bands if band.kind in ("service", "ingress") for row in band.candidates}
-        pods_of: dict[str, list[Pod]] = {}
-        for pod in lab.store.of_kind("Pod"):
-            pods_of.setdefault(cast(Pod, pod).spec.node_name, []).append(cast(Pod, pod))
-        calling = lab.wiring.calling()
-        newest, config = lab.store.last_rule_change, len(lab.plane.proxies.configs) - 1
-        deciders: dict[str, list[int]] = {}
-        for chooser in lab.wiring.choosers:
-            if chooser.picker != Pick.ROUND_ROBIN and chooser.kind != "lb":
-                deciders.setdefault(chooser.place, []).append(chooser.index)
-        rows = []
-        for obj in lab.store.of_kind("Node"):
-            node = cast(Node, obj)
-            name = node.meta.name
-            observer = lab.plane.observers.get(f"kube-proxy/{name}")
-            ids = deciders.get(name, [])
-            pods = []
-            for pod in pods_of.get(name, ()):
-                row = figures.get(pod.key)
-                state, left = self.pod_state(pod.key, pod)[0], countdown(lab.plane, pod)[1]
-                pods.append(
-                    PodRow(pod.key, state, pod.ip, row.rate_rps if row else 0.0, bool(row and row.failing),
-                           pod.status.restarts, row.share if row else None, row.expected if row else None, left)
-                )  # fmt: skip
-            in_step = observer is not None and observer.revision >= newest and observer.config == config
-            rows.append(
-                NodeRow(
-                    node.key, next(iter(node.internal_ips), ""), node.ready,
-                    node.meta.labels.get("topology.kubernetes.io/zone", ""),
-                    lab.node_rules.words(observer) if observer else "rev 0", in_step,
-                    lab.running(f"kube-proxy/{name}"), lab.running(f"kubelet/{name}"),
-                    f"kube-proxy/{name}" in calling, counts.rate(counts.chosen, ids), lab.plane.next_relist_ns(name),
-                    tuple(pods), self._outage(name), node.unschedulable,
-                    sum(map(len, lab.wiring.compiler.turns.draining(name, lab.t_ns).values())),
-                )
-            )  # fmt: skip
-        return tuple(rows)
-
     def _components(self) -> tuple[Component, ...]:
         components = self._lab.plane.components
-        return tuple(Component(name, since is None, since) for name, since in components.items())
+        if components != self._known_components[0]:
+            rows = tuple(Component(name, since is None, since) for name, since in components.items())
+            self._known_components = components, rows
+        return self._known_components[1]
 
     def _failing_words(self, counts: Counts) -> tuple[Span, ...]:
         """What goes wrong although everybody has learned: rules that lead to ports on which nothing listens."""
@@ -435,7 +386,8 @@ class View:
             failed_total=lab.totals.failed, sent_total=lab.totals.sent,
             p50_ns=p50, p99_ns=p99, first_bin=counts.first_bin, n_bins=counts.n_bins, bands=bands,
             failures=self._failures(counts), knowledge=self.knowledge(), marks=tuple(lab.knowing.marks),
-            nodes=self._nodes(counts, bands), traces=self.traces(), traces_seen=lab.sampler.seen, shares=self.shares(),
+            nodes=self._node_rows.build(counts, bands), traces=self.traces(), traces_seen=lab.sampler.seen,
+            shares=self.shares(),
             components=self._components(), story=story,
             sockets=lab.sockets.rows(),
             uncalled=lab.uncalled, pods_total=len(lab.store.keys("Pod")), rules_revision=lab.store.rules_revision(),
