@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from kflab.cluster.store import Change
 from kflab.control.core import Controller, Core
+from kflab.control.corednspods import behaviour, open_ports, runs_coredns
 from kflab.control.crash_backoff import retry_after, wait_before_restart
 from kflab.control.facts import What
 from kflab.control.heap import Event, PodEvent
@@ -19,7 +20,7 @@ from kflab.control.pleg import Relist
 from kflab.control.podstart import ContainersStarted, PodFinished, PodStart
 from kflab.control.poststart import PostStartHooks
 from kflab.control.probes import KillContainer, Probes
-from kflab.control.runtime import ContainerRun, PodRuntime
+from kflab.control.runtime import ContainerRun, PodRuntime, Ports
 from kflab.control.status import PodWorker, StatusManager, passed_gates
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_cluster import Node
@@ -236,7 +237,7 @@ class Kubelet(Controller):
         once = [c.name for c in spec.init_containers if c.restart_policy != "Always"]
         worker = PodWorker(
             key, pod.meta.uid, spec.node_name, spec, seen_ns,
-            annotations=pod.meta.annotations,
+            annotations=behaviour(self.core.store, pod),
             host_ips=node.internal_ips if isinstance(node, Node) else (),
             containers={container.name: _waiting(container.name, reason) for container in running_containers(spec)},
             inits={name: _waiting(name, reason) for name in once},
@@ -260,7 +261,7 @@ class Kubelet(Controller):
 
     def ground(self, pod: Pod, worker: PodWorker, ips: tuple[str, ...]) -> PodRuntime:
         """A sandbox in which nothing runs yet; containers that ran in an earlier one go on counting their starts."""
-        ports, assumed = container_ports(pod, self._selecting(pod))
+        ports, assumed = self._ports(pod)
         containers = running_containers(pod.spec)
         before = {name: st.restarts + 1 for name, st in worker.containers.items() if st.exit_code is not None}
         runs = tuple(
@@ -268,6 +269,14 @@ class Kubelet(Controller):
         )
         names = {c.name: i for i, c in enumerate(containers)}
         return PodRuntime(pod.key, worker.uid, worker.node, ips, True, runs, assumed=assumed, names=names)
+
+    def _ports(self, pod: Pod) -> tuple[tuple[Ports, ...], bool]:
+        """What each container listens on, and whether that is only assumed."""
+        ports, assumed = container_ports(pod, self._selecting(pod))
+        if runs_coredns(pod):
+            store, boxes = self.core.store, running_containers(pod.spec)
+            ports = tuple(open_ports(store, box, own) for box, own in zip(boxes, ports, strict=True))
+        return ports, assumed
 
     def _selecting(self, pod: Pod) -> Iterator[Service]:
         """Services that select a pod; looked for when somebody asks."""
@@ -338,7 +347,7 @@ class Kubelet(Controller):
             pod, ground = self.core.store.get(key), self.core.runtime.get(key)
             if not isinstance(pod, Pod) or ground is None or not has_silent_container(pod):
                 continue
-            ports, assumed = container_ports(pod, self._selecting(pod))
+            ports, assumed = self._ports(pod)
             runs = [replace(run, ports=own) for run, own in zip(ground.containers, ports, strict=True)]
             after = replace(ground.with_runs(*runs), assumed=assumed)
             self.core.set_ground(key, after)

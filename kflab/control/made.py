@@ -17,6 +17,7 @@ from kflab.control.ingressclass import (
 from kflab.control.listening import ANNOTATION
 from kflab.control.priorities import CLUSTER_CRITICAL
 from kflab.manifest.app_annotations import DELAYS
+from kflab.manifest.corefile import CONFIG_MAP
 from kflab.manifest.objects import KubeObject, LabelSelector, Meta
 from kflab.manifest.objects_cluster import Namespace, Node
 from kflab.manifest.objects_network import Ingress, IngressClass, Service, ServicePort
@@ -38,7 +39,7 @@ INGRESS_IMAGE = "registry.k8s.io/ingress-nginx/controller:v1.15.1"
 
 LAMEDUCK = {DELAYS["app_stop_listening_s"]: "5s", DELAYS["app_exit_s"]: "5s"}
 """CoreDNS goes on answering for 5 s after SIGTERM: `health { lameduck 5s }` of kubeadm's Corefile (k/k
-cmd/kubeadm/app/phases/addons/dns/manifests.go)."""
+cmd/kubeadm/app/phases/addons/dns/manifests.go), where no ConfigMap says otherwise."""
 
 COREDNS_IMAGE = "registry.k8s.io/coredns/coredns:v1.12.0"
 """The version of kubeadm 1.33."""
@@ -241,6 +242,7 @@ def coredns(objects: Iterable[KubeObject]) -> Made:
             if obj.meta.name in ("kube-dns", "coredns") or obj.cluster_ip == DNS_IP:
                 return Made()
     labels = {"k8s-app": "kube-dns"}
+    lameduck = {} if any(obj.key == CONFIG_MAP for obj in objects) else dict(LAMEDUCK)
     health = Probe("httpGet", 8080, "/health", initial_delay_s=60, timeout_s=5, failure=5)
     container = Container(
         "coredns", COREDNS_IMAGE,
@@ -249,7 +251,7 @@ def coredns(objects: Iterable[KubeObject]) -> Made:
     )  # fmt: skip
     deployment = Deployment(
         Meta("coredns", "kube-system", labels), replicas=2, selector=LabelSelector(labels),
-        template=PodTemplate(labels, dict(LAMEDUCK), PodSpec((container,), priority_class=CLUSTER_CRITICAL)),
+        template=PodTemplate(labels, lameduck, PodSpec((container,), priority_class=CLUSTER_CRITICAL)),
     )  # fmt: skip
     service = Service(
         Meta("kube-dns", "kube-system", {**labels, "kubernetes.io/name": "CoreDNS"}),

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from kflab.cluster.checkpoint import Mutable
 from kflab.control.core import Core
+from kflab.control.corednspods import runs_coredns
 from kflab.control.heap import KubeletEvent
 from kflab.control.listening import container_ports, has_silent_container
 from kflab.control.runtime import ContainerRun, Ports, open_ports
@@ -77,6 +78,7 @@ class PlainStarts(Mutable):
             and all(c.startup is c.readiness is c.liveness is None for c in pod.spec.containers)
             and all(c.post_start is None for c in pod.spec.containers)
             and not has_silent_container(pod)
+            and not runs_coredns(pod)
         )
 
 

@@ -1,15 +1,16 @@
 """Names: the public DNS in front, CoreDNS inside, and the search list a pod's resolver walks.
 
-Sources: kubernetes/dns specification (records), coredns plugin/kubernetes, kubeadm Corefile (`pods insecure`, TTL 30),
+Sources: kubernetes/dns specification (records), coredns plugin/kubernetes, plugin/autopath, the cluster's Corefile,
 resolv.conf(5), k/k pkg/kubelet/network/dns/dns.go; lifecycle.md 1.7.
 """
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Final
 
 from kflab.dataplane.addresses import IPV4, address_number, family_of
+from kflab.manifest.corefile import KUBEADM, Corefile, read_corefile
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_network import EndpointSlice, Service
 from kflab.manifest.objects_pods import PodSpec
@@ -17,10 +18,7 @@ from kflab.records import dataclass
 
 DOMAIN: Final = "cluster.local"
 NDOTS: Final = 5
-TTL_S: Final = 30
-"""TTL of cluster records in kubeadm's Corefile."""
-PUBLIC_TTL_S: Final = 60
-"""TTL the lab gives to public names: AWS load balancer names have 60 s."""
+KUBEADM_COREFILE: Final = read_corefile(KUBEADM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +84,8 @@ class ClusterDns:
     slices: Mapping[Key, tuple[EndpointSlice, ...]] = field(default_factory=dict)
     public: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     domain: str = DOMAIN
+    corefile: Corefile = KUBEADM_COREFILE
+    """How CoreDNS is configured."""
 
     @classmethod
     def of(
@@ -93,7 +93,7 @@ class ClusterDns:
         services: Iterable[Service],
         slices: Iterable[EndpointSlice],
         public: Mapping[str, tuple[str, ...]] | None = None,
-        domain: str = DOMAIN,
+        corefile: Corefile = KUBEADM_COREFILE,
     ) -> "ClusterDns":
         """Build from plain objects."""
         grouped: dict[Key, list[EndpointSlice]] = {}
@@ -103,7 +103,8 @@ class ClusterDns:
             {service.key: service for service in services},
             {key: tuple(pieces) for key, pieces in grouped.items()},
             {name.lower().removesuffix("."): tuple(addresses) for name, addresses in (public or {}).items()},
-            domain,
+            corefile.domain or DOMAIN,
+            corefile,
         )
 
     def lookup(self, name: str, family: str = IPV4) -> Answer:
@@ -118,6 +119,10 @@ class ClusterDns:
 
     def _once(self, name: str, family: str) -> Answer:
         suffix = f".{self.domain}"
+        if not self.corefile.domain and name.endswith(suffix):
+            return Answer(name, exists=False, words="CoreDNS' Corefile has no kubernetes plugin")
+        if not name.endswith(suffix) and not self.corefile.forwards:
+            return Answer(name, exists=False, words="CoreDNS forwards to nobody")
         if not name.endswith(suffix):
             addresses = tuple(ip for ip in self.public.get(name, ()) if family_of(ip) == family)
             return Answer(name, addresses, exists=name in self.public, words="" if addresses else "no such name")
@@ -125,6 +130,7 @@ class ClusterDns:
         if len(labels) == 3 and labels[2] == "pod":
             address = labels[0].replace("-", "." if family == IPV4 else ":")
             known = address_number(address) is not None and family_of(address) == family
+            known = known and self.corefile.pods != "disabled"
             return Answer(name, (address,) if known else (), exists=known)
         if len(labels) not in {3, 4} or labels[-1] != "svc":
             return Answer(name, exists=False, words="no such name")
@@ -205,4 +211,10 @@ def resolve(dns: ClusterDns, name: str, namespace: str | None, family: str = IPV
         asked.append(answer)
         if answer.found:
             break
+    if dns.corefile.autopath and len(asked) > 1 and asked[-1].found:
+        # CoreDNS walks the search list itself, when it is asked for the first name of it (plugin/autopath).
+        last = asked[-1]
+        asked = [
+            replace(last, name=asked[0].name, words=f"{last.words}, found by autopath as {last.name}".lstrip(", "))
+        ]
     return Resolution(tuple(asked))

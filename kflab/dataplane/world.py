@@ -21,6 +21,7 @@ from kflab.dataplane.node_facts import NodeFacts
 from kflab.dataplane.packets import Packet, Verdict
 from kflab.dataplane.proxy_config import ProxyConfig
 from kflab.dataplane.walk import fan
+from kflab.manifest.corefile import CONFIG_MAP, corefile_of
 from kflab.manifest.objects import Key, KubeObject
 from kflab.manifest.objects_cluster import Node
 from kflab.manifest.objects_config import KubeProxyConfiguration
@@ -240,12 +241,13 @@ class StaticWorld:
             if pod.spec.host_network:
                 host[ip] = (*host.get(ip, ()), pod)
         every_slice = [piece for pieces in slices.values() for piece in pieces]
+        corefile = corefile_of(next((item for item in items if item.key == CONFIG_MAP), None))
         return cls(
             nodes,
             rules,
             rules_v6,
             pods,
-            ClusterDns.of(services.values(), every_slice, public),
+            ClusterDns.of(services.values(), every_slice, public, corefile),
             balancers,
             dict(ingress or {}),
             revision,

@@ -12,6 +12,7 @@ from kflab.lab.assuming import (
     gate_assumptions,
     proxy_assumptions,
 )
+from kflab.lab.assuming_dns import dns_assumptions
 from kflab.lab.assuming_nodes import (
     affinity_assumptions,
     cni_assumptions,
@@ -46,6 +47,7 @@ def modelling_assumptions(lab: "Lab") -> Iterator[tuple[str, str]]:
     yield from simplifications(lab.store, lab.plane.balancers)
     yield from app_assumptions(lab.store, lab.workload_of)
     yield from static_assumptions(lab.store)
+    yield from dns_assumptions(lab.store)
     gates = {gate for balancer in lab.plane.balancers.values() for gate in balancer.gates}
     yield from gate_assumptions(lab.store, lab.workload_of, gates)
     yield from autoscaler_assumptions(lab.store)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from kflab.cluster.store import Store
+from kflab.control.corednspods import corefile_in
 from kflab.dataplane.dns import ClusterDns, asks_cluster_dns, resolve
 from kflab.errors import KflabError
 from kflab.lab.mentions import mentions
@@ -156,7 +157,7 @@ class CallGraph:
     # --- guessed --------------------------------------------------------------------------------------------
 
     def _guessed(self) -> Iterator[Edge]:
-        dns = ClusterDns.of(self._services.values(), ())
+        dns = ClusterDns.of(self._services.values(), (), corefile=corefile_in(self._store))
         for key, workload in self._workloads.items():
             found: dict[tuple[Key, int], Edge] = {}
             for mention in mentions(_pod_spec(workload), self._config_maps(key.namespace)):

@@ -7,6 +7,7 @@ change it.
 from dataclasses import replace
 
 from kflab.cluster.store import Store
+from kflab.control.corednspods import corefile_in
 from kflab.dataplane.dns import NDOTS, ClusterDns, asks_cluster_dns, resolve
 from kflab.errors import KflabError
 from kflab.lab.entries import Entry
@@ -45,8 +46,10 @@ def names_asked(store: Store, pod: Pod, host: str) -> int:
         where = " on the host's network" if spec.host_network else ""
         raise KflabError(f"lookups: pod {pod.key.name} does not ask cluster DNS: dnsPolicy {spec.dns_policy}{where}")
     services = [obj for obj in store.of_kind("Service") if isinstance(obj, Service)]
-    dns = ClusterDns.of(services, ())
-    return len(resolve(dns, host, pod.meta.namespace, ndots=ndots(spec.dns_options)).asked)
+    dns = ClusterDns.of(services, (), corefile=corefile_in(store))
+    asked = len(resolve(dns, host, pod.meta.namespace, ndots=ndots(spec.dns_options)).asked)
+    # A name outside is one that CoreDNS finds elsewhere: by autopath in the answer to the first question.
+    return min(1, asked) if dns.corefile.autopath else asked
 
 
 def ndots(options: tuple[tuple[str, str], ...]) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from kflab.cluster.outside import Outside
+from kflab.control.corednspods import corefile_in
 from kflab.control.facts import NODE_CUTS, Fact, What
 from kflab.control.machine import Machine
 from kflab.dataplane.cni import CniProfile
@@ -174,11 +175,12 @@ class LabWorld:
 
     def dns_at(self, t_ns: int) -> ClusterDns:
         revision = self._lab.store.rules_revision()
-        if self._dns is None or self._dns[0] != revision:
-            store = self._lab.store
+        store = self._lab.store
+        corefile = corefile_in(store)
+        if self._dns is None or self._dns[0] != revision or self._dns[1].corefile is not corefile:
             services = [cast(Service, obj) for obj in store.of_kind("Service")]
             slices = [cast(EndpointSlice, obj) for obj in store.of_kind("EndpointSlice")]
-            self._dns = revision, ClusterDns.of(services, slices, public_names(self._lab))
+            self._dns = revision, ClusterDns.of(services, slices, public_names(self._lab), corefile)
         return self._dns[1]
 
     def behaviour_at(self, address: str, port: int, t_ns: int) -> str:

@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from kflab.errors import KflabError
 from kflab.manifest.addresses import sloppy_cidr, sloppy_ip
+from kflab.manifest.corefile import CONFIG_MAP, COREFILE, read_corefile
 from kflab.manifest.findings import Path, Report, Severity, quoted
 from kflab.manifest.kinds import CLUSTER_SCOPED
 from kflab.manifest.schema import ALSO_SERVED, API_VERSIONS, modelled_kind
@@ -195,6 +197,16 @@ def _check_loose_metadata(tree: Tree, report: Report) -> None:
         report.error(("metadata", "name"), invalid(name, "may not be '.' or '..' or contain '/' or '%'"))
 
 
+def _check_config_map(tree: Tree, report: Report) -> None:
+    """The one that CoreDNS is started with."""
+    text = (tree.get("data") or {}).get(COREFILE)
+    if report.key == CONFIG_MAP and text is not None:
+        try:
+            read_corefile(text)
+        except KflabError as error:
+            report.warn(("data", COREFILE), f"{error}; CoreDNS would not start, so kubeadm's counts")
+
+
 def quoted_short(text: str) -> str:
     """A name for a sentence, cut where it is long."""
     return text if len(text) <= 60 else text[:57] + "…"
@@ -216,4 +228,5 @@ _CHECKS = {
     "PodDisruptionBudget": check_budget,
     "PriorityClass": check_priority_class,
     "HorizontalPodAutoscaler": check_autoscaler,
+    "ConfigMap": _check_config_map,
 }
