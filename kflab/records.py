@@ -2,8 +2,8 @@
 
 `dataclasses.dataclass` compiles six methods for every frozen class while its module is imported: half a millisecond
 each time, and kflab has more than five hundred of them, of which a run calls few. Here a method is compiled at its
-first call and then stands in the class like any other. A frozen class with slots sets them straight, past its own
-guard, which halves the cost of making an object.
+first call, `__init__` when some objects have been made without, and then stands in the class like any other. A frozen
+class with slots sets them straight, past its own guard, which halves the cost of making an object.
 
 Fields, defaults and results are those of the standard module; its `field`, `fields`, `replace`, `asdict` and
 `is_dataclass` work as ever, and either kind may be the base of the other. `eq`, `frozen` and `slots` are known;
@@ -102,8 +102,9 @@ _PARAMS: dict[tuple[bool, bool], Any] = {}
 
 def _params(eq: bool, frozen: bool) -> Any:
     if (eq, frozen) not in _PARAMS:
-        like: Any = dataclasses.dataclass(eq=eq, frozen=frozen)(type("Like", (), {"__doc__": "Like"}))
-        _PARAMS[eq, frozen] = like.__dataclass_params__
+        like: Any = dataclasses.dataclass(init=False, repr=False, eq=False)(type("Like", (), {"__doc__": "Like"}))
+        params = _PARAMS[eq, frozen] = like.__dataclass_params__
+        params.init, params.repr, params.eq, params.frozen = True, True, eq, frozen
     return _PARAMS[eq, frozen]
 
 
@@ -138,10 +139,12 @@ def _with_slots(cls: type, names: list[str]) -> type:
 # --- methods --------------------------------------------------------------------------------------------------
 
 
-def _give_methods(cls: type, eq: bool, frozen: bool, slots: bool) -> None:
+def _give_methods(cls: Any, eq: bool, frozen: bool, slots: bool) -> None:
     own = cls.__dict__
     hashes = "__hash__" in own and not (own["__hash__"] is None and "__eq__" in own)
-    late = {"__init__": _init, "__repr__": _repr}
+    if "__init__" not in own:
+        cls.__init__ = _first_inits(cls)
+    late = {"__repr__": _repr}
     if eq:
         late["__eq__"] = _eq
         if frozen and not hashes:
@@ -150,7 +153,7 @@ def _give_methods(cls: type, eq: bool, frozen: bool, slots: bool) -> None:
         if name not in own or name == "__hash__":
             setattr(cls, name, _late(cls, name, write))
     if eq and not frozen and not hashes:
-        cls.__hash__ = None  # type: ignore[assignment]  # equality by value of what may change: no key of a dict
+        cls.__hash__ = None  # equality by value of what may change: no key of a dict
     if frozen:
         for name, guard in zip(("__setattr__", "__delattr__"), _guards(cls), strict=True):
             if name in own:
@@ -166,14 +169,78 @@ def _late(cls: type, name: str, write: Callable[[type], Callable[..., Any]]) -> 
     """A method that writes the real one into its class when it is first called, and calls it."""
 
     def first(*args: Any, **named: Any) -> Any:
-        real = write(cls)
-        real.__qualname__ = f"{cls.__qualname__}.{name}"
-        real.__module__ = cls.__module__
-        setattr(cls, name, real)
-        return real(*args, **named)
+        return _settled(cls, name, write)(*args, **named)
 
     first.__name__, first.__qualname__ = name, f"{cls.__qualname__}.{name}"
     return first
+
+
+def _settled(cls: type, name: str, write: Callable[[type], Callable[..., Any]]) -> Callable[..., Any]:
+    """Write a method and put it into its class."""
+    real = write(cls)
+    real.__qualname__ = f"{cls.__qualname__}.{name}"
+    real.__module__ = cls.__module__
+    setattr(cls, name, real)
+    return real
+
+
+FEW = 16
+"""Objects of a class that are made before its `__init__` is compiled: that costs as much as making thirty without."""
+
+
+def _first_inits(cls: type) -> Callable[..., None]:
+    """An `__init__` that fills the first objects field by field, then compiles the real one.
+
+    Arguments that do not fit are left to the real one, which says what is wrong.
+    """
+    left = FEW
+    fill: Callable[[Any, tuple[Any, ...], dict[str, Any]], bool] | None = None
+
+    def __init__(self: Any, *args: Any, **named: Any) -> None:  # its name in a traceback
+        nonlocal left, fill
+        left -= 1
+        fill = fill or _filler(cls)
+        if left < 0 or not fill(self, args, named):
+            _settled(cls, "__init__", _init)(self, *args, **named)
+        elif hasattr(cls, "__post_init__"):
+            self.__post_init__()
+
+    __init__.__qualname__ = f"{cls.__qualname__}.__init__"
+    return __init__
+
+
+def _filler(cls: type) -> Callable[[Any, tuple[Any, ...], dict[str, Any]], bool]:
+    """What sets the fields of one object; False when the arguments do not fit."""
+    fields = dataclasses.fields(cls)
+    names = [field.name for field in fields if field.init]
+    allowed = set(names)
+    plan = [(field, getattr(cls, field.name, None)) for field in fields]
+    put = object.__setattr__ if cls.__dataclass_params__.frozen else setattr  # type: ignore[attr-defined]
+
+    def fill(self: Any, args: tuple[Any, ...], named: dict[str, Any]) -> bool:
+        given = dict(zip(names, args, strict=False))
+        given.update(named)
+        if len(args) > len(names) or len(given) < len(args) + len(named) or not given.keys() <= allowed:
+            return False
+        for field, slot in plan:
+            name = field.name
+            if name in given:
+                value = given[name]
+            elif field.default_factory is not MISSING:
+                value = field.default_factory()
+            elif field.default is not MISSING:
+                value = field.default
+            elif field.init:
+                return False
+            else:  # left to `__post_init__`
+                continue
+            if isinstance(slot, MemberDescriptorType):
+                slot.__set__(self, value)
+            elif name in given or field.init or field.default is MISSING:
+                put(self, name, value)
+        return True
+
+    return fill
 
 
 def _init(cls: type) -> Callable[..., Any]:

@@ -1,8 +1,8 @@
 """Frozen dataclasses copied at half of the cost and less: those that a pod's life copies by the dozen.
 
 `dataclasses.replace` asks every field what it is, collects a dict and calls `__init__`, which sets each field through
-the frozen class's guard. Here the copying is written out once for each class and set of changed fields, and compiled,
-as the `dataclasses` module itself does with `__init__`. The result is equal in every respect; a class with
+the frozen class's guard. Here the copying is written out for each class and set of changed fields that come often, and
+compiled, as the `dataclasses` module itself does with `__init__`. The result is equal in every respect; a class with
 `__post_init__` or fields without `__init__` is refused.
 """
 
@@ -24,7 +24,7 @@ else:
         """
         copy = _COPIES.get((type(obj), *changes))
         if copy is None:
-            copy = _COPIES[(type(obj), *changes)] = _copier(type(obj), tuple(changes))
+            copy = _COPIES[(type(obj), *changes)] = _first_copies(type(obj), tuple(changes))
         return copy(obj, *changes.values())
 
 
@@ -50,18 +50,46 @@ def _refuse(cls: type, known: tuple[Field[Any], ...]) -> None:
         raise TypeError(f"{cls.__name__} makes fields of its own: use the dataclasses module")
 
 
-def _copier(cls: type, changed: tuple[str, ...]) -> Callable[..., Any]:
+FEW = 8
+"""Copies of one kind that are made slot by slot before their making is compiled, which costs as much as fifty."""
+
+
+def _first_copies(cls: type, changed: tuple[str, ...]) -> Callable[..., Any]:
+    """What makes the first copies, and then compiles what makes the others."""
+    slots = _slots(cls, changed)
+    left = FEW
+
+    def copy(old: Any, *values: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if not left:
+            _COPIES[(cls, *changed)] = _copier(cls, changed)
+        new = dict(zip(changed, values, strict=True))
+        made: Any = object.__new__(cls)
+        for name, slot in slots.items():
+            slot.__set__(made, new[name] if name in new else slot.__get__(old))
+        return made
+
+    return copy
+
+
+def _slots(cls: type, changed: tuple[str, ...]) -> dict[str, Any]:
+    """Each field's slot: its descriptor sets it without asking the frozen class."""
     known = fields(cls)
     _refuse(cls, known)
-    names = [field.name for field in known]
+    slots = {field.name: getattr(cls, field.name) for field in known}
     for name in changed:
-        if name not in names:
-            raise TypeError(f"{cls.__name__} has no field {name!r}; it has {', '.join(names)}")
-    # A slot's descriptor sets it without asking the frozen class.
-    slots = {f"set_{name}": getattr(cls, name).__set__ for name in names}
+        if name not in slots:
+            raise TypeError(f"{cls.__name__} has no field {name!r}; it has {', '.join(slots)}")
+    return slots
+
+
+def _copier(cls: type, changed: tuple[str, ...]) -> Callable[..., Any]:
+    slots = _slots(cls, changed)
     lines = [f"def copy(old, {', '.join(changed)}):", " made = new(cls)"]
-    lines += [f" set_{name}(made, {name if name in changed else f'old.{name}'})" for name in names]
-    scope: dict[str, Any] = {"new": object.__new__, "cls": cls, **slots}
+    lines += [f" set_{name}(made, {name if name in changed else f'old.{name}'})" for name in slots]
+    scope: dict[str, Any] = {"new": object.__new__, "cls": cls}
+    scope |= {f"set_{name}": slot.__set__ for name, slot in slots.items()}
     exec("\n".join([*lines, " return made"]), scope)
     made: Callable[..., Any] = scope["copy"]
     return made

@@ -115,8 +115,10 @@ def uses(made: SimpleNamespace) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "names of its class", lambda: (child.__qualname__, child.__module__, child.__init__.__qualname__)
 
 
+@pytest.mark.parametrize("few", [0, 1_000_000], ids=["compiled", "not yet compiled"])
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_it_behaves_as_the_standard_dataclass(kind: dict[str, bool]) -> None:
+def test_it_behaves_as_the_standard_dataclass(kind: dict[str, bool], few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "FEW", few)
     ours, theirs = classes(records.dataclass, **kind), classes(dataclasses.dataclass, **kind)
     for (what, mine), (_, standard) in zip(uses(ours), uses(theirs), strict=True):
         for _ in range(2):  # the first call compiles, the second is the method's own
@@ -131,15 +133,17 @@ def late(cls: type) -> set[str]:
 METHODS = {"__init__", "__repr__", "__eq__", "__hash__"}
 
 
-def test_a_method_is_compiled_at_its_first_call_only() -> None:
+def test_a_method_is_compiled_at_its_first_call_and_the_making_after_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "FEW", 2)
     made = classes(records.dataclass, frozen=True, slots=True).Base
     assert late(made) == METHODS
-    one = made("a", ())
-    assert late(made) == METHODS - {"__init__"}
-    init = made.__init__
-    assert one == made("a", ())
-    assert made.__init__ is init
+    assert made("a", ()) == made("a", ())
+    assert late(made) == METHODS - {"__eq__"}
+    equal, third = made.__eq__, made("a", ())
     assert late(made) == {"__repr__", "__hash__"}
+    init = made.__init__
+    assert third == made("a", ())
+    assert (made.__init__, made.__eq__) == (init, equal)
 
 
 def test_a_base_of_either_kind() -> None:

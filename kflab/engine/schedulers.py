@@ -19,9 +19,10 @@ What is modelled, by source:
   is deleted and added anew.
 """
 
+import dataclasses
 from bisect import bisect_right, insort
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Final
 
@@ -32,6 +33,7 @@ from kflab.engine.ipvs_counts import CLOSE_NS, Counts, Load, expected_delay, ove
 from kflab.engine.kept_callers import KeptCallers
 from kflab.engine.types import Int64Array
 from kflab.engine.zoned_turns import ZonedTurns
+from kflab.records import dataclass
 
 POLL_NS: Final = 60_000_000_000
 """How often kube-proxy looks whether draining destinations have no connections left (rsCheckDeleteInterval)."""
@@ -79,7 +81,7 @@ Connected = Callable[[int], bool]
 """server → whether a connection to it through this virtual server is in flight."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclasses.dataclass(frozen=True, slots=True, order=True)
 class Change:
     """What an observer's sync writes."""
 

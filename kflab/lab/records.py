@@ -7,7 +7,7 @@ whose turn it is. Neither slabs nor the screen change which.
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from kflab.engine.retrying import attempt_of
 from kflab.engine.types import MAX_TRIES, Answer, Finished
 from kflab.lab.losses import lost_mask
+from kflab.records import dataclass
 
 SAMPLE_NS = 50_000_000
 """Requests are sampled per this much simulated time."""
