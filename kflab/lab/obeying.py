@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from kflab.control.facts import Fact
 from kflab.control.verbs import VERBS
 from kflab.errors import KflabError
-from kflab.lab import applying, mode_switch
+from kflab.lab import applying
 from kflab.lab.applying import Tree
 from kflab.lab.commands import (
     Act,
@@ -170,6 +170,8 @@ class Obeying:
 
     def _set_mode(self, command: Command, mode: str) -> Result:
         """A new mode in kube-proxy's configuration, and its DaemonSet restarted."""
+        from kflab.lab import mode_switch
+
         lab = self._lab
         made = mode_switch.configuration(lab, mode)
         before = len(lab.plane.proxies.configs) - 1
@@ -178,6 +180,8 @@ class Obeying:
         return Result(True, mode_switch.answer(lab, before))
 
     def _apply(self, texts: tuple[tuple[str, str], ...]) -> Result:
+        from kflab.lab import mode_switch
+
         if not self._lab.running("apiserver"):
             host = "the connection to the server kflab was refused - did you specify the right host or port?"
             return Result(False, host)

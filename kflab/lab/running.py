@@ -6,6 +6,8 @@ instant: what an observer learned never cuts the slab, each flow compares its ow
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,7 +27,6 @@ from kflab.engine.engine import Engine
 from kflab.engine.neighbours import Neighbours
 from kflab.engine.types import Finished
 from kflab.kubectl.ages import instant
-from kflab.kubectl.complete import completions
 from kflab.lab import applying, pruning
 from kflab.lab.assumptions import modelling_assumptions
 from kflab.lab.autopsy import Autopsy
@@ -58,11 +59,9 @@ from kflab.lab.rollouts import drained, progress
 from kflab.lab.rulebook import RuleBook
 from kflab.lab.script import Script
 from kflab.lab.signals import LabSignals
-from kflab.lab.single_requests import SingleRequests
 from kflab.lab.snapshot import Knowledge, ShareGroup, Snapshot
 from kflab.lab.sockets import Sockets
 from kflab.lab.spec import HOST_GW, LabSpec
-from kflab.lab.terminal import Terminal
 from kflab.lab.view import View
 from kflab.lab.wiring import Wiring
 from kflab.lab.world import LabWorld
@@ -71,6 +70,10 @@ from kflab.manifest.objects_config import KubeProxyConfiguration
 from kflab.manifest.objects_network import Service
 from kflab.manifest.objects_pods import Pod
 from kflab.manifest.write import to_yaml
+
+if TYPE_CHECKING:
+    from kflab.lab.single_requests import SingleRequests
+    from kflab.lab.terminal import Terminal
 
 SLAB_NS = 500_000_000
 """Longest slab. Results are the same for any length (a test says so); long ones cost less per request."""
@@ -183,11 +186,9 @@ class Lab:
         self._watchers: list[Callable[[Finished], None]] = []
         self.view = View(self)
         self.world = LabWorld(self)
-        self.singles = SingleRequests(self)
         self.reopener = Reopener(self)
         self.flow_ends = FlowEnds(self.wiring, self.engine)
         self.conntrack = Conntrack(self, self.proxy)
-        self.terminal = Terminal(self)
         self._obeying = Obeying(self)
 
     # --- time -----------------------------------------------------------------------------------------------
@@ -441,8 +442,26 @@ class Lab:
         """
         return self.node_rules.text(node, self.t_ns if t_ns is None else t_ns)
 
+    # The kubectl room is imported when somebody first asks: a lab without questions starts without it.
+
+    @cached_property
+    def terminal(self) -> "Terminal":
+        """The command line."""
+        from kflab.lab.terminal import Terminal
+
+        return Terminal(self)
+
+    @cached_property
+    def singles(self) -> "SingleRequests":
+        """Requests that somebody sent one by one."""
+        from kflab.lab.single_requests import SingleRequests
+
+        return SingleRequests(self)
+
     def completions(self, line: str) -> tuple[str, ...]:
         """Completions of a command line."""
+        from kflab.kubectl.complete import completions
+
         return completions(line, self.store, self.spec.namespace)
 
     def open_request(self, trace_id: int) -> RequestTrace:

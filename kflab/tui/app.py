@@ -10,13 +10,12 @@ from typing import Any
 from textual import events
 from textual.app import App
 from textual.binding import Binding
+from textual.command import Provider
 from textual.screen import Screen
 
 from kflab.lab.handle import LabHandle
-from kflab.tui.command_line import CommandLine
 from kflab.tui.glyphs import choose
 from kflab.tui.lab_screen import LabScreen
-from kflab.tui.palette import LabCommands
 from kflab.tui.tokens import THEMES, THEMES_256
 
 FRAMES_LOCAL = 20
@@ -30,6 +29,13 @@ HANDS_OFF_S = 2.0
 
 COLLECT_AFTER = 8
 """Collections of the middle generation that make a full one worth its 20 ms; a held lab never comes to it."""
+
+
+def lab_commands() -> type[Provider]:
+    """What ctrl+p offers; imported when it is first pressed, or in idle time (`later`)."""
+    from kflab.tui.palette import LabCommands
+
+    return LabCommands
 
 
 class KflabApp(App[int]):
@@ -46,7 +52,7 @@ class KflabApp(App[int]):
     CSS_PATH = "kflab.tcss"
     TITLE = "kflab"
     COMMAND_PALETTE_BINDING = "ctrl+p"
-    COMMANDS = {LabCommands}
+    COMMANDS = {lab_commands}
     ENABLE_COMMAND_PALETTE = True
     NOTIFICATION_TIMEOUT = 4
     BINDINGS = [
@@ -113,9 +119,12 @@ class KflabApp(App[int]):
                 self._pressed.append((event, self.screen))
                 self.keys_pressed += 1
                 self._key_at = time.monotonic()
-            elif pressed_on is self.main and isinstance(self.screen, CommandLine):
-                self.screen.take(event)
-                return
+            elif pressed_on is self.main is not self.screen:
+                from kflab.tui.command_line import CommandLine
+
+                if isinstance(self.screen, CommandLine):
+                    self.screen.take(event)
+                    return
         await super().on_event(event)
 
     def on_mount(self) -> None:

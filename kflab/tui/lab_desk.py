@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
+from textual import events
 from textual.app import App, ComposeResult
 from textual.message import Message
 from textual.reactive import Reactive
@@ -31,6 +32,7 @@ from kflab.lab.commands import (
 from kflab.lab.handle import LabHandle
 from kflab.lab.snapshot import Snapshot, Span
 from kflab.manifest.objects import Key
+from kflab.tui import later
 from kflab.tui.facts_view import FactsView
 from kflab.tui.filter_line import FilterLine
 from kflab.tui.frame import Body, PaneFrame
@@ -151,6 +153,7 @@ class LabDesk(Screen[None]):
         self._shown_at: dict[str, float] = {}
         self._before_request: Widget | None = None
         self._lower_before = ""
+        self._resumed = False
         self._interrupts = 0
         self._stepped_back = -1
 
@@ -164,16 +167,25 @@ class LabDesk(Screen[None]):
         yield self.keys
         yield self.filter
 
+    def on_screen_resume(self, event: events.ScreenResume) -> None:
+        """Every widget got its styles when it was mounted, just now: the first time none needs them once more."""
+        if not self._resumed:
+            self._resumed, event.refresh_styles = True, False
+
     def on_mount(self) -> None:
         frames = getattr(self.app, "frames", 20)
         self.follow_plan()
         self.tick()
         self.focus_pane(self.wish.view)
         self.call_after_refresh(self._show_selected)
+        self.call_after_refresh(self._after_first_paint)
+        self.set_interval(1 / frames, self.tick)
+
+    def _after_first_paint(self) -> None:
         painted = getattr(self.app, "painted", None)
         if painted is not None:
-            self.call_after_refresh(painted)
-        self.set_interval(1 / frames, self.tick)
+            painted()
+            later.load_in_background()
 
     def _show_selected(self) -> None:
         """Begin with the manifest of the row that is selected."""

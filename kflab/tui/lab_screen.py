@@ -1,7 +1,7 @@
 """The one screen: what every key and every word of the command line does."""
 
 from functools import partial
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import BindingType
 
@@ -9,12 +9,8 @@ from kflab.errors import KflabError
 from kflab.lab.commands import Command, KillRandom, NextEvent, Pause, Restart, Resume, SetLoad, SetSpeed
 from kflab.lab.session import Session
 from kflab.lab.snapshot import TraceRow
-from kflab.tui import lab_words
 from kflab.tui.clipboard import copy
-from kflab.tui.command_line import open_command_line
-from kflab.tui.help_screen import open_help
 from kflab.tui.keys import LAB_BINDINGS
-from kflab.tui.kill_menu import KillMenu
 from kflab.tui.lab_desk import VIEWS, LabDesk
 from kflab.tui.messages import (
     CommandIssued,
@@ -25,6 +21,9 @@ from kflab.tui.messages import (
 )
 from kflab.tui.plan import TABS
 
+if TYPE_CHECKING:
+    from kflab.tui.lab_words import FaceWord
+
 SPEEDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 """Simulated seconds per second that `<` and `>` step through."""
 
@@ -33,7 +32,10 @@ LOADS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 
 
 class LabScreen(LabDesk):
-    """Everything a lab shows, and its keys."""
+    """Everything a lab shows, and its keys.
+
+    What a key opens is imported when it is first pressed, or in idle time before (`later`).
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [*LAB_BINDINGS]
 
@@ -60,6 +62,8 @@ class LabScreen(LabDesk):
         """The menu of what can be ended or stopped, on the selected row itself."""
         if self.snapshot is None:
             return
+        from kflab.tui.kill_menu import KillMenu
+
         on_ledger = self.wish.view == "ledger" or self.selected is None
         key = self.ledger.selected_key if on_ledger else self.selected
         x, y = self.ledger.selected_place() if on_ledger else (4, self.body.frames[self.wish.view].region.y + 1)
@@ -89,10 +93,14 @@ class LabScreen(LabDesk):
 
     def open_command(self, start: str = "") -> None:
         """Open the command line, with a start of a line."""
+        from kflab.tui.command_line import open_command_line
+
         open_command_line(self, self.history, start, self.action_help)
 
     def action_help(self) -> None:
         """About the focused pane, then all keys."""
+        from kflab.tui.help_screen import open_help
+
         open_help(self.app, LAB_BINDINGS)
 
     def action_restart(self) -> None:
@@ -239,6 +247,8 @@ class LabScreen(LabDesk):
         """A line of the command line: a word for the screen, or a command for the lab."""
         if message.relayed:
             return
+        from kflab.tui import lab_words
+
         self.hints.did("command")
         try:
             asked = lab_words.parse(message.line)
@@ -250,7 +260,7 @@ class LabScreen(LabDesk):
         elif asked is not None:
             self.submit(asked, message.refused)
 
-    def do_word(self, word: lab_words.FaceWord) -> None:
+    def do_word(self, word: "FaceWord") -> None:
         """Do what the screen does itself."""
         if word.name == "q":
             self.leave()

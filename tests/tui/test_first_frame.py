@@ -1,5 +1,8 @@
 """What stands on the screen at the very first paint, and that the story waits for it."""
 
+import json
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -73,3 +76,56 @@ def test_a_held_lab_obeys_but_its_time_stands_still_until_it_begins() -> None:
         assert lab.snapshot().t_ns > 0
     finally:
         lab.close()
+
+
+IN_AN_INTERPRETER_OF_ITS_OWN = """
+import asyncio, json, sys
+from textual.app import App
+from kflab.lab.thread import LabThread
+from kflab.scenario.format import load
+from kflab.tui import later
+from kflab.tui.app import KflabApp
+
+def kflab():
+    return {name for name in sys.modules if name.startswith("kflab.")}
+
+first, after = set(), {}
+display = App._display
+def recorded(self, screen, renderable):
+    first.update(() if first else kflab())
+    display(self, screen, renderable)
+App._display = recorded
+
+async def main():
+    lab = LabThread(load("overview").spec, held=True)
+    try:
+        async with KflabApp(lab, glyphs="unicode").run_test(size=(120, 40)) as pilot:
+            lab.begin()
+            while lab.snapshot().t_ns < 500_000_000:
+                await pilot.pause(0.02)
+            later.load()
+            before = kflab()
+            for key in ("k", "escape", ":", "escape", "question_mark", "escape", "v", "v", "v", "tab", "ctrl+p"):
+                await pilot.press(key)
+                await pilot.pause()
+                after[key] = sorted(kflab() - before)
+    finally:
+        lab.close()
+
+asyncio.run(main())
+print(json.dumps({"first": sorted(first), "later": later.LATER, "after": after}))
+"""
+
+
+def test_the_first_frame_loads_no_more_than_it_shows_and_no_key_has_to_load_the_rest() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", IN_AN_INTERPRETER_OF_ITS_OWN], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    told = json.loads(ran.stdout)
+    assert "kflab.tui.ledger" in told["first"]
+    assert sorted(set(told["first"]) & set(told["later"])) == []
+    rooms = ("kflab.kubectl.", "kflab.proof.", "kflab.bench.", "kflab.scenario.plain")
+    too_much = [name for name in told["first"] if name.startswith(rooms) and name != "kflab.kubectl.ages"]
+    assert too_much == []
+    assert {key: names for key, names in told["after"].items() if names} == {}
