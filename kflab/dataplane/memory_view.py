@@ -32,6 +32,15 @@ class Turn:
     """The same of the best of the others."""
 
 
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """By which scores NGINX's `ewma` took a peer, µs."""
+
+    taken_us: int
+    passed_us: int | None = None
+    """Of the other one drawn; None: there was no other."""
+
+
 class MemoryView(Protocol):
     """Implemented on the engine's memory or on a finished request's record; a test fakes it."""
 
@@ -61,6 +70,10 @@ class MemoryView(Protocol):
 
     def turn(self, try_number: int) -> Turn | None:
         """Whom IPVS took for the client's connection (0) or for a try; None where no turn is on record."""
+        ...
+
+    def scores(self, try_number: int) -> Scores | None:
+        """By which scores NGINX took the peer of a try; None where it went by none."""
         ...
 
     def dropped_on(self, try_number: int) -> str:
@@ -106,6 +119,10 @@ class BlankMemory:
 
     def turn(self, try_number: int) -> Turn | None:
         """None is known: the draw tells it."""
+        return None
+
+    def scores(self, try_number: int) -> Scores | None:
+        """None are known."""
         return None
 
     def dropped_on(self, try_number: int) -> str:

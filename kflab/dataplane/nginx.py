@@ -9,16 +9,33 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
+from typing import Final
 from urllib.parse import quote
 
-from kflab.dataplane.nginx_choice import cookies_of, hash_key, hashed_index, lower_names
-from kflab.dataplane.nginx_config import Backend, IngressConfig, Location, Server, Upstream, config_of, serves
+from kflab.dataplane.nginx_choice import SUBSET_SIZE, cookies_of, hash_key, hashed_index, lower_names, subset
+from kflab.dataplane.nginx_config import (
+    EWMA,
+    ROUND_ROBIN,
+    Backend,
+    IngressConfig,
+    Location,
+    Server,
+    Upstream,
+    config_of,
+    serves,
+)
 from kflab.dataplane.nginx_proxying import USUAL, Proxying
 from kflab.dataplane.nginx_uri import clean_host, clean_path, host_fits, prefix_fits, query_of
 from kflab.manifest.objects import Key
 from kflab.records import dataclass
 
-__all__ = ["Backend", "IngressConfig", "Location", "Route", "Server", "Upstream", "config_of", "route", "serves"]
+__all__ = [
+    "DRAWN", "EWMA", "ROUND_ROBIN", "Backend", "IngressConfig", "Location", "Route", "Server", "Upstream", "config_of",
+    "route", "serves",
+]  # fmt: skip
+
+DRAWN: Final = "drawn"
+"""`Route.balancing` of upstream-hash-by-subset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +73,10 @@ class Route:
     hash_key: str | None = None
     """What the peer is chosen by instead of round robin: `upstream-hash-by`, or the affinity cookie sent; it may be
     empty. None: neither."""
+    weights: tuple[int, ...] = ()
+    """Of the upstreams, where one of a subset is drawn; () for the others."""
+    balancing: str = ROUND_ROBIN
+    """How a peer is picked without a `hash_key`: `ROUND_ROBIN`, `EWMA`, or `DRAWN` by `weights`."""
     set_cookie: tuple[str, str] | None = None
     """(name, path) of the affinity cookie that the answer sets."""
     proxying: Proxying = USUAL
@@ -152,15 +173,24 @@ def route(
     request = {"request_uri": path, "uri": uri, "host": name, "http_host": host, "scheme": scheme}
     request |= {"request_method": method, "remote_addr": client}
     key, cookie = _stickiness(location, request, sent)
+    peers, weights = backend.upstreams, tuple[int, ...]()
+    sticks = cookie is not None or key is not None
+    balancing = ROUND_ROBIN if sticks else backend.balancing
+    if location.text("affinity") != "cookie" and key is not None and location.flag("upstream-hash-by-subset"):
+        size = location.text("upstream-hash-by-subset-size")
+        peers, weights = subset(peers, key, int(size) if size.isdigit() and int(size) else SUBSET_SIZE)
+        key, balancing = None, DRAWN
     return replace(
         service,
         kind="proxy",
         status=0,
-        upstreams=backend.upstreams,
+        upstreams=peers,
         service_upstream=backend.service_upstream,
         rewritten=_rewritten(location, groups, path),
         split=split,
         hash_key=key,
+        weights=weights,
+        balancing=balancing,
         set_cookie=cookie,
         why=why,
     )

@@ -5,10 +5,11 @@ balancer.lua (route_to_alternative_balancer), balancer/sticky.lua, balancer/chas
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from hashlib import blake2b
 from itertools import count
+from typing import TypeVar
 
 from kflab.records import dataclass
 
@@ -136,6 +137,27 @@ def unknown_variables(expression: str) -> tuple[str, ...]:
     names = (found.group(1) or found.group(2) for found in _VARIABLE.finditer(expression))
     own = ("http_", "cookie_", "arg_")
     return tuple(dict.fromkeys(name for name in names if name not in KNOWN_VARIABLES and not name.startswith(own)))
+
+
+SUBSET_SIZE = 3
+"""Default of upstream-hash-by-subset-size (annotations/upstreamhashby/main.go)."""
+
+Peer = TypeVar("Peer")
+
+
+def subset(peers: Sequence[Peer], key: str, size: int) -> tuple[tuple[Peer, ...], tuple[int, ...]]:
+    """The peers among which a request with a key is drawn, and how often each is among them.
+
+    Peers are cut into sets of one size; the last one is filled up with the first peers, over and over if there are
+    fewer than a set takes (rootfs/etc/nginx/lua/balancer/chashsubset.lua, build_subset_map).
+    """
+    sets = -(-len(peers) // size)
+    first = hashed_index(key, sets) * size
+    counts: dict[Peer, int] = {}
+    for place in range(first, first + size):
+        peer = peers[place % len(peers)]
+        counts[peer] = counts.get(peer, 0) + 1
+    return tuple(counts), tuple(counts.values())
 
 
 def hashed_index(key: str, n: int) -> int:

@@ -25,6 +25,11 @@ KEEPALIVE_DEFAULT: Final = 320
 """Idle upstream connections per worker, ConfigMap key upstream-keepalive-connections (config.go)."""
 
 
+ROUND_ROBIN: Final = "round_robin"
+EWMA: Final = "ewma"
+"""Values of load-balance: ConfigMap key, and annotation (rootfs/etc/nginx/lua/balancer.lua, IMPLEMENTATIONS)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Upstream:
     """One peer NGINX may connect to."""
@@ -52,6 +57,8 @@ class Backend:
     """The only upstream is the ClusterIP (annotation service-upstream)."""
     problem: str = ""
     """Why there is no upstream."""
+    balancing: str = ROUND_ROBIN
+    """How a peer is picked where nothing sticks a request to one: `ROUND_ROBIN` or `EWMA`."""
 
     @property
     def name(self) -> str:
@@ -123,6 +130,8 @@ class IngressConfig:
     """Served, in order of age."""
     proxying: Proxying = USUAL
     """Of the ConfigMap; annotations of an Ingress go before it."""
+    balancing: str = ""
+    """load-balance of the ConfigMap; "" without it."""
 
     @classmethod
     def build(
@@ -157,13 +166,14 @@ class IngressConfig:
             key=lambda ingress: (ingress.meta.creation_ns, ingress.meta.namespace, ingress.meta.name),
         )
         backends = _Backends(services, slices)
-        maker = _Maker(backends, None if secrets is None else frozenset(secrets))
+        maker = _Maker(backends, None if secrets is None else frozenset(secrets), _text(config_map, "load-balance"))
         maker.add(served)
         return cls(
             servers=maker.servers(),
             keepalive_connections=_number(config_map, "upstream-keepalive-connections", KEEPALIVE_DEFAULT),
             ingresses=tuple(ingress.key for ingress in served),
             proxying=_proxying(config_map),
+            balancing=_text(config_map, "load-balance"),
         )
 
 
@@ -199,8 +209,12 @@ def serves(
 
 
 def _number(config_map: ConfigMap | None, key: str, default: int) -> int:
-    text = (config_map.data.get(key, "") if config_map else "").strip()
+    text = _text(config_map, key)
     return int(text) if text.isascii() and text.isdigit() else default
+
+
+def _text(config_map: ConfigMap | None, key: str) -> str:
+    return (config_map.data.get(key, "") if config_map else "").strip()
 
 
 def _proxying(config_map: ConfigMap | None) -> Proxying:
@@ -260,14 +274,19 @@ def _as_number(port: int | str) -> int:
 class _Maker:
     """Servers and locations, filled Ingress by Ingress, oldest first."""
 
-    def __init__(self, backends: _Backends, secrets: frozenset[Key] | None) -> None:
+    def __init__(self, backends: _Backends, secrets: frozenset[Key] | None, balancing: str) -> None:
         self._backends = backends
         self._secrets = secrets
+        self._usual = balancing
+        self._balancing: dict[tuple[str, str, str], str] = {}
+        """(namespace, Service, port) → load-balance: of the first Ingress that names it (controller.go,
+        createUpstreams)."""
         self._locations: dict[str, dict[tuple[str, str], Location]] = {}
         self._tls: dict[str, str] = {}
         self._aliases: dict[str, str] = {}
 
     def add(self, ingresses: Sequence[Ingress]) -> None:
+        self._note_balancing(ingresses)
         self._server("_")
         main = [ingress for ingress in ingresses if not _canary(ingress)]
         for ingress in main:
@@ -288,6 +307,14 @@ class _Maker:
             self._certificates(ingress)
             self._alias(ingress)
 
+    def _note_balancing(self, ingresses: Sequence[Ingress]) -> None:
+        for ingress in ingresses:
+            own = ingress.meta.annotations.get(PREFIX + "load-balance", "").strip() or self._usual
+            paths = (path.backend for rule in ingress.rules for path in rule.paths)
+            for given in (ingress.default_backend, *paths):
+                if given is not None:
+                    self._balancing.setdefault((ingress.meta.namespace, given.service, str(given.port)), own)
+
     def _server(self, host: str, ingress: Ingress | None = None) -> None:
         if host in self._locations:
             return
@@ -303,6 +330,8 @@ class _Maker:
             return None
         upstream = ingress.meta.annotations.get(PREFIX + "service-upstream", "").strip().lower() == "true"
         backend = self._backends.resolve(ingress.meta.namespace, given, upstream)
+        if self._balancing.get((ingress.meta.namespace, given.service, str(given.port))) == EWMA:
+            backend = replace(backend, balancing=EWMA)
         stand_in = ingress.meta.annotations.get(PREFIX + "default-backend", "").strip()
         if not backend.upstreams and stand_in:
             key = Key("Service", ingress.meta.namespace, stand_in)

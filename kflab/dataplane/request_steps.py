@@ -11,9 +11,9 @@ from kflab.dataplane.dns import ClusterDns, Resolution
 from kflab.dataplane.ipvs_schedulers import CHOOSER, COUNTING
 from kflab.dataplane.lb import flow_hash as hash_of_flow
 from kflab.dataplane.lb import in_service, pick_target, shares, source_at_target, target_alternatives
-from kflab.dataplane.memory_view import KeptConnection, MemoryView
+from kflab.dataplane.memory_view import KeptConnection, MemoryView, Scores
 from kflab.dataplane.modes import remembered, walk_in
-from kflab.dataplane.nginx import Route
+from kflab.dataplane.nginx import DRAWN, EWMA, Route
 from kflab.dataplane.packets import Alternative, Hop, Packet, Verdict
 from kflab.dataplane.request_record import UNREACHABLE, Request
 from kflab.dataplane.request_words import (
@@ -425,8 +425,12 @@ def nginx_connects(
     reached = _kept(sent, kept, found) if kept else None
     alternatives: tuple[Alternative, ...] = ()
     if len(peers) > 1:
-        share = Fraction(1, len(peers))
-        alternatives = tuple(Alternative(item.text, share, item.target, chosen=item == peer) for item in peers)
+        parts = found.weights or (1,) * len(peers)
+        chances = tuple(Fraction(part, sum(parts)) for part in parts)
+        alternatives = tuple(
+            Alternative(item.text, chance, item.target, chosen=item == peer)
+            for item, chance in zip(peers, chances, strict=True)
+        )
     touches = [key for key in (pod, found.ingress, found.service, peer.target) if key is not None]
     return Connected(
         Hop(
@@ -436,11 +440,11 @@ def nginx_connects(
             before=packet,
             after=reached if reached is not None and not found.service_upstream else sent,
             chooser=_peer_chooser(found),
-            chance=Fraction(1, len(peers)),
+            chance=next((one.chance for one in alternatives if one.chosen), Fraction(1)),
             alternatives=alternatives,
             mover=NGINX,
             writer=config_writer(pod, known),
-            why=_nginx_why(found, known, try_number, kept, after_what),
+            why=_nginx_why(found, known, try_number, kept, after_what) + _scores_words(memory.scores(try_number)),
             touches=tuple(touches),
             t_ns=t_ns,
         ),
@@ -453,7 +457,22 @@ def _peer_chooser(found: Route) -> str:
     """What picks one of NGINX's peers, in words."""
     if len(found.upstreams) == 1:
         return "only choice"
-    return "round robin" if found.hash_key is None else "consistent hash"
+    if found.hash_key is not None:
+        return "consistent hash"
+    return {EWMA: "ewma", DRAWN: "drawn from its subset"}.get(found.balancing, "round robin")
+
+
+def _scores_words(scores: Scores | None) -> str:
+    """By which scores NGINX's ewma took a peer."""
+    if scores is None:
+        return ""
+    if scores.passed_us is None:
+        return f"; ewma: the only one not tried yet, score {_score(scores.taken_us)}"
+    return f"; ewma: score {_score(scores.taken_us)}, the other one drawn has {_score(scores.passed_us)}"
+
+
+def _score(score_us: int) -> str:
+    return f"{score_us / 1000:.3g} ms" if score_us else "0"
 
 
 def _kept(sent: Packet, kept: KeptConnection, found: Route) -> Packet:

@@ -86,6 +86,8 @@ class Choosers:
         self.n_scheduled = 0
         self.n_choosers = 0
         self.n_round_robin = 0
+        self.n_scored = 0
+        """How many choosers pick by NGINX's scores."""
         self._versions: list[list[Version]] = []
         """Per chooser: the version in force and those to come, by time."""
         self._learned: list[int] = []
@@ -123,6 +125,7 @@ class Choosers:
         self._turn_servers = None
         self.changes += 1
         self.n_round_robin = int(np.count_nonzero(self.pick == Pick.ROUND_ROBIN))
+        self.n_scored = int(np.count_nonzero(self.pick == Pick.EWMA))
 
     def learn(self, chooser: int, from_ns: int, fan: Fan, now_ns: int) -> None:
         """Append a version. The same fan as the last one is no change: positions and counts go on."""

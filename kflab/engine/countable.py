@@ -108,6 +108,8 @@ def _of_stream(engine: "Engine", stream: Stream) -> Iterator[str]:
         servers.update(table.candidates(chooser))
         if not table.candidates(chooser):
             yield "NGINX has no upstream"
+        elif table.pick[chooser] == Pick.EWMA:
+            yield "NGINX picks pods by how soon they answered"
         elif table.pick[chooser] == Pick.SCHEDULED:
             yield "rules choose for NGINX's connections in turn or by affinity"
         elif table.pick[chooser] == Pick.RANDOM and stream.keepalive:

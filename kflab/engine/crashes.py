@@ -14,6 +14,7 @@ still worked off there; a SYN still under way is dropped.
 import numpy as np
 from numpy.typing import NDArray
 
+from kflab.engine import ewma_tries
 from kflab.engine.connecting import process_ended
 from kflab.engine.cuts import lost_between
 from kflab.engine.hangs import LOST, Entry, Hang, work_off
@@ -45,6 +46,7 @@ def end_requests_at(steps: Steps, server: int, behaviour: int, t_ns: int) -> Non
         end_held(steps, held, behaviour, t_ns)
     memory.clear_backlog(server, t_ns)
     memory.pools.drop_ingress(server, t_ns)
+    ewma_tries.process_ended(steps, server)
     if behaviour == Behaviour.REFUSES:
         memory.pools.drop_server(server, t_ns)
         process_ended(steps, server, t_ns)

@@ -34,7 +34,7 @@ from kflab.engine.scheduled import Connected, schedulers_in_order
 from kflab.engine.schedulers import VirtualServer
 from kflab.engine.steps import Steps
 from kflab.engine.taking import Taking
-from kflab.engine.types import Behaviour, Fan, Finished, Server, Stream, Timing
+from kflab.engine.types import Behaviour, Fan, Finished, Pick, Server, Stream, Timing
 from kflab.errors import KflabError
 from kflab.records import dataclass
 
@@ -174,18 +174,22 @@ class Engine:
         counting.end(self)
         self._ensure_chooser(chooser)
         self.choosers.learn(chooser, from_ns, fan, self.now_ns)
+        self.memory.scores.learn(chooser, from_ns, fan.candidates)
 
     def set_pick(self, chooser: int, pick: int, scheduler: int = -1) -> None:
         """Say how a chooser picks, from now on.
 
         Args:
-            chooser: The chooser. Of load balancers FLOW_HASH, RANDOM or SCHEDULED; ROUND_ROBIN is for upstreams.
+            chooser: The chooser. Of load balancers FLOW_HASH, RANDOM or SCHEDULED; `PEERS` are for upstreams.
             pick: A `Pick`.
-            scheduler: Of a SCHEDULED one: its virtual server, which must list the chooser's candidates.
+            scheduler: Of a SCHEDULED one: its virtual server, which must list the chooser's candidates. Of an EWMA one:
+                the number of its ingress pod, whose choosers share their scores.
         """
         counting.end(self)
         self._ensure_chooser(chooser)
-        self.choosers.set_pick(chooser, pick, scheduler)
+        scored = pick == Pick.EWMA
+        self.choosers.set_pick(chooser, pick, -1 if scored else scheduler)
+        self.memory.scores.use(chooser, scheduler if scored else -1, self.choosers.candidates(chooser))
 
     def add_virtual_server(self, poll_ns: int = 0, graceful: bool = True) -> int:
         """Add a virtual server without destinations (see `schedulers.VirtualServer`); return its index."""
@@ -367,6 +371,7 @@ class Engine:
         self.compile_paths()
         memory, steps = self.memory, self.steps
         self.choosers.begin(self.now_ns, end_ns)
+        steps.begin_ns = self.now_ns
         steps.in_order = schedulers_in_order(steps)
         ordered, calling = not self.counted.on and self.taking.in_order(self.now_ns, end_ns), bool(steps.paths.calls)
         before, rounds = steps.ordered_rows, steps.call_rounds

@@ -1,6 +1,7 @@
 """Tries one event after the other, in order of time: exact where one request's outcome changes another's pick.
 
-Five cases need it: streams with kept connections (which connection is idle depends on when earlier answers came),
+Six cases need it: streams with kept connections (which connection is idle depends on when earlier answers came), NGINX
+that picks by how soon its peers answered (`ewma`),
 clients that keep their own (see `connecting`), round robin while some candidate does not answer (a failed try takes the
 next turn before requests that start later), clients that may send a request again within the slab (`retrying`), and
 virtual servers whose turns depend on what happens within it (`scheduled`), which those that count connections always do
@@ -20,7 +21,7 @@ from heapq import heapify, heappop, heappush
 
 import numpy as np
 
-from kflab.engine import connecting, ipvs_entries, retrying
+from kflab.engine import connecting, ewma_tries, ipvs_entries, retrying
 from kflab.engine.addresses import ephemeral_port
 from kflab.engine.affinity import Listed
 from kflab.engine.bins import Count
@@ -32,7 +33,10 @@ from kflab.engine.pools import Connection
 from kflab.engine.scheduled import Connected, packed_entry_turn, packed_try_turn
 from kflab.engine.step_state import STATUS_OF, Rows
 from kflab.engine.steps import Steps
-from kflab.engine.types import Answer, Behaviour, Int64Array, Pick
+from kflab.engine.types import PEERS, Answer, Behaviour, Int64Array, Pick
+
+_RID = -2
+"""Requests that NGINX is rid of at an instant move scores before it picks by them at it."""
 
 _OVER = -1
 """Connections that are over at an instant are so before others are scheduled at it."""
@@ -83,6 +87,10 @@ class Eventwise:
             over_ns = ipvs_entries.next_end(self.steps, flight)
             if over_ns < self.end_ns:
                 heappush(self.heap, (over_ns, _OVER, flight[Col.STREAM], flight[Col.NUMBER], place))
+        if self.steps.choosers.n_scored:
+            rid_ns = ewma_tries.over_ns(self.steps, flight)
+            if self.steps.begin_ns <= rid_ns < self.end_ns:
+                heappush(self.heap, (rid_ns, _RID, flight[Col.STREAM], flight[Col.NUMBER], place))
         rank = _RANK.get(flight[Col.STAGE])
         paths, stream = self.steps.paths, flight[Col.STREAM]
         called = self.chains is not None and paths.parent[stream] >= 0
@@ -108,6 +116,10 @@ class Eventwise:
         while self.heap:
             t_ns, rank, _, _, place = heappop(self.heap)
             flight = self.flights[place]
+            if rank == _RID:
+                if t_ns == ewma_tries.over_ns(self.steps, flight):
+                    ewma_tries.note_over(self.steps, flight, t_ns)
+                continue
             if rank == _OVER:
                 ipvs_entries.close_ended(self.steps, flight, t_ns)
                 continue
@@ -215,20 +227,23 @@ class Eventwise:
             self.picked_slots.append(0)
             return -1, -1, Answer.NO_UPSTREAM
         keeps = bool(steps.paths.keepalive[flight[Col.STREAM]])
-        in_turn = choosers.pick[chooser] == Pick.ROUND_ROBIN
-        if keeps and not in_turn:
+        pick = int(choosers.pick[chooser])
+        by_peer = pick in PEERS
+        if keeps and not by_peer:
             kept = self._kept(flight, ingress, ("chooser", chooser), t)
             if kept is not None:
                 return kept.server, kept.worker, Answer.NONE
-        if steps.room is not None and not in_turn and self._shut(flight, ingress):
+        if steps.room is not None and not by_peer and self._shut(flight, ingress):
             self.picked_slots.append(0)
             return -1, -1, Answer.TABLE_FULL
         version = choosers.version_at(chooser, t)
         slot, size = int(choosers.offset[version]), int(choosers.size[version])
         scheduler = int(choosers.scheduler[chooser])
-        if in_turn:
+        if pick == Pick.ROUND_ROBIN:
             slot += int(choosers.turn[version])
             choosers.turn[version] = (choosers.turn[version] + 1) % size
+        elif pick == Pick.EWMA and choosers.flat[slot] >= 0:
+            slot += ewma_tries.picked(steps, flight, chooser, choosers.flat[slot : slot + size].tolist(), t)
         elif scheduler >= 0 and choosers.flat[slot] >= 0:
             slot += ((flight[Col.BACKEND_WORD] & _MASK) >> 32) * size >> 32
             slot, place = self._scheduled(scheduler, version, t, slot, flight, flight[Col.TRIES] + 1)
@@ -239,11 +254,11 @@ class Eventwise:
         self.picked_times.append(t)
         self.picked_slots.append(slot)
         server = int(choosers.flat[slot])
-        if keeps and in_turn and server >= 0:
+        if keeps and by_peer and server >= 0:
             kept = self._kept(flight, ingress, ("server", server), t)
             if kept is not None:
                 return server, kept.worker, Answer.NONE
-        if steps.room is not None and in_turn and server >= 0 and self._shut(flight, ingress):
+        if steps.room is not None and by_peer and server >= 0 and self._shut(flight, ingress):
             return -1, -1, Answer.TABLE_FULL
         return server, -1, int(choosers.answer[version])
 
@@ -448,8 +463,8 @@ class Eventwise:
         server, ingress = flight[Col.SERVER0 + last], flight[Col.INGRESS]
         if memory.behaviour[server] in (Behaviour.LISTENS, Behaviour.HANGS):
             chooser = steps.paths.upstream_of.get((flight[Col.STREAM], ingress), -1)
-            in_turn = chooser < 0 or steps.choosers.pick[chooser] == Pick.ROUND_ROBIN
-            key = ("server", server) if in_turn else ("chooser", chooser)
+            by_peer = chooser < 0 or int(steps.choosers.pick[chooser]) in PEERS
+            key = ("server", server) if by_peer else ("chooser", chooser)
             port = self._source_port(flight, last)
             via = ipvs_entries.to_pool(steps, flight)
             idle_ns = memory.servers[server].idle_close_ns
@@ -511,6 +526,8 @@ def take_tries(steps: Steps, active: Rows, end_ns: int) -> tuple[Rows, list[Int6
         rows = active[(ours & due) | late]
     if steps.memory.schedulers.open:
         rows = ipvs_entries.with_ending(steps, rows, end_ns)
+    if steps.choosers.n_scored:
+        rows = ewma_tries.with_over(steps, rows, end_ns)
     known = np.concatenate([rows, waiting_rows(steps.memory)]) if calls else rows
     if not len(rows) and not (len(known) and steps.paths.any_deadline):
         return active, []

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from kflab.engine.connections import ClientConnections
+from kflab.engine.ewma import Scores
 from kflab.engine.hangs import Hang
 from kflab.engine.pools import Pools
 from kflab.engine.schedulers import Schedulers
@@ -101,7 +102,8 @@ class Col:
     """When the client's connection that it goes over was opened, where the client keeps some; 0 elsewhere."""
     LOADS0: Final = 43
     """What a virtual server that counts connections took a destination by (`ipvs_counts.packed`): for the client's
-    connection, then for each try; 0 where none did."""
+    connection, then for each try; 0 where none did. Of a try of which TURNS has no place: the scores by which NGINX
+    took its peer (`ewma.packed`)."""
     SINCE: Final = 47
     """How long before it began the request's first attempt began; 0 for that one itself."""
     NEXT: Final = 48
@@ -177,6 +179,7 @@ class Memory:
     pools: Pools = field(default_factory=Pools)
     udp: UdpFlows = field(default_factory=UdpFlows)
     schedulers: Schedulers = field(default_factory=Schedulers)
+    scores: Scores = field(default_factory=Scores)
     connections: ClientConnections = field(default_factory=ClientConnections)
     budgets: "dict[int, RetryBudget]" = field(default_factory=dict)
     """Stream → what its client's retry budget is made of."""

@@ -52,6 +52,7 @@ class Reference(Course):
                 self._lose_ingress(request, behaviour, now)
         self.busy[server] = [min(busy, now) for busy in self.busy[server]]
         self.pools.drop_ingress(server, now)
+        self._lose_scores(server)
         if behaviour == Behaviour.REFUSES:
             self.pools.drop_server(server, now)
             there = self.servers[server].place
@@ -62,6 +63,13 @@ class Reference(Course):
                     kept.dead = True
                     if not self._lost(server, kept.place):
                         kept.until_ns = min(kept.until_ns, now + self._hop(kept.place, there))
+
+    def _lose_scores(self, ingress: int) -> None:
+        for stream in self.streams:
+            scores = self.scores.get(dict(stream.upstreams).get(ingress, -1))
+            if scores is not None:
+                scores.ewma.clear()
+                scores.touched_s.clear()
 
     def _hang(self, server: int, now: int) -> None:
         """Everything that it works on stands still."""

@@ -8,6 +8,7 @@ from kflab.engine.arrivals import FRACTION_BITS, Rate, unit_gaps
 from kflab.engine.neighbours import Neighbours
 from kflab.engine.pools import Pools
 from kflab.engine.reference_affinity import RecentLists
+from kflab.engine.reference_ewma import PlainScores
 from kflab.engine.reference_requests import Hanging, Kept, Request
 from kflab.engine.reference_turns import TurnTaker
 from kflab.engine.snat import PortTable
@@ -17,8 +18,8 @@ _BLOCK = 64
 
 Row = tuple[object, ...]
 
-_RANK = {"start": 0, "lookup": 0, "lb": 0, "node": 0, "ingress": 0, "release": 1, "try": 2, "server": 3, "call": 4,
-         "answer": 5, "giveup": 6}  # fmt: skip
+_RANK = {"rid": -1, "start": 0, "lookup": 0, "lb": 0, "node": 0, "ingress": 0, "release": 1, "try": 2, "server": 3,
+         "call": 4, "answer": 5, "giveup": 6}  # fmt: skip
 
 
 class Clock:
@@ -36,6 +37,8 @@ class Clock:
         """Chooser → the virtual server that picks for it."""
         self.recent: dict[int, RecentLists] = {}
         """Chooser → the lists of callers that affinity keeps for it."""
+        self.scores: dict[int, PlainScores] = {}
+        """Chooser → the scores of its NGINX."""
         self.pools = Pools()
         self.kept: dict[tuple[int, int], Kept] = {}
         """(stream, place in its pool) → the connection for the next request."""

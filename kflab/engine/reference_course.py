@@ -8,7 +8,7 @@ from kflab.engine.pools import Connection
 from kflab.engine.reference_counts import LeastTaker
 from kflab.engine.reference_requests import Held, Request, Try
 from kflab.engine.reference_retries import Retries
-from kflab.engine.types import TCP_RETRIES2_NS, Answer, Behaviour, Call, Choice, Pick
+from kflab.engine.types import PEERS, TCP_RETRIES2_NS, Answer, Behaviour, Call, Choice, Pick
 
 FIRST_WAIT_NS = 1_000_000_000
 """After it a SYN is sent again; each further wait is twice the one before, six times in all."""
@@ -27,8 +27,8 @@ class Course(Retries):
             request.tries.append(Try(-1, Answer.NO_UPSTREAM, t_ns, 0))
             self._fail(request, Answer.NO_UPSTREAM, t_ns, False)
             return
-        in_turn = self.picks.get(chooser) == Pick.ROUND_ROBIN
-        if request.stream.keepalive and not in_turn and self._reuse(request, ("chooser", chooser), t_ns):
+        pick = self.picks.get(chooser)
+        if request.stream.keepalive and pick not in PEERS and self._reuse(request, ("chooser", chooser), t_ns):
             return
         version, fan = self._fan(chooser, t_ns)
         if not fan.candidates:
@@ -38,21 +38,46 @@ class Course(Retries):
             wait = 0 if fan.answer == Answer.NO_UPSTREAM else wait
             self._fail(request, fan.answer, t_ns + wait, fan.answer != Answer.NO_UPSTREAM)
             return
-        if in_turn:
+        if pick == Pick.EWMA:
+            scores = self.scores[chooser]
+            self._sync_scores(t_ns)
+            tried = {*(one.server for one in request.tries), request.lost_server}
+            server = scores.pick(self._run(fan), tried, request.words[Choice.BACKEND] >> 32, t_ns)
+        elif pick == Pick.ROUND_ROBIN:
             run = self._run(fan)
             first = self.draws.control_between("round-robin-start", str(chooser), version, 0, len(run))
             taken = self.turns.get((chooser, version), 0)
             self.turns[chooser, version] = taken + 1
             server = run[(first + taken) % len(run)]
-            if request.stream.keepalive and self._reuse(request, ("server", server), t_ns):
-                return
         else:
             server = self._choose(chooser, fan, request.words[Choice.BACKEND] >> 32, t_ns, request)
+        if pick in PEERS and request.stream.keepalive and self._reuse(request, ("server", server), t_ns):
+            return
         self._send(request, server, -1, t_ns)
         taker = self.virtual.get(chooser)
         if isinstance(taker, LeastTaker):
             request.tries[-1].scheduled = taker.log[-1]
             taker.log[-1].this = request.tries[-1]
+
+    def _sync_scores(self, t_ns: int) -> None:
+        while self.scores:
+            next_ns = {one: scores.next_sync_ns(one, self.fans.get(one, [])) for one, scores in self.scores.items()}
+            chooser = min(next_ns, key=lambda one: next_ns[one])
+            if next_ns[chooser] > t_ns:
+                return
+            self.scores[chooser].sync(chooser, self.fans[chooser])
+
+    def _rid(self, request: Request, t_ns: int) -> None:
+        """NGINX is rid of a request: the score of its last peer moves."""
+        chooser, this = dict(request.stream.upstreams).get(request.ingress, -1), request.last_try
+        if request.scored or this is None or this.server < 0 or self.picks.get(chooser) != Pick.EWMA:
+            return
+        if self.behaviour[request.ingress] != Behaviour.LISTENS:
+            return
+        request.scored = True
+        self._sync_scores(t_ns)
+        took_ms = t_ns // 1_000_000 - this.start_ns // 1_000_000
+        self.scores[chooser].update(this.server, took_ms / 1000, t_ns // 1_000_000 / 1000)
 
     def _reuse(self, request: Request, key: tuple[str, int], t_ns: int) -> bool:
         kept = self.pools.take(request.ingress, key, t_ns, self.timing.keepalive_idle_ns)
@@ -161,6 +186,7 @@ class Course(Retries):
             return
         this.end_ns = request.out_ns = t_ns + request.hop_ns
         self._finish(request, status, this.end_ns + request.back_ns)
+        self._push(this.end_ns, request, "rid")
         if request.stream.keepalive:
             self._push(this.end_ns, request, "release")
 
@@ -200,8 +226,7 @@ class Course(Retries):
         this = request.tries[-1]
         if self.behaviour[this.server] in (Behaviour.LISTENS, Behaviour.HANGS):
             chooser = dict(request.stream.upstreams)[request.ingress]
-            in_turn = self.picks.get(chooser) == Pick.ROUND_ROBIN
-            key = ("server", this.server) if in_turn else ("chooser", chooser)
+            key = ("server", this.server) if self.picks.get(chooser) in PEERS else ("chooser", chooser)
             taker, via = self.virtual.get(chooser), -1
             if isinstance(taker, LeastTaker) and this.scheduled is not None:
                 via, this.scheduled.pooled = taker.log.index(this.scheduled), True
@@ -220,12 +245,14 @@ class Course(Retries):
             self._push(end_ns, request, "try")
         else:
             request.out_ns = end_ns
+            self._push(end_ns, request, "rid")
             self._finish(request, self._code(answer), end_ns + request.back_ns)
 
     def _reset(self, request: Request, end_ns: int) -> None:
         """A connection in use is reset; on a kept one an idempotent request tries again for nothing."""
         if request.over is None and request.kept >> len(request.tries) - 1 & 1 and request.stream.idempotent:
             request.epoch += 1
+            request.lost_server = request.tries[-1].server
             scheduled = request.tries.pop().scheduled
             if scheduled is not None:
                 scheduled.broken_ns = end_ns

@@ -51,6 +51,10 @@ class Request:
     """How many calls the server has started; None unless it is making calls."""
     outer: "tuple[Request, int] | None" = None
     """A call: the request it is made for, and which of its tries."""
+    lost_server: int = -1
+    """The server of the last error counted in `lost`."""
+    scored: bool = False
+    """It has moved NGINX's score of its last peer."""
     lookup: Lookup | None = None
     waited_ns: int = 0
     """How long after its first SYN the one set out that arrived."""

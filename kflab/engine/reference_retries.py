@@ -22,7 +22,9 @@ class Retries(WayIn):
             this.answer, this.end_ns = (Answer.NONE if request.is_l7 else Answer.GAVE_UP), t_ns
             request.served_ns, request.queue_ns, request.service_ns = None, 0, 0
         request.calls_made = None
-        request.out_ns = t_ns
+        if request.out_ns is None or request.out_ns > t_ns:
+            request.out_ns = t_ns
+            self._push(t_ns, request, "rid")
         self._finish(request, -Answer.GAVE_UP, t_ns)
 
     def _again(self, request: Request, t_ns: int) -> None:

@@ -72,6 +72,8 @@ class StepState:
         """Source ports of masqueraded connections; None while no node can run out of them."""
         self.in_order: Int64Array = np.zeros(0, dtype=np.int64)
         """Virtual servers whose connections the event loop takes through their node (see `scheduled`)."""
+        self.begin_ns = 0
+        """Start of the slab that runs."""
         self.end_ns = 0
         self.ordered_rows = 0
         """Requests and calls that `eventwise` or `chains` took in their slabs so far."""

@@ -28,7 +28,7 @@ class Taking:
     def in_order(self, now_ns: int, end_ns: int) -> bool:
         """Whether tries must be taken one event after the other (see `eventwise`)."""
         steps, memory = self._steps, self._steps.memory
-        if len(steps.in_order) or memory.schedulers.open:
+        if len(steps.in_order) or memory.schedulers.open or steps.choosers.n_scored:
             return True
         lossy = steps.ports is not None or steps.room is not None
         lossy |= steps.neighbours is not None and steps.cut is not None

@@ -88,6 +88,15 @@ class Pick:
     """Next in turn, position kept in memory per (chooser) (NGINX balancer, per ingress pod)."""
     SCHEDULED: Final = 3
     """By a virtual server that choosers share and that remembers (IPVS's rr and wrr: see `schedulers`)."""
+    EWMA: Final = 4
+    """NGINX picks the peer of two that answered sooner of late (see `ewma`)."""
+    PEER_DRAWN: Final = 5
+    """NGINX draws a peer (ingress-nginx chashsubset)."""
+
+
+PEERS: Final = (Pick.ROUND_ROBIN, Pick.EWMA, Pick.PEER_DRAWN)
+"""Where NGINX itself picks the peer: it is a server, and a kept connection to it only spares the handshake. Else the
+only peer is a Service's address, and the rules of NGINX's node choose the server."""
 
 
 class Choice:

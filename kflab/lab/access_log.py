@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kflab.dataplane.packets import join_host_port
-from kflab.engine.types import Answer, Pick
+from kflab.engine.types import Answer
 from kflab.kubectl.logs import AccessRecord, UpstreamTry
 from kflab.lab.choosers import Chooser
 from kflab.lab.records import Record, status_text
@@ -56,7 +56,7 @@ def _upstream_try(lab: "Lab", one: Record, k: int, chooser: Chooser | None) -> U
     silent = one.answers[k] in (Answer.TIMEOUT, Answer.TABLE_FULL, Answer.NO_PORT)
     status = status_text(one.status) if one.answers[k] == Answer.OK else "504" if silent else "502"
     address = lab.wiring.index.address(one.servers[k]) if one.servers[k] >= 0 else "-"
-    if chooser is not None and chooser.picker != Pick.ROUND_ROBIN and chooser.service is not None:
+    if chooser is not None and not chooser.by_peer and chooser.service is not None:
         service = lab.store.get(chooser.service)
         if isinstance(service, Service):
             address = join_host_port(service.cluster_ip, chooser.service_port)

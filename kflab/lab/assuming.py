@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from kflab.cluster.store import Store
 from kflab.control.listening import running_containers
 from kflab.dataplane.nginx_choice import unknown_variables
-from kflab.dataplane.nginx_config import IngressConfig
+from kflab.dataplane.nginx_config import EWMA, ROUND_ROBIN, IngressConfig, Location
 from kflab.dataplane.nginx_proxying import USUAL
 from kflab.lab.spec import ClientSpec
 from kflab.manifest.app_annotations import (
@@ -114,11 +114,11 @@ def proxy_assumptions(configs: Iterable[IngressConfig]) -> Iterator[tuple[str, s
     for config in configs:
         if not said:
             said[_WORKERS] = None
-        for text in config.proxying.left_out:
+        for text in (*config.proxying.left_out, *_balancing(config.balancing)):
             said[f"the ingress controller's ConfigMap has {text}"] = None
         for server in config.servers.values():
             for location in server.locations:
-                for text in (*USUAL.under(location.text).left_out, *_hashing(location.text("upstream-hash-by"))):
+                for text in (*USUAL.under(location.text).left_out, *_choosing(location)):
                     name = f"{location.ingress.namespace}/{location.ingress.name}" if location.ingress else ""
                     said[f"Ingress {name} has {text}"] = None
     for text in said:
@@ -133,8 +133,15 @@ _WORKERS = (
 )
 
 
-def _hashing(expression: str) -> Iterator[str]:
-    """What is simplified of upstream-hash-by."""
+def _choosing(location: Location) -> Iterator[str]:
+    """What is simplified of how NGINX chooses among the pods of a location."""
+    yield from _balancing(location.text("load-balance"))
+    if location.text("affinity") == "cookie":
+        yield (
+            "affinity cookie: clients here send no cookie, so that each of their requests gets a new one, and pods "
+            "take turns where NGINX would draw one"
+        )
+    expression = location.text("upstream-hash-by")
     for name in unknown_variables(expression):
         yield f"upstream-hash-by {expression}: ${name} is taken as empty here"
     if "remote_addr" in expression:
@@ -142,6 +149,16 @@ def _hashing(expression: str) -> Iterator[str]:
             f"upstream-hash-by {expression}: it goes by the client's own address here, also where a node masquerades "
             "(externalTrafficPolicy: Cluster) and NGINX would see the node's"
         )
+
+
+def _balancing(algorithm: str) -> Iterator[str]:
+    if algorithm == EWMA:
+        yield (
+            "load-balance ewma: a handshake takes no time of its own here, which NGINX counts twice; an ingress pod's "
+            "scores move at once, where of two workers that hear of a pod at the same time one is passed over"
+        )
+    elif algorithm not in ("", ROUND_ROBIN):
+        yield f"load-balance {algorithm}: pods take turns here"
 
 
 def client_assumptions(clients: Iterable[ClientSpec]) -> Iterator[tuple[str, str]]:

@@ -15,7 +15,7 @@ from kflab.control.facts import Fact
 from kflab.control.observers import NO_RULES
 from kflab.control.waves import Wave
 from kflab.dataplane.packets import Verdict
-from kflab.engine.types import Answer, Behaviour, Finished, Int64Array, Pick
+from kflab.engine.types import Answer, Behaviour, Finished, Int64Array
 from kflab.lab.bills import Bill, Cause
 from kflab.lab.calls import workload_of
 from kflab.lab.choosers import Chooser
@@ -262,7 +262,7 @@ class Autopsy:
         """By whose knowledge a chooser picks."""
         if chooser is None:
             return ""
-        return chooser.observers[0 if chooser.kind != "upstream" or chooser.picker == Pick.ROUND_ROBIN else 1]
+        return chooser.observers[0 if chooser.kind != "upstream" or chooser.by_peer else 1]
 
     def _open(
         self, same: tuple[object, ...], cause: str, chooser: Chooser | None, server: int, place: str, from_ns: int,

@@ -26,6 +26,9 @@ from kflab.lab.way_in_words import balancer_words, way_in, way_in_words
 DNS_TTL = "TTL 60 s"
 """Route 53's TTL of a load balancer's alias record (AWS docs, Choosing between alias and non-alias records)."""
 
+_BY = {Pick.ROUND_ROBIN: "round robin", Pick.EWMA: "ewma", Pick.PEER_DRAWN: "drawn"}
+"""How NGINX picks a pod, in words."""
+
 
 def caller_band(entry: Entry) -> str:
     """Id of the band of the workload that makes a call."""
@@ -246,9 +249,9 @@ class Bands:
         parent = f"ingress/{first.entry.service.namespace}/{first.entry.service.name}"
         if len(routes) == 1:
             (_, path), (backend, chooser, item) = next(iter(routes.items()))
-            if chooser is not None and chooser.picker == Pick.ROUND_ROBIN and chooser.fan:
+            if chooser is not None and chooser.by_peer and chooser.fan:
                 n = len(chooser.fan.candidates)
-                choice = "only choice" if n == 1 else f"{n} upstreams, round robin"
+                choice = "only choice" if n == 1 else f"{n} upstreams, {_BY[chooser.picker]}"
             else:
                 choice = "only choice" if backend != "404" else "no rule matches"
             text = f"{tls} · {path} → {backend} · {choice}"
@@ -291,7 +294,7 @@ class Bands:
                 if n_listed == 1
                 else "affinity"
                 if first.sticky
-                else (picks if first.picker in (Pick.ROUND_ROBIN, Pick.SCHEDULED) else "random")
+                else _BY.get(first.picker, picks if first.picker == Pick.SCHEDULED else "random")
             )
         streams = list(dict.fromkeys(chooser.entry.index for chooser in reached))
         tries = counts.rate(counts.chosen, [chooser.index for chooser in reached])
@@ -306,7 +309,7 @@ class Bands:
             external = f" · {words}"
             if profile and profile.destination == POD and not empty and n_listed > 1:
                 how = balancer_words(profile)
-        straight = " (by pod address)" if first.picker == Pick.ROUND_ROBIN else ""
+        straight = " (by pod address)" if first.by_peer else ""
         callers = list(dict.fromkeys(chooser.place for chooser in reached if chooser.place))
         lost, text, word = self._lab.view.lost_in(key)
         return Band(

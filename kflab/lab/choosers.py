@@ -2,7 +2,7 @@
 
 from dataclasses import field
 
-from kflab.engine.types import Call, Fan, Pick, Stream
+from kflab.engine.types import PEERS, Call, Fan, Pick, Stream
 from kflab.lab.entries import Entry
 from kflab.manifest.objects import Key
 from kflab.records import dataclass
@@ -41,6 +41,11 @@ class Chooser:
     service_port: int = 0
     past: list[tuple[int, Fan]] = field(default_factory=list)
     """(from_ns, candidates) ascending, for the autopsy; what was replaced long ago is forgotten."""
+
+    @property
+    def by_peer(self) -> bool:
+        """Whether NGINX itself picks the pod, by what its controller knows."""
+        return self.picker in PEERS
 
 
 def front_band(entry: Entry) -> str:

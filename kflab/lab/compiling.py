@@ -13,6 +13,7 @@ from kflab.control.observers import NO_RULES, revision_at
 from kflab.control.plane import ControlPlane
 from kflab.dataplane.ipvs import Draining
 from kflab.dataplane.lb import in_service, node_weights, source_at_target
+from kflab.dataplane.nginx import DRAWN, EWMA
 from kflab.dataplane.nginx import route as nginx_route
 from kflab.dataplane.packets import Packet, Verdict, join_host_port
 from kflab.dataplane.walk import FanOut
@@ -63,6 +64,8 @@ class Compiler:
         self.turns = Turns(engine, draws)
         self.balancer_turns = BalancerTurns(engine)
         self.affinity = Affinities(engine)
+        self._pods: dict[Key | None, int] = {}
+        """Ingress pod → its number."""
         self.masqueraded: set[tuple[int, int]] = set()
         """(chooser, server): connections that a node's rules masquerade on their way there."""
         self._sources: dict[tuple[int, int], set[tuple[str, str]]] = {}
@@ -78,12 +81,17 @@ class Compiler:
             self.affinity.leave(chooser.index, t_ns)
         if (chooser.picker, chooser.virtual) != (chooser.given_picker, chooser.given_virtual):
             engine_until(self._engine, t_ns)
-            self._engine.set_pick(chooser.index, chooser.picker, chooser.virtual)
+            virtual = self._pod_number(chooser.pod) if chooser.picker == Pick.EWMA else chooser.virtual
+            self._engine.set_pick(chooser.index, chooser.picker, virtual)
             chooser.given_picker, chooser.given_virtual = chooser.picker, chooser.virtual
         if compiled != chooser.fan:
             chooser.fan, chooser.since_ns = compiled, t_ns
             chooser.past.append((t_ns, compiled))
             self._engine.learn(chooser.index, t_ns, compiled)
+
+    def _pod_number(self, pod: Key | None) -> int:
+        """The number by which the engine knows an ingress pod's scores: choosers of one pod share them."""
+        return self._pods.setdefault(pod, len(self._pods))
 
     def _compile_lb(self, chooser: Chooser, t_ns: int) -> Fan:
         if not chooser.entry.balanced:
@@ -141,11 +149,12 @@ class Compiler:
         if not found.upstreams:
             return Fan(answer=Answer.NO_UPSTREAM)
         if not found.service_upstream:
-            peers = found.upstreams
+            peers, weights = found.upstreams, found.weights
+            chooser.picker = {EWMA: Pick.EWMA, DRAWN: Pick.PEER_DRAWN}.get(found.balancing, Pick.ROUND_ROBIN)
             if found.hash_key is not None:  # all requests of a stream have one key, and each try goes by it alone
                 peers = (peers[found.peer_index(0)],)
             candidates = tuple(self._index.server(u.address, u.port, "TCP", u.target) for u in peers)
-            return Fan(candidates, (1,) * len(candidates))
+            return Fan(candidates, weights or (1,) * len(candidates))
         chooser.picker, chooser.virtual = Pick.RANDOM, -1
         upstream = found.upstreams[0]
         revision = revision_at(self._plane.observers, chooser.observers[1], t_ns)

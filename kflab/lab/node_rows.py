@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from kflab.control.tainteviction import no_execute
-from kflab.engine.types import Pick
 from kflab.lab.band_counts import Counts
 from kflab.lab.countdowns import countdown
 from kflab.lab.snapshot import Band, Candidate, NodeRow, PodRow
@@ -43,7 +42,7 @@ class NodeRows:
         newest, config = lab.store.last_rule_change, len(lab.plane.proxies.configs) - 1
         deciders: dict[str, list[int]] = {}
         for chooser in lab.wiring.choosers:
-            if chooser.picker != Pick.ROUND_ROBIN and chooser.kind != "lb":
+            if not chooser.by_peer and chooser.kind != "lb":
                 deciders.setdefault(chooser.place, []).append(chooser.index)
         rows = []
         for obj in lab.store.of_kind("Node"):

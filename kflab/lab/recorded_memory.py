@@ -2,13 +2,15 @@
 
 from typing import TYPE_CHECKING
 
-from kflab.dataplane.memory_view import KeptConnection, Turn
-from kflab.dataplane.nginx import route
+from kflab.dataplane.memory_view import KeptConnection, Scores, Turn
+from kflab.dataplane.nginx import IngressConfig, Route, route
 from kflab.dataplane.packets import Packet
+from kflab.engine.ewma import unpacked as scores_in
 from kflab.engine.ipvs_counts import unpacked
 from kflab.engine.scheduled import entry_turn, try_turn
-from kflab.engine.types import Answer
+from kflab.engine.types import Answer, Pick
 from kflab.lab.choosers import Wired
+from kflab.lab.entries import Entry
 from kflab.lab.records import Record
 from kflab.manifest.objects import Key
 from kflab.records import dataclass
@@ -32,6 +34,8 @@ class RecordedMemory:
     """Whether the client's connection (0) or a try's got no source port."""
     turns: tuple[Turn | None, ...] = ()
     """Whom IPVS took for the client's connection (0) or a try's."""
+    scored: tuple[Scores | None, ...] = ()
+    """By what NGINX's ewma took the peer of each try."""
 
     def turn(self, try_number: int) -> Turn | None:
         """The turn that is on record."""
@@ -65,6 +69,10 @@ class RecordedMemory:
         """The endpoint of the entry that the record says was there."""
         return self.flow
 
+    def scores(self, try_number: int) -> Scores | None:
+        """The scores that are on record."""
+        return self.scored[try_number - 1] if try_number <= len(self.scored) else None
+
     def dropped_on(self, try_number: int) -> str:
         """Where the record says a full table dropped a connection."""
         return self.dropped[try_number] if try_number < len(self.dropped) else ""
@@ -89,12 +97,13 @@ def memory_of(lab: "Lab", wired: Wired, one: Record) -> RecordedMemory:
     for k, (server, start) in enumerate(zip(one.servers, one.try_starts_ns, strict=True)):
         config = lab.wiring.configs.at(chooser.observers[0], start)
         address = lab.wiring.index.address(server) if server >= 0 else ""
-        ups = route(config, wired.entry.scheme, wired.entry.host, wired.entry.path).upstreams if config else ()
+        ups = _route(config, wired.entry).upstreams if config else ()
         positions.append(next((i for i, up in enumerate(ups) if up.text == address), 0))
         port = kept_ports >> 16 * k & 0xFFFF
         kept.append(KeptConnection(address, port) if kept_bits >> k & 1 else None)
     told = dropped_on(lab, one), without_port(one), _turns(lab, one)
-    return RecordedMemory(lab, tuple(positions), tuple(kept), "", *told)
+    scored = _scores(one) if chooser.picker == Pick.EWMA else ()
+    return RecordedMemory(lab, tuple(positions), tuple(kept), "", *told, scored)
 
 
 def dropped_on(lab: "Lab", one: Record) -> tuple[str, ...]:
@@ -119,6 +128,16 @@ def without_port(one: Record) -> tuple[bool, ...]:
     """Whether the client's connection (0) or one of NGINX's tries got no source port where it is masqueraded."""
     tries = tuple(answer == Answer.NO_PORT for answer in one.answers)
     return tries if one.ingress < 0 else (one.status == -Answer.NO_PORT, *tries)
+
+
+def _route(config: IngressConfig, entry: Entry) -> Route:
+    return route(config, entry.scheme, entry.host, entry.path, method=entry.method, client=entry.client)
+
+
+def _scores(one: Record) -> tuple[Scores | None, ...]:
+    extra = dict(one.extra)
+    found = (scores_in(extra.get(f"loads{k + 1}", 0)) for k in range(len(one.servers)))
+    return tuple(Scores(*pair) if pair else None for pair in found)
 
 
 def _turns(lab: "Lab", one: Record) -> tuple[Turn | None, ...]:

@@ -132,6 +132,8 @@ class Story:
             of = "every try" if share == 1 else of
             there = "it " if incident.subject.kind == "Pod" else ""
             behind = "" if incident.subject.kind == "Pod" else " there"
+            if chooser.picker == Pick.EWMA and share != 1:
+                return f"NGINX still draws {there or 'its pods '}and takes whom it scores lower"
             if chooser.picker == Pick.ROUND_ROBIN and share != 1:
                 return f"NGINX still takes {there or 'its pods '}in turn, {of}"
             if chooser.observers[0].startswith("lb/"):

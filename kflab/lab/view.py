@@ -134,7 +134,7 @@ class View:
             pod = wiring.servers[ingress][3]
             chooser = wired.upstreams.get(pod) if pod else None
             if chooser is not None:
-                return chooser.observers[0 if chooser.picker == Pick.ROUND_ROBIN else 1]
+                return chooser.observers[0 if chooser.by_peer else 1]
         place = node if node >= 0 else wired.stream.place
         chosen = wired.entries.get(wiring.places[place]) if place >= 0 else None
         return chosen.observers[0] if chosen is not None else ""
@@ -298,6 +298,8 @@ class View:
             word, why = "structural", f"session affinity keeps each caller on one pod; n = {n:,} connections"
         elif counting in COUNTING:
             word, why = "structural", f"{CHOOSER[counting]}: who is done sooner gets more; n = {n:,} connections"
+        elif choosers[0].picker == Pick.EWMA:
+            word, why = "structural", f"ewma: who answers sooner gets more; n = {n:,} connections"
         elif p_value < STRUCTURAL_P:
             word, why = "structural", f"p = {p_value:.1e}, n = {n:,} connections"
         elif robin:

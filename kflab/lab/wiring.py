@@ -16,7 +16,7 @@ from kflab.dataplane.nginx import route as nginx_route
 from kflab.draws import Draws
 from kflab.engine.engine import Engine
 from kflab.engine.lookups import LINEAR_FROM
-from kflab.engine.types import Pick, Stream
+from kflab.engine.types import Stream
 from kflab.lab.call_wiring import CallWiring
 from kflab.lab.choosers import Chooser, Wired, front_band
 from kflab.lab.compiling import Compiler
@@ -392,7 +392,7 @@ class Wiring:
             if chooser.service not in wanted or not self.reached(chooser):
                 continue
             if chooser.kind == "upstream":
-                names.add(chooser.observers[0 if chooser.picker == Pick.ROUND_ROBIN else 1])
+                names.add(chooser.observers[0 if chooser.by_peer else 1])
             elif chooser.kind in ("entry", "dns"):
                 names.add(chooser.observers[0])
         return frozenset(names)

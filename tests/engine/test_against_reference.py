@@ -9,10 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kflab.draws import Draws
-from kflab.engine import express
+from kflab.engine import ewma, express, reference_ewma
 from kflab.engine.engine import Engine
 from kflab.engine.neighbours import Neighbours
 from kflab.engine.reference import Reference
+from kflab.engine.reference_ewma import PlainScores
 from kflab.engine.types import Answer, Behaviour, Fan, Finished, Pick, Server, Stream, Timing
 
 MS = 1_000_000
@@ -198,6 +199,65 @@ def test_same_rows_where_workers_share_a_queue(
     compare(script, seed, in_turn, keepalive, True, 2, 3, slab_ms, shared=True)
 
 
+def score(model: Engine | Reference, *pods: int) -> None:
+    """Let NGINX pick by scores: those of the same number are shared."""
+    known = {pod: PlainScores() for pod in pods}
+    for chooser, pod in zip((UP_A, UP_B), pods, strict=True):
+        if isinstance(model, Engine):
+            model.set_pick(chooser, Pick.EWMA, pod)
+        else:
+            model.set_pick(chooser, Pick.EWMA)
+            model.scores[chooser] = known[pod]
+
+
+def give_up(stream: Stream) -> Stream:
+    """Clients that close their connection after a while."""
+    return replace(stream, attempt_timeout_ns=60 * MS) if stream.index in (1, 2) else stream
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    script=changes(), seed=st.integers(0, 1000), keepalive=st.booleans(), idempotent=st.booleans(),
+    tries=st.integers(1, 3), slab_ms=st.sampled_from((3, 37, 100)), shared=st.booleans(), patient=st.booleans(),
+)  # fmt: skip
+def test_same_rows_where_nginx_goes_by_response_times(
+    script: list[Change], seed: int, keepalive: bool, idempotent: bool, tries: int, slab_ms: int, shared: bool,
+    patient: bool,
+) -> None:  # fmt: skip
+    behaving = (lambda stream: stream) if patient else give_up
+    pods = (0, 0) if shared else (0, 1)
+    weight = ewma.weight
+    # Scores forget 250 times as fast, so that half a second sees many of them change.
+    with (
+        mock.patch.object(ewma, "weight", lambda ms: weight(250 * ms)),
+        mock.patch.object(reference_ewma, "DECAY_S", 0.04),
+    ):
+        compare(script, seed, False, keepalive, idempotent, tries, 3, slab_ms, behaving=behaving, scored=pods)
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(script=changes(), seed=st.integers(0, 1000), keepalive=st.booleans(), slab_ms=st.sampled_from((3, 37, 100)))
+def test_same_rows_where_nginx_draws_the_pod(script: list[Change], seed: int, keepalive: bool, slab_ms: int) -> None:
+    compare(script, seed, False, keepalive, True, 3, 3, slab_ms, drawn=True)
+
+
+def new_peers() -> st.SearchStrategy[list[Change]]:
+    some = st.lists(st.sampled_from(PODS), min_size=1, max_size=N_PODS, unique=True).map(sorted)
+    one = st.builds(
+        lambda t, chooser, listed: Change(t, "learn", chooser, fan=Fan(tuple(listed), (1,) * len(listed))),
+        st.integers(1, 400).map(lambda n: n * MS + n % 7), st.sampled_from((UP_A, UP_B)), some,
+    )  # fmt: skip
+    return st.lists(one, min_size=6, max_size=12).map(lambda found: sorted(found, key=lambda change: change.t_ns))
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(script=new_peers(), seed=st.integers(0, 1000), shared=st.booleans())
+def test_new_peers_start_at_the_mean_score_and_those_gone_are_forgotten(
+    script: list[Change], seed: int, shared: bool
+) -> None:
+    compare(script, seed, False, True, True, 3, 3, 37, scored=(0, 0) if shared else (0, 1))
+
+
 def compare(
     script: list[Change],
     seed: int,
@@ -212,6 +272,8 @@ def compare(
     timing: Timing = TIMING,
     neighbours: Callable[[], Neighbours] | None = None,
     behaving: Callable[[Stream], Stream] = lambda stream: stream,
+    scored: tuple[int, int] | None = None,
+    drawn: bool = False,
 ) -> None:
     streams = [behaving(stream) for stream in make_streams(keepalive, idempotent, tries, 2, keeping)]
     servers = make_servers(workers, shared)
@@ -224,6 +286,10 @@ def compare(
         if in_turn:
             model.set_pick(UP_A, Pick.ROUND_ROBIN)
             model.set_pick(UP_B, Pick.ROUND_ROBIN)
+        if scored is not None:
+            score(model, *scored)
+        for chooser in (UP_A, UP_B) if drawn else ():
+            model.set_pick(chooser, Pick.PEER_DRAWN)
         for chooser, fan in FIRST.items():
             model.learn(chooser, 0, fan)
         for change in script:
