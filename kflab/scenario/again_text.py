@@ -226,8 +226,10 @@ def _figure_edges(at: Columns) -> tuple[int, int]:
 
 def _figure(figure: Figure, at: Columns, mark: str, glyphs: BarGlyphs) -> Line:
     first, second = _figure_edges(at)
+    room = first - 4 - len(figure.was)
+    label = figure.label if len(figure.label) <= room else figure.label.replace(" pods", "")
     pieces = [
-        Piece(3, _fit(figure.label, first - 4 - len(figure.was), glyphs)),
+        Piece(3, _fit(label, room, glyphs)),
         Piece(first - len(figure.was), figure.was),
     ]
     if not figure.difference:
@@ -252,6 +254,8 @@ def _pair(pair: Pair, both: Compared, at: Columns, mark: str, glyphs: BarGlyphs)
             what = what.replace(event.pod.name, event.pod.name.rpartition("-")[2])
         if len(what) > room:
             what = what.replace(" was ", " ").replace("began to answer", "answers")
+        if event.pod is not None and len(what) > room:
+            what = event.pod.name.rpartition("-")[2]  # that it ended or began stands at the left
         words = f"+{(event.t_ns - play.change_ns) / 1e9:.3f} {_fit(what, room, glyphs)}"
         pieces.append(Piece(x, words, "strong"))
         pieces.append(Piece(x + at.side - 1 - len(lost), lost, "lost"))

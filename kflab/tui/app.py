@@ -4,17 +4,19 @@ import gc
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from textual import events
 from textual.app import App
 from textual.binding import Binding
 from textual.command import Provider
+from textual.filter import LineFilter
 from textual.screen import Screen
 
 from kflab.lab.handle import LabHandle
-from kflab.tui.glyphs import choose
+from kflab.tui.ascii_filter import AsciiFilter
+from kflab.tui.glyphs import ASCII, choose
 from kflab.tui.lab_screen import LabScreen
 from kflab.tui.tokens import THEMES, THEMES_256
 
@@ -94,6 +96,7 @@ class KflabApp(App[int]):
         self._pressed: deque[tuple[events.Key, Screen[Any]]] = deque(maxlen=64)
         """The last keys, and the screen that each was pressed on."""
         self.glyphs = choose(glyphs)
+        self._ascii = AsciiFilter()
         self.over_ssh = bool(os.environ.get("SSH_CONNECTION"))
         self.frames = FRAMES_SSH if self.over_ssh else FRAMES_LOCAL
         if self.over_ssh:
@@ -126,6 +129,11 @@ class KflabApp(App[int]):
                     self.screen.take(event)
                     return
         await super().on_event(event)
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Textual's own, and ASCII where the terminal is not UTF-8."""
+        filters = super().get_line_filters()
+        return [*filters, self._ascii] if self.glyphs is ASCII else filters
 
     def on_mount(self) -> None:
         self.set_interval(HANDS_OFF_S, self._tidy)

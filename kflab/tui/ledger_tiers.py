@@ -185,7 +185,7 @@ def draw_group(row: LedgerRow, line: CellLine, paint: Paint) -> None:
     where = f"on {plural(len(nodes), 'node')}" if nodes else address_range([member.address for member in members])
     expected = [member.expected for member in members if member.expected]
     figure = share(expected[0]) if expected and max(expected) - min(expected) < 1e-6 else ""
-    _strip_of_states(line, paint, members, where, figure)
+    _strip_of_states(line, paint, members, sentence(where, paint.glyphs), figure)
     line.right(grid.figure, figure, "text")
     total = sum_series([member.series for member in members if member.series is not None])
     if total is not None:

@@ -1,6 +1,7 @@
 """The last change again with another setting: two keys, two columns, and the lab goes on."""
 
 import asyncio
+import re
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,8 @@ async def test_two_keys_show_two_columns(size: tuple[int, int], glyphs: str, mon
         assert any("node-b kubelet" in line and line.count("+0.0") == 2 for line in lines)
         if glyphs:
             assert all(line.isascii() for line in lines)
+            assert any("ready, old gone after" in line for line in lines)
+            assert not any(re.search(r"\.\.\.[a-z]", line) for line in lines), "nothing is cut in the middle"
         await stage.press("a")
         assert isinstance(app.screen, AgainMenu)  # another setting
         await stage.press("a")
