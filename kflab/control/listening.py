@@ -24,6 +24,11 @@ def running_containers(spec: PodSpec) -> tuple[Container, ...]:
     return (*(c for c in spec.init_containers if c.restart_policy == "Always"), *spec.containers)
 
 
+def main_container(spec: PodSpec) -> str:
+    """Name of the container that is the application: the first that is no sidecar."""
+    return spec.containers[0].name if spec.containers else ""
+
+
 def read_annotation(text: str) -> Ports:
     """Ports of the annotation's value.
 

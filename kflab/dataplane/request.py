@@ -17,6 +17,7 @@ from kflab.dataplane.nginx import Route, route
 from kflab.dataplane.packets import Hop, Packet, RequestTrace
 from kflab.dataplane.request_back import Connection, Leg, way_back
 from kflab.dataplane.request_record import (
+    CLIENT_GONE,
     OK,
     REFUSED,
     REJECTED,
@@ -52,7 +53,10 @@ _FRONT_ANSWERS: Final = {"refused": "502", "reset": "502", "timeout": "504"}
 
 _ENDINGS: Final = {"refused": "refused", "reset": "closed the connection", "timeout": "did not answer in time"}
 
-_WORDS: Final = {REFUSED: "refused", REJECTED: "refused", RESET: "reset", TIMEOUT: "timeout", UNREACHABLE: UNREACHABLE}
+_WORDS: Final = {
+    REFUSED: "refused", REJECTED: "refused", RESET: "reset", TIMEOUT: "timeout", UNREACHABLE: UNREACHABLE,
+    CLIENT_GONE: CLIENT_GONE,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -497,13 +501,15 @@ class _Walker:
             reason = (
                 f"{self.near} did not hide the client, so the pod answers it directly, which it discards (k/k #97081)"
             )
+        if what == CLIENT_GONE:
+            reason = "the process that asked ended first, so nobody was there to hear of an answer"
         if what == UNREACHABLE:
             reason = f"{outage}; {NO_NEIGHBOUR}"
         if full:
             reason = f"nf_conntrack on {full}: table full, dropping packet"
         elif self.untouched and pod is None and what == "timeout":
             reason = "no Service rule takes it, so it is routed as it is, and nobody has this address"
-        verb = {"timeout": "timed out", UNREACHABLE: "no route to host"}.get(what, what)
+        verb = {"timeout": "timed out", UNREACHABLE: "no route to host", CLIENT_GONE: "in hand"}.get(what, what)
         self._add(
             Hop(
                 0,
@@ -577,11 +583,11 @@ def _parts(record: Record | None, latency: int | None) -> tuple[tuple[str, int],
     """Latency split: what failed tries took, by how they failed; queue, service; network (with NGINX) is the rest."""
     if record is None or latency is None:
         return ()
-    lost = {"refused": 0, "reset": 0, "timeout": 0, UNREACHABLE: 0}
+    lost = {"refused": 0, "reset": 0, "timeout": 0, UNREACHABLE: 0, CLIENT_GONE: 0}
     for tried in record.tries:
         name = _WORDS.get(tried.answer)
         if name is not None:
             lost[name] += tried.end_ns - tried.start_ns
     network = latency - sum(lost.values()) - record.queue_ns - record.service_ns
-    failed = [(name, lost[name]) for name in ("refused", "reset", "timeout", UNREACHABLE) if lost[name]]
+    failed = [(name, lost[name]) for name in lost if lost[name]]
     return (*failed, ("queue", record.queue_ns), ("service", record.service_ns), ("network", network))

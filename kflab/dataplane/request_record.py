@@ -13,6 +13,8 @@ REJECTED = "rejected"
 NO_UPSTREAM = "no upstream"
 UNREACHABLE = "no route"
 """EHOSTUNREACH, "No route to host"."""
+CLIENT_GONE = "client gone"
+"""Its caller's process ended first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ class TryRecord:
     """How one try went."""
 
     answer: str
-    """ok, refused, reset, timeout, rejected, no upstream or no route."""
+    """ok, refused, reset, timeout, rejected, no upstream, no route or client gone."""
     start_ns: int
     """When the caller sent the SYN: the rules of that time decided."""
     end_ns: int

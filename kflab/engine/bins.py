@@ -23,7 +23,7 @@ class Count(Enum):
     SERVER_BAD = "tries refused, reset or timed out, per server"
     STREAM_SENT = "requests started, per stream"
     STREAM_OK = "requests finished with status 200-399, per stream"
-    STREAM_FAILED = "requests finished otherwise, per stream"
+    STREAM_FAILED = "requests finished otherwise, per stream, but for those whose client is gone"
     STREAM_AGAIN = "attempts after the first, in the bin of their start, per stream"
     CHOOSER = "connections, per chooser"
 

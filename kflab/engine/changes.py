@@ -1,7 +1,8 @@
-"""What cuts a slab: a server's behaviour, a rate, a link or a load balancer's flows change at an instant."""
+"""What cuts a slab: a server's behaviour, a rate, a link, a load balancer's flows or a client change at an instant."""
 
 from typing import TYPE_CHECKING
 
+from kflab.engine.client_gone import end_client
 from kflab.engine.crashes import end_requests_across, end_requests_at, hang_at, leave
 from kflab.engine.cuts import with_place
 from kflab.engine.flowends import end_flows
@@ -48,7 +49,14 @@ class FlowsEnd:
     silent: bool
 
 
-Change = Rate | ServerChange | Link | FlowsEnd
+@dataclass(frozen=True, slots=True)
+class ClientGone:
+    """The process that sends a stream's requests ends."""
+
+    stream: int
+
+
+Change = Rate | ServerChange | Link | FlowsEnd | ClientGone
 
 
 def carry_out(engine: "Engine", change: Change) -> None:
@@ -59,6 +67,9 @@ def carry_out(engine: "Engine", change: Change) -> None:
         case FlowsEnd(lb, place, server, silent):
             engine.all_in_flight()
             end_flows(engine.steps, lb, place, server, silent, engine.now_ns)
+        case ClientGone(stream):
+            engine.all_in_flight()
+            end_client(engine.steps, stream, engine.now_ns)
         case Link(place, off):
             engine.steps.cut = with_place(engine.steps.cut, place, off)
             if engine.steps.neighbours is not None:

@@ -46,32 +46,34 @@ def give_up_late(steps: "StepState", active: "Rows", end_ns: int) -> None:
     give_up(steps, active[late], times[late])
 
 
-def give_up(steps: "StepState", rows: "Rows", times: Int64Array) -> None:
+def give_up(steps: "StepState", rows: "Rows", times: Int64Array, answer: int = Answer.GAVE_UP) -> None:
     """Let clients give up requests in flight.
 
     Args:
         steps: The engine's steps.
         rows: (n,) rows in flight.
         times: (n,) when, ns.
+        answer: How the requests end: GAVE_UP, or CLIENT_GONE where the client itself is gone.
     """
     if not len(rows):
         return
     m = steps.memory.flights.m
     l7 = steps.paths.is_l7[m[Col.STREAM, rows]]
-    early = ~l7 & (m[Col.TRIES, rows] == 0)
+    nameless = (m[Col.STAGE, rows] == Stage.LOOKUP) | (m[Col.STATUS, rows] == -Answer.NO_NAME)
+    early = ~l7 & (m[Col.TRIES, rows] == 0) & ~nameless
     m[Col.TRIES, rows[early]] = 1
     m[Col.TRY_START0, rows[early]] = m[Col.START, rows[early]]
     last = np.maximum(m[Col.TRIES, rows] - 1, 0)
     open_ = (m[Col.ANSWER0 + last, rows] == Answer.NONE) | (m[Col.TRY_END0 + last, rows] > times)
     open_ &= m[Col.TRIES, rows] > 0
     own, last = rows[open_], last[open_]
-    m[Col.ANSWER0 + last, own] = np.where(l7[open_], Answer.NONE, Answer.GAVE_UP)
+    m[Col.ANSWER0 + last, own] = np.where(l7[open_], Answer.NONE, answer)
     m[Col.TRY_END0 + last, own] = times[open_]
     for col in (Col.SERVED, Col.QUEUE, Col.SERVICE):
         m[col, own] = 0
     held = l7 & (m[Col.OUT, rows] > times)
     m[Col.OUT, rows[held]] = times[held]
-    steps.end(rows, -Answer.GAVE_UP, times)
+    steps.end(rows, -answer, times)
 
 
 def gives_up_at(steps: "StepState", flight: list[int]) -> int:

@@ -19,7 +19,7 @@ from kflab.engine import chains, countable, counting
 from kflab.engine.affinity import Affinity
 from kflab.engine.arrivals import Arrivals, Batch
 from kflab.engine.bins import BIN_NS, Bins, Count
-from kflab.engine.changes import Change, FlowsEnd, Link, Rate, ServerChange, carry_out
+from kflab.engine.changes import Change, ClientGone, FlowsEnd, Link, Rate, ServerChange, carry_out
 from kflab.engine.choosers import Choosers
 from kflab.engine.counted_deadlines import first_missed_ns, longest_slab_ns
 from kflab.engine.counted_rows import as_rows
@@ -34,7 +34,7 @@ from kflab.engine.scheduled import Connected, schedulers_in_order
 from kflab.engine.schedulers import VirtualServer
 from kflab.engine.steps import Steps
 from kflab.engine.taking import Taking
-from kflab.engine.types import Behaviour, Fan, Finished, Pick, Server, Stream, Timing
+from kflab.engine.types import Answer, Behaviour, Fan, Finished, Pick, Server, Stream, Timing
 from kflab.errors import KflabError
 from kflab.records import dataclass
 
@@ -149,8 +149,13 @@ class Engine:
         self.arrivals.add(stream.rate_rps, self.now_ns)
 
     def replace_stream(self, stream: Stream) -> None:
-        """Change a stream from now on: new entries, upstreams, route, rate…; steps still to come go the new way."""
+        """Change a stream from now on: new entries, upstreams, route, rate…; steps still to come go the new way.
+
+        A client that has another address is none that conntrack knows.
+        """
         self._take(stream)
+        if stream.client != self._streams[stream.index].client:
+            self.memory.udp.forget(stream.index)
         if stream.calls != self._streams[stream.index].calls:
             self.taking.calls_changed_ns = self.now_ns
         self._streams[stream.index] = stream
@@ -284,6 +289,18 @@ class Engine:
     def end_flows(self, lb: int, t_ns: int, *, place: int = -1, server: int = -1, silent: bool = False) -> None:
         """Let a load balancer end, at `t_ns` (now or later), its flows to a target: a node or a server (`flowends`)."""
         self._change(t_ns, FlowsEnd(lb, place, server, silent))
+
+    def end_client(self, stream: int, t_ns: int) -> None:
+        """Let the process of a pod's client end at `t_ns` (now or later): its requests in hand go with it.
+
+        It sends on unless its rate is 0 from then on.
+
+        Raises:
+            KflabError: If it is too late, or the client is not in a pod.
+        """
+        if self._streams[stream].kind != "pod":
+            raise KflabError(f"stream {stream} is of kind {self._streams[stream].kind}: only clients in pods end")
+        self._change(t_ns, ClientGone(stream))
 
     def clean_flows(self, stream: int, place: int, t_ns: int, keep: frozenset[int]) -> None:
         """Let kube-proxy on a node delete, at `t_ns` (now or later), a UDP stream's entry to any server but these."""
@@ -422,7 +439,7 @@ class Engine:
             memory.flights.remove(done)
             good = (rows[Col.STATUS] >= 200) & (rows[Col.STATUS] < 400)
             over = rows[Col.NEXT] == 0
-            bad = ~good & over
+            bad = ~good & over & (rows[Col.STATUS] != -Answer.CLIENT_GONE)
             self.bins.add(Count.STREAM_OK, rows[Col.STREAM, good], rows[Col.DUE, good])
             self.bins.add(Count.STREAM_FAILED, rows[Col.STREAM, bad], rows[Col.DUE, bad])
             unranked = ~over | (steps.paths.parent[rows[Col.STREAM]] >= 0)

@@ -96,7 +96,7 @@ def _lasts(answer: int, accepted: bool, start_ns: int, t_ns: int) -> tuple[int, 
         return TIME_WAIT_NS, False
     if answer in (Answer.REFUSED, Answer.RESET, Answer.NONE):
         return CLOSE_NS, False
-    if answer in (Answer.TIMEOUT, Answer.GAVE_UP) and accepted:
+    if answer in (Answer.TIMEOUT, Answer.GAVE_UP, Answer.CLIENT_GONE) and accepted:
         return CLOSE_WAIT_NS, False
     return max(0, start_ns + SYN_RECV_NS - t_ns), True
 

@@ -1,7 +1,7 @@
 """How long IPVS keeps the entry of a connection that is over: its table of connections, not nf_conntrack's.
 
-A connection that both ends closed is in TIME_WAIT, one that was
-reset in CLOSE, one whose caller gave up after it was accepted in CLOSE_WAIT; a SYN without answer stays in SYN_RECV.
+A connection that both ends closed is in TIME_WAIT, one that was reset in CLOSE, one whose caller gave up, or ended,
+after it was accepted in CLOSE_WAIT; a SYN without answer stays in SYN_RECV.
 
 Simplified: a connection counts as closed when its caller knows the end, its FIN's way to the node is not counted; SYNs
 are not sent again; SCTP has TCP's timeouts.
@@ -28,7 +28,7 @@ def _forgotten_ns(answers: Int64Array, accepted: Int64Array, starts: Int64Array,
     """When the entries of connections time out that ended with these answers."""
     until = np.where(answers == Answer.OK, ends + TIME_WAIT_NS, starts + SYN_RECV_NS)
     until = np.where((answers == Answer.REFUSED) | (answers == Answer.RESET), ends + CLOSE_NS, until)
-    given_up = ((answers == Answer.TIMEOUT) | (answers == Answer.GAVE_UP)) & (accepted != 0)
+    given_up = np.isin(answers, (Answer.TIMEOUT, Answer.GAVE_UP, Answer.CLIENT_GONE)) & (accepted != 0)
     return np.where(given_up, ends + CLOSE_WAIT_NS, until)
 
 

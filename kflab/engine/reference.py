@@ -144,6 +144,19 @@ class Reference(Course):
             if held and place in (request.node, self.servers[request.ingress].place):
                 self._lose_ingress(request, Behaviour.SILENT, now)
 
+    def end_client(self, stream: int) -> None:
+        """The process that sends a stream's requests ends, and what it remembered goes with it."""
+        for request in [request for request in self.live.values() if request.stream.index == stream]:
+            if request.start_ns > self.now_ns and request.lookup is not None:
+                request.start_ns = request.first_ns
+            elif request.start_ns > self.now_ns:  # an attempt that it waited to make
+                request.start_ns, request.node = self.now_ns, request.stream.place
+            self._giveup(request, self.now_ns, Answer.CLIENT_GONE)
+        for place in [place for place in self.kept if place[0] == stream]:
+            del self.kept[place]
+        self.sent.pop(stream, None)
+        self.again.pop(stream, None)
+
     def end_flows(self, lb: int, place: int, server: int, silent: bool) -> None:
         """A load balancer ends its flows to a node, or to a server."""
         now, way = self.now_ns, self.timing.client_lb_ns

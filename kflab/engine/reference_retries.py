@@ -12,20 +12,21 @@ from kflab.engine.types import Answer, Choice
 class Retries(WayIn):
     """A client gives up, and may send its request again."""
 
-    def _giveup(self, request: Request, t_ns: int) -> None:
-        """The client closes its connection."""
+    def _giveup(self, request: Request, t_ns: int, answer: int = Answer.GAVE_UP) -> None:
+        """The client closes its connection, or its process ends."""
         request.epoch += 1
-        if not request.is_l7 and not request.tries:
+        asking = request.lookup is not None and request.start_ns == request.first_ns
+        if not request.is_l7 and not request.tries and not asking:
             request.tries.append(Try(-1, Answer.NONE, request.start_ns, 0))
         this = request.last_try
         if this is not None and (this.answer == Answer.NONE or this.end_ns > t_ns):
-            this.answer, this.end_ns = (Answer.NONE if request.is_l7 else Answer.GAVE_UP), t_ns
+            this.answer, this.end_ns = (Answer.NONE if request.is_l7 else answer), t_ns
             request.served_ns, request.queue_ns, request.service_ns = None, 0, 0
         request.calls_made = None
         if request.out_ns is None or request.out_ns > t_ns:
             request.out_ns = t_ns
             self._push(t_ns, request, "rid")
-        self._finish(request, -Answer.GAVE_UP, t_ns)
+        self._finish(request, -answer, t_ns)
 
     def _again(self, request: Request, t_ns: int) -> None:
         """Send the request again, if its client does."""
@@ -60,6 +61,8 @@ class Retries(WayIn):
                 return retry.connect_failure
             case Answer.RESET:
                 return retry.reset
+            case Answer.CLIENT_GONE:
+                return False
             case Answer.GAVE_UP:
                 whole = bool(stream.timeout_ns) and t_ns >= request.first_ns + stream.timeout_ns
                 return retry.timeout and not whole

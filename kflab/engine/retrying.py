@@ -119,6 +119,8 @@ def heard(slab: "Eventwise", flight: list[int]) -> None:
 def _is_retried(steps: "Steps", retry: Retry, flight: list[int]) -> bool:
     """Whether an attempt that ended so is sent again."""
     status, stream = flight[Col.STATUS], flight[Col.STREAM]
+    if status == -Answer.CLIENT_GONE:
+        return False
     if status > 0:
         return status in retry.statuses
     if status in (-Answer.REFUSED, -Answer.REJECTED, -Answer.UNREACHABLE):

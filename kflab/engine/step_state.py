@@ -271,12 +271,12 @@ class StepState:
         self.end(rows, status, ends + np.where(l7, m[Col.BACK, rows], 0))
 
     def count_tries(self, rows: Rows) -> None:
-        """Count the last try of each row at its server, by its end."""
+        """Count the last try of each row at its server, by its end; none whose client is gone."""
         m = self.memory.flights.m
         last = np.maximum(m[Col.TRIES, rows] - 1, 0)
         servers, answers, ends = m[Col.SERVER0 + last, rows], m[Col.ANSWER0 + last, rows], m[Col.TRY_END0 + last, rows]
         known = servers >= 0
-        good, bad = known & (answers == Answer.OK), known & (answers > Answer.OK)
+        good, bad = known & (answers == Answer.OK), known & (answers > Answer.OK) & (answers != Answer.CLIENT_GONE)
         self.bins.add(Count.SERVER_OK, servers[good], ends[good])
         self.bins.add(Count.SERVER_BAD, servers[bad], ends[bad])
 

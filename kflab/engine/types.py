@@ -59,6 +59,8 @@ class Answer:
     GAVE_UP: Final = 10
     """The client's own deadline passed first: it closed the connection (NGINX logs 499, ngx_http_request.h
     NGX_HTTP_CLIENT_CLOSED_REQUEST)."""
+    CLIENT_GONE: Final = 11
+    """The client's own process ended, or its pod: nobody is there to hear of an answer (see `client_gone`)."""
     NO_NAME: Final = 14
     """DNS did not answer: the name was not resolved (getaddrinfo's EAI_AGAIN)."""
     SYN_LOST: Final = 15

@@ -61,6 +61,14 @@ class UdpFlows:
         times = (t for t, keep in self.cleanups.get(place, ()) if t > flow.created_ns and flow.server not in keep)
         return next(times, None)
 
+    def forget(self, stream: int) -> None:
+        """A stream's datagrams come from another address from now on.
+
+        Simplified: the entries from before, which nothing follows any more, do not stay until their timeout.
+        """
+        for place in [place for place in self.flows if place[0] == stream]:
+            del self.flows[place]
+
     def settle(self, end_ns: int) -> None:
         """Carry out the cleanups before `end_ns` on entries that nobody used since."""
         for place, coming in list(self.cleanups.items()):

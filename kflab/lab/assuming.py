@@ -164,12 +164,18 @@ def _balancing(algorithm: str) -> Iterator[str]:
 def client_assumptions(clients: Iterable[ClientSpec]) -> Iterator[tuple[str, str]]:
     """What is taken for granted of clients that keep connections open, give up, try again, ask DNS or lose packets."""
     for client in clients:
-        if client.from_pod.count("/") == 2:
+        if client.from_pod:
             text = (
-                f"client {client.name} is the first pod of {client.from_pod} as it was at the start: when that pod is "
-                "replaced, its address and its node go on sending"
+                f"client {client.name} is {client.from_pod}: it sends until its process exits, which ends its requests "
+                "in hand, and again once its pod is Ready"
             )
-            yield text, "from: NAMESPACE/POD for a pod that is not replaced"
+            if client.from_pod.count("/") == 2:
+                text = (
+                    f"client {client.name} is one pod of {client.from_pod} at a time: it sends until its process "
+                    "exits, which ends its requests in hand; then the oldest pod that is Ready goes on, with the whole "
+                    "rate"
+                )
+            yield text, "kflab.dev/exit-after says when a process exits; one client for each pod: from: NAMESPACE/POD"
         if client.connections:
             text = (
                 f"client {client.name} spreads its requests at random over its {client.connections} connections and "

@@ -73,6 +73,8 @@ class Bands:
         if band == "client/pod":
             n = len(entries)
             plural = "s" if n > 1 else ""
+            if all(map(self._lab.wiring.clients.away, wired)):
+                address = "gone, none Ready in its place"
             if all(entry.source is None for entry in entries):
                 text = f"client pod {address} · {n} Service{plural} nobody else calls, 1/s each"
             else:

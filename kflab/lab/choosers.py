@@ -1,5 +1,6 @@
 """A choice that requests pass, as the lab knows it, and a stream of requests with all the choices it may pass."""
 
+from bisect import bisect_right
 from dataclasses import field
 
 from kflab.engine.types import PEERS, Call, Fan, Pick, Stream
@@ -56,6 +57,19 @@ def front_band(entry: Entry) -> str:
     return f"{'lb' if entry.balanced else 'nodes'}/{key.namespace}/{key.name}"
 
 
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where a client in a pod was from one instant on."""
+
+    from_ns: int
+    pod: Key
+    address: str
+    node: str
+    """"" where its pod had none yet."""
+    container: str
+    """Whose process sends."""
+
+
 @dataclass(slots=True)
 class Wired:
     """One stream and everything it may pass."""
@@ -72,8 +86,20 @@ class Wired:
     wished_rps: float = 0.0
     """Its rate while its caller is up."""
     caller_down: bool = False
-    """The pod that calls went down with its node."""
+    """The pod that calls sends nothing: its process is gone, or hangs."""
+    homes: list[Home] = field(default_factory=list)
+    """Of a client in a pod: where it was, ascending; what was over long ago is forgotten."""
     name: str = ""
     """What it is, whatever its index: part of the addresses of its calls' draws."""
     calls: tuple[tuple[int, tuple[Call, ...]], ...] = ()
     """As `Stream.calls`."""
+
+    def home_at(self, start_ns: int, finish_ns: int) -> Home | None:
+        """Where its client was for a request of these instants; None for a client outside.
+
+        At the instant at which one goes and another comes, what ends is the former's.
+        """
+        place = bisect_right(self.homes, start_ns, key=lambda home: home.from_ns)
+        if place > 1 and self.homes[place - 1].from_ns == finish_ns:
+            place -= 1
+        return self.homes[max(0, place - 1)] if self.homes else None

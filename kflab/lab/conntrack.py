@@ -70,6 +70,7 @@ _ANSWERS = {
     Answer.TABLE_FULL: "timeout",
     Answer.NO_PORT: "timeout",
     Answer.UNREACHABLE: "timeout",
+    Answer.CLIENT_GONE: "timeout",
     Answer.REJECTED: "rejected",
     Answer.NO_UPSTREAM: "no upstream",
 }

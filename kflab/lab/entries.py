@@ -16,6 +16,7 @@ from kflab.errors import KflabError
 from kflab.lab.controllers import Controller, Controllers
 from kflab.lab.fronts import NO_ALBS, Fronted, Fronts
 from kflab.lab.patience import patience_words
+from kflab.lab.pods_from import pods_of
 from kflab.lab.spec import ClientSpec, LabSpec
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_cluster import Node
@@ -260,7 +261,7 @@ class Entries:
         raise KflabError(f"{url!r} leads to nothing in this cluster: no Ingress host, load balancer or NodePort has it")
 
     def _from_pod(self, client: ClientSpec, asked: Asked, port: int) -> Entry:
-        """A client that runs in the cluster: "namespace/pod", or "namespace/Kind/name" for a workload's first pod."""
+        """A client that runs in the cluster: "namespace/pod", or "namespace/Kind/name" for a pod of a workload."""
         pod = self._caller(client.from_pod)
         labels = asked.host.split(".")
         namespace = labels[1] if len(labels) > 1 else pod.meta.namespace
@@ -282,20 +283,8 @@ class Entries:
         return replace(asked.of("pod", named.key, found), client=pod.ip, client_pod=pod.key)
 
     def _caller(self, text: str) -> Pod:
-        parts = text.split("/")
-        if len(parts) == 2:
-            pod = self._store.get(Key("Pod", parts[0], parts[1]))
-            if isinstance(pod, Pod):
-                return pod
-        elif len(parts) == 3:
-            namespace, kind, name = parts
-            for obj in self._store.of_kind("Pod", namespace):
-                owner = obj.meta.owner
-                if owner is not None and owner.kind == "ReplicaSet" and kind == "Deployment":
-                    parent = self._store.get(owner)
-                    owner = parent.meta.owner if parent is not None else None
-                if owner == Key(kind, namespace, name):
-                    return cast(Pod, obj)
+        for pod in pods_of(self._store, text):
+            return pod
         raise KflabError(f"client from {text!r}: no such pod; expected NAMESPACE/POD or NAMESPACE/KIND/NAME")
 
     def _to_service(self, key: Key, port: int, asked: Asked) -> Entry:

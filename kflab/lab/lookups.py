@@ -1,4 +1,4 @@
-"""What an opened request tells of its lookup and its lost SYNs."""
+"""What an opened request tells of its lookup, its lost SYNs and a client that went away before its connection."""
 
 from dataclasses import replace
 
@@ -17,13 +17,14 @@ def after_lookup(trace: RequestTrace, one: Record) -> RequestTrace:
     if not asked and not waited_ns:
         return trace
     hops, where = list(trace.hops), trace.hops[0].where
+    gone = one.status == -Answer.CLIENT_GONE and (not one.servers or one.servers[0] < 0)
     unresolved, unheard = one.status == -Answer.NO_NAME, one.status == -Answer.SYN_LOST
     if unresolved:
         hops = [Hop(0, "DNS", why="no answer: the name is not resolved", outcome=trace.status, t_ns=one.finish_ns)]
     elif unheard:
         why = "every SYN of the connect timeout, or its answer, was lost"
         hops = [hops[0], Hop(0, where, why=why, outcome=trace.status, t_ns=one.finish_ns)]
-    elif waited_ns:
+    elif waited_ns and not gone:
         why = f"a SYN or its answer was lost; the one sent {waited_ns / 1e9:g} s after the first was answered"
         hops.insert(1, Hop(0, where, why=why, t_ns=one.start_ns + waited_ns))
     if asked:
@@ -31,6 +32,21 @@ def after_lookup(trace: RequestTrace, one: Record) -> RequestTrace:
         remark = Hop(0, where, mover="resolver", why=_words(asked, took_ns, unresolved), t_ns=one.start_ns - lookup_ns)
         hops = [remark, *(replace(hop, why=hop.why.replace(GIVEN, "DNS answered it")) for hop in hops)]
     return replace(trace, t_start_ns=one.start_ns - lookup_ns, latency_ns=one.latency_ns, hops=tuple(hops))
+
+
+def ended_early(trace: RequestTrace, one: Record) -> RequestTrace:
+    """Say of a request whose client went away before a packet of its connection had come anywhere how far it was."""
+    if one.status != -Answer.CLIENT_GONE or (one.servers and one.servers[0] >= 0) or not trace.hops:
+        return trace
+    waited = dict(one.extra).get("waited_ns", 0)
+    why = "its process ended before it had sent anything for this attempt"
+    if not one.tries:
+        why = "its process ended while it asked DNS"
+    elif waited:
+        why = "its process ended while it waited to send a SYN again"
+    said = [hop for hop in trace.hops if hop.mover == "resolver"]
+    end = Hop(0, trace.hops[0].where, why=why, outcome=trace.status, t_ns=one.finish_ns)
+    return replace(trace, hops=(*said, end))
 
 
 def _words(asked: int, took_ns: int, unresolved: bool) -> str:

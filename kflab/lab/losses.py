@@ -54,8 +54,23 @@ class Losses:
         return len(self.row)
 
 
+def ended_with_client(rows: Finished) -> BoolArray:
+    """Which finished rows are of requests whose client went away while they were in hand; (n,)."""
+    gone: BoolArray = rows.extra.get("told", rows.status) == -Answer.CLIENT_GONE
+    return gone
+
+
+def lost_tries(rows: Finished) -> BoolArray:
+    """Which tries got no answer, for all that their caller was there to hear of it; (n, `MAX_TRIES`)."""
+    lost: BoolArray = (rows.try_answer > Answer.OK) & (rows.try_answer != Answer.CLIENT_GONE)
+    return lost
+
+
 def lost_mask(rows: Finished) -> tuple[BoolArray, BoolArray]:
-    """Which finished rows failed, and which were slowed; (n,) each. What the client was told in the end decides."""
+    """Which finished rows failed, and which were slowed; (n,) each. What the client was told in the end decides.
+
+    What ended with its client is neither.
+    """
     told = rows.extra.get("told", rows.status)
     good = (told >= 200) & (told < 400)
     again = (rows.try_answer > Answer.OK).any(axis=1) | (attempt_of(rows.number) > 0) | _broken(rows)
@@ -63,7 +78,7 @@ def lost_mask(rows: Finished) -> tuple[BoolArray, BoolArray]:
         again |= rows.extra["lost"] > 0
     if "asked" in rows.extra:
         again |= (rows.extra["asked"] >> 24 > 0) | (rows.extra["waited_ns"] > 0)
-    return ~good, good & again
+    return ~good & ~ended_with_client(rows), good & again
 
 
 def _broken(rows: Finished) -> BoolArray:

@@ -26,11 +26,16 @@ def parts_of(one: Record) -> tuple[tuple[str, int], ...]:
         parts.append(("reset", lost[Answer.RESET]))
     extra = dict(one.extra)
     lookup, waited = extra.get("lookup_ns", 0), extra.get("waited_ns", 0)
-    if one.status == -Answer.NO_NAME:
+    if one.status == -Answer.NO_NAME or (one.status == -Answer.CLIENT_GONE and not one.tries):
         lookup = one.latency_ns
     parts += [("lookup", lookup)] if lookup else []
-    parts += [("SYN", waited)] if waited and one.status != -Answer.SYN_LOST else []
+    parts += [("SYN", waited)] if waited and one.status not in (-Answer.SYN_LOST, -Answer.CLIENT_GONE) else []
     parts += [("queue", one.queue_ns), ("service", one.service_ns)]
+    gone = sum(
+        end - start for answer, start, end in zip(one.answers, one.try_starts_ns, one.try_ends_ns, strict=True)
+        if answer == Answer.CLIENT_GONE
+    )  # fmt: skip
+    parts += [("in hand", gone)] if gone else []
     calling = extra.get("calling_ns", 0)
     if calling:
         parts.append(("calls", calling))

@@ -12,9 +12,10 @@ from dataclasses import field
 import numpy as np
 from numpy.typing import NDArray
 
+from kflab.dataplane.request_record import CLIENT_GONE
 from kflab.engine.retrying import attempt_of
 from kflab.engine.types import MAX_TRIES, Answer, Finished
-from kflab.lab.losses import lost_mask
+from kflab.lab.losses import ended_with_client, lost_mask, lost_tries
 from kflab.records import dataclass
 
 SAMPLE_NS = 50_000_000
@@ -39,6 +40,7 @@ _STATUS_WORDS = {
     Answer.NO_UPSTREAM: "503",
     Answer.UNREACHABLE: "no route",
     Answer.GAVE_UP: "client timeout",
+    Answer.CLIENT_GONE: CLIENT_GONE,
     Answer.NO_NAME: "not resolved",
     Answer.SYN_LOST: "timeout",
 }
@@ -87,7 +89,7 @@ class Record:
     @property
     def lost(self) -> int:
         """Tries that did not get an answer."""
-        return sum(answer not in (Answer.NONE, Answer.OK) for answer in self.answers)
+        return sum(answer not in (Answer.NONE, Answer.OK, Answer.CLIENT_GONE) for answer in self.answers)
 
 
 def record(rows: Finished, i: int, in_flight: bool = False) -> Record:
@@ -122,6 +124,8 @@ class Totals:
     sent: int = 0
     ok: int = 0
     failed: int = 0
+    gone: int = 0
+    """Requests that ended with their client's process, in hand: neither ok nor failed."""
     lost_tries: int = 0
     """Tries refused, rejected, reset or timed out, those of calls between pods too."""
     saved: int = 0
@@ -140,22 +144,24 @@ class Totals:
         if not len(rows):
             return
         good = (rows.status >= 200) & (rows.status < 400)
-        lost = (rows.try_answer > Answer.OK).sum(axis=1)
+        gone, lost = ended_with_client(rows), lost_tries(rows).sum(axis=1)
+        bad = ~good & ~gone
         again = attempt_of(rows.number) > 0
         self.ok += int(good.sum())
-        self.failed += int((~good).sum())
+        self.failed += int(bad.sum())
+        self.gone += int(gone.sum())
         self.lost_tries += int(lost.sum())
         self.saved += int((good & ((lost > 0) | again)).sum())
         self.retried += int(((rows.tries > 1) | again).sum())
         self.slowed += int(lost_mask(rows)[1].sum())
-        if not good.all():
-            for status, count in zip(*np.unique(rows.status[~good], return_counts=True), strict=True):
+        if bad.any():
+            for status, count in zip(*np.unique(rows.status[bad], return_counts=True), strict=True):
                 self.by_status[status_text(int(status))] += int(count)
 
     def add_tries(self, rows: Finished | None) -> None:
         """Count the tries that calls behind the front door, or attempts that others followed, lost: nobody's ends."""
         if rows is not None:
-            self.lost_tries += int((rows.try_answer > Answer.OK).sum())
+            self.lost_tries += int(lost_tries(rows).sum())
 
 
 class Sampler:

@@ -8,7 +8,7 @@ import numpy as np
 from kflab.dataplane.packets import RequestTrace, join_host_port
 from kflab.dataplane.request import Choices, Request, TryRecord, trace_request
 from kflab.dataplane.request import Record as WalkRecord
-from kflab.dataplane.request_record import UNREACHABLE
+from kflab.dataplane.request_record import CLIENT_GONE, UNREACHABLE
 from kflab.engine.addresses import ephemeral_ports, flow_hashes, flow_salt
 from kflab.engine.retrying import request_of
 from kflab.engine.types import MAX_TRIES, Answer, Choice, Pick
@@ -16,7 +16,7 @@ from kflab.errors import KflabError
 from kflab.lab.choosers import Wired
 from kflab.lab.gantt import BILL_IDS
 from kflab.lab.kept_connections import kept_port, over_kept
-from kflab.lab.lookups import after_lookup
+from kflab.lab.lookups import after_lookup, ended_early
 from kflab.lab.opened_calls import called_by_name, with_calls
 from kflab.lab.records import Record, status_text
 from kflab.lab.retried import attempts_before, with_attempts
@@ -42,6 +42,7 @@ ANSWER_WORDS = {
     Answer.UNREACHABLE: UNREACHABLE,
     Answer.GAVE_UP: "timeout",
     Answer.SYN_LOST: "timeout",
+    Answer.CLIENT_GONE: CLIENT_GONE,
 }
 
 
@@ -101,8 +102,10 @@ class Reopener:
 
     def client(self, wired: Wired, one: Record) -> str:
         """Address of who sent a request: of a call the pod that made it."""
-        caller = self._caller(wired, one)
-        return self._lab.wiring.servers[caller][0] if caller >= 0 else wired.entry.client
+        caller, home = self._caller(wired, one), wired.home_at(one.start_ns, one.finish_ns)
+        if caller >= 0:
+            return self._lab.wiring.servers[caller][0]
+        return home.address if home is not None else wired.entry.client
 
     @staticmethod
     def _caller(wired: Wired, one: Record) -> int:
@@ -144,8 +147,9 @@ class Reopener:
         backend = tuple(self.words(wired, one.number, lost + k)[Choice.BACKEND] >> 32 for k in range(MAX_TRIES))
         entry_word = first[Choice.ENTRY] >> 32
         caller = self._caller(wired, one)
-        pod = lab.wiring.servers[caller][3] if caller >= 0 else entry.client_pod
-        place = one.node if caller >= 0 else wired.stream.place
+        home = wired.home_at(one.start_ns, one.finish_ns)
+        pod = lab.wiring.servers[caller][3] if caller >= 0 else home.pod if home is not None else None
+        place = lab.wiring.index.place(home.node) if home is not None else one.node if caller >= 0 else -1
         request = Request(
             url=_walkable(entry.url), method=entry.method, source=self.client(wired, one), source_port=client_port,
             stream=one.stream, number=request_of(one.number), t_start_ns=one.start_ns, pod=pod,
@@ -179,7 +183,7 @@ class Reopener:
         trace = trace_request(self._lab.world, request, choices, memory_of(self._lab, wired, one), record)
         trace = called_by_name(trace, entry.host) if caller >= 0 else trace
         trace = over_kept(replace(trace, url=entry.url, parts=parts_of(one)), wired, one)
-        return after_lookup(trace, one)
+        return ended_early(after_lookup(trace, one), one)
 
     @staticmethod
     def _lb_choice(wired: Wired, client_port: int, word: int) -> int:

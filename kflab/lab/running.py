@@ -241,7 +241,7 @@ class Lab:
         sent, again = (self.engine.bins.totals(what) for what in (Count.STREAM_SENT, Count.STREAM_AGAIN))
         self.totals.sent = int(sent[self.wiring.fronts()].sum())
         self.totals.attempts = self.totals.sent + int(again.sum())
-        self.totals.in_flight = self.totals.sent - self.totals.ok - self.totals.failed
+        self.totals.in_flight = self.totals.sent - self.totals.ok - self.totals.failed - self.totals.gone
         self.sampler.add(rows, t_ns, calls)
         billed = rows if not self.wiring.inner.outer else self._call_losses.billed(rows, calls)
         self.autopsy.add(self._attempts.billed(billed))
@@ -278,13 +278,16 @@ class Lab:
 
     def hear(self, entries: Sequence[Fact | Wave]) -> None:
         """Take in what happened: tell the engine, the knowledge tracker, the journal's hash and the views."""
-        facts = [entry for entry in entries if not isinstance(entry, Wave)]
+        facts, told = [entry for entry in entries if not isinstance(entry, Wave)], list[tuple[int, str, str]]()
         for entry in entries:
             if isinstance(entry, Wave):
                 self.wiring.observers_learned(entry)
             else:
                 self._hear_one(entry)
+                told += self.wiring.clients.hear(entry, cuts=entry.what in CUTS)
         self.news.hear(entries)
+        for line in told:
+            self.news.say(*line)
         if any(fact.what is What.APPLIED and fact.subject.kind == "LoadBalancer" for fact in facts):
             self.wiring.fronts_changed(facts[-1].t_ns)
         if any(self._structural(fact) for fact in facts):

@@ -39,7 +39,7 @@ class ClientSpec:
     """Source address; ignored with from_pod."""
     method: str = "GET"
     from_pod: str = ""
-    """"namespace/pod" or "namespace/Kind/name" of a workload (its first pod)."""
+    """"namespace/pod" or "namespace/Kind/name" of a workload (one of its pods at a time: `client_pods`)."""
     client_port: int = 0
     """UDP from a pod: the source port of every request (one socket); 0: a new one each."""
     one_way: bool = False

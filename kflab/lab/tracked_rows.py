@@ -28,8 +28,8 @@ LOOSE, CLOSING, FIRM = range(3)
 its collector take it (TCP that closes, nf_conntrack_proto_tcp.c, tcp_can_early_drop), or nothing."""
 
 
-_SILENT = (Answer.TIMEOUT, Answer.TABLE_FULL, Answer.UNREACHABLE, Answer.GAVE_UP)
-"""Nobody answered the SYN (an ICMP error leaves its entry as it is), or the caller closed first."""
+_SILENT = (Answer.TIMEOUT, Answer.TABLE_FULL, Answer.UNREACHABLE, Answer.GAVE_UP, Answer.CLIENT_GONE)
+"""Nobody answered the SYN (an ICMP error leaves its entry as it is), or the caller, or its kernel, closed first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from kflab.lab.choosers import Chooser
 from kflab.lab.countdowns import countdown
 from kflab.lab.grouping import grouped
 from kflab.lab.knowledge import POD_ENDS
+from kflab.lab.losses import lost_tries
 from kflab.lab.node_rows import NodeRows
 from kflab.lab.snapshot import (
     BIN_NS,
@@ -94,7 +95,7 @@ class View:
         lab = self._lab
         self._count_answers(rows)
         # A client that gave up on a pod which answers lost nothing by anybody's rules.
-        lost = (rows.try_answer > Answer.OK) & (rows.try_answer != Answer.GAVE_UP)
+        lost = lost_tries(rows) & (rows.try_answer != Answer.GAVE_UP)
         if not len(rows) or not lost.any() or lab.knowing.incident is None:
             return
         which = np.flatnonzero(lost.any(axis=1))

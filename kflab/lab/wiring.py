@@ -17,8 +17,10 @@ from kflab.draws import Draws
 from kflab.engine.engine import Engine
 from kflab.engine.lookups import LINEAR_FROM
 from kflab.engine.types import Stream
+from kflab.errors import KflabError
 from kflab.lab.call_wiring import CallWiring
-from kflab.lab.choosers import Chooser, Wired, front_band
+from kflab.lab.choosers import Chooser, Home, Wired, front_band
+from kflab.lab.client_pods import ClientPods
 from kflab.lab.compiling import Compiler
 from kflab.lab.controllers import Controllers
 from kflab.lab.dialling import Dialling
@@ -66,6 +68,7 @@ class Wiring:
         self._store: Store = plane.store
         self._engine = engine
         self.inner = CallWiring(self, plane.store)
+        self.clients = ClientPods(plane, self)
         self.index = ServerIndex(plane, engine, controllers, self.inner.group)
         self.places, self.servers = self.index.places, self.index.servers
         self.dialling = Dialling(plane, lb_address)
@@ -78,7 +81,6 @@ class Wiring:
 
     def pod_changed(self, pod: Key, t_ns: int) -> None:
         """A pod's listeners or its sandbox changed at `t_ns`."""
-        self._caller_changed(pod, t_ns)
         self.index.pod_changed(pod, t_ns)
 
     def set_rate(self, wired: Wired, rate_rps: float, t_ns: int) -> None:
@@ -87,14 +89,40 @@ class Wiring:
         if not wired.caller_down:
             self._engine.set_rate(wired.entry.index, rate_rps, t_ns)
 
-    def _caller_changed(self, pod: Key, t_ns: int) -> None:
-        """A pod that calls went down with its node, or runs again: who is down calls nobody."""
-        runtime = self._plane.runtime.get(pod)
-        down = runtime is not None and not runtime.sandbox
-        for wired in self.wired:
-            if wired.entry.client_pod == pod and wired.caller_down != down:
-                wired.caller_down = down
-                self._engine.set_rate(wired.entry.index, 0.0 if down else wired.wished_rps, t_ns)
+    def stand_still(self, wired: Wired, still: bool, t_ns: int) -> None:
+        """A client sends nothing from `t_ns` on, or again."""
+        if wired.caller_down != still:
+            wired.caller_down = still
+            self._engine.set_rate(wired.entry.index, 0.0 if still else wired.wished_rps, t_ns)
+
+    def client_gone(self, wired: Wired, t_ns: int) -> None:
+        """A client's process is gone at `t_ns`, and its requests in hand with it."""
+        engine_until(self._engine, t_ns)
+        self._engine.end_client(wired.entry.index, t_ns)
+        self.stand_still(wired, True, t_ns)
+
+    def client_comes(self, wired: Wired, home: Home, t_ns: int) -> str:
+        """A client's process runs, from `t_ns` on, where `home` says; return what is to be said of it besides."""
+        engine_until(self._engine, t_ns)
+        before, remark = wired.homes[-1], ""
+        wired.homes.append(home)
+        if (before.pod, before.address, before.node) != (home.pod, home.address, home.node):
+            wired.entry = replace(wired.entry, client=home.address, client_pod=home.pod)
+            place = self.index.place(home.node)
+            wired.stream = replace(wired.stream, place=place, client=home.address, names=0)
+            wired.dns = None
+            here = wired.entries.get(home.node)
+            if here is not None:
+                here.entry = wired.entry
+                self.compiler.refresh(here, max(t_ns, self._engine.now_ns))
+            if wired.entry.source is not None and wired.entry.source.lookups:
+                try:
+                    self._asks_dns(wired, t_ns)
+                except KflabError as error:
+                    remark = f"; it asks no DNS any more: {error}"
+            self.complete(wired, t_ns)
+        self.stand_still(wired, False, t_ns)
+        return remark
 
     def node_changed(self, node: str, t_ns: int) -> None:
         """Packets reach a node no more, or again, from `t_ns` on."""
@@ -108,14 +136,14 @@ class Wiring:
         pinned: tuple[tuple[int, int, int], ...] = ()
         if source and source.first_client_port is not None:
             pinned = ((0, source.first_client_port, source.first_upstream_port or 0),)
-        place = -1
-        if entry.client_pod is not None:
-            runtime = self._plane.runtime.get(entry.client_pod)
-            place = self.index.place(runtime.node if runtime else "")
+        pod = self._store.get(entry.client_pod) if entry.client_pod is not None else None
+        homes = [self.clients.home_of(pod, t_ns)] if isinstance(pod, Pod) else []
+        place = self.index.place(homes[0].node) if homes else -1
+        down = bool(homes) and not self.clients.runs(homes[0])
         stream = Stream(
             index=entry.index,
             kind="l7" if entry.kind == "l7" else ("pod" if entry.kind == "pod" else "l4"),
-            rate_rps=entry.rate_rps,
+            rate_rps=0.0 if down else entry.rate_rps,
             place=place,
             tries=3 if entry.kind == "l7" else 1,
             idempotent=entry.method in IDEMPOTENT,
@@ -137,8 +165,11 @@ class Wiring:
                 retry=source.retry,
             )  # fmt: skip
         same = sum(other.entry.identity == entry.identity for other in self.wired)
-        wired = Wired(entry, stream, wished_rps=entry.rate_rps, name=f"{entry.identity} {same}")
+        name = f"{entry.identity} {same}"
+        wired = Wired(entry, stream, wished_rps=entry.rate_rps, caller_down=down, homes=homes, name=name)
         self.wired.append(wired)
+        if homes:
+            self.clients.add(wired)
         if entry.kind != "pod":
             wired.lb = self._chooser("lb", front_band(entry), "", (observer_name(entry.balancer),), entry)
         if source is not None and source.lookups:
@@ -368,6 +399,9 @@ class Wiring:
         for chooser in self.choosers:
             i = bisect_right(chooser.past, t_ns, key=lambda entry: entry[0])
             del chooser.past[: max(0, i - 1)]
+        for wired in self.wired:
+            i = bisect_right(wired.homes, t_ns, key=lambda home: home.from_ns)
+            del wired.homes[: max(0, i - 1)]
         self.compiler.affinity.forget_before(t_ns)
         self.compiler.turns.forget_before(t_ns)
 
@@ -403,7 +437,9 @@ class Wiring:
 
     def reached(self, chooser: Chooser) -> bool:
         """Whether the load balancer (or the caller's place) lets traffic come to this chooser at all."""
+        wired = self.wired[chooser.entry.index]
+        if chooser.entry.kind == "pod" and chooser.kind in ("entry", "dns"):
+            return chooser is wired.dns or wired.entries.get(wired.homes[-1].node if wired.homes else "") is chooser
         if chooser.kind != "entry" or chooser.entry.inside:
             return True
-        wired = self.wired[chooser.entry.index]
         return wired.lb is None or wired.lb.fan is None or self.index.place(chooser.place) in wired.lb.fan.candidates

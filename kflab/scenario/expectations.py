@@ -22,7 +22,8 @@ METRICS = (
     *WORKLOAD_METRICS,
 )  # fmt: skip
 """requestsEnded counts those that ended with `status` ("504", "refused", "reset", "timeout", "no route", "client
-timeout", "not resolved"). A request counts once, however often its client sent it: attempts counts those.
+timeout", "not resolved"; "client gone": its process ended first, which is no failure).
+A request counts once, however often its client sent it: attempts counts those.
 slowestRequest: s, failed or not. requestsTook counts requests, however they ended, by their latency:
 `from` (0.5 s or more) to below `to`, in steps of 10 ms. dnsQueriesPerRequest: queries that clients sent, by the
 requests they sent. ingressLag: the longest time (s) from the EndpointSlice without a pod until NGINX is without it.

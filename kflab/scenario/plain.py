@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 from kflab import KUBERNETES_RELEASE, exits, interrupts
 from kflab.control.facts import Fact, What
+from kflab.dataplane.request_record import CLIENT_GONE
 from kflab.engine.bins import Count
 from kflab.errors import Place
 from kflab.kubectl.hostile import printable
@@ -130,6 +131,8 @@ def _opening(scenario: Scenario, lab: Lab) -> list[str]:
 def _traffic(lab: Lab) -> str:
     total = lab.totals
     text = f"{total.sent:,} sent, {total.ok:,} ok, {total.failed:,} failed"
+    if total.gone:
+        text += f", {total.gone:,} ended with their client"
     if total.by_status:
         text += " (" + ", ".join(f"{status} ×{count:,}" for status, count in sorted(total.by_status.items())) + ")"
     text += f"; {total.lost_tries:,} tries lost"
@@ -144,7 +147,8 @@ def _traffic(lab: Lab) -> str:
 def _report(scenario: Scenario, lab: Lab, verdicts: list[Verdict]) -> list[str]:
     total = lab.totals
     lines = ["", "report"]
-    parts = f"{total.ok:,} ok + {total.failed:,} failed + {total.in_flight:,} in flight"
+    gone = f" + {total.gone:,} ended with their client" if total.gone else ""
+    parts = f"{total.ok:,} ok + {total.failed:,} failed{gone} + {total.in_flight:,} in flight"
     lines.append(f"  requests      {total.sent:,} sent = {parts}")
     saved = f"{total.saved:,} requests saved by a further try"
     lines.append(f"  tries lost    {total.lost_tries:,} refused, reset or timed out; {saved}")
@@ -213,7 +217,7 @@ def _measure(expectation: Expectation, lab: Lab) -> float | None:
                 return None
             return (knowledge.moved_ns - knowledge.t_ns) / 1e9
         case "requestsEnded":
-            return total.by_status.get(expectation.status, 0)
+            return total.gone if expectation.status == CLIENT_GONE else total.by_status.get(expectation.status, 0)
         case "ingressLag":
             return _ingress_lag(lab)
         case "socketsCut":
@@ -289,7 +293,8 @@ def _as_json(scenario: Scenario, lab: Lab, facts: list[Fact], verdicts: list[Ver
         "seed": scenario.spec.seed,
         "duration_s": scenario.duration_ns / 1e9,
         "requests": {
-            "sent": total.sent, "ok": total.ok, "failed": total.failed, "in_flight": total.in_flight,
+            "sent": total.sent, "ok": total.ok, "failed": total.failed, "client_gone": total.gone,
+            "in_flight": total.in_flight,
             "by_status": dict(sorted(total.by_status.items())), "lost_tries": total.lost_tries, "saved": total.saved,
             "attempts": total.attempts, "slowest_s": lab.engine.finished.longest_ns / 1e9,
         },

@@ -89,9 +89,15 @@ def changes() -> st.SearchStrategy[list[Change]]:
         st.sampled_from((0, 1, *PODS)),
         st.booleans(),
     )
-    return st.lists(st.one_of(behave, learn, behave, hang, rate, cut, flows), min_size=2, max_size=12).map(
+    return st.lists(st.one_of(behave, learn, behave, hang, rate, cut, flows, gone()), min_size=2, max_size=12).map(
         lambda found: sorted(found, key=lambda change: change.t_ns)
     )
+
+
+def gone() -> st.SearchStrategy[Change]:
+    """The process of a client in a pod ends, and another one goes on at once."""
+    when = st.integers(1, 400).map(lambda n: n * MS + n % 7)
+    return st.builds(lambda t, stream: Change(t, "gone", stream), when, st.sampled_from((2, 8, 9)))
 
 
 def make_streams(
@@ -309,6 +315,10 @@ def compare(
             engine.end_flows(LB, change.t_ns, place=place, server=server, silent=change.drain)
             slow.advance(change.t_ns)
             slow.end_flows(LB, place, server, change.drain)
+        elif change.what == "gone" and change.subject < len(streams):
+            engine.end_client(change.subject, change.t_ns)
+            slow.advance(change.t_ns)
+            slow.end_client(change.subject)
         elif change.what == "rate":
             engine.set_rate(change.subject, change.rate, change.t_ns)
             slow.advance(change.t_ns)
@@ -338,7 +348,7 @@ def changes_at_pods() -> st.SearchStrategy[list[Change]]:
     )
     learn = st.builds(lambda t, fan: Change(t, "learn", INSIDE, fan=fan), when, fans(PODS))
     cut = st.builds(lambda t, place, off: Change(t, "cut", place, drain=off), when, st.integers(0, 2), st.booleans())
-    some = st.lists(st.one_of(behave, behave, behave, learn, cut), min_size=4, max_size=16)
+    some = st.lists(st.one_of(behave, behave, behave, learn, cut, gone()), min_size=4, max_size=16)
     return some.map(lambda found: sorted(found, key=lambda change: change.t_ns))
 
 

@@ -16,7 +16,7 @@ from kflab.errors import KflabError
 S, MS = 1_000_000_000, 1_000_000
 SHOP, DNS = 0, 1
 """Choosers."""
-POD, COREDNS_A, COREDNS_B = range(3)
+POD, COREDNS_A, COREDNS_B, CLIENT = range(4)
 SERVERS = [Server("p", 0), Server("dns-a", 0), Server("dns-b", 1)]
 TWO_COREDNS = Fan((COREDNS_A, COREDNS_B), (1, 1))
 
@@ -47,7 +47,7 @@ def run(one: Stream, for_s: int = 120) -> tuple[Engine, Finished]:
     told=st.lists(
         st.tuples(
             st.integers(0, 15_000),
-            st.sampled_from((COREDNS_A, COREDNS_B, POD)),
+            st.sampled_from((COREDNS_A, COREDNS_B, POD, CLIENT)),
             st.sampled_from((Behaviour.LISTENS, Behaviour.REFUSES, Behaviour.SILENT)),
         ),
         max_size=5,
@@ -64,6 +64,11 @@ def test_a_batch_is_what_requests_one_by_one_come_to(names, lost, linear, slab_m
     for each in (batch, single):
         each.learn(DNS, 8 * S, fan)
     for t_ms, server, behaviour in sorted(told):
+        if server == CLIENT:  # its process ends, and another goes on at once
+            batch.end_client(0, t_ms * MS)
+            single.advance(t_ms * MS)
+            single.end_client(0)
+            continue
         batch.behave(server, behaviour, t_ms * MS)
         single.advance(t_ms * MS)
         single.behave(server, behaviour)

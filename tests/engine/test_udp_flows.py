@@ -1,5 +1,6 @@
 """UDP senders with one source port: the entry decides, until it idles out or is cleaned up."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -140,3 +141,15 @@ def test_it_equals_one_datagram_after_the_other(
         flows.settle(int(times[end - 1]) + 1)
         found += servers.tolist()
     assert found == wanted
+
+
+def test_a_sender_with_another_address_is_none_that_conntrack_knows() -> None:
+    engine = sender(client="10.0.0.1")
+    engine.advance(5 * S)
+    engine.learn(0, 5 * S, Fan((NEW,), (1,)))
+    engine.end_client(0, 6 * S)
+    engine.advance(7 * S)
+    assert servers(engine) == {OLD}, "the same five-tuple has the same entry, whichever process sends"
+    engine.replace_stream(replace(engine.streams[0], client="10.0.0.2"))
+    engine.advance(9 * S)
+    assert servers(engine, 7 * S) == {NEW}

@@ -65,9 +65,11 @@ def test_a_gate_that_nobody_here_sets_is_said_with_who_does() -> None:
 
 
 def test_a_client_that_is_one_pod_of_a_workload_says_so() -> None:
-    assert list(client_assumptions([ClientSpec("http://shop/", 1.0, "web", from_pod="default/web")])) == []
+    assert list(client_assumptions([ClientSpec("http://shop/", 1.0, "web")])) == []
+    [(text, _)] = client_assumptions([ClientSpec("http://shop/", 1.0, "web", from_pod="default/web")])
+    assert text.startswith("client web is default/web: it sends until its process exits")
     [(text, how)] = client_assumptions([ClientSpec("http://shop/", 1.0, "web", from_pod="default/Deployment/web")])
-    assert text.startswith("client web is the first pod of default/Deployment/web")
+    assert text.startswith("client web is one pod of default/Deployment/web at a time")
     assert "NAMESPACE/POD" in how
 
 

@@ -3,6 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kflab.engine.types import Answer
 from kflab.errors import KflabError
 from kflab.lab.commands import Act, Kill, Scale, SetLoad
 from kflab.manifest.objects import Key
@@ -13,7 +14,9 @@ WEB = Key("Deployment", "default", "web")
 story = st.lists(
     st.tuples(
         st.integers(0, 2500),
-        st.sampled_from(["crash", "delete", "force", "exit", "hang", "restart", "undo", "down", "up", "crashLoop"]),
+        st.sampled_from(
+            ["crash", "delete", "force", "exit", "hang", "restart", "undo", "down", "up", "crashLoop", "client"]
+        ),
         st.integers(0, 9),
     ),
     min_size=1,
@@ -30,11 +33,13 @@ def act(lab, what, number):
     if what in ("restart", "undo", "crashLoop"):
         lab.do(Act(what, WEB, (("for", 4 * S),) if what == "crashLoop" else ()))
         return
-    there = pods(lab)
+    there = pods(lab, "app" if what == "client" else "web")
     if there:
         key = there[number % len(there)]
         if what in ("crash", "delete", "force"):
             lab.do(Kill(key, what))
+        elif what == "client":
+            lab.do(Kill(key, ("crash", "delete", "force")[number % 3]))
         else:
             lab.do(Act(what, key, (("for", 3 * S),) if what == "hang" else ()))
 
@@ -57,5 +62,6 @@ def test_what_was_sent_ends_exactly_once(told, replicas, kept):
     assert lab.totals.in_flight == 0
     assert sorted(row.number for row in rows) == list(range(lab.totals.sent))
     assert lab.totals.ok == sum(row.ok for row in rows)
-    assert lab.totals.failed == sum(not row.ok for row in rows)
+    assert lab.totals.gone == sum(row.status == -Answer.CLIENT_GONE for row in rows)
+    assert lab.totals.failed == sum(not row.ok for row in rows) - lab.totals.gone
     assert all(row.start_ns <= row.finish_ns for row in rows)

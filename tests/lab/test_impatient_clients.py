@@ -83,7 +83,7 @@ def test_the_lab_says_how_its_clients_behave(lab: Lab) -> None:
     assert "gives a request up after 2s" in line
     assert "up to 2 times more" in line
     assert "at most 20 %" in line
-    assert sum("client client" in text for text, _ in lab.assumptions) == 2
+    assert sum("client client" in text for text, _ in lab.assumptions) == 3
 
 
 def test_nginx_logs_499_for_a_client_that_gave_up() -> None:

@@ -67,7 +67,7 @@ def test_json_report_has_facts_and_observers() -> None:
     code, text = played(load("pod-crash"), as_json=True)
     tree = json.loads(text)
     assert code == 0
-    assert tree["requests"]["sent"] == sum(tree["requests"][k] for k in ("ok", "failed", "in_flight"))
+    assert tree["requests"]["sent"] == sum(tree["requests"][k] for k in ("ok", "failed", "client_gone", "in_flight"))
     assert [fact["what"] for fact in tree["facts"]][:2] == ["container-exited", "kubelet-noticed"]
     assert tree["who_knew"]["moved_s"] > 0
 
