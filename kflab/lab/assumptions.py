@@ -35,6 +35,16 @@ NGINX_PROFILE = "v1.15.1"
 """The release of ingress-nginx that controllers behave as."""
 
 
+def part_assumptions(scenario: str) -> Iterator[tuple[str, str]]:
+    """Of a folder that holds the parts of a scenario file beside it: fragments and patches are no manifests."""
+    if scenario:
+        yield (
+            f"these files are parts of scenario {scenario}, which puts them together with its patches; here they are "
+            "read as they stand",
+            f"kflab {scenario}",
+        )
+
+
 def modelling_assumptions(lab: "Lab") -> Iterator[tuple[str, str]]:
     """What the lab takes for granted of things that are there."""
     for controller in lab.controllers.all():

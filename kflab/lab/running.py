@@ -28,7 +28,7 @@ from kflab.engine.neighbours import Neighbours
 from kflab.engine.types import Finished
 from kflab.kubectl.ages import instant
 from kflab.lab import applying, pruning
-from kflab.lab.assumptions import modelling_assumptions
+from kflab.lab.assumptions import modelling_assumptions, part_assumptions
 from kflab.lab.autopsy import Autopsy
 from kflab.lab.call_losses import CallLosses
 from kflab.lab.calls import CallGraph
@@ -156,6 +156,7 @@ class Lab:
             self.wiring.inner.follow(self.calls, 0)
         self.uncalled = self._entries.uncalled
         self.assumptions: tuple[tuple[str, str], ...] = (
+            *part_assumptions(spec.part_of),
             *((f"{found.assumption}: {found.message}", f"write it: {found.place}") for found in loaded.assumptions),
             *extra.assumptions,
             *self.plane.assumptions,

@@ -151,6 +151,8 @@ class LabSpec:
     """How fast the cluster is (`control.profiles`); "": `small`. `delays` and `timing` go over it."""
     load_balancer: str = ""
     """Name of the profile of Services' load balancers (`control.lbprofiles`); "": what the manifests tell."""
+    part_of: str = ""
+    """Scenario file beside the folder that the manifests come from, which it puts together; "": there is none."""
     calls: str = "guess"
     """Who calls whom behind the front door: "guess" it from the manifests, "none", or "given" in `given_calls`."""
     given_calls: tuple[GivenCall, ...] = ()

@@ -75,7 +75,7 @@ def open_what(
     if scenario is None:
         tabs = tuple(Tab(source.name, source.text, str(source.path) if source.path else None) for source in sources)
         name = "stdin" if what[0] == "-" else Path(what[0]).resolve().stem
-        spec = LabSpec(name=name, tabs=tabs, duration_ns=None)
+        spec = LabSpec(name=name, tabs=tabs, duration_ns=None, part_of=_scenario_beside(what))
         scenario = Scenario(spec, name, "", PLAIN_DURATION_NS, ())
     spec = replace(
         scenario.spec,
@@ -97,6 +97,21 @@ def open_what(
         clients = tuple(replace(client, rate_rps=rate_rps / len(spec.clients)) for client in spec.clients)
         spec = replace(spec, rate_rps=rate_rps, clients=clients)
     return replace(scenario, spec=spec)
+
+
+def _scenario_beside(what: Sequence[str]) -> str:
+    """The scenario file with a folder's name beside it, if that uses the folder's files."""
+    folder = Path(what[0])
+    if len(what) != 1 or not folder.is_dir():
+        return ""
+    for suffix in (".yaml", ".yml"):
+        path = folder.with_name(f"{folder.name}{suffix}")
+        if folder.name and path.is_file():
+            with path.open("rb") as file:
+                head = file.read(65536)
+            if f"kflab: {FORMAT}".encode() in head and f"{folder.name}/".encode() in head:
+                return str(path)
+    return ""
 
 
 def _scenario(what: Sequence[str]) -> Scenario | None:

@@ -155,3 +155,20 @@ def test_a_folder_of_manifests_stands_for_its_files(tmp_path: Path) -> None:
         (folder / name).unlink()
     with pytest.raises(KflabError, match=r"s\.yaml:2:13: the folder .*shop has no \*\.json, \*\.yaml, \*\.yml files"):
         open_what([str(file)])
+
+
+def test_a_folder_of_a_scenarios_parts_says_whose_they_are(tmp_path: Path) -> None:
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec: {containers: [{name: a, image: b}]}\n"
+    (folder / "web.yaml").write_text(pod)
+    assert open_what([str(folder)]).spec.part_of == ""
+    (tmp_path / "shop.yaml").write_text(pod)  # a manifest that only happens to have the folder's name
+    assert open_what([str(folder)]).spec.part_of == ""
+    (tmp_path / "shop.yaml").write_text("kflab: scenario/v1\ntitle: Shop\nmanifests: {documents: [shop/web.yaml]}\n")
+    spec = open_what([f"{folder}/"]).spec
+    assert spec.part_of == str(tmp_path / "shop.yaml")
+    first, how = Lab(spec).assumptions[0]
+    assert first.startswith(f"these files are parts of scenario {tmp_path / 'shop.yaml'}")
+    assert how == f"kflab {tmp_path / 'shop.yaml'}"
+    assert open_what([str(folder / "web.yaml")]).spec.part_of == ""
