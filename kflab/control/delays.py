@@ -251,7 +251,8 @@ class Delays:
     large_cluster_size_threshold: float = 50.0
     """--large-cluster-size-threshold: partially disrupted zones of up to so many nodes evict nothing. A count."""
     controller_api_gap_s: float = 0.05
-    """1 / --kube-api-qps of kube-controller-manager (20)."""
+    """1 / --kube-api-qps of kube-controller-manager (20): so far apart a controller's requests are when its burst is
+    used up; modelled for the ReplicaSet and the node lifecycle controller, each with a client of its own."""
     controller_api_burst: float = 30.0
     """--kube-api-burst of kube-controller-manager. A count."""
     default_toleration_s: float = 300.0

@@ -18,6 +18,7 @@ import numpy as np
 
 from kflab.cluster.store import Change
 from kflab.control.admission import require_api
+from kflab.control.apiclient import ApiClient
 from kflab.control.core import Controller, Core
 from kflab.control.facts import What
 from kflab.control.heap import MANAGER, Event, KubeletEvent, ManagerEvent
@@ -100,8 +101,7 @@ class NodeLife(Controller):
         self._first_pass: int | None = None
         """A moment at which a pass began; passes follow in whole periods."""
         self._due: dict[int, None] = {}
-        self._bucket = 0
-        """Token bucket of the controller's API client, as the time at which it is full again."""
+        self._client = ApiClient(core)
         self._syncing: dict[str, None] = {}
 
     # --- leases and passes ----------------------------------------------------------------------------------
@@ -256,8 +256,6 @@ class NodeLife(Controller):
         second with a burst of 30 (kube-controller-manager's --kube-api-qps and --kube-api-burst).
         """
         core, now = self.core, self.core.now_ns
-        gap = core.spans["controller_api_gap_s"][0]
-        burst = int(core.delays.controller_api_burst)
         jobs = [self._writes_of(node) for node in nodes]
         free = [(now, worker) for worker in range(min(WORKERS, len(jobs)))]
         work: list[list[Event]] = [[] for _ in free]
@@ -273,8 +271,7 @@ class NodeLife(Controller):
                     continue
                 work[worker] = job[::-1]
             event = work[worker].pop()
-            t_ns = max(t_ns, self._bucket - (burst - 1) * gap)
-            self._bucket = max(self._bucket, t_ns) + gap
+            t_ns = self._client.take(t_ns)
             done = t_ns + core.delay("api_write_s", f"{BY}/{worker}")
             core.push_at(done, event)
             end = max(end, done)

@@ -5,11 +5,13 @@ pkg/controller/controller_utils.go (ActivePodsWithRanks).
 """
 
 import re
+from collections import Counter
 from functools import cmp_to_key
 from typing import ClassVar
 
 from kflab.cluster.ipam import Pins
 from kflab.cluster.store import Change
+from kflab.control.apiclient import ApiClient
 from kflab.control.core import SETTLE_BATCH_NS, SETTLE_RUN_NS, Controller, Core, address_of
 from kflab.control.delays import SECOND_NS, ns
 from kflab.control.garbage import collect
@@ -47,6 +49,17 @@ class CreatePods(Event):
     count: int
 
 
+@dataclass(frozen=True, slots=True)
+class DeletePod(Event):
+    """A deletion that had to wait for the controller's client is sent."""
+
+    room: ClassVar[str] = "replicaset"
+    needs_api: ClassVar[bool] = True
+    key: Key
+    pod: Key
+    uid: str
+
+
 class ReplicaSetController(Controller):
     """Makes and deletes pods of ReplicaSets and writes their status."""
 
@@ -60,6 +73,9 @@ class ReplicaSetController(Controller):
         self._queued: dict[Key, None] = {}
         self._expected: dict[Key, int] = {}
         """Creations under way: not seen as pods yet, so not asked for again."""
+        self._going: dict[Key, dict[Key, None]] = {}
+        """ReplicaSet → its pods whose deletion waits to be sent."""
+        self._client = ApiClient(core)
         self._created: dict[Key, int] = {}
         """Pods created so far, by pin owner: the ordinals of pins."""
 
@@ -67,6 +83,7 @@ class ReplicaSetController(Controller):
         """Queue the ReplicaSet, or the owner of the pod."""
         if change.key.kind == "ReplicaSet":
             if change.new is None:
+                self._going.pop(change.key, None)
                 collect(self.core, change.key)
             elif not (self.core.quiet and change.same_generation):  # its own status changes nothing
                 self._enqueue(change.key)
@@ -103,6 +120,11 @@ class ReplicaSetController(Controller):
                 if isinstance(rs, ReplicaSet):
                     for _ in range(count):
                         self._create(rs)
+            case DeletePod(key, pod_key, uid):
+                self._going.get(key, {}).pop(pod_key, None)
+                pod = self.core.store.get(pod_key)
+                if isinstance(pod, Pod) and pod.meta.uid == uid and active(pod):
+                    mark_deleted(self.core, pod, None, BY)
 
     def _sync(self, rs: ReplicaSet) -> None:
         if self.core.quiet and rs.key in self.core.as_given:
@@ -110,14 +132,26 @@ class ReplicaSetController(Controller):
             return
         self._adopt(rs)
         key = rs.key
-        pods = [pod for pod in owned_pods(self.core, key) if active(pod)]
+        there = [pod for pod in owned_pods(self.core, key) if active(pod)]
+        going = self._going.get(key, {})
+        pods = [pod for pod in there if pod.key not in going] if going else there
         missing = rs.replicas - len(pods) - self._expected.get(key, 0)
         if missing > 0:
             self._slow_start(rs, min(missing, BURST))
         elif missing < 0:
             for pod in victims(self.core, rs, pods)[: min(-missing, BURST)]:
-                mark_deleted(self.core, pod, None, BY)
-        self._write_status(rs, pods if missing >= 0 else None)
+                self._delete(key, pod)
+        self._write_status(rs, there if missing >= 0 else None)
+
+    def _delete(self, key: Key, pod: Pod) -> None:
+        """Delete a pod as soon as the client may."""
+        now = self.core.now_ns
+        sent = now if self.core.quiet else self._client.take(now)
+        if sent == now:
+            mark_deleted(self.core, pod, None, BY)
+        else:
+            self._going.setdefault(key, {})[pod.key] = None
+            self.core.push_at(sent, DeletePod(key, pod.key, pod.meta.uid))
 
     def _adopt(self, rs: ReplicaSet) -> None:
         """Pods that match and have no owner become the ReplicaSet's (controller_ref_manager.go)."""
@@ -130,14 +164,20 @@ class ReplicaSetController(Controller):
                 self.core.put(replace(pod, meta=replace(pod.meta, owner=rs.key)), BY)
 
     def _slow_start(self, rs: ReplicaSet, count: int) -> None:
-        """Batches of 1, 2, 4, 8 …, each sent when the one before has succeeded."""
-        key = rs.key
+        """Batches of 1, 2, 4, 8 …, each sent when the one before has succeeded, as fast as the client may.
+
+        Simplified: the turns of all batches are taken at once, before those of another ReplicaSet that comes later.
+        """
+        key, now = rs.key, self.core.now_ns
         self._expected[key] = self._expected.get(key, 0) + count
         wait, batch = 0, 1
         while count > 0:
             size = min(batch, count)
             wait += self.core.delay("api_write_s", key)
-            self.core.push(wait, CreatePods(key, size))
+            turns = Counter(now + wait if self.core.quiet else self._client.take(now + wait) for _ in range(size))
+            for sent, many in turns.items():
+                self.core.push_at(sent, CreatePods(key, many))
+                wait = sent - now
             count, batch = count - size, 2 * batch
 
     def _create(self, rs: ReplicaSet) -> None:
