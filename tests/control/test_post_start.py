@@ -39,7 +39,7 @@ def pod(plane: ControlPlane, key: Key) -> Pod:
 
 def ready_at(plane: ControlPlane, key: Key, within_s: int = 60) -> float:
     while not pod(plane, key).status.ready and plane.now_ns < within_s * S:
-        plane.step(within_s * S)
+        plane.step()
     assert pod(plane, key).status.ready
     return plane.now_ns / S
 
@@ -97,7 +97,7 @@ def test_the_status_says_why_until_it_waits_for_its_back_off():
     plane, key = starting(container(post_start=LifecycleHandler("tcpSocket")))
     seen: dict[str, None] = {}
     while plane.now_ns < 40 * S:
-        plane.step(40 * S)
+        plane.step()
         seen.update((status.reason, None) for status in pod(plane, key).status.containers)
     assert list(seen) == ["ContainerCreating", "PostStartHookError", "CrashLoopBackOff"]
 
