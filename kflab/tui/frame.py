@@ -1,6 +1,7 @@
 """The ruled title line above a pane, and the body that puts frames where the plan says."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from textual.geometry import NULL_OFFSET, NULL_SPACING, Size
@@ -9,13 +10,16 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from kflab.lab.snapshot import Snapshot
-from kflab.tui.canvas_view import CanvasView
 from kflab.tui.glyphs import UNICODE, Glyphs, choose, to_ascii
 from kflab.tui.pane import Pane
+from kflab.tui.panes import ORDER
 from kflab.tui.plan import Plan
 from kflab.tui.row import Row
 from kflab.tui.text import fit
 from kflab.tui.tokens import look
+
+if TYPE_CHECKING:
+    from kflab.tui.canvas_view import CanvasView
 
 
 def title_row(title: str, subtitle: str, note: str, width: int, focused: bool, glyphs: Glyphs) -> Row:
@@ -76,7 +80,7 @@ class PaneFrame(Widget):
     PaneFrame > .pane { height: 1fr; width: 1fr; }
     """
 
-    def __init__(self, area: str, pane: Pane | CanvasView, titled: bool = True) -> None:
+    def __init__(self, area: str, pane: "Pane | CanvasView", titled: bool = True) -> None:
         super().__init__()
         self.area = area
         self.pane = pane
@@ -93,7 +97,7 @@ class PaneFrame(Widget):
         self.pane.show(snapshot)
 
     def check_title(self) -> None:
-        if self.line is not None:
+        if self.line is not None and self.is_mounted:
             self.line.check()
 
 
@@ -112,13 +116,19 @@ class PlanLayout(Layout):
 
 
 class Body(Widget):
-    """Everything between the story line and the key line."""
+    """Everything between the story line and the key line.
+
+    Args:
+        make: Makes the frame of an area, when it is first wanted.
+    """
 
     DEFAULT_CSS = "Body { height: 1fr; width: 1fr; }"
 
-    def __init__(self, frames: Iterable[PaneFrame]) -> None:
+    def __init__(self, make: Callable[[str], PaneFrame]) -> None:
         super().__init__()
-        self.frames = {frame.area: frame for frame in frames}
+        self.frames: dict[str, PaneFrame] = {}
+        """Those made so far, in their order."""
+        self._make = make
         self.plan = Plan("split")
         self._plan_layout = PlanLayout()
 
@@ -130,11 +140,26 @@ class Body(Widget):
     def compose(self) -> Iterable[Widget]:
         yield from self.frames.values()
 
+    def need(self, area: str) -> PaneFrame:
+        """The frame of an area; made now, and hidden, if nobody wanted it before."""
+        frame = self.frames.get(area)
+        if frame is None:
+            frame = self._make(area)
+            frame.display = False
+            self.frames = {name: self.frames.get(name, frame) for name in ORDER if name in self.frames or name == area}
+            if self.is_mounted:
+                behind = [other for other in self.frames.values() if other.parent is self]
+                after = [other for other in behind if ORDER.index(other.area) > ORDER.index(area)]
+                self.mount(frame, before=after[0] if after else None)
+        return frame
+
     def follow(self, plan: Plan) -> bool:
         """Take a new plan. Returns whether anything moved."""
         if plan == self.plan:
             return False
         self.plan = plan
+        for area in plan.areas:
+            self.need(area)
         for area, frame in self.frames.items():
             frame.display = area in plan.areas
         self.refresh(layout=True)

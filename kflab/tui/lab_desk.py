@@ -32,11 +32,9 @@ from kflab.lab.commands import (
 from kflab.lab.handle import LabHandle
 from kflab.lab.snapshot import Snapshot, Span
 from kflab.manifest.objects import Key
-from kflab.tui import later
-from kflab.tui.facts_view import FactsView
+from kflab.tui import later, panes
 from kflab.tui.filter_line import FilterLine
 from kflab.tui.frame import Body, PaneFrame
-from kflab.tui.gantt_pane import GanttPane
 from kflab.tui.held_figures import HeldFigures
 from kflab.tui.hints import Hints
 from kflab.tui.history import History
@@ -53,12 +51,8 @@ from kflab.tui.messages import (
     RequestOpened,
     ViewAsked,
 )
-from kflab.tui.nodes_view import NodesView
+from kflab.tui.pane import Pane
 from kflab.tui.plan import TABS, Wish, plan
-from kflab.tui.request_pane import RequestPane
-from kflab.tui.rules_pane import RulesPane
-from kflab.tui.schematic import SchematicView
-from kflab.tui.shares_pane import SharesPane
 from kflab.tui.status_line import KeyLine, StatusLine, StoryLine
 from kflab.tui.text import instant
 from kflab.tui.trace_pane import TracePane
@@ -125,28 +119,9 @@ class LabDesk(Screen[None]):
         self.story = StoryLine(self.action_tab)
         self.keys = KeyLine(self.press)
         self.ledger = LedgerView(lab)
-        self.schematic = SchematicView()
-        self.nodes_view = NodesView()
-        self.request = RequestPane()
         self.manifest = ManifestPane(lab)
         self.traces = TracePane()
-        self.shares = SharesPane()
-        self.gantt = GanttPane()
-        self.rules = RulesPane(lab)
-        self.facts = FactsView()
-        frames = (
-            PaneFrame("ledger", self.ledger, titled=False),
-            PaneFrame("schematic", self.schematic),
-            PaneFrame("nodes", self.nodes_view),
-            PaneFrame("request", self.request),
-            PaneFrame("manifest", self.manifest),
-            PaneFrame("trace", self.traces),
-            PaneFrame("shares", self.shares),
-            PaneFrame("gantt", self.gantt),
-            PaneFrame("rules", self.rules),
-            PaneFrame("facts", self.facts, titled=False),
-        )
-        self.body = Body(frames)
+        self.body = Body(self._frame_of)
         self.history = History()
         self.filter = FilterLine(self._filtered)
         self._stale: set[str] = set()
@@ -157,7 +132,27 @@ class LabDesk(Screen[None]):
         self._interrupts = 0
         self._stepped_back = -1
 
+    def _frame_of(self, area: str) -> PaneFrame:
+        """Make a pane with its frame, and tell it what the others were told before."""
+        own: dict[str, Pane] = {"ledger": self.ledger, "manifest": self.manifest, "trace": self.traces}
+        pane = own[area] if area in own else panes.made(area, self.lab)
+        self._stale.add(area)
+        if self.selected is not None:
+            pane.post_message(ObjectSelected(self.selected).copy())
+        if self.trace is not None:
+            pane.post_message(self.trace.copy())
+            pane.post_message(HopSelected(self.hop).copy())
+        return PaneFrame(area, pane, titled=area not in panes.UNTITLED)
+
+    def make_rest(self) -> None:
+        """Make the panes that nobody wanted yet, so that no key has to wait for them."""
+        for area in panes.ORDER:
+            self.body.need(area)
+
     def compose(self) -> ComposeResult:
+        for area in ("ledger", "manifest", "trace"):  # the screen asks these even where they have no room
+            self.body.need(area)
+        self.follow_plan()
         self.ledger.begin(self.lab.snapshot())
         if self.ledger.selected_key is not None:
             self.manifest.begin(self.ledger.selected_key)
@@ -183,9 +178,11 @@ class LabDesk(Screen[None]):
 
     def _after_first_paint(self) -> None:
         painted = getattr(self.app, "painted", None)
-        if painted is not None:
-            painted()
-            later.load_in_background()
+        if painted is None:
+            self.make_rest()
+            return
+        painted()
+        later.load_in_background(lambda: self.post_message(Answered(lambda _: self.make_rest(), None, None)))
 
     def _show_selected(self) -> None:
         """Begin with the manifest of the row that is selected."""
@@ -221,7 +218,7 @@ class LabDesk(Screen[None]):
         with self.app.batch_update():
             self.status.show(snapshot)
             for area, frame in self.body.frames.items():
-                if area in self.body.plan.areas and not self.holds_back(area):
+                if area in self.body.plan.areas and frame.is_mounted and not self.holds_back(area):
                     frame.show(snapshot)
                     self._stale.discard(area)
                 else:
@@ -242,7 +239,12 @@ class LabDesk(Screen[None]):
     def show_held_back(self, snapshot: Snapshot) -> None:
         """The lab rests: panes that skipped its last frame get it now."""
         for area in [area for area in self.body.plan.areas if area in self._stale and not self.holds_back(area)]:
-            self.body.frames[area].show(snapshot)
+            self._show_stale(area, snapshot)
+
+    def _show_stale(self, area: str, snapshot: Snapshot) -> None:
+        frame = self.body.frames[area]
+        if frame.is_mounted:  # else it was made just now, and the next tick shows it
+            frame.show(snapshot)
             self._stale.discard(area)
 
     def follow_pane_sizes(self) -> None:
@@ -313,7 +315,7 @@ class LabDesk(Screen[None]):
         width, height = self.app.size
         rows = self.ledger.wanted_rows()
         if self.wish.view != "ledger":
-            view = self.schematic if self.wish.view == "schematic" else self.nodes_view
+            view: Any = self.body.need(self.wish.view).pane
             rows = max(rows, view.wanted_rows() + 1)
         self.wish = replace(self.wish, topology_rows=rows)
         moved = self.body.follow(plan(width, height, self.wish))
@@ -322,8 +324,7 @@ class LabDesk(Screen[None]):
         if self.snapshot is not None:
             for area in self.body.plan.areas:
                 if area in self._stale:
-                    self.body.frames[area].show(self.snapshot)
-                    self._stale.discard(area)
+                    self._show_stale(area, self.snapshot)
         focused = self.focused
         visible = [self.body.frames[area] for area in self.body.plan.areas]
         if focused is not None and not any(frame in focused.ancestors_with_self for frame in visible):

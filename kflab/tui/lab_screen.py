@@ -1,7 +1,7 @@
 """The one screen: what every key and every word of the command line does."""
 
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.binding import BindingType
 
@@ -224,7 +224,8 @@ class LabScreen(LabDesk):
         if source is not None:
             text, what = source()
         elif self.trace is not None:
-            text, what = self.request.copy_text()
+            request: Any = self.body.need("request").pane
+            text, what = request.copy_text()
         else:
             text, what = (self.selected.name, "name") if self.selected is not None else ("", "selection")
         self.tell(copy(self.app, text, what))

@@ -14,6 +14,10 @@ from kflab.lab.commands import SetLoad
 from kflab.lab.thread import LabThread
 from kflab.scenario.format import load
 from kflab.tui.app import KflabApp
+from kflab.tui.frame import PaneFrame
+from kflab.tui.lab_desk import LabDesk
+from kflab.tui.nodes_view import NodesView
+from kflab.tui.panes import ORDER
 from kflab.tui.yaml_area import YamlArea
 
 from .fakes import FakeLab
@@ -59,6 +63,29 @@ async def test_whoever_waits_is_told_when_something_is_painted(frames: list[str]
         await pilot.pause(0.1)
     assert len(painted_after) == 1
     assert painted_after[0] >= 1
+
+
+async def test_a_pane_that_is_wanted_before_it_was_made_knows_what_the_others_know(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make_rest = LabDesk.make_rest
+    monkeypatch.setattr(LabDesk, "make_rest", lambda self: None)
+    shown = KflabApp(FakeLab("steady"), glyphs="unicode")
+    async with shown.run_test(size=(120, 40)) as pilot:
+        assert "nodes" not in shown.main.body.frames
+        await pilot.press("down", "v", "v")
+        await pilot.pause(0.2)
+        frame = shown.main.body.frames["nodes"]
+        assert frame.region.height > 5
+        pane = frame.pane
+        assert isinstance(pane, NodesView)
+        assert pane.snapshot is not None
+        assert pane.selected == shown.main.selected is not None
+        assert shown.main.focused is pane
+        make_rest(shown.main)
+        await pilot.pause()
+        areas = [frame.area for frame in shown.main.body.children if isinstance(frame, PaneFrame)]
+        assert areas == list(ORDER) == list(shown.main.body.frames)
 
 
 def test_a_held_lab_obeys_but_its_time_stands_still_until_it_begins() -> None:
