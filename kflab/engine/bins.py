@@ -98,7 +98,9 @@ class Bins:
         bins = np.arange(first_bin, first_bin + n_bins)
         rows = bins % RING
         known = (self._bin_of[rows] == bins) & (bins >= 0)
-        return np.where(known[:, None], self._rings[count][rows], 0).astype(np.int64)
+        found = self._rings[count][rows].astype(np.int64)
+        found[~known] = 0
+        return found
 
     def one(self, count: Count, index: int, first_bin: int, n_bins: int) -> Int64Array:
         """Return counts of one id, shape (n_bins,)."""

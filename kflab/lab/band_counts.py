@@ -1,6 +1,7 @@
 """The engine's counts that one frame shows, and how far an observed share may stray from the expected one."""
 
 from collections.abc import Iterable
+from dataclasses import field
 from math import sqrt
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,11 @@ class Counts:
     failed: Ints
     chosen: Ints
 
+    _windows: dict[int, list[int]] = field(default_factory=dict)
+    """Sums over the window, by id, of columns that were asked for; the key is which."""
+    _by_id: dict[int, Ints] = field(default_factory=dict)
+    """The same counts, shape (ids, n_bins)."""
+
     @property
     def seconds(self) -> float:
         """How long the window is."""
@@ -46,12 +52,23 @@ class Counts:
 
     def rate(self, columns: Ints, ids: Iterable[int]) -> float:
         """Per second over the window, summed over ids."""
-        wanted = [i for i in ids if i < columns.shape[1]]
-        return float(columns[self.whole][:, wanted].sum()) / self.seconds if wanted else 0.0
+        sums = self._windows.get(id(columns))
+        if sums is None:
+            sums = self._windows[id(columns)] = columns[self.whole].sum(axis=0).tolist()
+        known = len(sums)
+        found = sum([sums[i] for i in ids if i < known])
+        return found / self.seconds if found else 0.0
 
     def total(self, columns: Ints, ids: Iterable[int]) -> Ints:
         """Sum over ids per bin, read-only."""
         wanted = [i for i in ids if i < columns.shape[1]]
+        if len(wanted) == 1:
+            by_id = self._by_id.get(id(columns))
+            if by_id is None:
+                by_id = self._by_id[id(columns)] = np.ascontiguousarray(columns.T)
+                by_id.setflags(write=False)
+            only: Ints = by_id[wanted[0]]
+            return only
         out: Ints = columns[:, wanted].sum(axis=1) if wanted else np.zeros(self.n_bins, dtype=np.int64)
         out.setflags(write=False)
         return out

@@ -11,10 +11,9 @@ from kflab.dataplane.ipvs_schedulers import CHOOSER, DEFAULT
 from kflab.dataplane.world import LbInForce
 from kflab.engine.types import Answer, Pick
 from kflab.lab.choosers import Chooser, Wired
-from kflab.lab.countdowns import countdown
 from kflab.lab.entries import Entry
 from kflab.lab.snapshot import Band, Candidate, Series
-from kflab.manifest.objects import Key, KubeObject
+from kflab.manifest.objects import Key
 from kflab.manifest.objects_network import Service
 from kflab.manifest.objects_pods import Pod
 
@@ -382,7 +381,7 @@ class Bands:
             rate = counts.rate(counts.server_ok, [index]) + bad
             share = expected.get(index)
             low, high = spread(share or 0.0, total * counts.seconds)
-            state, note = self._lab.view.pod_state(pod, obj)
+            state, note, left = self._lab.view.pod_words(pod, obj)
             # The bin that is still filling counts here: a crash shows at once.
             failing = bool(counts.total(counts.server_bad, [index])[counts.whole.start :].any())
             node = obj.spec.node_name if isinstance(obj, Pod) else ""
@@ -391,22 +390,18 @@ class Bands:
                 Candidate(
                     pod or Key("Endpoint", "", ip), pod.name if pod else ip, state, ip, node, seen, share, low, high,
                     rate, failing, obj.status.restarts if isinstance(obj, Pod) else 0, note,
-                    self._left(obj), counts.series([index], [index]), listed,
+                    left, counts.series([index], [index]), listed,
                 )
             )  # fmt: skip
         for other in self._lab.view.pods_behind(service):
             if other.key not in known_pods:
-                state, note = self._lab.view.pod_state(other.key, other)
+                state, note, left = self._lab.view.pod_words(other.key, other)
                 seen = 0.0 if total else None
                 candidates.append(
                     Candidate(other.key, other.meta.name, state, other.ip, other.spec.node_name, seen, None,
-                              restarts=other.status.restarts, note=note, left=self._left(other), listed=False)
+                              restarts=other.status.restarts, note=note, left=left, listed=False)
                 )  # fmt: skip
         return tuple(candidates)
-
-    def _left(self, obj: KubeObject | None) -> str:
-        """What a pod waits for, short."""
-        return countdown(self._lab.plane, obj)[1] if isinstance(obj, Pod) else ""
 
     def _recently(self, counts: Counts, server: int) -> bool:
         """Whether anything went to a server within the lens (its row then stays)."""

@@ -1,33 +1,28 @@
 """The rows of the nodes view. Of thousands of nodes few change from frame to frame: the others' rows are kept."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from kflab.control.tainteviction import no_execute
 from kflab.lab.band_counts import Counts
-from kflab.lab.countdowns import countdown
 from kflab.lab.snapshot import Band, Candidate, NodeRow, PodRow
-from kflab.manifest.objects import Key, KubeObject
+from kflab.manifest.objects import Key
 from kflab.manifest.objects_cluster import Node
 from kflab.manifest.objects_pods import Pod
 
 if TYPE_CHECKING:
     from kflab.lab.running import Lab
+    from kflab.lab.view import View
 
 RESTFUL = ("ready", "succeeded", "failed")
 """States in which a pod stays, with nothing running down, until its object changes or what is so on its node."""
 
 
 class NodeRows:
-    """Builds them for one frame after another.
+    """Builds them for one frame after another."""
 
-    Args:
-        state_of: (state, note) of a pod, in truth.
-    """
-
-    def __init__(self, lab: "Lab", state_of: Callable[[Key | None, KubeObject | None], tuple[str, str]]) -> None:
+    def __init__(self, lab: "Lab", view: "View") -> None:
         self._lab = lab
-        self._state_of = state_of
+        self._view = view
         self._resting: dict[str, tuple[int, tuple[PodRow, ...]]] = {}
         """Node → (how often what is so there had changed, the rows of its pods), where all of them rest."""
         self._revision = -1
@@ -90,11 +85,12 @@ class NodeRows:
         rows = []
         rests = not no_execute(node)  # else its pods may be counted down
         for pod in sorted(pods, key=lambda pod: pod.meta.creation_ns):
-            row = figures.get(pod.key)
-            state, left = self._state_of(pod.key, pod)[0], countdown(self._lab.plane, pod)[1]
+            key = pod.key
+            row = figures.get(key)
+            state, _, left = self._view.pod_words(key, pod)
             rests = rests and row is None and state in RESTFUL and not left
             rows.append(
-                PodRow(pod.key, state, pod.ip, row.rate_rps if row else 0.0, bool(row and row.failing),
+                PodRow(key, state, pod.ip, row.rate_rps if row else 0.0, bool(row and row.failing),
                        pod.status.restarts, row.share if row else None, row.expected if row else None, left)
             )  # fmt: skip
         if rests:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from kflab.control.runtime import PodRuntime
 from kflab.dataplane.ipvs_schedulers import CHOOSER, COUNTING
 from kflab.engine.bins import Count
 from kflab.engine.types import Answer, Finished, Pick
@@ -46,6 +47,8 @@ NARRATED_NS = 4_000_000_000
 """How long a scenario's line of narration stands, simulated."""
 
 
+_READY = ("ready", "")
+
 _ANSWERS = 16
 """More than there are kinds of `Answer`."""
 
@@ -68,7 +71,7 @@ class View:
     def __init__(self, lab: "Lab") -> None:
         self._lab = lab
         self._bands = Bands(lab)
-        self._node_rows = NodeRows(lab, self.pod_state)
+        self._node_rows = NodeRows(lab, self)
         self._story = Story(lab)
         self._lost: dict[int, int] = {}
         """Server → tries lost since the last change."""
@@ -78,6 +81,8 @@ class View:
         """Server → requests that lost a try there and still went well."""
         self._answered: dict[int, int] = {}
         """Server → requests answered since the last change."""
+        self._ready: dict[Key, tuple[Pod, PodRuntime]] = {}
+        """Pods that were ready, as they were: nobody else has a say in that."""
         self._traces: dict[int, TraceRow] = {}
         self._known_components: tuple[dict[str, int | None], tuple[Component, ...]] = {}, ()
 
@@ -143,6 +148,8 @@ class View:
     def lost_in(self, service: Key) -> tuple[int, str, str]:
         """(tries lost, footer, word) of a Service since the last change."""
         lab = self._lab
+        if not self._lost:
+            return 0, "", ""
         servers = {s for c in lab.wiring.choosers if c.service == service and c.fan for s in c.fan.candidates}
         pods = {pod.key for pod in self.pods_behind(service)}
         ids = [i for i in self._lost if i in servers or (i >= 0 and lab.wiring.servers[i][3] in pods)]
@@ -182,9 +189,12 @@ class View:
 
     def pod_state(self, key: Key | None, obj: KubeObject | None) -> tuple[str, str]:
         """(state, note) of a pod as it is in truth, not as the API has it."""
-        runtime = self._lab.plane.runtime.get(key) if key else None
         if not isinstance(obj, Pod):
             return "gone", ""
+        runtime = self._lab.plane.runtime.get(key) if key else None
+        rests = self._ready.get(key) if key else None
+        if rests is not None and rests[0] is obj and rests[1] is runtime:
+            return _READY
         status = obj.status.containers[0] if obj.status.containers else None
         waits, _ = countdown(self._lab.plane, obj)
         if obj.terminating:
@@ -208,10 +218,23 @@ class View:
         if runtime.hanging:
             return "hung", "connections are made and wait"
         if obj.status.ready:
-            return "ready", ""
+            self._ready[obj.key] = obj, runtime
+            return _READY
         if not self._lab.plane.core.talks(runtime.node):
             return "not ready", "its node is cut off"
         return ("starting" if runtime.started_ns is not None else "not ready"), waits
+
+    def pod_words(self, key: Key | None, obj: KubeObject | None) -> tuple[str, str, str]:
+        """(state, note, what it waits for in short) of a pod."""
+        state, note = self.pod_state(key, obj)
+        if not isinstance(obj, Pod) or (state == "ready" and self._waits_for_nothing(obj.key)):
+            return state, note, ""
+        return state, note, countdown(self._lab.plane, obj)[1]
+
+    def _waits_for_nothing(self, ready: Key) -> bool:
+        plane = self._lab.plane
+        worker = plane.status.workers.get(ready)
+        return plane.taint_eviction.evicted_at_ns(ready) is None and (worker is None or worker.hook is None)
 
     def pods_behind(self, service: Key) -> list[Pod]:
         """Pods that a Service's selector matches, in order of creation."""
@@ -373,6 +396,8 @@ class View:
     def snapshot(self) -> Snapshot:
         """The lab at this instant; pausing and speed are the player's to fill in."""
         lab = self._lab
+        if len(self._ready) > 2 * lab.store.count("Pod") + 100:
+            self._ready.clear()  # of pods that are gone
         counts = frame(lab, SERIES_BINS)
         bands = self._bands.build(counts)
         ids = lab.wiring.fronts()

@@ -45,7 +45,7 @@ def node(name: str) -> Key:
 
 def test_kept_rows_are_those_made_anew() -> None:
     lab = Lab(LabSpec("rows", (Tab("rows.yaml", CLUSTER, None),), nodes=6))
-    kept = NodeRows(lab, lab.view.pod_state)
+    kept = NodeRows(lab, lab.view)
     pods = [key for key in lab.store.keys("Pod") if key.name.startswith("idle-")]
     words: set[str] = set()
     for deed, seconds in (
@@ -67,7 +67,7 @@ def test_kept_rows_are_those_made_anew() -> None:
             lab.advance(lab.t_ns + S // 2)
             counts, bands = frame(lab, 10), lab.view.snapshot().bands
             rows = kept.build(counts, bands)
-            assert rows == NodeRows(lab, lab.view.pod_state).build(counts, bands)
+            assert rows == NodeRows(lab, lab.view).build(counts, bands)
             words.update(pod.state for row in rows for pod in row.pods)
             words.update(pod.left.split()[0] for row in rows for pod in row.pods if pod.left)
     assert {"ready", "hung", "crashed", "no power", "terminating", "backoff", "evict"} <= words
