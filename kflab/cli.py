@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from kflab import KUBERNETES_RELEASE, __version__, exits, interrupts
 from kflab.errors import KflabError, did_you_mean
+from kflab.patience import said_if_long
 
 if TYPE_CHECKING:
     from kflab.scenario.format import Scenario
@@ -388,11 +389,13 @@ def _open(args: argparse.Namespace) -> int:
     if _interactive():
         _start_quickly()
     speed = _speed(args.speed)
-    scenario = _scenario(args.what or ["overview"], args)
+    what = args.what or ["overview"]
     if not _interactive():
         from kflab.scenario.plain import play
 
-        return play(scenario, sys.stdout)
+        return play(_scenario(what, args), sys.stdout)
+    with said_if_long(f"reading {' '.join(what)}"):
+        scenario = _scenario(what, args)
     return _screen(scenario, speed or 1.0, args.theme, args.ascii)
 
 
@@ -400,7 +403,8 @@ def _screen(scenario: "Scenario", speed: float, theme: str | None, ascii_only: b
     from kflab.lab.thread import LabThread
     from kflab.tui.run import run
 
-    lab = LabThread(scenario.spec, speed=speed, held=True)
+    with said_if_long(f"settling the cluster of {scenario.spec.name}"):
+        lab = LabThread(scenario.spec, speed=speed, held=True)
     try:
         code = run(lab, theme=theme or "", glyphs="ascii" if ascii_only else "", painted=lab.begin)
     finally:
