@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from kflab.lab.snapshot import Series
 from kflab.tui.ledger_grid import CONTEXT_CELL_BINS
 from kflab.tui.text import S
@@ -84,4 +86,7 @@ def context(series: Series, first_bin: int, now: int, cells: int) -> list[tuple[
 
 def peak(series: Sequence[Series]) -> int:
     """The highest complete bin of several series."""
-    return max((int((one.ok[:-1] + one.bad[:-1]).max()) for one in series if len(one.ok) > 1), default=0)
+    whole = [one for one in series if len(one.ok) > 1]
+    if len(whole) > 1 and len({len(one.ok) for one in whole}) == 1:
+        return int((np.stack([one.ok for one in whole])[:, :-1] + np.stack([one.bad for one in whole])[:, :-1]).max())
+    return max((int((one.ok[:-1] + one.bad[:-1]).max()) for one in whole), default=0)
