@@ -106,6 +106,8 @@ class ProxySync(Controller):
         """Nodes whose kube-proxy is not in the crowd."""
         self._place_of: dict[str, int] = {}
         """Of nodes that are not in the crowd: place of the run for the change in hand."""
+        self._order: tuple[dict[str, int], NDArray[np.int64]] = {}, np.empty(0, dtype=np.int64)
+        """Where each node stands among all, by name and by row of the crowd; made anew when nodes come or go."""
         self._expected: dict[tuple[int, int], None] = {}
         """Instants and numbers of the events that are due for the crowd."""
 
@@ -137,6 +139,7 @@ class ProxySync(Controller):
         subject, said = Key("Observer", "", observer.name), f"kube-proxy on {node} wrote new rules"
         self.proxies[node] = Proxy(observer, number_of(node), subject, said)
         self._alone[node] = None
+        self._order = {}, np.empty(0, dtype=np.int64)
         if not self.core.quiet:
             self._begin(self.proxies[node])
 
@@ -146,6 +149,7 @@ class ProxySync(Controller):
         if proxy is not None:
             self._leave(node)
             del self.proxies[node], self._alone[node]
+            self._order = {}, np.empty(0, dtype=np.int64)
             proxy.observer.running = False
             self.core.observers.pop(proxy.observer.name, None)
 
@@ -222,13 +226,13 @@ class ProxySync(Controller):
         if not self._alone:
             return self.core.heap.places(known) + np.arange(known, dtype=np.int64)
         first = self.core.heap.places(len(self.proxies))
-        places = np.zeros(known, dtype=np.int64)
-        for place, (node, proxy) in enumerate(self.proxies.items(), first):
-            if proxy.joined:
-                places[proxy.row] = place
-            else:
-                self._place_of[node] = place
-        return places
+        if (len(self._order[0]), len(self._order[1])) != (len(self.proxies), known):
+            order = {node: place for place, node in enumerate(self.proxies)}
+            rows = [order.get(proxy.observer.node, 0) for proxy in self.crowd.members]
+            self._order = order, np.array(rows, dtype=np.int64)
+        order, by_row = self._order
+        self._place_of = {node: first + order[node] for node in self._alone}
+        return first + by_row
 
     def _slowed(self, takes: NDArray[np.int64]) -> NDArray[np.int64]:
         """Lengths of the crowd's runs, with what slow kube-proxies need more."""
