@@ -31,10 +31,10 @@ class NobodyLeft:
         who = f"NGINX on {self.place} answers 503." if self.ingress else f"{self.place}'s rules REJECT what comes."
         since = (self.from_ns - incident.t_ns) / 1e9
         if self.until_ns is None:
-            return (Span(f"✖ {name} has no ready endpoint since +{since:.2f} s: ", "lost"), Span(who))
+            return (Span(f"✖ {name}: no ready endpoint ", "lost"), Span(f"since +{since:.2f} s. {who}"))
         back = (self.until_ns - incident.t_ns) / 1e9
-        first = Span(f"{name} has a ready endpoint again since +{back:.2f} s", "known")
-        return (Span("◆ ", "known"), first, Span(f"; it had none since +{since:.2f} s."))
+        rest = f"since +{back:.2f} s; from +{since:.2f} s on it had no ready endpoint."
+        return (Span("◆ ", "known"), Span(f"{name}: ready again ", "known"), Span(rest))
 
 
 def nobody_left(lab: "Lab", incident: Incident) -> NobodyLeft | None:

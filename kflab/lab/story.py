@@ -80,7 +80,7 @@ class Story:
             if emptied is not None and emptied.until_ns is None:
                 # Requests that are refused are never quiet.
                 spans = emptied.spans(incident)
-                return (spans[0], Span(f"{name}'s {evictions}")) if evictions else spans
+                return (*spans[:-1], Span(f"so far. {name}'s {evictions}")) if evictions else spans
             return (Span(f"◇ {name} is given up. ", "late"), Span(f"Its {evictions}")) if evictions else ()
         ago = (now_ns - incident.t_ns) / 1e9
         if incident.config is not None:

@@ -29,6 +29,9 @@ def draw_knows(row: LedgerRow, line: CellLine, paint: Paint) -> None:
         what = what.removeprefix("that ").split(" · ")[0]
         if knowledge.subject.kind == "Pod":
             what = what.replace(knowledge.subject.name, knowledge.subject.name.rpartition("-")[2])
+        what = what.removeprefix("containers of ")
+        if cell_len(what) > room:
+            what = what.rpartition(" at ")[0] or what
     else:
         what = short_names(what, 16, paint.glyphs.ellipsis)
         while cell_len(what) > room and " · " in what:
