@@ -28,6 +28,9 @@ from kflab.tui.overlay import Overlay
 from kflab.tui.row import Row, wrap_words
 from kflab.tui.tokens import look
 
+EMPTY = "kubectl's commands and the lab's own; tab lists them, ↑ the line before"
+"""What an empty line says of itself."""
+
 TROUBLE_ROWS = 3
 """Rows for what was wrong with a line, at most."""
 
@@ -110,6 +113,7 @@ class CommandLine(Overlay[str | None]):
     CommandLine #sign { width: 2; height: 1; padding: 0 0 0 1; color: $tok-strong; text-style: bold; }
     CommandLine Input { height: 1; border: none; padding: 0; width: 1fr; background: $tok-sel; color: $tok-strong; }
     CommandLine Input:focus { border: none; background-tint: $tok-sel 0%; }
+    CommandLine Input > .input--placeholder, CommandLine Input > .input--suggestion { color: $tok-dim; }
     """
 
     BINDINGS = [
@@ -125,7 +129,7 @@ class CommandLine(Overlay[str | None]):
         self.trouble, self._refused = _Trouble(), trouble
         self.lab = lab
         self.history = history
-        self.input = Input(value=start, select_on_focus=False)
+        self.input = Input(value=start, placeholder=EMPTY, select_on_focus=False)
         self.hints = _Hints()
         self._cycle: tuple[str, ...] = ()
         self._at = -1

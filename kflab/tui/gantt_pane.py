@@ -47,7 +47,8 @@ class GanttPane(LinePane):
             return
         self.report = report = snapshot.autopsy
         lost = report.failed + report.slowed
-        self.note = f"{lost:,} lost" if lost else "nothing lost"
+        # One that lost a try and was saved by the next has not failed: the word is explained where it stands first.
+        self.note = f"{lost:,} lost = {report.failed:,} failed + {report.slowed:,} slowed" if lost else "nothing lost"
         if report.unexplained:
             self.note += f", {report.unexplained:,} not explained"
         self.rebuild()

@@ -205,3 +205,16 @@ async def test_a_long_trouble_is_wrapped_above_the_line(monkeypatch: pytest.Monk
     rows, _ = await refused(lab, "get x", tmp_path)
     assert rows[0].startswith(" ✖ error: a word")
     assert rows[1].endswith("the end")
+
+
+async def test_an_empty_line_says_how_to_fill_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    app = KflabApp(fakes.FakeLab())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        await pilot.press("colon")
+        await pilot.pause()
+        assert lines_of(app)[-1].rstrip().endswith("tab lists them, ↑ the line before")
+        await pilot.press("g")
+        await pilot.pause()
+        assert lines_of(app)[-1].rstrip() == " :g"

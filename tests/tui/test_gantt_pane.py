@@ -64,7 +64,7 @@ async def test_the_event_that_lost_most_is_open_and_its_gap_is_solid(size: tuple
         assert any("behind when" in line and line.rstrip().endswith("got SIGTERM") for line in lines)
         assert sum("was deleted" in line for line in lines) == 2
         assert sum("truth" in line for line in lines) == 1  # the other event is folded
-        assert app.pane.note == "30 lost"
+        assert app.pane.note == "30 lost = 10 failed + 20 slowed"
         if glyphs is ASCII:
             assert all(line.isascii() for line in lines)
 
