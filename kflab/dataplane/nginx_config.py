@@ -11,6 +11,7 @@ from typing import Final
 
 from kflab.dataplane.addresses import canonical
 from kflab.dataplane.nginx_choice import CanaryRule, canary_rule
+from kflab.dataplane.nginx_keepalive import Keepalive, keepalive_of
 from kflab.dataplane.nginx_proxying import USUAL, Proxying
 from kflab.dataplane.packets import join_host_port
 from kflab.manifest.objects import Key, KubeObject
@@ -21,8 +22,6 @@ from kflab.records import dataclass
 PREFIX: Final = "nginx.ingress.kubernetes.io/"
 CONTROLLER: Final = "k8s.io/ingress-nginx"
 CLASS_ANNOTATION: Final = "kubernetes.io/ingress.class"
-KEEPALIVE_DEFAULT: Final = 320
-"""Idle upstream connections per worker, ConfigMap key upstream-keepalive-connections (config.go)."""
 
 
 ROUND_ROBIN: Final = "round_robin"
@@ -125,7 +124,8 @@ class IngressConfig:
 
     servers: Mapping[str, Server]
     """By host; "_" is the server of unknown hosts."""
-    keepalive_connections: int = KEEPALIVE_DEFAULT
+    keepalive: Keepalive = Keepalive()
+    """Which upstream connections are kept."""
     ingresses: tuple[Key, ...] = ()
     """Served, in order of age."""
     proxying: Proxying = USUAL
@@ -170,7 +170,7 @@ class IngressConfig:
         maker.add(served)
         return cls(
             servers=maker.servers(),
-            keepalive_connections=_number(config_map, "upstream-keepalive-connections", KEEPALIVE_DEFAULT),
+            keepalive=keepalive_of(config_map.data if config_map is not None else {}),
             ingresses=tuple(ingress.key for ingress in served),
             proxying=_proxying(config_map),
             balancing=_text(config_map, "load-balance"),
@@ -206,11 +206,6 @@ def serves(
     if any(item.default and item.controller == controller for item in classes):
         return True
     return without_class
-
-
-def _number(config_map: ConfigMap | None, key: str, default: int) -> int:
-    text = _text(config_map, key)
-    return int(text) if text.isascii() and text.isdigit() else default
 
 
 def _text(config_map: ConfigMap | None, key: str) -> str:

@@ -29,6 +29,7 @@ from kflab.engine.finished import FinishedRows, Window, as_columns
 from kflab.engine.lingering import remember_ended
 from kflab.engine.memory import NEVER, Col, Memory, Stage
 from kflab.engine.paths import Paths, check
+from kflab.engine.pools import PoolLimits
 from kflab.engine.retrying import note_starts
 from kflab.engine.scheduled import Connected, schedulers_in_order
 from kflab.engine.schedulers import VirtualServer
@@ -86,6 +87,7 @@ class Engine:
         self.slab_ns = slab_ns
         self.now_ns = 0
         self.memory = Memory()
+        self.memory.pools.usual = PoolLimits(timing.keepalive_connections, timing.keepalive_idle_ns)
         self.bins = Bins()
         self.choosers = Choosers(draws)
         self.steps = Steps(draws, timing, self.choosers, self.memory, self.bins)
@@ -195,6 +197,10 @@ class Engine:
         scored = pick == Pick.EWMA
         self.choosers.set_pick(chooser, pick, -1 if scored else scheduler)
         self.memory.scores.use(chooser, scheduler if scored else -1, self.choosers.candidates(chooser))
+
+    def limit_pool(self, ingress: int, limits: PoolLimits) -> None:
+        """Say which idle connections an ingress server keeps, from now on."""
+        self.memory.pools.limits[ingress] = limits
 
     def add_virtual_server(self, poll_ns: int = 0, graceful: bool = True) -> int:
         """Add a virtual server without destinations (see `schedulers.VirtualServer`); return its index."""

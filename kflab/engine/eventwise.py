@@ -203,6 +203,7 @@ class Eventwise:
             flight[Col.BACKEND_WORD], flight[Col.SERVICE_WORD] = words[2:].view(np.int64).tolist()
         ingress = flight[Col.INGRESS]
         chooser = steps.paths.upstream_of.get((flight[Col.STREAM], ingress), -1)
+        flight[Col.POOLED_SINCE] = flight[Col.POOLED_USES] = 0
         server, worker, answer = self._choose(flight, chooser, ingress, t)
         flight[Col.SERVER0 + tries] = server
         flight[Col.WORKER0 + tries] = worker
@@ -295,11 +296,12 @@ class Eventwise:
 
     def _kept(self, flight: list[int], ingress: int, key: tuple[str, int], t: int) -> Connection | None:
         memory, timing = self.steps.memory, self.steps.timing
-        kept = memory.pools.take(ingress, key, t, timing.keepalive_idle_ns)
+        kept = memory.pools.take(ingress, key, t)
         if kept is not None:
             ipvs_entries.from_pool(self.steps, flight, kept.via, kept.server)
             flight[Col.KEPT] |= 1 << flight[Col.TRIES]
             flight[Col.KEPT_PORTS] |= kept.source_port << 16 * flight[Col.TRIES]
+            flight[Col.POOLED_SINCE], flight[Col.POOLED_USES] = kept.opened_ns, kept.uses
             same = memory.place[ingress] == memory.place[kept.server]
             if kept.closing(t, timing.same_node_ns if same else timing.cross_node_ns):
                 return replace(kept, worker=-1)  # nobody has its other end when the request comes there
@@ -468,8 +470,10 @@ class Eventwise:
             port = self._source_port(flight, last)
             via = ipvs_entries.to_pool(steps, flight)
             idle_ns = memory.servers[server].idle_close_ns
-            connection = Connection(key, server, flight[Col.WORKER0 + last], t, port, via, idle_ns)
-            memory.pools.keep(ingress, connection, steps.timing.keepalive_connections)
+            uses = flight[Col.POOLED_USES]
+            opened = flight[Col.POOLED_SINCE if uses else Col.TRY_START0 + last]
+            connection = Connection(key, server, flight[Col.WORKER0 + last], t, port, via, idle_ns, opened, uses + 1)
+            memory.pools.keep(ingress, connection)
         flight[Col.STAGE], flight[Col.DUE] = Stage.ANSWER, t + flight[Col.BACK]
 
     def _fail(self, flight: list[int], answer: int, end: int, may_retry: bool) -> None:

@@ -121,7 +121,7 @@ def close_idle(steps: "Steps", t_ns: int) -> None:
     memory = steps.memory
     if not memory.schedulers.counting:
         return
-    memory.pools.expire(t_ns, steps.timing.keepalive_idle_ns)
+    memory.pools.expire(t_ns)
     for end_ns, connection in memory.pools.gone:
         counts = memory.schedulers.servers[connection.via].counts
         counts.closed(connection.server, True, end_ns + TIME_WAIT_NS, False)

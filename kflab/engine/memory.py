@@ -114,9 +114,13 @@ class Col:
     """Of that, 8 bits each from the lowest: names known, attempts at the present one, questions, those unanswered."""
     WAITED: Final = 51
     """How long after START the SYN set out that was not lost."""
+    POOLED_SINCE: Final = 52
+    """When the kept connection that its last try goes over was opened; 0 for a new one."""
+    POOLED_USES: Final = 53
+    """How many requests that connection served before."""
 
 
-N_COLS = Col.WAITED + 1
+N_COLS = Col.POOLED_USES + 1
 
 _COMPACT_ABOVE = 1024
 

@@ -27,6 +27,9 @@ class Connection:
     """The virtual server that counts it (see `ipvs_entries`); -1 none."""
     pod_idle_ns: int = 0
     """How long its pod lets it idle before it closes it; 0: longer than anybody here."""
+    opened_ns: int = 0
+    uses: int = 1
+    """Requests that it served."""
 
     def closing(self, now_ns: int, hop_ns: int) -> bool:
         """Whether a request sent over it now comes to a pod that has closed it: the FIN is on its way.
@@ -34,6 +37,19 @@ class Connection:
         The pod's wait begins when its answer sets out, one hop before NGINX has it, and the request travels a hop.
         """
         return self.pod_idle_ns > 0 and now_ns >= self.idle_since_ns + self.pod_idle_ns - 2 * hop_ns
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLimits:
+    """What an ingress server keeps (ingress-nginx ConfigMap, upstream-keepalive-*; defaults: config.go)."""
+
+    connections: int = 320
+    """Idle ones at most; 0: it keeps none."""
+    idle_ns: int = 60_000_000_000
+    time_ns: int = 3_600_000_000_000
+    """An older connection is not kept after its request."""
+    requests: int = 10_000
+    """A connection that served so many is not kept."""
 
 
 @dataclass(slots=True)
@@ -84,13 +100,20 @@ class Pools:
     """Connections with `via` that were closed, and when, until somebody has counted them."""
     any_closed_by_pods: bool = False
     """Whether any pod closes idle connections before NGINX does."""
+    usual: PoolLimits = PoolLimits()
+    limits: dict[int, PoolLimits] = field(default_factory=dict)
+    """Ingress server → what it keeps, where that is not as `usual`."""
 
-    def take(self, ingress: int, key: tuple[str, int], now_ns: int, idle_ns: int) -> Connection | None:
+    def limits_of(self, ingress: int) -> PoolLimits:
+        """What an ingress server keeps."""
+        return self.limits.get(ingress, self.usual)
+
+    def take(self, ingress: int, key: tuple[str, int], now_ns: int) -> Connection | None:
         """Take the most recently used connection for `key` that has not idled out."""
         kept = self.of.get(ingress)
         if kept is None:
             return None
-        self._expire(kept, now_ns, idle_ns)
+        self._expire(kept, now_ns, self.limits_of(ingress).idle_ns)
         return kept.newest(key)
 
     def _expire(self, kept: Pool, now_ns: int, idle_ns: int) -> None:
@@ -107,24 +130,32 @@ class Pools:
                 closed = kept.out(number)
                 self._close(closed, closed.idle_since_ns + closed.pod_idle_ns)
 
-    def expire(self, now_ns: int, idle_ns: int) -> None:
+    def expire(self, now_ns: int) -> None:
         """Close every connection that has been idle for too long."""
-        for kept in self.of.values():
-            self._expire(kept, now_ns, idle_ns)
+        for ingress, kept in self.of.items():
+            self._expire(kept, now_ns, self.limits_of(ingress).idle_ns)
 
     def _close(self, connection: Connection, t_ns: int) -> None:
         if connection.via >= 0:
             self.gone.append((t_ns, connection))
 
-    def keep(self, ingress: int, connection: Connection, limit: int) -> None:
-        """Keep a connection that became idle; above `limit` the least recently used one is closed."""
-        if limit <= 0:
+    def keep(self, ingress: int, connection: Connection) -> None:
+        """Keep a connection that became idle, unless it is too old; of too many the least recently used is closed.
+
+        Source: nginx ngx_http_upstream_keepalive_module.c, ngx_http_upstream_free_keepalive_peer.
+        """
+        limits = self.limits_of(ingress)
+        if limits.connections <= 0:
+            return
+        age_ns = connection.idle_since_ns - connection.opened_ns
+        if connection.uses >= limits.requests or age_ns > limits.time_ns:
+            self._close(connection, connection.idle_since_ns)
             return
         kept = self.of.setdefault(ingress, Pool())
         self.any_closed_by_pods |= connection.pod_idle_ns > 0
         self._drop_closed(kept, connection.idle_since_ns)  # they count no more towards the limit
         kept.put(connection)
-        if len(kept) > limit:
+        while len(kept) > limits.connections:
             self._close(kept.oldest(), connection.idle_since_ns)
 
     def stand_still(self, stood_ns: int) -> None:

@@ -6,7 +6,7 @@ from heapq import heappop, heappush
 from kflab.draws import Draws
 from kflab.engine.arrivals import FRACTION_BITS, Rate, unit_gaps
 from kflab.engine.neighbours import Neighbours
-from kflab.engine.pools import Pools
+from kflab.engine.pools import PoolLimits, Pools
 from kflab.engine.reference_affinity import RecentLists
 from kflab.engine.reference_ewma import PlainScores
 from kflab.engine.reference_requests import Hanging, Kept, Request
@@ -39,7 +39,7 @@ class Clock:
         """Chooser → the lists of callers that affinity keeps for it."""
         self.scores: dict[int, PlainScores] = {}
         """Chooser → the scores of its NGINX."""
-        self.pools = Pools()
+        self.pools = Pools(usual=PoolLimits(timing.keepalive_connections, timing.keepalive_idle_ns))
         self.kept: dict[tuple[int, int], Kept] = {}
         """(stream, place in its pool) → the connection for the next request."""
         self.hanging: dict[int, Hanging] = {}

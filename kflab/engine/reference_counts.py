@@ -18,10 +18,10 @@ class LeastTaker(TurnTaker):
     scheduler: str = "lc"
     log: list[Scheduled] = field(default_factory=list)
 
-    def take_for(self, t_ns: int, request: Request, pools: Pools, idle_ns: int) -> int:
+    def take_for(self, t_ns: int, request: Request, pools: Pools) -> int:
         """Give a connection of a request its server."""
         self.write_until(t_ns)
-        pools.expire(t_ns, idle_ns)
+        pools.expire(t_ns)
         for end_ns, connection in pools.gone:
             self.log[connection.via].idle_end_ns = end_ns
         pools.gone.clear()

@@ -18,7 +18,7 @@ class Course(Retries):
     """Tries at servers, the calls that these make, and the answers."""
 
     def _try(self, request: Request, t_ns: int) -> None:
-        made = len(request.tries) + request.lost
+        made, request.pooled = len(request.tries) + request.lost, None
         if made:
             numbers = np.array([request.number], dtype=np.int64)
             request.words = self.draws.rows(request.stream.index, numbers, made)[0].tolist()
@@ -80,10 +80,11 @@ class Course(Retries):
         self.scores[chooser].update(this.server, took_ms / 1000, t_ns // 1_000_000 / 1000)
 
     def _reuse(self, request: Request, key: tuple[str, int], t_ns: int) -> bool:
-        kept = self.pools.take(request.ingress, key, t_ns, self.timing.keepalive_idle_ns)
+        kept = self.pools.take(request.ingress, key, t_ns)
         if kept is None:
             return False
         request.kept |= 1 << len(request.tries)
+        request.pooled = kept.opened_ns, kept.uses
         hop, idle = self._hop(self.servers[request.ingress].place, self.servers[kept.server].place), kept.pod_idle_ns
         shut = idle and t_ns + hop >= kept.idle_since_ns - hop + idle
         self._send(request, kept.server, -1 if shut else kept.worker, t_ns)
@@ -231,8 +232,11 @@ class Course(Retries):
             if isinstance(taker, LeastTaker) and this.scheduled is not None:
                 via, this.scheduled.pooled = taker.log.index(this.scheduled), True
             idle = self.servers[this.server].idle_close_ns
-            connection = Connection(key, this.server, this.worker, t_ns, via=via, pod_idle_ns=idle)
-            self.pools.keep(request.ingress, connection, self.timing.keepalive_connections)
+            since, uses = request.pooled or (this.start_ns, 0)
+            connection = Connection(
+                key, this.server, this.worker, t_ns, via=via, pod_idle_ns=idle, opened_ns=since, uses=uses + 1
+            )
+            self.pools.keep(request.ingress, connection)
 
     def _fail(self, request: Request, answer: int, end_ns: int, may_retry: bool) -> None:
         request.epoch += 1

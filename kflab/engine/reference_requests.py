@@ -51,6 +51,8 @@ class Request:
     """How many calls the server has started; None unless it is making calls."""
     outer: "tuple[Request, int] | None" = None
     """A call: the request it is made for, and which of its tries."""
+    pooled: tuple[int, int] | None = None
+    """Of the kept connection that its last try goes over: when it was opened, how many requests it served before."""
     lost_server: int = -1
     """The server of the last error counted in `lost`."""
     scored: bool = False

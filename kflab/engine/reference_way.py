@@ -36,7 +36,7 @@ class WayIn(Clock):
             return self.recent[chooser].take(t_ns, fan.candidates, self._draw(fan, u32))
         taker = self.virtual.get(chooser)
         if isinstance(taker, LeastTaker):
-            return taker.take_for(t_ns, request, self.pools, self.timing.keepalive_idle_ns)
+            return taker.take_for(t_ns, request, self.pools)
         return taker.take(t_ns) if taker is not None else self._draw(fan, u32)
 
     def _to_node(self, stream: Stream) -> int:

@@ -113,8 +113,8 @@ def proxy_assumptions(configs: Iterable[IngressConfig]) -> Iterator[tuple[str, s
     said: dict[str, None] = {}
     for config in configs:
         if not said:
-            said[_WORKERS] = None
-        for text in (*config.proxying.left_out, *_balancing(config.balancing)):
+            said |= dict.fromkeys((_WORKERS, _CLIENTS))
+        for text in (*config.proxying.left_out, *config.keepalive.left_out, *_balancing(config.balancing)):
             said[f"the ingress controller's ConfigMap has {text}"] = None
         for server in config.servers.values():
             for location in server.locations:
@@ -128,8 +128,12 @@ def proxy_assumptions(configs: Iterable[IngressConfig]) -> Iterator[tuple[str, s
 _WORKERS = (
     "NGINX has one worker process in each ingress pod; by default worker-processes is one for each CPU of the node, "
     "each with turns and idle upstream connections of its own, and each picks endpoints up at its own moment of the "
-    "second; clients open a connection to NGINX for each request, so that keep-alive (75 s) and keep-alive-requests "
-    "(1,000) end none"
+    "second; a reload leaves turns and idle upstream connections as they are, where new workers begin without"
+)
+
+_CLIENTS = (
+    "clients open a connection to NGINX for each request, so that keep-alive (75 s) and keep-alive-requests (1,000) "
+    "end none"
 )
 
 

@@ -328,8 +328,9 @@ class Conntrack:
     def _kept(self) -> Iterator[Entry]:
         """Idle upstream connections of NGINX, and those that idled out and were not looked at since."""
         lab = self._lab
-        idle_ns = lab.engine.timing.keepalive_idle_ns
-        for ingress, connection in lab.engine.memory.pools:
+        pools = lab.engine.memory.pools
+        for ingress, connection in pools:
+            idle_ns = pools.limits_of(ingress).idle_ns
             sent, arrived = self._pool_packets(ingress, connection)
             ends_ns = connection.idle_since_ns + min(idle_ns, connection.pod_idle_ns or idle_ns)
             course = Course(0, ends_ns, "ok", True, connection.idle_since_ns)

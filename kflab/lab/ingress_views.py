@@ -7,6 +7,7 @@ from kflab.cluster.store import Store
 from kflab.control.observers import revision_at
 from kflab.control.plane import ControlPlane
 from kflab.dataplane.nginx import IngressConfig, serves
+from kflab.engine.pools import PoolLimits
 from kflab.lab.controllers import Controller, Controllers
 from kflab.lab.rulebook import RuleBook
 from kflab.manifest.objects import Key
@@ -86,7 +87,20 @@ class IngressConfigs:
     def keeps_connections(self, pod: Key, t_ns: int) -> bool:
         """Whether an ingress pod keeps connections to its upstreams open."""
         config = self.at(f"ingress/{pod.namespace}/{pod.name}", t_ns)
-        return config is not None and config.keepalive_connections > 0
+        return config is not None and config.keepalive.connections > 0
+
+    def pool_limits(self, pod: Key, t_ns: int, usual: PoolLimits) -> PoolLimits:
+        """Which of them it keeps; `usual` has what its ConfigMap does not say."""
+        config = self.at(f"ingress/{pod.namespace}/{pod.name}", t_ns)
+        if config is None:
+            return usual
+        given = config.keepalive
+        return PoolLimits(
+            given.connections,
+            usual.idle_ns if given.timeout_s is None else given.timeout_s * 1_000_000_000,
+            usual.time_ns if given.time_s is None else round(given.time_s * 1e9),
+            usual.requests if given.requests is None else given.requests,
+        )
 
     def forget_old(self) -> None:
         """Drop configurations made from revisions that no ingress pod is remembered to have acted on."""

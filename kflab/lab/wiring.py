@@ -254,6 +254,7 @@ class Wiring:
             for index in self._ingress_servers(wired, pod):
                 upstreams.append((index, chooser.index))
             keepalive = keepalive or self.configs.keeps_connections(pod, t_ns)
+            self._limit_pools(wired, pod, t_ns)
         streams = self._engine.streams
         rate = streams[old.index].rate_rps if old.index < len(streams) else old.rate_rps
         wired.stream = replace(
@@ -270,6 +271,15 @@ class Wiring:
         elif known[wired.stream.index] != wired.stream:
             engine_until(self._engine, t_ns)
             self._engine.replace_stream(wired.stream)
+
+    def _limit_pools(self, wired: Wired, pod: Key, t_ns: int) -> None:
+        """Let an ingress pod keep such connections as its ConfigMap says from `t_ns` on."""
+        pools = self._engine.memory.pools
+        limits = self.configs.pool_limits(pod, t_ns, pools.usual)
+        for index in self._ingress_servers(wired, pod):
+            if pools.limits_of(index) != limits:
+                engine_until(self._engine, t_ns)
+                self._engine.limit_pool(index, limits)
 
     def _fronted(self, stream: Stream, entry: Entry, t_ns: int) -> Stream:
         """A stream as an Application Load Balancer treats it, if it passes one."""

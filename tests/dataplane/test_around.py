@@ -56,7 +56,7 @@ class TestNginx:
         assert [peer.text for peer in found.upstreams] == ["10.244.2.25:8080", "10.244.2.27:8080"]
 
     def test_keepalive_comes_from_the_config_map(self) -> None:
-        assert ingress_config(overview()).keepalive_connections == 0
+        assert ingress_config(overview()).keepalive.connections == 0
 
     @pytest.mark.parametrize(
         ("host", "path", "status"),

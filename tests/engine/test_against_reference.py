@@ -12,6 +12,7 @@ from kflab.draws import Draws
 from kflab.engine import ewma, express, reference_ewma
 from kflab.engine.engine import Engine
 from kflab.engine.neighbours import Neighbours
+from kflab.engine.pools import PoolLimits
 from kflab.engine.reference import Reference
 from kflab.engine.reference_ewma import PlainScores
 from kflab.engine.types import Answer, Behaviour, Fan, Finished, Pick, Server, Stream, Timing
@@ -247,6 +248,18 @@ def test_same_rows_where_nginx_draws_the_pod(script: list[Change], seed: int, ke
     compare(script, seed, False, keepalive, True, 3, 3, slab_ms, drawn=True)
 
 
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    script=changes(), seed=st.integers(0, 1000), in_turn=st.booleans(), slab_ms=st.sampled_from((3, 37, 100)),
+    requests=st.sampled_from((1, 4, 10_000)), time_ms=st.sampled_from((15, 60, 3600_000)),
+)  # fmt: skip
+def test_same_rows_where_kept_connections_grow_old(
+    script: list[Change], seed: int, in_turn: bool, slab_ms: int, requests: int, time_ms: int
+) -> None:
+    limits = PoolLimits(2, 35 * MS, time_ms * MS, requests)
+    compare(script, seed, in_turn, True, True, 3, 3, slab_ms, limits=limits)
+
+
 def new_peers() -> st.SearchStrategy[list[Change]]:
     some = st.lists(st.sampled_from(PODS), min_size=1, max_size=N_PODS, unique=True).map(sorted)
     one = st.builds(
@@ -280,6 +293,7 @@ def compare(
     behaving: Callable[[Stream], Stream] = lambda stream: stream,
     scored: tuple[int, int] | None = None,
     drawn: bool = False,
+    limits: PoolLimits | None = None,
 ) -> None:
     streams = [behaving(stream) for stream in make_streams(keepalive, idempotent, tries, 2, keeping)]
     servers = make_servers(workers, shared)
@@ -294,6 +308,8 @@ def compare(
             model.set_pick(UP_B, Pick.ROUND_ROBIN)
         if scored is not None:
             score(model, *scored)
+        if limits is not None:
+            (model.pools if isinstance(model, Reference) else model.memory.pools).limits[0] = limits
         for chooser in (UP_A, UP_B) if drawn else ():
             model.set_pick(chooser, Pick.PEER_DRAWN)
         for chooser, fan in FIRST.items():
