@@ -216,8 +216,8 @@ NODE_VERBS = (
     Verb(
         "hangRuntime",
         "node",
-        "its container runtime hangs",
-        "pods run on, none starts, stops or is noticed",
+        "hang its container runtime",
+        "no pod there starts, stops or is noticed",
         "the container runtime of {name} hung",
         _hang_runtime,
         letter="h",
@@ -227,7 +227,7 @@ NODE_VERBS = (
     Verb(
         "resumeRuntime",
         "node",
-        "its container runtime answers again",
+        "resume its container runtime",
         "its kubelet catches up",
         "the container runtime of {name} answered again",
         _resume_runtime,
