@@ -216,7 +216,7 @@ NODE_VERBS = (
     Verb(
         "hangRuntime",
         "node",
-        "hang its container runtime",
+        "hang its runtime",
         "no pod there starts, stops or is noticed",
         "the container runtime of {name} hung",
         _hang_runtime,
@@ -227,7 +227,7 @@ NODE_VERBS = (
     Verb(
         "resumeRuntime",
         "node",
-        "resume its container runtime",
+        "resume its runtime",
         "its kubelet catches up",
         "the container runtime of {name} answered again",
         _resume_runtime,

@@ -79,21 +79,22 @@ class StaticPods(Controller):
         if isinstance(event, MirrorMade):
             # Of a Node that is not there the kubelet makes none (SyncPod, GetNode).
             if pod is None and self.core.store.get(Key("Node", "", node)) is not None:
-                self._make(key, by)
+                self._make(key, node)
             return
         if isinstance(pod, Pod):
             if not pod.terminating:
                 return
             change = self.core.remove(key, by)
             if change is not None:
-                text = f"{by} removed the mirror pod {key.name}; its containers go on"
+                text = f"kubelet on {node} removed the mirror pod {key.name}; its containers go on"
                 self.core.fact(What.POD_REMOVED, key, by, text, change.revision)
         self.core.push(self.core.delay("api_write_s", f"{by}/{key}"), MirrorMade(node, key, event.uid))
 
-    def _make(self, key: Key, by: str) -> None:
+    def _make(self, key: Key, node: str) -> None:
+        by = f"kubelet {node}"
         change = self.core.create(self._manifests[key], by)
         if change is not None:
-            text = f"{by} made the mirror pod {key.name} anew, as its static pod is still there"
+            text = f"kubelet on {node} made the mirror pod {key.name} anew: its static pod is still there"
             self.core.fact(What.POD_CREATED, key, by, text, change.revision)
             self.status.unsent(key)
 

@@ -81,9 +81,10 @@ def static_assumptions(store: Store) -> Iterator[tuple[str, str]]:
     mirrors = [pod for pod in store.of_kind("Pod") if isinstance(pod, Pod) and pod.is_mirror]
     if not mirrors:
         return
+    many = "1 mirror pod" if len(mirrors) == 1 else f"{len(mirrors)} mirror pods"
     yield (
-        f"{len(mirrors)} mirror pods: the files of their static pods stay on their nodes, so a deleted one comes back "
-        "and its containers go on",
+        f"{many}: the files of their static pods stay on their nodes, so a deleted one comes back and its containers "
+        "go on",
         "no other way is modelled",
     )
     names = {name: None for name in _CONTROL_PLANE for pod in mirrors if pod.meta.name.startswith(f"{name}-")}

@@ -76,6 +76,6 @@ def test_a_client_that_is_one_pod_of_a_workload_says_so() -> None:
 def test_mirror_pods_of_the_control_plane_are_said_to_be_pictures_of_it() -> None:
     store = Store()
     store.put(Pod(Meta("web-node-2", "default", annotations={MIRROR: "0f"}), spec=PodSpec((Container("web"),))), 0, "t")
-    assert [text.partition(":")[0] for text, _ in static_assumptions(store)] == ["1 mirror pods"]
+    assert [text.partition(":")[0] for text, _ in static_assumptions(store)] == ["1 mirror pod"]
     store.put(Pod(Meta("etcd-cp", "kube-system", annotations={MIRROR: "1f"}), spec=PodSpec((Container("e"),))), 0, "t")
     assert [text.partition(":")[0] for text, _ in static_assumptions(store)] == ["2 mirror pods", "mirror pods of etcd"]
