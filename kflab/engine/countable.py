@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from kflab.draws import TABLE_SIZE
-from kflab.engine import counted_deadlines, counted_rows
+from kflab.engine import counted_deadlines, counted_rows, cuts
 from kflab.engine.connections import NEVER_NS
 from kflab.engine.memory import NEVER, Col, Stage
 from kflab.engine.scheduled import schedulers_in_order
@@ -26,7 +28,7 @@ def obstacle(engine: "Engine") -> str:
         return passing
     if engine.counted.static is None:
         engine.counted.static = next((why for stream in engine.streams for why in _of_stream(engine, stream)), "")
-    return engine.counted.static
+    return engine.counted.static or next(_in_flight(engine), "")
 
 
 def _passing(engine: "Engine") -> Iterator[str]:
@@ -34,14 +36,10 @@ def _passing(engine: "Engine") -> Iterator[str]:
     memory = engine.memory
     if engine.changes_ahead or engine.choosers.changes_ahead or memory.schedulers.changes_ahead:
         yield "a change is under way"
-    if engine.steps.cut is not None:
-        yield "a node is cut off"
     if engine.steps.room is not None or engine.steps.ports is not None:
         yield "a conntrack table is full, or source ports may run out"
     if memory.schedulers.open:
         yield "a virtual server counts connections"
-    if memory.hangs:
-        yield "a process hangs"
     if memory.n_shared:
         yield "workers of a pod share one queue"
     for stream in engine.streams:
@@ -50,6 +48,11 @@ def _passing(engine: "Engine") -> Iterator[str]:
     if engine.steps.paths.calls:
         yield from counted_rows.obstacles(engine.steps, engine.taking.calls_changed_ns)
     yield from counted_deadlines.obstacles(engine)
+
+
+def _in_flight(engine: "Engine") -> Iterator[str]:
+    """What requests under way may still do."""
+    memory = engine.memory
     m, live = memory.flights.m, memory.flights.due_before(NEVER)
     stages = m[Col.STAGE, live]
     before = m[Col.TRIES, live] + m[Col.LOST, live] - (stages == Stage.SERVER)
@@ -119,7 +122,18 @@ def _of_stream(engine: "Engine", stream: Stream) -> Iterator[str]:
     if stream.keepalive and any(engine.memory.servers[server].idle_close_ns for server in servers):
         yield "pods close connections that NGINX keeps"
     yield from _called(engine, stream, servers)
-    if any(engine.memory.behaviour[server] != Behaviour.LISTENS for server in servers):
+    yield from _met(engine, nodes | {int(engine.memory.place[server]) for server in servers}, servers)
+
+
+def _met(engine: "Engine", places: set[int], servers: set[int]) -> Iterator[str]:
+    """What requests meet at nodes that they come through, and at servers that they come to."""
+    behaviours = {int(engine.memory.behaviour[server]) for server in servers}
+    cut = engine.steps.cut
+    if cut is not None and cuts.off(cut, np.array(sorted(places), dtype=np.int64)).any():
+        yield "a node is cut off"
+    if Behaviour.HANGS in behaviours:
+        yield "a process hangs"
+    if behaviours - {Behaviour.LISTENS}:
         yield "an address that is listed does not answer"
 
 

@@ -111,6 +111,34 @@ def test_turns_and_kept_connections_have_the_shares_of_flows(make_engine: MakeEn
     assert mine.p99_ns == pytest.approx(theirs.p99_ns, rel=0.1)
 
 
+@pytest.mark.parametrize("what", ["cut off", "hangs"])
+def test_what_nobody_meets_is_no_obstacle(make_engine: MakeEngine, what: str) -> None:
+    """A node is cut off, or a pod hangs, that nothing leads to any more: what it held waits for its timeouts."""
+
+    def made() -> Engine:
+        timing = Timing(connect_timeout_ns=100 * MS, read_timeout_ns=450 * MS)
+        engine = make_engine(rate_rps=3000.0, timing=timing, idempotent=False, tries=1)
+        engine.advance(100 * MS)
+        if what == "hangs":
+            engine.behave(3, Behaviour.HANGS, 100 * MS)
+        else:
+            engine.cut(1, True, 100 * MS)
+        engine.advance(150 * MS)
+        assert engine.may_count() in ("a node is cut off", "a process hangs")
+        for chooser in (2, 3, 4):
+            engine.learn(chooser, 150 * MS, Fan((2, 4), (1, 1)))
+        engine.learn(0, 150 * MS, Fan((0,), (1,)))
+        return engine
+
+    flows, counts = run(made(), counting=False), run(made(), counting=True)
+    for name in Count:
+        first = 2 if name == Count.SERVER_OK else 0
+        assert (counts.bins.series(name, 0, 20)[:, first:] == flows.bins.series(name, 0, 20)[:, first:]).all(), name
+    assert counts.counted.requests > 1000
+    assert int(flows.bins.series(Count.STREAM_FAILED, 5, 3).sum()) > 0
+    assert flows.window(100 * MS, 2000 * MS) == counts.window(100 * MS, 2000 * MS)
+
+
 def with_virtual_server(sticky: bool) -> Engine:
     """Two kinds of callers on a node, and one virtual server, or one affinity entry, for both."""
     streams = [Stream(n, "pod", 700.0, place=0, entries=((0, n),)) for n in range(2)]
@@ -179,6 +207,9 @@ def test_what_needs_flows_is_named(make_engine: MakeEngine) -> None:
     assert why(engine, 400) == ""
     engine.behave(2, Behaviour.HANGS, 400 * MS)
     assert why(engine, 500) == "a process hangs"
+    engine.behave(2, Behaviour.LISTENS, 500 * MS)
+    engine.cut(0, True, 500 * MS)
+    assert why(engine, 600) == "a node is cut off"
     busy = make_engine(rate_rps=2000.0, keepalive=True, in_turn=True)
     assert "pods that are busy (over 5%)" in why(busy)
 
