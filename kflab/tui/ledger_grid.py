@@ -40,6 +40,11 @@ class Grid:
         return self.figure - 9
 
     @property
+    def state_room(self) -> int:
+        """Columns from a state to what follows it, the gap included."""
+        return (self.address or self.node or self.text_end) - self.state
+
+    @property
     def edges(self) -> tuple[int, ...]:
         """First columns of the slices that change at their own pace, and the width."""
         figures = self.bar if self.bar is not None else max(0, self.figure - 8)

@@ -101,8 +101,13 @@ def draw_strip(row: LedgerRow, line: CellLine, paint: Paint) -> None:
     every = known == len(knowers)
     chosen = row.id == paint.selected
     _knows_glyph(line, paint, every)
-    line.put(grid.NAME, f"{len(knowers):,} nodes' rules", "strong" if chosen else "text", bold=chosen)
-    line.put(grid.state, "in step" if every else f"{known:,} of {len(knowers):,}", "dim" if every else "late")
+    name, word = f"{len(knowers):,} nodes' rules", "in step" if every else f"{known:,} of {len(knowers):,}"
+    if cell_len(name) > grid.name_end - grid.NAME:
+        name = name.removesuffix("' rules")
+    if cell_len(word) >= grid.state_room:
+        word = f"{len(knowers) - known:,} stale"
+    line.put(grid.NAME, name, "strong" if chosen else "text", bold=chosen)
+    line.put(grid.state, word, "dim" if every else "late")
     revisions = list(dict.fromkeys(knower.revision for knower in knowers))
     if grid.address is not None:
         text = revisions[0] if len(revisions) == 1 else f"{revisions[0]} +{len(revisions) - 1}"

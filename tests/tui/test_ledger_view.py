@@ -243,6 +243,17 @@ async def test_what_is_out_of_sight_is_said() -> None:
         assert "8 nodes' rules" in "\n".join(lines(app))
 
 
+async def test_numbers_of_thousands_of_nodes_keep_apart() -> None:
+    async with ledger("sixty_pods", 120, 40) as (app, _):
+        snapshot = SNAPSHOTS["sixty_pods"]()
+        rules = next(knower for knower in snapshot.knowledge.knowers if knower.name.endswith(" rules"))
+        others = tuple(knower for knower in snapshot.knowledge.knowers if not knower.name.endswith(" rules"))
+        many = tuple(replace(rules, name=f"n{i} rules", key=rules.key._replace(name=f"n{i}"), in_step=i >= 496)
+                     for i in range(1500))  # fmt: skip
+        app.ledger.show(replace(snapshot, knowledge=replace(snapshot.knowledge, knowers=(*others, *many))))
+        assert "1,500 nodes      496 stale   rev" in row(app, "1,500 nodes")
+
+
 async def test_plus_unfolds_and_minus_folds() -> None:
     async with ledger("sixty_pods", 120, 40) as (app, pilot):
         band = next(row for row in app.ledger.rows if row.band is not None and row.band.kind == "lb")
