@@ -110,6 +110,11 @@ class Store(Mutable):
         i = bisect_right(past, at, key=lambda entry: entry[0])
         return past[i - 1][1] if i else None
 
+    def last(self, key: Key) -> KubeObject | None:
+        """The object now, or as it was when it was removed; None where that is forgotten."""
+        found = self._now.get(key)
+        return found or next((obj for _, obj in reversed(self._past.get(key, ())) if obj is not None), None)
+
     def all_of(self, keys: Iterable[Key]) -> list[KubeObject]:
         """Those objects of the keys that are there now, in the keys' order."""
         now = self._now

@@ -169,6 +169,9 @@ class Core(Mutable):
         self.ground_changes: dict[str, int] = {}
         """Node → how often what is so there has changed since t = 0."""
         self.observers: dict[str, Observer] = {}
+        self.former: dict[str, tuple[tuple[int, Observer], ...]] = {}
+        """Name → kube-proxies whose node has left the cluster, and when, ascending: they learn no more. What nobody
+        can ask for any more is forgotten (`ControlPlane.forget_before`)."""
         self.as_given: dict[Key, None] = {}
         """Workloads that came with pods of their own: nothing is made for them before t = 0."""
         self.assumptions: list[tuple[str, str]] = []

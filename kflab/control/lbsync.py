@@ -191,9 +191,15 @@ class LbSync(Controller):
         balancer.joined += 1
         target.joined = balancer.joined
         target.initial = balancer.profile.drains and not self.core.quiet
+        self._replace_targets(balancer)
         balancer.targets[target.name] = target
         if not self.core.quiet:
             self._schedule(balancer, target)
+
+    def _replace_targets(self, balancer: LoadBalancer) -> None:
+        """Nodes are about to become targets, or to be none any more: remember who they were until now."""
+        if not self.core.quiet and balancer.profile.destination != lbprofiles.POD:
+            balancer.replaced.append((self.core.now_ns, balancer.registered()))
 
     def _leave(self, balancer: LoadBalancer, target: Target) -> None:
         """Deregister a target. What it works on goes on; a cloud's new flows may come for a while."""
@@ -202,6 +208,7 @@ class LbSync(Controller):
             over = DelayOver(balancer.key, target.name, target.node, target.pod)
             self.core.push(round(profile.deregistration_s * 1e9), over)
         if self.core.quiet or not profile.drains:
+            self._replace_targets(balancer)
             del balancer.targets[target.name]
         elif not target.draining:
             target.draining = True
@@ -353,6 +360,7 @@ class LbSync(Controller):
         target = balancer.targets.get(name)
         if target is None or target.joined != joined:
             return  # it was registered again
+        self._replace_targets(balancer)
         del balancer.targets[name]
         self._learn(balancer)
         self._say(balancer, f"load balancer of {balancer.service.name} sends no more requests to {name}, deregistered")
@@ -433,6 +441,7 @@ class LbSync(Controller):
             del balancer.versions[: max(0, i - 1)]
             i = bisect_right(balancer.pods, t_ns, key=lambda version: version[0])
             del balancer.pods[: max(0, i - 1)]
+            del balancer.replaced[: bisect_right(balancer.replaced, t_ns, key=lambda entry: entry[0])]
         proxies = [o.revision for o in self.core.observers.values() if o.kind == "kube-proxy"]
         if proxies:
             del self._changes[: bisect_right(self._changes, min(proxies), key=lambda entry: entry[0])]

@@ -75,6 +75,8 @@ class LoadBalancer(Mutable):
     targets: dict[str, Target] = field(default_factory=dict)
     versions: list[tuple[int, tuple[str, ...]]] = field(default_factory=list)
     """(since, names of healthy targets), ascending."""
+    replaced: list[tuple[int, tuple[str, ...]]] = field(default_factory=list)
+    """With nodes as targets: (until, names of all targets), ascending; those of now are `targets`."""
     pods: list[tuple[int, tuple[ListedPod, ...]]] = field(default_factory=list)
     """With IP targets: (since, registered pods), ascending; pods come and go, unlike nodes."""
     refresh_due: bool = False
@@ -105,3 +107,8 @@ class LoadBalancer(Mutable):
     def registered(self) -> tuple[str, ...]:
         """All targets."""
         return tuple(self.targets)
+
+    def registered_at(self, t_ns: int) -> tuple[str, ...]:
+        """All targets at `t_ns`."""
+        i = bisect_right(self.replaced, t_ns, key=lambda entry: entry[0])
+        return self.replaced[i][1] if i < len(self.replaced) else self.registered()

@@ -211,6 +211,15 @@ class ControlPlane(Writes, Components):
         """Who acts on which revision."""
         return self.core.observers
 
+    def observer_at(self, name: str, t_ns: int) -> Observer | None:
+        """Whose rules were in force under a name at an instant.
+
+        A node that has left the cluster keeps the rules that its kube-proxy had written.
+        """
+        former = self.core.former.get(name, ())
+        then = next((observer for left_ns, observer in former if t_ns < left_ns), None)
+        return then or self.core.observers.get(name) or (former[-1][1] if former else None)
+
     @property
     def runtime(self) -> dict[Key, PodRuntime]:
         """Ground truth: pods that have a sandbox on a node."""
@@ -370,6 +379,10 @@ class ControlPlane(Writes, Components):
         self.proxies.crowd.history.forget_before(t_ns)
         for observer in self.core.observers.values():
             observer.forget_before(t_ns)
+        for name, known in list(self.core.former.items()):
+            self.core.former[name] = tuple([one for one in known if one[0] > t_ns])
+            if not self.core.former[name]:
+                del self.core.former[name]
         self.lb.forget_before(t_ns)
         self.alb.forget_before(t_ns)
 

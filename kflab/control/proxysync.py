@@ -151,7 +151,9 @@ class ProxySync(Controller):
             del self.proxies[node], self._alone[node]
             self._order = {}, np.empty(0, dtype=np.int64)
             proxy.observer.running = False
-            self.core.observers.pop(proxy.observer.name, None)
+            name = proxy.observer.name
+            self.core.observers.pop(name, None)
+            self.core.former[name] = (*self.core.former.get(name, ()), (self.core.now_ns, proxy.observer))
 
     # --- changes --------------------------------------------------------------------------------------------
 

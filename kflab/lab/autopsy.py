@@ -112,7 +112,7 @@ class Autopsy:
         links, ends = lab.world.link_changes(), lab.flow_ends.times()
         configs = np.zeros(len(lost), dtype=np.int64)
         for index in np.unique(lost.chooser[(lost.server < 0) & (lost.chooser >= 0)]).tolist():
-            proxy = lab.plane.observers.get(f"kube-proxy/{lab.wiring.choosers[index].place}")
+            proxy = lab.plane.observer_at(f"kube-proxy/{lab.wiring.choosers[index].place}", lab.t_ns)
             if proxy is not None and proxy.configs:
                 mine = lost.chooser == index
                 times = [t_ns for t_ns, _ in proxy.configs]
@@ -248,7 +248,7 @@ class Autopsy:
 
     def _verdict(self, chooser: Chooser, pick_ns: int) -> str:
         """What the node's rules had for a first packet, in the words of bills."""
-        proxy = self._lab.plane.observers.get(f"kube-proxy/{chooser.place}")
+        proxy = self._lab.plane.observer_at(f"kube-proxy/{chooser.place}", pick_ns)
         if proxy is not None and proxy.config_at(pick_ns) == NO_RULES:
             return Cause.NO_RULES
         verdict = self._lab.wiring.compiler.empty_verdict(chooser, pick_ns)

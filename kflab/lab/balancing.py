@@ -52,7 +52,7 @@ def in_force(store: Store, balancer: LoadBalancer, address: str, t_ns: int) -> L
             targets.append(LbTarget(key, listed.ip, listed.healthy, note, zone, pod, listed.ports, listed.state))
     else:
         healthy = frozenset(balancer.healthy_at(t_ns))
-        for name in balancer.registered():
+        for name in balancer.registered_at(t_ns):
             key, zone, ip = _node(store, name)
             targets.append(LbTarget(key, ip, name in healthy, "" if name in healthy else why, zone))
     return LbInForce(service, tuple(targets), since, balancer.profile, address, balancer.port)
@@ -71,9 +71,9 @@ def alb_in_force(store: Store, one: Alb, balancers: Mapping[Key, LoadBalancer], 
 
 
 def _node(store: Store, name: str) -> tuple[Key, str, str]:
-    """A node's key, zone and address."""
+    """A node's key, zone and address, also when it has left the cluster."""
     key = Key("Node", "", name)
-    node = store.get(key)
+    node = store.last(key)
     if not isinstance(node, Node):
         return key, "", ""
     return key, node.meta.labels.get(ZONE_LABEL, ""), next(iter(node.internal_ips), "")

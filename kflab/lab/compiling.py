@@ -210,7 +210,8 @@ class Compiler:
 
     def _node_fan(self, node: str, revision: int, packet: Packet, t_ns: int) -> FanOut:
         """What a node's rules, of its kube-proxy's configuration at `t_ns`, may do with a first packet."""
-        config = self._plane.observers[f"kube-proxy/{node}"].config_at(t_ns)
+        proxy = self._plane.observer_at(f"kube-proxy/{node}", t_ns)
+        config = proxy.config_at(t_ns) if proxy is not None else 0
         out = self._book.fan(node, revision, packet, config)
         if config == NO_RULES and self._book.rule_set(node, revision, config).is_local(packet.dst):
             return FanOut(Verdict.REJECT)  # nothing on the node listens on a NodePort: its kernel answers RST
@@ -229,7 +230,7 @@ class Compiler:
             return Packet(there, 0, service.cluster_ip, entry.port.port, entry.port.protocol)
         if entry.kind == "pod":
             return Packet(entry.client, 0, service.cluster_ip, entry.port.port, entry.port.protocol)
-        node = self._store.get(Key("Node", "", chooser.place))
+        node = self._store.last(Key("Node", "", chooser.place))
         address = next(iter(node.internal_ips), "") if isinstance(node, Node) else ""
         profile = self._dialling.profile_of(entry)
         if profile is None:
@@ -265,8 +266,9 @@ class Compiler:
     def empty_verdict(self, chooser: Chooser, t_ns: int) -> Verdict | None:
         """Why a chooser of endpoints had nothing to choose at `t_ns`; None where its node had no rules at all."""
         pod = self._store.get(chooser.pod) if chooser.pod else None
-        revision = revision_at(self._plane.observers, chooser.observers[-1], t_ns)
-        if revision is None or not chooser.place or (chooser.pod and not isinstance(pod, Pod)):
+        observer = self._plane.observer_at(chooser.observers[-1], t_ns)
+        known = observer.at(t_ns) if observer is not None else None
+        if known is None or not chooser.place or (chooser.pod and not isinstance(pod, Pod)):
             return None
         if isinstance(pod, Pod):
             config = self._configs.at(chooser.observers[0], t_ns)
@@ -277,8 +279,10 @@ class Compiler:
             packet = Packet(pod.ip, 0, ups[0].address, ups[0].port)
         else:
             packet = self.first_packet(chooser)
-        config_number = self._plane.observers[f"kube-proxy/{chooser.place}"].config_at(t_ns)
-        return None if config_number == NO_RULES else self._node_fan(chooser.place, revision, packet, t_ns).verdict
+        proxy = self._plane.observer_at(f"kube-proxy/{chooser.place}", t_ns)
+        if proxy is not None and proxy.config_at(t_ns) == NO_RULES:
+            return None
+        return self._node_fan(chooser.place, known[1], packet, t_ns).verdict
 
     def draining(self, node: str, t_ns: int) -> Draining:
         """What IPVS on a node kept with weight 0 at an instant, for connections that it still had."""

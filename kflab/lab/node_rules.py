@@ -30,8 +30,8 @@ class NodeRules:
         self._book = book
         self._draining = draining
 
-    def _observer(self, node: str) -> Observer | None:
-        return self._plane.observers.get(f"kube-proxy/{node}")
+    def _observer(self, node: str, t_ns: int) -> Observer | None:
+        return self._plane.observer_at(f"kube-proxy/{node}", t_ns)
 
     def mode(self, number: int) -> str:
         """The mode of a configuration; "" for `NO_RULES`."""
@@ -39,7 +39,7 @@ class NodeRules:
 
     def at(self, node: str, t_ns: int) -> RulesInForce | None:
         """Rules in force on a node; None before its kube-proxy's first sync."""
-        observer = self._observer(node)
+        observer = self._observer(node, t_ns)
         known = observer.at(t_ns) if observer else None
         if observer is None or known is None:
             return None
@@ -68,7 +68,7 @@ class NodeRules:
         if self._store.get(Key("Node", "", node)) is None:
             names = ", ".join(key.name for key in self._store.keys("Node")[:8])
             raise KflabError(f"no node named {node!r}; there are {names}")
-        known, observer = self.at(node, t_ns), self._observer(node)
+        known, observer = self.at(node, t_ns), self._observer(node, t_ns)
         if known is not None and known.removed:
             at = f"{known.written_ns / 1e9:.3f} s"
             return f"# no rules: kube-proxy started at {at}, removed those of the mode before and has not synced yet\n"

@@ -57,6 +57,10 @@ def prune(lab: "Lab") -> None:
         known = observer.at(t_ns) or (observer.versions[0] if observer.versions else None)
         if known is not None:
             revision = min(revision, _still_seen(lab, known[1]))
+    for former in lab.plane.core.former.values():
+        for _, observer in former:
+            known = observer.at(t_ns)
+            revision = min(revision, known[1] if known is not None else observer.revision)
     proxies = (o for o in lab.plane.observers.values() if o.kind == "kube-proxy")
     stopped = [o.revision for o in proxies if not o.running or not lab.running(o.name)]
     lab.book.forget_before(revision, keep=stopped)

@@ -203,7 +203,7 @@ class Reopener:
             return self._lab.lb_address(entry.service), entry.port.port
         if one.node < 0:
             return None
-        node = self._lab.store.get(Key("Node", "", self._lab.wiring.places[one.node]))
+        node = self._lab.store.last(Key("Node", "", self._lab.wiring.places[one.node]))
         return (cast(Node, node).internal_ips[0], entry.port.node_port) if node else None
 
 

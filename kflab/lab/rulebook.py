@@ -129,7 +129,7 @@ class RuleBook:
     def _facts(self, node: str, revision: int) -> NodeFacts:
         """A node's facts as of a store revision: made once for each state of the Node."""
         key = Key("Node", "", node)
-        obj = self._store.get(key, at=revision) or self._store.get(key)
+        obj = self._store.get(key, at=revision) or self._store.last(key)
         if not isinstance(obj, Node):
             return NodeFacts(node)
         known = self._nodes.get(node)

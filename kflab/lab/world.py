@@ -70,6 +70,8 @@ class LabWorld:
         self._hangs: dict[Key, list[tuple[int, frozenset[int]]]] = {}
         """Pod → (from, port numbers behind which processes hang), ascending."""
         self._by_ip: dict[str, Key] = {}
+        self._node_by_ip: dict[str, str] = {}
+        """Address of a pod, also of one that is gone → its node."""
         self._on_host: dict[str, dict[Key, None]] = {}
         """Node address → pods in the node's own network: several share it, each with its ports."""
         self._dns: tuple[int, ClusterDns] | None = None
@@ -126,6 +128,7 @@ class LabWorld:
                 self._on_host.setdefault(ip, {})[pod] = None
             else:
                 self._by_ip[ip] = pod
+                self._node_by_ip[ip] = runtime.node if runtime else ""
 
     def forget_before(self, t_ns: int) -> None:
         """Drop what was over before `t_ns`; pods that were gone by then are forgotten altogether."""
@@ -145,6 +148,7 @@ class LabWorld:
                 there.pop(pod, None)
         if gone:
             self._by_ip = {ip: pod for ip, pod in self._by_ip.items() if pod in self._listened}
+            self._node_by_ip = {ip: node for ip, node in self._node_by_ip.items() if ip in self._by_ip}
 
     @property
     def cni(self) -> CniProfile:
@@ -223,16 +227,14 @@ class LabWorld:
     def node_of(self, address: str) -> str:
         pod = self._by_ip.get(address)
         if pod is not None:
-            runtime = self._lab.plane.runtime.get(pod)
-            obj = self._lab.store.get(pod)
-            return runtime.node if runtime else (obj.spec.node_name if isinstance(obj, Pod) else "")
+            return self._node_by_ip[address]
         for node in self._lab.store.of_kind("Node"):
             if address in cast(Node, node).internal_ips:
                 return node.meta.name
         return ""
 
     def facts_of(self, node: str) -> NodeFacts | None:
-        obj = self._lab.store.get(Key("Node", "", node))
+        obj = self._lab.store.last(Key("Node", "", node))
         return node_facts(obj, self.cni) if isinstance(obj, Node) else None
 
     def fate_of(self, pod: Key, t_ns: int) -> Fate | None:
