@@ -6,7 +6,6 @@ import gc
 import io
 import math
 import os
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TextIO
@@ -414,6 +413,7 @@ def _screen(scenario: "Scenario", speed: float, theme: str | None, ascii_only: b
 
 def _tune(args: argparse.Namespace) -> int:
     import json
+    import shutil
 
     from kflab.scenario.tune import read_target, tune
     from kflab.scenario.tune_report import as_json, report

@@ -1,13 +1,14 @@
 """The one error kflab raises for anything a person can put right."""
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
-from kflab.records import dataclass
 
+class Place(NamedTuple):
+    """A position in a text somebody wrote. Lines and columns count from 1.
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A position in a text somebody wrote. Lines and columns count from 1."""
+    No dataclass, so that `kflab --help` need not import what makes one.
+    """
 
     file: str
     line: int = 1

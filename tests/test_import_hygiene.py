@@ -58,7 +58,7 @@ def test_help_and_version_cost_nothing(words: list[str]) -> None:
         "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
         "    main()\n"
     )
-    assert not loaded_after(code) & (HEAVY | {"yaml", "rich"})
+    assert not loaded_after(code) & (HEAVY | {"yaml", "rich", "dataclasses", "inspect"})
 
 
 @pytest.mark.skipif(find_spec("kflab.cli") is None, reason="kflab.cli does not exist yet")
