@@ -35,6 +35,9 @@ _CONTROL = 2
 _SCALAR_ROWS = 12
 """Up to this many scattered rows the plain-Python rounds cost less than 250 numpy calls (measured, 15 µs a row)."""
 
+_SMALL_BLOCK = 64
+"""Up to this many words are computed without numpy's generator as long as there is none."""
+
 TABLE_SIZE = 1 << 16
 """Values per duration table; a draw uses the 16 high bits of its word."""
 
@@ -78,7 +81,7 @@ class Draws:
 
     @cached_property
     def _generator(self) -> "np.random.Philox":
-        """Made with the first words of traffic: `numpy.random` takes 8 ms to import."""
+        """Made with the first larger block: `numpy.random` takes 8 ms to import, and the first frame needs little."""
         return np.random.Philox(key=np.array(self._key, dtype=np.uint64), counter=0)
 
     @cached_property
@@ -91,6 +94,8 @@ class Draws:
         Returns:
             Shape (count, 4); row i is request `first + i`. A fresh array.
         """
+        if count <= _SMALL_BLOCK and "_generator" not in vars(self):
+            return self.rows(stream, np.arange(first, first + count), attempt)
         # numpy's generator adds one to the counter before each block of four words.
         counter = (first | attempt << 64 | stream << 128 | _TRAFFIC << 192) - 1
         self._state["state"]["counter"][:] = [counter >> shift & _MASK for shift in (0, 64, 128, 192)]

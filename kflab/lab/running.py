@@ -53,7 +53,6 @@ from kflab.lab.obeying import Obeying
 from kflab.lab.opened_calls import calls_for
 from kflab.lab.preparing import made_for, timing_of
 from kflab.lab.records import Sampler, Totals
-from kflab.lab.reopening import Reopener
 from kflab.lab.retried import Attempts, attempts_before
 from kflab.lab.rollouts import drained, progress
 from kflab.lab.rulebook import RuleBook
@@ -72,6 +71,7 @@ from kflab.manifest.objects_pods import Pod
 from kflab.manifest.write import to_yaml
 
 if TYPE_CHECKING:
+    from kflab.lab.reopening import Reopener
     from kflab.lab.single_requests import SingleRequests
     from kflab.lab.terminal import Terminal
 
@@ -187,7 +187,6 @@ class Lab:
         self._watchers: list[Callable[[Finished], None]] = []
         self.view = View(self)
         self.world = LabWorld(self)
-        self.reopener = Reopener(self)
         self.flow_ends = FlowEnds(self.wiring, self.engine)
         self.conntrack = Conntrack(self, self.proxy)
         self._obeying = Obeying(self)
@@ -446,7 +445,7 @@ class Lab:
         """
         return self.node_rules.text(node, self.t_ns if t_ns is None else t_ns)
 
-    # The kubectl room is imported when somebody first asks: a lab without questions starts without it.
+    # Imported when somebody first asks: a lab whose requests nobody opens starts without.
 
     @cached_property
     def terminal(self) -> "Terminal":
@@ -454,6 +453,13 @@ class Lab:
         from kflab.lab.terminal import Terminal
 
         return Terminal(self)
+
+    @cached_property
+    def reopener(self) -> "Reopener":
+        """Requests that happened, opened."""
+        from kflab.lab.reopening import Reopener
+
+        return Reopener(self)
 
     @cached_property
     def singles(self) -> "SingleRequests":

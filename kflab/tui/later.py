@@ -5,6 +5,7 @@ from importlib import import_module
 from threading import Thread
 
 LATER = (
+    "kflab.lab.reopening",
     "kflab.tui.nodes_view",
     "kflab.tui.schematic",
     "kflab.tui.request_pane",
