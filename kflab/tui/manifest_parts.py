@@ -65,6 +65,19 @@ class Lines(Widget):
                 return
 
 
+def file_names(paths: Sequence[str]) -> list[str]:
+    """The last part of each file's path, as many parts as tell it from the others; what is no file's name stays."""
+    names = []
+    for path in paths:
+        parts = path.split("/") if path.endswith((".yaml", ".yml", ".json")) else [path]
+        for kept in range(1, len(parts) + 1):
+            name = "/".join(parts[-kept:])
+            if sum(other == name or other.endswith(f"/{name}") for other in paths) <= 1:
+                break
+        names.append(name)
+    return names
+
+
 def tab_rows(
     state: EditorState, findings: Sequence[Finding], width: int, widget: Widget
 ) -> tuple[list[Row], list[tuple[int, int, int, int]]]:
@@ -73,10 +86,10 @@ def tab_rows(
     if len(state.buffers) < 2:
         return [], []
     labels = []
-    for buffer in state.buffers:
+    for buffer, name in zip(state.buffers, file_names([buffer.name for buffer in state.buffers]), strict=True):
         errors = sum(of_tab(each, buffer.name) and each.severity in ("error", "refused") for each in findings)
         mark = f" {glyphs.edited}" if buffer.edited else ""
-        labels.append((text.shorten(buffer.name, 24, glyphs.ellipsis) + mark, bool(errors)))
+        labels.append((text.shorten(name, 24, glyphs.ellipsis) + mark, bool(errors)))
     widths = [len(label) + 2 for label, _ in labels]
     first, end = _window(widths, state.current, width - 2 if sum(widths) < width else width - 12)
     row = Row()

@@ -28,6 +28,8 @@ class Line:
     token: str = "text"
     second: str = ""
     place: Place | None = None
+    sentence: bool = False
+    """Prose, wrapped where it is too long; a table's line is cut."""
 
 
 def answer_lines(text: str, ok: bool = True) -> list[Line]:
@@ -62,7 +64,7 @@ def assumption_lines(assumptions: Sequence[tuple[str, str]]) -> list[Line]:
     """What was assumed, and how to override it."""
     if not assumptions:
         return [Line("nothing was assumed", "dim")]
-    return [Line(what, "text", f"to override: {how}" if how else "") for what, how in assumptions]
+    return [Line(what, "text", f"to override: {how}" if how else "", sentence=True) for what, how in assumptions]
 
 
 class OutputPane(LinePane):
@@ -96,7 +98,7 @@ class OutputPane(LinePane):
         for index, line in enumerate(self.lines):
             self._first_row.append(len(rows))
             ground = "sel" if index == self.cursor else "bg"
-            is_list = bool(line.second or line.place)
+            is_list = bool(line.second or line.place or line.sentence)
             parts = wrap_words(line.text, width - 3) if is_list else [safe(line.text)[self.left :]]
             for number, part in enumerate(parts):
                 row = Row(ground)
@@ -121,7 +123,7 @@ class OutputPane(LinePane):
         self.scroll_to_row(self._first_row[self.cursor], 1)
 
     def copy_text(self) -> tuple[str, str]:
-        return "\n".join(line.text for line in self.lines), "output"
+        return "\n".join(f"{line.text}\n  {line.second}" if line.second else line.text for line in self.lines), "output"
 
 
 class _Title(Widget):

@@ -218,3 +218,13 @@ async def test_an_empty_line_says_how_to_fill_it(monkeypatch: pytest.MonkeyPatch
         await pilot.press("g")
         await pilot.pause()
         assert lines_of(app)[-1].rstrip() == " :g"
+
+
+async def test_an_assumption_that_nothing_overrides_is_read_to_its_end() -> None:
+    sentence = "calls behind the front door: " + "each makes its calls one after another " * 6 + "and that is all"
+    app = KflabApp(fakes.FakeLab())
+    async with app.run_test(size=(80, 24)) as pilot:
+        app.push_screen(OutputScreen(":assumptions", assumption_lines([(sentence, "")])))
+        await pilot.pause()
+        shown = " ".join(" ".join(lines_of(app)).split())
+        assert sentence in shown

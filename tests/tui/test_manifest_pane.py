@@ -13,6 +13,7 @@ from kflab.lab.handle import Tab
 from kflab.tui.app import KflabApp
 from kflab.tui.manifest_live import changed_lines
 from kflab.tui.manifest_pane import ManifestPane
+from kflab.tui.manifest_parts import file_names
 from kflab.tui.messages import ObjectSelected
 from kflab.tui.yaml_area import YamlArea
 from tests.tui import fakes
@@ -250,3 +251,10 @@ async def test_keys_that_come_together_act_in_their_order() -> None:
             area.post_message(events.Key(key, character))
         await pilot.pause(0.2)
         assert area.text.splitlines()[1] == "port: 85"
+
+
+def test_files_of_a_folder_are_told_by_what_tells_them_apart() -> None:
+    paths = ["/given/far/away/shop/09-front-end-dep.yaml", "/given/far/away/shop/10-front-end-svc.yaml"]
+    assert file_names(paths) == ["09-front-end-dep.yaml", "10-front-end-svc.yaml"]
+    assert file_names(["a/x.yaml", "b/x.yaml", "y.yaml"]) == ["a/x.yaml", "b/x.yaml", "y.yaml"]
+    assert file_names(["x.yaml", "b/x.yaml"]) == ["x.yaml", "b/x.yaml"]
