@@ -56,6 +56,7 @@ class NodeRows:
                     counts.rate(counts.chosen, ids) if ids else 0.0, lab.plane.next_relist_ns(name),
                     self._pods(node, figures), self._outage(name), node.unschedulable,
                     sum(map(len, lab.wiring.compiler.turns.draining(name, lab.t_ns).values())),
+                    observer.since_ns if observer else None,
                 )
             )  # fmt: skip
         return tuple(rows)

@@ -229,6 +229,8 @@ class NodeRow:
     cordoned: bool = False
     draining: int = 0
     """IPVS: destinations of weight 0, kept for connections that are still open or remembered."""
+    rules_since_ns: int | None = None
+    """Since when its rules are made of that revision; None before its first sync."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,9 +181,8 @@ class NodesView(CanvasView):
             return glyphs.stale, f"{node.rules}, kube-proxy stopped", LATE
         if not node.rules_in_step:
             return glyphs.stale, f"{node.rules}, stale{age}", LATE
-        for one in snapshot.knowledge.knowers:
-            if one.key == node.key and one.name.endswith("rules") and one.learned_ns is not None:
-                return glyphs.knows, f"{node.rules}, since {text.instant(one.learned_ns)}", ink("known")
+        if node.rules_since_ns:
+            return glyphs.knows, f"{node.rules}, since {text.instant(node.rules_since_ns)}", ink("known")
         return glyphs.knows, f"{node.rules}, in step", ink("known")
 
     def _kubelet(self, node: NodeRow, snapshot: Snapshot) -> tuple[str, str, int]:

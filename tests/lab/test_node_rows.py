@@ -71,3 +71,18 @@ def test_kept_rows_are_those_made_anew() -> None:
             words.update(pod.state for row in rows for pod in row.pods)
             words.update(pod.left.split()[0] for row in rows for pod in row.pods if pod.left)
     assert {"ready", "hung", "crashed", "no power", "terminating", "backoff", "evict"} <= words
+
+
+def test_a_node_says_since_when_it_acts_on_the_revision_that_stands_beside() -> None:
+    """A restarted pod comes back after the crash was known: its write is a revision of its own."""
+    lab = Lab(LabSpec("rows", (Tab("rows.yaml", CLUSTER, None),), nodes=2))
+    pod = next(key for key in lab.store.keys("Pod") if key.name.startswith("web-"))
+    assert lab.do(Kill(pod)).ok
+    lab.advance(15 * S)
+    incident = lab.knowing.incident
+    assert incident is not None
+    for row in NodeRows(lab, lab.view).build(frame(lab, 10), lab.view.snapshot().bands):
+        known = lab.node_rules.at(row.key.name, lab.t_ns)
+        assert known is not None
+        assert row.rules == f"rev {known.revision}"
+        assert row.rules_since_ns == known.written_ns > incident.learned[f"kube-proxy/{row.key.name}"]

@@ -335,6 +335,7 @@ def nodes(crash: str, product: list[Candidate]) -> tuple[NodeRow, ...]:
     rev = "rev 42" if crash == "two" else "rev 41"
     step = crash != "half"
     half = crash == "half"
+    learned = [CRASH_NS + ms * MS if crash == "two" else 0 for ms in (630, 930, 710)]
     ingress_rows = tuple(
         PodRow(key, "ready", f"10.244.1.{10 + i}", 502, False, 0, 0.5, 0.5)
         for i, key in enumerate((INGRESS_1, INGRESS_2))
@@ -356,6 +357,7 @@ def nodes(crash: str, product: list[Candidate]) -> tuple[NodeRow, ...]:
             2488 if half else 2000,
             None,
             ingress_rows,
+            rules_since_ns=learned[0],
         ),
         NodeRow(
             NODE_B,
@@ -370,8 +372,11 @@ def nodes(crash: str, product: list[Candidate]) -> tuple[NodeRow, ...]:
             0,
             12_920 * MS if half else None,
             product_rows,
+            rules_since_ns=learned[1],
         ),
-        NodeRow(NODE_C, "10.0.1.52", "True", "zone-2", rev, step, True, True, False, 0, None, ()),
+        NodeRow(
+            NODE_C, "10.0.1.52", "True", "zone-2", rev, step, True, True, False, 0, None, (), rules_since_ns=learned[2]
+        ),
     )
 
 

@@ -249,6 +249,7 @@ def sixty_pods() -> Snapshot:
                 250,
                 None,
                 tuple(pods_of[key.name]),
+                rules_since_ns=CRASH_NS + (620 + i * 50 % 380) * MS,
             )
             for i, key in enumerate(node_keys)
         ),

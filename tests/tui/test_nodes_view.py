@@ -8,7 +8,7 @@ from kflab.lab.snapshot import NodeRow, PodRow, Snapshot
 from kflab.manifest.objects import Key
 from kflab.tui.glyphs import ASCII
 from kflab.tui.nodes_view import NodesView
-from tests.tui.fakes import NODE_B, PODS, request
+from tests.tui.fakes import NODE_B, PODS, SNAPSHOTS, request
 from tests.tui.schematic_fakes import OneView, crash, many, row_of, steady
 
 
@@ -48,6 +48,12 @@ async def test_boxes_say_the_same_with_addresses() -> None:
         "no pods · the load balancer's health check fails here",
     ):
         assert fact in text
+
+
+async def test_rules_in_step_say_since_when_they_are() -> None:
+    rows = [replace(node, rules="rev 43", rules_since_ns=14_100_000_000) for node in SNAPSHOTS["crash_two"]().nodes]
+    text = "\n".join(await shown(replace(SNAPSHOTS["crash_two"](), nodes=tuple(rows)), 120))
+    assert "rev 43, since 14.10" in text, "not since the change before that revision"
 
 
 async def test_stopped_components_and_sick_nodes_say_so() -> None:
