@@ -72,7 +72,7 @@ class MemoryView(Protocol):
         """Whom IPVS took for the client's connection (0) or for a try; None where no turn is on record."""
         ...
 
-    def scores(self, try_number: int) -> Scores | None:
+    def scores(self, ingress: Key, upstream: str, try_number: int) -> Scores | None:
         """By which scores NGINX took the peer of a try; None where it went by none."""
         ...
 
@@ -121,7 +121,7 @@ class BlankMemory:
         """None is known: the draw tells it."""
         return None
 
-    def scores(self, try_number: int) -> Scores | None:
+    def scores(self, ingress: Key, upstream: str, try_number: int) -> Scores | None:
         """None are known."""
         return None
 

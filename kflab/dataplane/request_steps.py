@@ -420,6 +420,7 @@ def nginx_connects(
     peers = found.upstreams
     peer = peers[found.peer_index(memory.round_robin(pod, found.backend, try_number))]
     kept = memory.kept_connection(pod, found.backend, try_number)
+    scores = memory.scores(pod, found.backend, try_number)
     sport = kept.source_port if kept and kept.source_port else source_port
     sent = Packet(packet.dst, sport, peer.address, peer.port)
     reached = _kept(sent, kept, found) if kept else None
@@ -444,7 +445,7 @@ def nginx_connects(
             alternatives=alternatives,
             mover=NGINX,
             writer=config_writer(pod, known),
-            why=_nginx_why(found, known, try_number, kept, after_what) + _scores_words(memory.scores(try_number)),
+            why=_nginx_why(found, known, try_number, kept, after_what) + _scores_words(scores),
             touches=tuple(touches),
             t_ns=t_ns,
         ),

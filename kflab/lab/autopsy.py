@@ -174,7 +174,11 @@ class Autopsy:
         bill = self._open(same, cause, chooser, server, place, from_ns, observer)
         bill.silent = bill.silent or state == Behaviour.SILENT
         called = wiring.wired[stream].stream
-        bill.patience_ns = called.dial_timeout_ns if called.kind != "l7" else 0
+        if state == Behaviour.HANGS:
+            bill.waits_for, bill.patience_ns = "read", called.read_timeout_ns or self._lab.engine.timing.read_timeout_ns
+        else:
+            bill.waits_for = "connect"
+            bill.patience_ns = called.connect_timeout_ns if called.kind == "l7" else called.dial_timeout_ns
         return bill
 
     def _node_out(self, caller: str, server: int, stream: int, pick_ns: int) -> str:

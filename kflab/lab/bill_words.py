@@ -65,7 +65,7 @@ def title(bill: Bill, connect_timeout_ns: int) -> str:
             were = "were" if bill.observer.startswith("kube-proxy/") else "was"
             timeouts = bill.answers[Answer.TIMEOUT]
             waited_s = (bill.patience_ns or connect_timeout_ns) / 1e9
-            wait = f"; {waited_s:g} s connect timeout ×{timeouts:,}" if timeouts else ""
+            wait = f"; {waited_s:g} s {bill.waits_for} timeout ×{timeouts:,}" if timeouts else ""
             if bill.until_ns is None:
                 return f"{who} still lead{'' if were == 'were' else 's'} to {pod}, which {fate}{wait}"
             behind = seconds_word(bill.until_ns - bill.from_ns)

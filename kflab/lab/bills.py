@@ -94,7 +94,9 @@ class Bill:
     sent: int = 0
     """How often clients sent these requests, retries counted."""
     patience_ns: int = 0
-    """How long its client waits for a connect, where it says so itself."""
+    """How long its caller waits for a connect, where it says so itself; for an answer where the pod hangs."""
+    waits_for: str = "connect"
+    """"read" where the pod hangs: its kernel makes connections."""
     longest_ns: int = 0
     """The longest that any of these requests took."""
     example: Record | None = None

@@ -69,7 +69,7 @@ class RecordedMemory:
         """The endpoint of the entry that the record says was there."""
         return self.flow
 
-    def scores(self, try_number: int) -> Scores | None:
+    def scores(self, ingress: Key, upstream: str, try_number: int) -> Scores | None:
         """The scores that are on record."""
         return self.scored[try_number - 1] if try_number <= len(self.scored) else None
 

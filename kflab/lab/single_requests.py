@@ -5,13 +5,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kflab.dataplane.dns import asks_cluster_dns
-from kflab.dataplane.memory_view import BlankMemory
 from kflab.dataplane.packets import RequestTrace
 from kflab.dataplane.request import Choices, Request, trace_request
 from kflab.dataplane.request_steps import CLIENT, SOCKET
 from kflab.errors import KflabError
 from kflab.kubectl.curl import CurlAnswer, CurlRequest
 from kflab.lab.records import KEPT_TRACES
+from kflab.lab.single_memory import SingleMemory
 from kflab.lab.single_times import accepted, timed
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_cluster import Node
@@ -43,7 +43,8 @@ class SingleRequests:
 
         ports = tuple(32768 + (u32("port", k) * 28232 >> 32) for k in range(4))
         choices = Choices(u32("entry"), tuple(u32("backend", k) for k in range(3)), None, ports[1:])
-        trace = trace_request(lab.world, replace(request, source_port=ports[0]), choices, BlankMemory())
+        memory = SingleMemory(lab=lab, number=n, draws=choices.backend)
+        trace = trace_request(lab.world, replace(request, source_port=ports[0]), choices, memory)
         trace = self._touching_pods(timed(lab, trace))
         self._sent += 1
         self._kept[-self._sent] = trace

@@ -155,3 +155,21 @@ def test_a_subset_is_filled_up_with_the_first_pods() -> None:
     found = {subset(peers, str(key), 3) for key in range(50)}
     assert found == {(("a", "b", "c"), (1, 1, 1)), (("d", "e", "a"), (1, 1, 1))}
     assert subset(("a", "b"), "any", 3) == (("a", "b"), (2, 1)), "as build_subset_map repeats the first"
+
+
+def curled(lab: Lab, times: int) -> list[tuple[str, str]]:
+    """(pod, why) of requests sent one at a time."""
+    asked = lab.singles.request_for("http://web.example.com/", "GET", None)
+    traces = [lab.singles.send(asked, "out") for _ in range(times)]
+    return [next((hop.after.dst, hop.why) for hop in trace.hops if hop.where == "ingress, NGINX") for trace in traces]
+
+
+def test_single_requests_take_turns_of_their_own_or_go_by_the_scores_of_now() -> None:
+    lab, _ = ran(manifests())
+    assert sorted(Counter(pod for pod, _ in curled(lab, 6)).values()) == [2, 2, 2]
+    lab, _ = lab_with_a_small_pod(load_balance="ewma")
+    before = dict(lab.engine.memory.scores.of[0])
+    found = curled(lab, 20)
+    assert len({pod for pod, _ in found}) > 1
+    assert all("ewma: score" in why for _, why in found)
+    assert lab.engine.memory.scores.of[0] == before, "they move no score"

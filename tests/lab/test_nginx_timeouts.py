@@ -83,6 +83,7 @@ def test_a_hung_pod_costs_the_read_timeout_that_the_ingress_names_and_a_later_on
     assert {row.try_ends_ns[0] - row.try_starts_ns[0] for row in waited} == {4 * S}
     assert {row.status for row in waited} == {200}
     assert {row.tries for row in waited} <= {2, 3}  # in turn the second may be the same pod
+    assert any("which hung; 4 s read timeout ×" in bill.title for bill in lab.gantt.report().bills)
     agrees(lab, waited[0])
     assert lab.do(Apply((("web.yaml", manifests(proxy_read_timeout="2")),))).ok
     lab.advance(30 * S)
