@@ -7,8 +7,8 @@ import numpy as np
 
 from kflab.draws import TABLE_SIZE
 from kflab.engine import counted_deadlines, counted_rows, cuts
-from kflab.engine.connections import NEVER_NS
 from kflab.engine.memory import NEVER, Col, Stage
+from kflab.engine.over_kept import ends_ns
 from kflab.engine.scheduled import schedulers_in_order
 from kflab.engine.schedulers import Scheduler
 from kflab.engine.types import Behaviour, Pick, Stream
@@ -63,18 +63,29 @@ def _in_flight(engine: "Engine") -> Iterator[str]:
 
 
 def _kept_by_client(engine: "Engine", stream: Stream) -> Iterator[str]:
-    """Whether every connection of a client is there to stay: then each request goes over one of them."""
+    """Whether every connection of a client is well, or is opened anew by what it next sends."""
     known, behaviour = engine.memory.connections, engine.memory.behaviour
-    if stream.connection_age_ns:
-        yield "a server closes connections of a certain age"
-    if any(leaving[0] == stream.index for leaving in known.leaving):
-        yield "a client has given connections up"
+    for left in known.leaving.values():
+        well = left.established and not left.broken and behaviour[left.server] == Behaviour.LISTENS
+        if left.stream == stream.index and not well:
+            yield "a client has given connections up"
+    opens = stream.connection_age_ns > 0
     for slot in range(stream.connections):
         one = known.current.get((stream.index, slot))
-        if one is None or not one.established or one.place != stream.place:
+        if one is None or ends_ns(one, stream.place) <= engine.now_ns:
+            opens = True
+        elif not one.established:
             yield "a client opens connections"
-        elif one.broken or one.until_ns < NEVER_NS or behaviour[one.server] != Behaviour.LISTENS:
+        elif one.broken or one.dies_ns or behaviour[one.server] != Behaviour.LISTENS:
             yield "a client's connection is about to end"
+    if opens:
+        table, chooser = engine.choosers, dict(stream.entries).get(stream.place, -1)
+        servers = set(table.candidates(chooser))
+        if not servers:
+            yield "a node's rules lead nowhere"
+        elif table.pick[chooser] != Pick.RANDOM:
+            yield "a client opens connections, in turn or by affinity"
+        yield from _met(engine, {stream.place} | {int(engine.memory.place[server]) for server in servers}, servers)
 
 
 def _of_stream(engine: "Engine", stream: Stream) -> Iterator[str]:
@@ -104,8 +115,9 @@ def _of_stream(engine: "Engine", stream: Stream) -> Iterator[str]:
             yield "a node's rules lead nowhere"
         yield from _picking(engine, chooser)
     servers = set(first)
-    for slot in range(stream.connections):
-        servers.add(engine.memory.connections.current[(stream.index, slot)].server)
+    for one in engine.memory.connections.current.values() if stream.connections else ():
+        if one.stream == stream.index and ends_ns(one, stream.place) > engine.now_ns:
+            servers.add(one.server)
     for ingress in sorted(first) if stream.kind == "l7" else ():
         chooser = dict(stream.upstreams).get(ingress, -1)
         servers.update(table.candidates(chooser))

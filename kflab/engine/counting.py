@@ -16,7 +16,8 @@ Not to the last request, and said where it is shown:
 
 Calls that pods make for what they serve are counted by the same draws and queues as well (`counted_calls`).
 
-Connections that clients keep open stay where they are: a request goes over the one that its draw names, as a flow does.
+Of connections that clients keep open a request goes over the one that its draw names, as a flow does; one that has
+reached its maximal age is followed by the next (`over_kept`).
 
 Deadlines of clients that are kept and retries that are not needed change nothing: a span ends at the first deadline
 that is missed (`counted_deadlines`).
@@ -37,11 +38,11 @@ from kflab.engine.affinity import Listed
 from kflab.engine.arrivals import Batch
 from kflab.engine.bins import Bins, Count
 from kflab.engine.call_places import CallPlaces
-from kflab.engine.connections import slot_of
 from kflab.engine.counted_calls import Calling, begun, joined, solve
 from kflab.engine.counted_rows import as_rows, finished, taken_over
 from kflab.engine.express import Express, ExpressFinished
 from kflab.engine.memory import NEVER, Col, Stage
+from kflab.engine.over_kept import MANY_LEFT, count_in_hand, forget_left, note_workers, over_kept
 from kflab.engine.scheduled import Connected
 from kflab.engine.step_state import Rows
 from kflab.engine.steps import Queued, Steps
@@ -163,6 +164,8 @@ def begin(engine: "Engine") -> None:
         if stream.parent < 0 and stream.calls
     }
     counted.calling = [one for places in counted.places.values() if (one := taken_over(steps, places)) is not None]
+    if steps.paths.any_connections:
+        note_workers(steps, steps.ready(active, Stage.SERVER, NEVER))
     # NGINX closes the connections of these when their answer is there: the pools stand still.
     rows = steps.ready(active, Stage.RELEASE, NEVER)
     flights.m[Col.STAGE, rows] = Stage.ANSWER
@@ -187,24 +190,12 @@ def end(engine: "Engine") -> None:
     if engine.choosers.n_scheduled or steps.paths.any_connections or steps.paths.any_deadline:
         engine.all_in_flight()  # what looks for connections, a client's requests or its deadlines, looks there
     if steps.paths.any_connections:
-        _in_hand(steps)
+        count_in_hand(steps)
     stood_ns = engine.now_ns - counted.since_ns
     if stood_ns:
         counted.spans.append((counted.since_ns, engine.now_ns))
         counted.ended_ns += stood_ns
     memory.pools.stand_still(stood_ns)
-
-
-def _in_hand(steps: Steps) -> None:
-    """Count anew what clients wait for over each connection that they keep open."""
-    m, known = steps.memory.flights.m, steps.memory.connections
-    live = steps.memory.flights.due_before(NEVER)
-    live = live[(steps.paths.connections[m[Col.STREAM, live]] > 0) & (m[Col.SERVER0, live] >= 0)]
-    for one in known.current.values():
-        one.in_hand = 0
-    for stream, word, opened_ns in m[[Col.STREAM, Col.ARRIVAL_WORD, Col.OPENED]][:, live].T.tolist():
-        slot = slot_of(word, int(steps.paths.connections[stream]))
-        known.of((stream, slot), opened_ns).in_hand += 1
 
 
 def on_its_way(steps: Steps, express: Express) -> Int64Array:
@@ -214,8 +205,7 @@ def on_its_way(steps: Steps, express: Express) -> Int64Array:
     block[Col.STAGE] = Stage.SERVER
     block[Col.DUE] = express.arrivals
     block[Col.OUT] = 0 if express.direct else NEVER
-    if isinstance(express.opened, int):
-        block[Col.WORKER0] = -1  # drawn when it is there; a kept connection has its own
+    block[Col.WORKER0] = -1  # known when it is there
     for col in (Col.SERVED, Col.QUEUE, Col.SERVICE, Col.STATUS, Col.ANSWER0, Col.TRY_END0):
         block[col] = 0
     words = steps.draws.rows(express.stream, express.numbers)
@@ -229,9 +219,11 @@ def on_its_way(steps: Steps, express: Express) -> Int64Array:
 def arriving(engine: "Engine", batches: Sequence[Batch], end_ns: int) -> list[Express]:
     """Route a slab's new requests; return those, and earlier ones, that are at their server before its end."""
     counted = engine.counted
+    if len(engine.memory.connections.leaving) > MANY_LEFT:
+        forget_left(engine.memory, [*counted.held, *engine.accepted])
     kept = engine.steps.paths.connections
     routed = [*counted.held, *_route(engine.steps, [batch for batch in batches if not kept[batch.stream]])]
-    routed += [_over_kept(engine.steps, batch) for batch in batches if kept[batch.stream]]
+    routed += [over_kept(engine.steps, batch) for batch in batches if kept[batch.stream]]
     counted.held, there = [], []
     for express in routed:
         if express.stream in counted.places:
@@ -360,32 +352,6 @@ def _route(steps: Steps, batches: Sequence[Batch]) -> list[Express]:
         )  # fmt: skip
         begin_at += n
     return made
-
-
-def _over_kept(steps: Steps, batch: Batch) -> Express:
-    """Let new requests of one stream each go over one of the connections that its client keeps open."""
-    memory, stream, starts = steps.memory, batch.stream, batch.starts
-    pool = int(steps.paths.connections[stream])
-    known = [memory.connections.current[(stream, slot)] for slot in range(pool)]
-    place = int(steps.paths.place[stream])
-    slots = (batch.words[:, 0] & _LOW_HALF).view(np.int64) * pool >> 32
-    last = np.zeros(pool, dtype=np.int64)
-    np.maximum.at(last, slots, starts)
-    for one, last_ns in zip(known, last.tolist(), strict=True):
-        one.last_ns = max(one.last_ns, last_ns)
-    servers, workers, ports, opened = (
-        np.array(column, dtype=np.int64)[slots]
-        for column in zip(*((one.server, one.worker, one.port, one.opened_ns) for one in known), strict=True)
-    )
-    hops = steps.hop_ns(np.full(len(starts), place), memory.place[servers])
-    arrivals = starts + hops
-    return Express(
-        stream=stream, numbers=np.arange(batch.first, batch.first + len(starts)), starts=starts, nodes=place,
-        ingresses=-1, servers=servers, in_hops=0, out_hops=hops, arrivals=arrivals, workers=workers,
-        queue_ids=memory.first_worker[servers] + workers, services=steps.service_ns(servers, batch.words[:, 3]),
-        to_node_ns=0, nginx_ns=0, done=arrivals, finishes=arrivals, counted=True,
-        opened=opened, ports=ports, arrival_words=batch.words[:, 0].view(np.int64),
-    )  # fmt: skip
 
 
 @dataclass(slots=True)

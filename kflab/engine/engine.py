@@ -338,6 +338,11 @@ class Engine:
         self._underway = []
         self.compile_paths()
 
+    @property
+    def accepted(self) -> list[Express]:
+        """Routed requests whose servers have accepted them, with some that are over."""
+        return [underway.express for underway in self._underway]
+
     def may_count(self) -> str:
         """Say why requests cannot be counted from now on (see `countable`); "" where they can."""
         self.compile_paths()

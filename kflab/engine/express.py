@@ -59,7 +59,7 @@ class Express:
     opened: "Int64Array | int" = 0
     """When the connection was opened that its client keeps; 0 where it opens one per request."""
     ports: "Int64Array | int" = 0
-    """The client's port of that connection."""
+    """The client's port of that connection; 0 of the request that opened it."""
     arrival_words: "Int64Array | int" = 0
     """ARRIVAL words, which name that connection."""
     calling: "Int64Array | int" = 0
@@ -107,8 +107,8 @@ class Express:
         block[Col.INGRESS] = _of(self.ingresses, rows)
         block[Col.TURNS] = _of(self.turns, rows)
         if not isinstance(self.opened, int):
-            block[Col.OPENED], block[Col.KEPT] = self.opened[rows], 1
-            block[Col.KEPT_PORTS] = _of(self.ports, rows)
+            block[Col.OPENED], block[Col.KEPT_PORTS] = self.opened[rows], _of(self.ports, rows)
+            block[Col.KEPT] = block[Col.KEPT_PORTS] > 0
             block[Col.ARRIVAL_WORD] = _of(self.arrival_words, rows)
         block[Col.TRIES] = 1
         block[Col.TRY_END0] = self.answered_ns(rows)

@@ -239,6 +239,9 @@ class StepState:
         servers = m[Col.SERVER0 + m[Col.TRIES, rows] - 1, rows]
         words = memory.flights.words(Col.BACKEND_WORD, rows) & _WORKER_BITS
         own = (words * memory.n_workers[servers].astype(np.uint64) >> np.uint64(16)).astype(np.int64)
+        if self.paths.any_connections:  # an open connection has its worker
+            known = m[Col.WORKER0 + m[Col.TRIES, rows] - 1, rows]
+            own = np.where(known >= 0, known, own)
         services = self.service_ns(servers, memory.flights.words(Col.SERVICE_WORD, rows))
         return own, memory.first_worker[servers] + own, m[Col.DUE, rows], services
 

@@ -162,26 +162,80 @@ def test_turns_of_a_virtual_server_and_affinity() -> None:
         assert sorted(ok_tries(counts))[0] == 0 if sticky else max(ok_tries(counts)) - min(ok_tries(counts)) < 9
 
 
-def with_kept_connections() -> Engine:
+def with_kept_connections(age_ms: int = 0, seed: int = 5, rate: float = 900.0) -> Engine:
     """Two clients: one keeps five connections open, the other opens one per request."""
-    streams = [Stream(0, "pod", 900.0, place=0, entries=((0, 0),), connections=5)]
-    streams.append(Stream(1, "pod", 300.0, place=1, entries=((1, 0),)))
-    engine = Engine(Draws(5), Timing(), streams, [Server(f"p{n}", n % 2, 4) for n in range(5)], 2)
+    streams = [
+        Stream(0, "pod", rate, place=0, entries=((0, 0),), connections=5, connection_age_ns=age_ms * MS),
+        Stream(1, "pod", 300.0, place=1, entries=((1, 0),)),
+    ]
+    engine = Engine(Draws(seed), Timing(), streams, [Server(f"p{n}", n % 2, 4) for n in range(5)], 2)
     engine.learn(0, 0, Fan(PODS, (1, 1, 1)))
     return engine
+
+
+def assert_same_connections(flows: Engine, counts: Engine) -> None:
+    for name in Count:
+        assert (counts.bins.totals(name) == flows.bins.totals(name)).all(), name
+        assert (counts.bins.series(name, 0, 20) == flows.bins.series(name, 0, 20)).all(), name
+    kept = [engine.memory.connections for engine in (flows, counts)]
+    assert kept[0].current == kept[1].current
+    assert kept[0].leaving == kept[1].leaving
+    assert flows.connections(0) == counts.connections(0)
+    assert flows.window(0, 2000 * MS) == counts.window(0, 2000 * MS)
 
 
 def test_connections_that_clients_keep_stay_on_their_pods() -> None:
     """Also when one of their pods crashes where the span ends: its requests in hand are reset, the next reconnect."""
     flows, counts = (run(with_kept_connections(), counting, (333.3, 600)) for counting in (False, True))
-    for name in Count:
-        assert (counts.bins.totals(name) == flows.bins.totals(name)).all(), name
-    kept = [engine.memory.connections for engine in (flows, counts)]
-    assert kept[0].current == kept[1].current
-    assert not kept[0].leaving
-    assert not kept[1].leaving
+    assert_same_connections(flows, counts)
+    assert not flows.memory.connections.leaving
     assert int(flows.bins.totals(Count.STREAM_FAILED)[0]) > 0
-    assert flows.connections(0) == counts.connections(0)
+
+
+@pytest.mark.parametrize("seed", [5, 6, 7])
+@pytest.mark.parametrize(("age_ms", "rate"), [(20, 900.0), (130, 2500.0), (130, 12.0)])
+def test_connections_of_a_maximal_age_are_opened_anew_as_with_flows(age_ms: int, rate: float, seed: int) -> None:
+    """Also those that no request has opened before the span; and requests in hand over one that was given up."""
+    flows = run(with_kept_connections(age_ms, seed, rate), counting=False)
+    counts = run(with_kept_connections(age_ms, seed, rate), counting=True, stops_ms=(300.5, 417.3, 417.4, 800))
+    assert_same_connections(flows, counts)
+    assert sum(picks for _, picks in counts.connections(0)) > int(counts.bins.totals(Count.STREAM_SENT)[1])
+    assert counts.counted.requests > 100
+
+
+@pytest.mark.parametrize("end_ms", [301.0, 350.03, 483.7, 612.345])
+def test_what_is_under_way_over_kept_connections_has_the_rows_of_flows(end_ms: float) -> None:
+    flows, counts = (with_kept_connections(20, rate=20_000.0) for _ in range(2))
+    for engine in (flows, counts):
+        engine.advance(SPAN[0])
+    counts.count_requests(True)
+    for engine in (flows, counts):
+        engine.advance(int(end_ms * MS))
+    counts.count_requests(False)
+    known = [engine.memory.connections for engine in (flows, counts)]
+    for mine, theirs in ((known[0].current, known[1].current), (known[0].leaving, known[1].leaving)):
+        assert mine.keys() == theirs.keys()
+        for slot, one in mine.items():
+            other = theirs[slot]
+            assert (one.in_hand, one.established, one.port) == (other.in_hand, other.established, other.port), slot
+            assert (one.worker, one.server, one.until_ns) == (other.worker, other.server, other.until_ns), slot
+    rows = [engine.in_flight_rows() for engine in (flows, counts)]
+    assert len(rows[0]) > 20
+    for name in ("number", "finish_ns", "try_server", "try_worker", "queue_ns"):
+        assert (getattr(rows[0], name) == getattr(rows[1], name)).all(), name
+    for name in ("kept", "kept_ports", "opened_ns"):
+        assert (rows[0].extra[name] == rows[1].extra[name]).all(), name
+
+
+def test_connections_given_up_in_a_long_span_are_forgotten() -> None:
+    engine = with_kept_connections(10, rate=1500.0)
+    engine.advance(SPAN[0])
+    engine.count_requests(True)
+    for t_s in range(1, 8):
+        engine.advance(t_s * 1000 * MS)
+    assert len(engine.memory.connections.leaving) < 2000
+    engine.count_requests(False)
+    assert len(engine.memory.connections.leaving) < 50
 
 
 def test_what_needs_flows_is_named(make_engine: MakeEngine) -> None:
@@ -194,8 +248,9 @@ def test_what_needs_flows_is_named(make_engine: MakeEngine) -> None:
     assert why(make_engine(keepalive=True, in_turn=True, rate_rps=500.0)) == ""
     assert "front" in why(make_engine(no_route=True))
     kept = with_kept_connections()
-    assert kept.may_count() == "a client opens connections"
-    assert why(kept) == ""
+    kept.choosers.set_pick(0, Pick.ROUND_ROBIN)
+    assert kept.may_count() == "a client opens connections, in turn or by affinity"
+    assert why(with_kept_connections()) == ""
     engine = make_engine()
     engine.learn(2, 200 * MS, Fan((2, 3), (1, 1)))
     assert why(engine) == "a change is under way"
