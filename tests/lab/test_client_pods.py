@@ -1,5 +1,7 @@
 """Clients in pods: what ends with their process, who goes on, and from where."""
 
+from dataclasses import replace
+
 import pytest
 
 from kflab.engine.retrying import attempt_of
@@ -7,6 +9,7 @@ from kflab.engine.types import Answer
 from kflab.lab.commands import Act, Kill, Scale, SetMode
 from kflab.lab.records import Record
 from kflab.lab.running import Lab
+from kflab.lab.spec import AUTO, FLOWS
 from kflab.manifest.objects import Key
 from tests.lab.small_labs import S, direct, kept_rows, pods
 
@@ -186,3 +189,21 @@ def test_the_story_does_not_depend_on_slabs(slab_ms: int) -> None:
     for t_s in range(6, 26):
         other.advance(t_s * S)
     assert lab.digest() == other.digest()
+
+
+def test_counting_stops_where_a_client_goes_and_comes_and_the_story_is_that_of_flows() -> None:
+    of = direct(
+        rate=300, more=NODES + "actions:\n- {at: 8.3s, delete: {workload: default/Deployment/app, ordinal: 0}}\n"
+    )
+    flows, counts = (Lab(replace(of.spec, traffic_mode=mode)) for mode in (FLOWS, AUTO))
+    for lab in (flows, counts):
+        lab.advance(40 * S)
+    assert counts.counting.requests > 3000
+    assert counts.totals.gone == flows.totals.gone
+    for name in ("sent", "ok", "failed", "in_flight"):
+        assert getattr(flows.totals, name) == getattr(counts.totals, name), name
+    told = [lines_of(lab) for lab in (flows, counts)]
+    assert told[0] == told[1]
+    assert len(told[0]) == 2
+    for t_ns, _ in told[0]:
+        assert not any(start < t_ns < end for start, end in counts.counting.spans())
