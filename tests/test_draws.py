@@ -48,6 +48,23 @@ def test_control_draws() -> None:
         draws.control_between("x", "y", 0, 3, 3)
 
 
+def test_looking_ahead_changes_no_draw() -> None:
+    plain, draws = Draws(7), Draws(7)
+    for first in (0, 3, 40):
+        draws.look_ahead("pod-name", "default/web", first, 8)
+        draws.look_ahead("pod-name", "default/web", first, 2000)
+        draws.look_ahead("pod-name", "default/web", first, 8)
+        for n in range(60):
+            assert draws.control_u64("pod-name", "default/web", n) == plain.control_u64("pod-name", "default/web", n)
+        assert draws.control_u64("pod-name", "default/cart", first) == plain.control_u64(
+            "pod-name", "default/cart", first
+        )
+        assert draws.control_u64("probe", "default/web", first) == plain.control_u64("probe", "default/web", first)
+    before = draws.block(1, 5, 3)
+    draws.look_ahead("pod-name", "default/web", 0, 8)
+    assert (draws.block(1, 5, 3) == before).all()
+
+
 def test_exponential_table() -> None:
     table = duration_table("exponential", mean_ns=1_000_000)
     assert len(table) == TABLE_SIZE

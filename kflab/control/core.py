@@ -68,6 +68,10 @@ class ControlDraws(Protocol):
         """64 random bits at an address."""
         ...
 
+    def look_ahead(self, purpose: str, obj: str, first: int, count: int) -> None:
+        """So many numbers from an address on are about to be asked for."""
+        ...
+
     def control_between(self, purpose: str, obj: str, n: int, low: int, high: int) -> int:
         """A number low ≤ x < high at an address."""
         ...
@@ -491,6 +495,10 @@ class Core(Mutable):
     def bits(self, purpose: str, obj: str) -> int:
         """64 random bits for this object, anew each time."""
         return self.draws.control_u64(purpose, obj, self.next_draw(purpose, obj))
+
+    def bits_ahead(self, purpose: str, obj: str, count: int) -> None:
+        """As many draws for this object are about to be asked for; none is counted yet."""
+        self.draws.look_ahead(purpose, obj, self._drawn.get(obj, {}).get(purpose, 0), count)
 
     def next_draw(self, purpose: str, obj: str) -> int:
         """How often this was drawn before for this purpose and object; counts it."""

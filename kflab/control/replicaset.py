@@ -118,6 +118,8 @@ class ReplicaSetController(Controller):
                 rs = self.core.store.get(key)
                 self._expected[key] = max(0, self._expected.get(key, 0) - count)
                 if isinstance(rs, ReplicaSet):
+                    if count > 1:
+                        self.core.bits_ahead("pod-name", address_of(key), count)
                     for _ in range(count):
                         self._create(rs)
             case DeletePod(key, pod_key, uid):

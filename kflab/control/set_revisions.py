@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from kflab.manifest.objects import KubeObject
 from kflab.manifest.objects_workloads import Deployment, ReplicaSet
+from kflab.manifest.pieces import kept_like
 
 HASH: Final = "pod-template-hash"
 
@@ -62,8 +63,9 @@ def annotations_of_new(deployment: Deployment, new: ReplicaSet | None, old: Iter
 
 def template_tree(tree: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     """What a ReplicaSet keeps of its Deployment's text: the template, so that an undo brings all of it back."""
-    template = ((tree or {}).get("spec") or {}).get("template")
-    return None if template is None else {"spec": {"template": template}}
+    tree = tree or {}
+    template = (tree.get("spec") or {}).get("template")
+    return None if template is None else kept_like(tree, {"spec": {"template": template}})
 
 
 def with_template(tree: Mapping[str, Any] | None, earlier: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

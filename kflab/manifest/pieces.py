@@ -62,6 +62,11 @@ class PackedTree(Mapping[str, Any]):
         return self.read().get(name, default)
 
 
+def kept_like(whole: Mapping[str, Any], part: dict[str, Any]) -> Mapping[str, Any]:
+    """A part of a tree for another object to keep: packed where the whole tree is."""
+    return PackedTree(part) if isinstance(whole, PackedTree) else part
+
+
 def pieces_of(source: SourceText, long: bool = False) -> Iterator[Piece]:
     """Every object of a text, entries of `List` and `…List` kinds one by one.
 

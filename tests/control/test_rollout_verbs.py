@@ -12,6 +12,7 @@ from kflab.control.verbs import VERBS
 from kflab.errors import KflabError
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_workloads import Deployment, ReplicaSet, RollingUpdate
+from kflab.manifest.pieces import PackedTree
 
 
 def do(plane: ControlPlane, verb: str, key: Key = PRODUCT, **options: object):
@@ -92,16 +93,18 @@ def test_undo_brings_the_earlier_replica_set_back_under_the_next_revision():
         do(plane, "undo", toRevision=2)
 
 
-def test_undo_brings_back_what_the_lab_has_no_type_for():
+@pytest.mark.parametrize("keep", [dict, PackedTree])
+def test_undo_brings_back_what_the_lab_has_no_type_for(keep: type):
     def tree(memory: str):
         box = {"name": "api", "image": "product-api:v1", "resources": {"limits": {"memory": memory}}}
-        return {"spec": {"template": {"spec": {"containers": [box]}}}}
+        return keep({"spec": {"template": {"spec": {"containers": [box]}}}})
 
     before = replace(deployment(2), raw=tree("1Gi"))
     plane = cluster(before)
     plane.apply([replace(before, raw=tree("2Gi"))])
     plane.run_until(60 * S)
     assert len(plane.store.keys("ReplicaSet")) == 2
+    assert all(type(rs.raw) is keep for rs in plane.store.of_kind("ReplicaSet"))
     do(plane, "undo")
     plane.run_until(120 * S)
     assert product(plane).raw == tree("1Gi")
