@@ -319,22 +319,24 @@ class Eventwise:
     def _arrive(self, flight: list[int]) -> None:
         steps, memory, t = self.steps, self.steps.memory, flight[Col.DUE]
         last = flight[Col.TRIES] - 1
-        server, kept = flight[Col.SERVER0 + last], flight[Col.KEPT] >> last & 1
+        server, followed = flight[Col.SERVER0 + last], flight[Col.KEPT] >> last & 1
+        # A datagram that follows its conntrack entry is over no connection.
+        kept = followed and not steps.paths.flow_port[flight[Col.STREAM]]
         behaviour = memory.behaviour[server]
         over = connecting.used_by(steps, flight)
         if over is not None:
-            kept = int(over.established)
+            followed = kept = int(over.established)
             behaviour = np.int64(connecting.meets(over, int(behaviour)))
         elif kept and behaviour == Behaviour.LISTENS and flight[Col.WORKER0 + last] < 0:
             if steps.paths.keepalive[flight[Col.STREAM]]:
                 behaviour = np.int64(Behaviour.REFUSES)
         if lost_between_two(steps.cut, self._caller(flight), int(memory.place[server])):
             behaviour = np.int64(Behaviour.SILENT)
-        if steps.ports is not None and not kept and self._no_port(flight, server):
+        if steps.ports is not None and not followed and self._no_port(flight, server):
             end = flight[Col.TRY_START0 + last] + int(steps.paths.connect_patience[flight[Col.STREAM]])
             self._fail(flight, Answer.NO_PORT, end, True)
             return
-        if steps.room is not None and not kept and self._no_room(flight, server):
+        if steps.room is not None and not followed and self._no_room(flight, server):
             end = flight[Col.TRY_START0 + last] + int(steps.paths.connect_patience[flight[Col.STREAM]])
             self._fail(flight, Answer.TABLE_FULL, end, True)
             return

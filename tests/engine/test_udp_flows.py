@@ -153,3 +153,21 @@ def test_a_sender_with_another_address_is_none_that_conntrack_knows() -> None:
     engine.replace_stream(replace(engine.streams[0], client="10.0.0.2"))
     engine.advance(9 * S)
     assert servers(engine, 7 * S) == {NEW}
+
+
+@pytest.mark.parametrize("connections", [0, 2])
+def test_a_datagram_to_a_port_on_which_nothing_listens_is_refused_whoever_else_calls(connections: int) -> None:
+    """A neighbour that keeps connections has the engine go from event to event; the sender meets the same."""
+    engine = sender()
+    neighbour = Stream(1, "pod", 20.0, place=1, entries=((1, 1),), connections=connections)
+    engine.add_stream(neighbour)
+    engine.learn(1, 0, Fan((NEW,), (1,)))
+    engine.advance(2 * S)
+    engine.take_finished()
+    engine.behave(OLD, Behaviour.REFUSES, 2 * S)
+    engine.advance(4 * S)
+    rows = engine.take_finished()
+    late = (rows.stream == 0) & (rows.start_ns > 2 * S)
+    assert late.sum() > 20
+    assert set(rows.status[late].tolist()) == {-Answer.REFUSED}
+    assert set(rows.try_server[late, 0].tolist()) == {OLD}

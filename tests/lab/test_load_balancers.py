@@ -10,7 +10,7 @@ from small_labs import direct, kept_rows
 from kflab.dataplane.packets import Hop, RequestTrace
 from kflab.engine.types import Finished
 from kflab.errors import KflabError
-from kflab.lab.commands import Apply, Kill, Scale, Stop
+from kflab.lab.commands import Act, Apply, Kill, Scale, Stop
 from kflab.lab.handle import Tab
 from kflab.lab.records import record
 from kflab.lab.running import Lab
@@ -181,6 +181,17 @@ def test_what_happened_before_a_pod_was_deregistered_is_told_as_it_was() -> None
     lab.advance(30 * S)
     for part in (rows[0], rows[6], rows[-1]):
         assert opened(lab, [part])
+
+
+def test_what_happened_before_a_node_was_deregistered_is_told_as_it_was() -> None:
+    lab = lab_of("aws-nlb")
+    rows = finished(lab, 2)
+    lab.do(Act("shutdown", Key("Node", "", "n1"), (("gracePeriod", 2 * S),)))
+    lab.advance(40 * S)
+    assert lab.plane.balancers[WEB].registered() == ("n2", "n3")
+    for trace in opened(lab, rows):
+        balancer, _ = steps(trace)
+        assert len(balancer.alternatives) == 3
 
 
 def test_passthrough_keeps_the_destination_and_answers_go_straight_back() -> None:
