@@ -250,11 +250,10 @@ class Bands:
         parent = f"ingress/{first.entry.service.namespace}/{first.entry.service.name}"
         if len(routes) == 1:
             (_, path), (backend, chooser, item) = next(iter(routes.items()))
-            if chooser is not None and chooser.by_peer and chooser.fan:
+            choice = "only choice" if backend != "404" else "no rule matches"
+            if backend != "404" and chooser is not None and chooser.by_peer and chooser.fan:
                 n = len(chooser.fan.candidates)
                 choice = "only choice" if n == 1 else f"{n} upstreams, {_BY[chooser.picker]}"
-            else:
-                choice = "only choice" if backend != "404" else "no rule matches"
             text = f"{tls} · {path} → {backend} · {choice}"
             return [Band("route/0", "route", "", text, text, key=item.entry.ingress, parent=parent)]
         backends = list(dict.fromkeys(backend for backend, _, _ in routes.values()))

@@ -144,8 +144,8 @@ class Compiler:
         entry = chooser.entry
         found = nginx_route(config, entry.scheme, entry.host, entry.path, method=entry.method, client=entry.client)
         chooser.service, chooser.service_port = found.service, found.port or 0
-        if found.service is not None:
-            chooser.band = f"service/{found.service.namespace}/{found.service.name}:{found.port}"
+        service = found.service  # none where no rule matches any more: then it is of no Service's band
+        chooser.band = f"service/{service.namespace}/{service.name}:{found.port}" if service is not None else ""
         if not found.upstreams:
             return Fan(answer=Answer.NO_UPSTREAM)
         if not found.service_upstream:

@@ -56,6 +56,19 @@ def test_a_path_taken_away_and_put_back_is_served_again() -> None:
     assert lab.totals.failed == failed
 
 
+def test_the_screen_shows_a_path_that_nobody_serves_any_more() -> None:
+    lab = Lab(load("overview").spec)
+    lab.advance(S)
+    served = {band.id for band in lab.snapshot().bands}
+    assert lab.do(edit(lab, "path")).ok
+    lab.advance(4 * S)
+    bands = {band.id: band for band in lab.snapshot().bands}
+    assert "404 · no rule matches" in bands["route/0"].detail
+    assert {name for name in served if name.startswith("service/")} - bands.keys() == {
+        "service/default/product-service:80"
+    }
+
+
 def test_without_service_upstream_nginx_takes_turns_even_over_the_same_pods() -> None:
     lab = Lab(load("overview").spec)
     lab.advance(S)
