@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kflab.control.facts import Fact
-from kflab.control.observers import NO_RULES
+from kflab.control.observers import NO_RULES, revision_at
 from kflab.control.waves import Wave
 from kflab.dataplane.packets import Verdict
 from kflab.engine.types import Answer, Behaviour, Finished, Int64Array
@@ -25,6 +25,7 @@ from kflab.lab.records import record, status_text
 from kflab.lab.spread import Spread, Spreading
 from kflab.lab.truth import OPEN, Truth
 from kflab.manifest.objects import Key
+from kflab.manifest.objects_network import Service
 from kflab.manifest.objects_pods import Pod
 
 if TYPE_CHECKING:
@@ -257,10 +258,24 @@ class Autopsy:
             return Cause.NO_RULES
         verdict = self._lab.wiring.compiler.empty_verdict(chooser, pick_ns)
         if verdict is Verdict.REJECT or verdict is Verdict.ACCEPT:
-            return Cause.NO_ENDPOINTS
+            # IPVS has a virtual server without destinations: its kernel rejects where other modes drop.
+            return Cause.NO_LOCAL if self._left_out_by_policy(chooser, pick_ns) else Cause.NO_ENDPOINTS
         if verdict is Verdict.DNAT:
             return Cause.BYPASSED
         return Cause.NO_LOCAL if verdict is Verdict.DROP else Cause.NOT_PROGRAMMED
+
+    def _left_out_by_policy(self, chooser: Chooser, pick_ns: int) -> bool:
+        """Whether policy Local alone left a node's rules without endpoints: they knew some on other nodes."""
+        lab = self._lab
+        revision = revision_at(lab.plane.observers, f"kube-proxy/{chooser.place}", pick_ns)
+        service = lab.store.get(chooser.service, at=revision) if chooser.service and revision else None
+        if not isinstance(service, Service) or revision is None:
+            return False
+        inside = chooser.entry.inside or chooser.kind == "upstream"
+        if (service.internal_traffic_policy if inside else service.external_traffic_policy) != "Local":
+            return False
+        entries = (entry for piece in lab.book.slices(service.key, revision) for entry in piece.endpoints)
+        return any(entry.ready is not False or (entry.serving and entry.terminating) for entry in entries)
 
     def _observer(self, chooser: Chooser | None) -> str:
         """By whose knowledge a chooser picks."""

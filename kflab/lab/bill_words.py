@@ -89,7 +89,8 @@ def title(bill: Bill, connect_timeout_ns: int) -> str:
                 return f"{who} had no endpoint of {service}: 503"
             return f"{service} has no ready endpoint: REJECT by {who}"
         case Cause.NO_LOCAL:
-            return f"policy Local and no endpoint of {service} on the node: DROP by {who}"
+            how = "REJECT" if bill.answers[Answer.REJECTED] else "DROP"
+            return f"policy Local and no endpoint of {service} on the node: {how} by {who}"
         case Cause.BYPASSED:
             return f"policy Local and no endpoint of {service} on the node: answers do not come back by {who}"
         case Cause.NOT_PROGRAMMED:

@@ -28,7 +28,7 @@ class Cause:
     NO_ENDPOINTS = "no-endpoints"
     """REJECT: no endpoint to send to; NGINX answers 503."""
     NO_LOCAL = "no-local-endpoint"
-    """Policy Local and no endpoint on this node: DROP."""
+    """Policy Local and no endpoint on this node: DROP; REJECT for callers in the cluster in IPVS mode."""
     BYPASSED = "answer-bypassed"
     """Policy Local and no endpoint on this node, in IPVS mode: a pod elsewhere answered the client in its own name."""
     NOT_PROGRAMMED = "not-programmed"

@@ -188,7 +188,8 @@ class Reopener:
     @staticmethod
     def _lb_choice(wired: Wired, client_port: int, word: int) -> int:
         """The u32 by which the batch chose a node: the flow's hash, or the draw of a balancer that takes turns."""
-        if wired.lb is not None and wired.lb.picker in (Pick.RANDOM, Pick.SCHEDULED):
+        # An ALB draws, also where its rules have no target group for these requests any more.
+        if wired.entry.alb is not None or (wired.lb is not None and wired.lb.picker in (Pick.RANDOM, Pick.SCHEDULED)):
             return word & 0xFFFFFFFF
         return _flow_hash(wired, client_port)
 

@@ -263,6 +263,19 @@ def test_a_changed_rule_leads_the_same_requests_elsewhere() -> None:
     opened(lab, rows, 200)
 
 
+def test_requests_from_before_a_rule_was_taken_away_are_told_as_they_were() -> None:
+    tab = Tab("shop.yaml", manifests(IP, "ClusterIP"), None)
+    lab = Lab(LabSpec("alb", (tab,), url="http://shop.example.com/", rate_rps=300.0))
+    before = run(lab, 1)
+    changed = manifests(IP, "ClusterIP").replace("host: shop.example.com", "host: other.example.com")
+    assert lab.do(Apply((("shop.yaml", changed),))).ok
+    lab.advance(lab.t_ns + 30 * S)
+    assert set(statuses(run(lab, 1))) == {404}
+    for i in range(0, len(before), 20):
+        trace = lab.reopener.open_record(record(before, i))
+        assert not [hop.why for hop in trace.hops if hop.outcome == "mismatch"]
+
+
 def test_an_ingress_of_later_gets_its_load_balancer_from_the_cloud() -> None:
     tab = Tab("shop.yaml", APP.replace("NAME", "web").replace("TYPE", "NodePort"), None)
     lab = Lab(LabSpec("alb", (tab,), rate_rps=100.0))

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from small_labs import S, direct, kept_rows, pods
@@ -225,3 +226,17 @@ def test_a_forced_deletion_is_one_event_whose_kubelet_knows() -> None:
     kubelet = next(row for row in event.rows if row.kind == "kubelet")
     assert kubelet.knew_ns is not None
     assert kubelet.note.startswith("SIGTERM at +0.")
+
+
+@pytest.mark.parametrize(("mode", "how"), [("iptables", "DROP"), ("nftables", "DROP"), ("ipvs", "REJECT")])
+def test_policy_local_is_named_where_other_nodes_have_the_pods(mode: str, how: str) -> None:
+    spec = direct(replicas=1, service="type: ClusterIP\n  internalTrafficPolicy: Local").spec
+    proxy = f"apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: {mode}\n"
+    lab = Lab(replace(spec, tabs=(*spec.tabs, Tab("proxy.yaml", proxy, None))))
+    lab.advance(8 * S)
+    (bill,) = adds_up(lab).bills
+    assert bill.cause == Cause.NO_LOCAL
+    assert bill.title.startswith(f"policy Local and no endpoint of web on the node: {how} by node-")
+    lab.do(Scale(Key("Deployment", "default", "web"), 0))
+    lab.advance(20 * S)
+    assert adds_up(lab).bills[-1].title.startswith("web has no ready endpoint: REJECT by node-")
