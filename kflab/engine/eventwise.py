@@ -321,7 +321,7 @@ class Eventwise:
         last = flight[Col.TRIES] - 1
         server, followed = flight[Col.SERVER0 + last], flight[Col.KEPT] >> last & 1
         # A datagram that follows its conntrack entry is over no connection.
-        kept = followed and not steps.paths.flow_port[flight[Col.STREAM]]
+        kept = 0 if steps.paths.flow_port[flight[Col.STREAM]] else followed
         behaviour = memory.behaviour[server]
         over = connecting.used_by(steps, flight)
         if over is not None:
