@@ -59,6 +59,12 @@ _ENDED = {
 """What a lost try met, in words that follow "tries"."""
 
 
+def _has_port(runtime: PodRuntime, port: int) -> bool:
+    """Whether a running process of a pod is one for a port, listening now or not."""
+    listening = any(number == port for _, number in runtime.listening)
+    return listening or any(run.up and any(number == port for _, number in run.ports) for run in runtime.containers)
+
+
 def _tally(counts: dict[int, int], servers: NDArray[np.int32]) -> None:
     """Count each server as often as it is named; -1 is nobody."""
     for server, count in zip(*(column.tolist() for column in np.unique(servers, return_counts=True)), strict=True):
@@ -81,6 +87,8 @@ class View:
         """Server → requests that lost a try there and still went well."""
         self._answered: dict[int, int] = {}
         """Server → requests answered since the last change."""
+        self._behind: dict[Key, set[int]] = {}
+        """Service → servers at which its callers lost tries since the last change; the pods may be gone by now."""
         self._ready: dict[Key, tuple[Pod, PodRuntime]] = {}
         """Pods that were ready, as they were: nobody else has a say in that."""
         self._traces: dict[int, TraceRow] = {}
@@ -94,6 +102,7 @@ class View:
         self._ends.clear()
         self._saved.clear()
         self._answered.clear()
+        self._behind.clear()
 
     def count(self, rows: Finished) -> None:
         """Attribute lost tries to servers and to the observers whose rules sent them there."""
@@ -117,9 +126,11 @@ class View:
         callers = (rows.stream[which], rows.node[which], rows.ingress[which])
         for mine in grouped(callers):
             stream, node, ingress = (int(column[mine[0]]) for column in callers)
-            caller = self._caller(stream, node, ingress)
+            caller, service = self._caller(stream, node, ingress)
             if caller:
                 lab.lost_by_observer[caller] = lab.lost_by_observer.get(caller, 0) + int(tries[mine].sum())
+            if service is not None:
+                self._behind.setdefault(service, set()).update(servers[mine][lost[mine]].tolist())
 
     def add_answered(self, answered: NDArray[np.int64]) -> None:
         """Count what servers answered in a counted span; shape (servers,)."""
@@ -132,18 +143,18 @@ class View:
         for servers in (answered, through):
             self.add_answered(np.bincount(servers[servers >= 0]))
 
-    def _caller(self, stream: int, node: int, ingress: int) -> str:
-        """Observer by whose knowledge the last leg's choice was made."""
+    def _caller(self, stream: int, node: int, ingress: int) -> tuple[str, Key | None]:
+        """Observer by whose knowledge the last leg's choice was made, and the Service that was chosen from."""
         wiring = self._lab.wiring
         wired = wiring.wired[stream]
         if ingress >= 0:
             pod = wiring.servers[ingress][3]
             chooser = wired.upstreams.get(pod) if pod else None
             if chooser is not None:
-                return chooser.observers[0 if chooser.by_peer else 1]
+                return chooser.observers[0 if chooser.by_peer else 1], chooser.service
         place = node if node >= 0 else wired.stream.place
         chosen = wired.entries.get(wiring.places[place]) if place >= 0 else None
-        return chosen.observers[0] if chosen is not None else ""
+        return (chosen.observers[0], chosen.service) if chosen is not None else ("", None)
 
     def lost_in(self, service: Key) -> tuple[int, str, str]:
         """(tries lost, footer, word) of a Service since the last change."""
@@ -152,6 +163,7 @@ class View:
             return 0, "", ""
         servers = {s for c in lab.wiring.choosers if c.service == service and c.fan for s in c.fan.candidates}
         pods = {pod.key for pod in self.pods_behind(service)}
+        servers |= self._behind.get(service, set())
         ids = [i for i in self._lost if i in servers or (i >= 0 and lab.wiring.servers[i][3] in pods)]
         lost = sum(self._lost[i] for i in ids)
         if not lost:
@@ -355,7 +367,8 @@ class View:
             for server in chooser.fan.candidates if chooser.fan and chooser.kind != "lb" else ():
                 _, port, _, pod = lab.wiring.servers[server]
                 runtime = lab.plane.runtime.get(pod) if pod else None
-                if runtime is not None and runtime.up and port not in {number for _, number in runtime.listening}:
+                # A process that starts or has got SIGTERM does not listen either, but on the right port.
+                if runtime is not None and runtime.up and not _has_port(runtime, port):
                     deaf[port] = chooser.service.name if chooser.service else ""
         if not deaf or not counts.rate(counts.failed, lab.wiring.fronts()):
             return ()

@@ -3,7 +3,7 @@
 import pytest
 
 from kflab.errors import KflabError
-from kflab.lab.commands import Act, Kill, Run, Scale, Start, Stop
+from kflab.lab.commands import Act, Apply, Kill, Run, Scale, Start, Stop
 from kflab.lab.running import Lab
 from kflab.lab.thread import LabThread
 from kflab.manifest.objects import Key
@@ -213,3 +213,24 @@ def test_a_pod_without_peers_comes_back() -> None:
     assert said(lab).startswith("◆ product-service: ready again since +")
     lab.advance(lab.t_ns + 20 * S)
     assert said(lab) == ""
+
+
+def test_a_rollout_is_no_wrong_port_and_its_losses_are_kept_when_its_pods_are_gone() -> None:
+    lab = Lab(load("rolling-update").spec)
+    told = set()
+    while lab.t_ns < 30 * S:
+        lab.advance(lab.t_ns + S // 10)
+        told.add(said(lab).partition(":")[0])
+    assert "✖ Tries are refused" not in told
+    (footer,) = [band.footer for band in lab.snapshot().bands if band.footer]
+    assert lab.totals.lost_tries > 50
+    assert footer == f"{lab.totals.lost_tries} tries lost so far"
+
+
+def test_a_port_on_which_nothing_listens_is_told() -> None:
+    lab = Lab(load("node-power-loss").spec)
+    lab.advance(2 * S)
+    texts = tuple((tab.name, tab.text.replace("targetPort: 8080", "targetPort: 8081")) for tab in lab.spec.tabs)
+    assert lab.do(Apply(texts)).ok
+    lab.advance(6 * S)
+    assert said(lab).startswith("✖ Tries are refused: the rules of product lead to port 8081, and nothing listens")
