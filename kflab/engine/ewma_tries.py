@@ -28,7 +28,9 @@ def over_ns(steps: "Steps", flight: list[int]) -> int:
     last, out = flight[Col.TRIES] - 1, flight[Col.OUT]
     if last < 0 or not 0 < out < NEVER or flight[Col.SERVER0 + last] < 0:
         return NEVER
-    known = flight[Col.ANSWER0 + last] != Answer.NONE or flight[Col.STATUS] == -Answer.GAVE_UP
+    # Where the client's connection was lost on the way NGINX moves no score, though it is out from then on.
+    by_nginx = flight[Col.STATUS] > 0 and flight[Col.ANSWER0 + last] != Answer.NONE
+    known = by_nginx or (flight[Col.STATUS] == -Answer.GAVE_UP and out == flight[Col.DUE])
     return out if known and _chooser(steps, flight) >= 0 else NEVER
 
 
