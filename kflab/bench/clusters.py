@@ -14,9 +14,11 @@ from dataclasses import asdict
 from functools import partial
 from statistics import median
 
+import numpy as np
+
 from kflab.control.facts import Fact, What
 from kflab.control.plane import ControlPlane
-from kflab.control.waves import Wave
+from kflab.control.waves import Roll, Wave
 from kflab.dataplane.packets import Packet
 from kflab.dataplane.proxy_config import ProxyConfig
 from kflab.dataplane.walk import FanOut
@@ -192,7 +194,7 @@ def _until_known(
         CPU time and simulated time of it, s.
     """
     nodes = [key.name for key in plane.store.keys("Node") if key.name != but]
-    waiting = {f"kube-proxy/{node}" for node in nodes}
+    awaited = _Awaited({f"kube-proxy/{node}" for node in nodes}, plane.proxies.crowd.roll)
     calling = {f"kube-proxy/{node}": node for node in nodes[:CALLING]}
     packets = []
     for key in services:
@@ -204,17 +206,17 @@ def _until_known(
     fans: dict[str, list[FanOut]] = {}
     began, start = plane.now_ns, time.process_time()
     act()
-    while waiting:
+    while awaited:
         for entry in plane.stride(FAR):
             if entry.what is What.RULES_SYNCED:
                 synced = entry.of(calling) if isinstance(entry, Wave) else [entry]
                 for fact in synced:
-                    if fact.by in calling and fact.by in waiting:
+                    if fact.by in calling and fact.by in awaited:
                         fans[fact.by] = [book.fan(calling[fact.by], fact.revision, packet) for packet in packets]
-                    if target and fact.revision >= target:
-                        waiting.discard(fact.by)
+                    if target:
+                        awaited.heard(fact, target)
                 if target and isinstance(entry, Wave):
-                    waiting.difference_update(entry.picked(entry.revision >= target).names)
+                    awaited.heard(entry, target)
             elif isinstance(entry, Fact) and entry.what is What.ENDPOINTS_WRITTEN and any(left.values()):
                 piece = plane.store.get(entry.subject)
                 if isinstance(piece, EndpointSlice) and piece.service in left:
@@ -224,6 +226,36 @@ def _until_known(
     assert len(fans) == len(calling)
     assert all(endpoint.target not in gone for found in fans.values() for fan in found for endpoint in fan.endpoints)
     return computing, simulated
+
+
+class _Awaited:
+    """Whose rules still lack a change. Asking and telling costs little beside what is measured."""
+
+    def __init__(self, names: set[str], roll: Roll) -> None:
+        self._row_of = roll.row_of
+        self._rows = np.array([name in names for name in roll.names], dtype=np.bool_)
+        """[row of the roll] -> lacks it."""
+        self._names = names.difference(roll.row_of)
+        """Further ones."""
+
+    def __bool__(self) -> bool:
+        return bool(self._names) or bool(self._rows.any())
+
+    def __contains__(self, name: str) -> bool:
+        row = self._row_of.get(name)
+        return name in self._names if row is None else bool(self._rows[row])
+
+    def heard(self, entry: Fact | Wave, target: int) -> None:
+        """Take off those whose rules are made from revision `target` or a later one now."""
+        if isinstance(entry, Wave):
+            have = entry.row[entry.revision >= target]
+            known = have < len(self._rows)  # others joined later: they are known by name
+            self._rows[have[known]] = False
+            self._names.difference_update(entry.roll.names[row] for row in have[~known])
+        elif entry.revision >= target:
+            self._names.discard(entry.by)
+            if entry.by in self._row_of:
+                self._rows[self._row_of[entry.by]] = False
 
 
 def run(sizes: tuple[int, ...] = SIZES, sources: tuple[str, ...] = ("objects", "yaml")) -> list[Cluster]:
