@@ -148,14 +148,17 @@ class TestScreen:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("SSH_CONNECTION", "192.0.2.1 1 192.0.2.2 22")
+        assert lab_desk.SSH_SCROLL_S == 0.5
         async with app() as (shown, pilot, lab):
             shown.main.holds_back("trace")
+            monkeypatch.setattr(lab_desk, "SSH_SCROLL_S", 3600.0)  # however slow this machine is
             later = FakeLab("crash_two").current
             lab.current = replace(later, traces=tuple(replace(row, id=row.id + 500) for row in later.traces))
             shown.main.tick()
             await pilot.pause()
             assert "00:14.40" in screen_text(shown)[0]
             assert not any("14.3" in line for line in screen_text(shown)[27:38])
+            monkeypatch.setattr(lab_desk, "SSH_SCROLL_S", 0.01)
             await pilot.pause(0.8)
             assert any("14.3" in line for line in screen_text(shown)[27:38])
 
