@@ -140,20 +140,16 @@ class Draws:
             Shape (k, 4).
         """
         count = len(numbers)
-        streams = np.broadcast_to(np.asarray(stream, dtype=np.int64), (count,))
-        tries = np.broadcast_to(np.asarray(attempts, dtype=np.int64), (count,))
         if count <= _SCALAR_ROWS:
+            streams = np.broadcast_to(np.asarray(stream, dtype=np.int64), (count,))
+            tries = np.broadcast_to(np.asarray(attempts, dtype=np.int64), (count,))
             words = [
                 philox((number, attempt, index, _TRAFFIC), self._key)
                 for number, attempt, index in zip(numbers.tolist(), tries.tolist(), streams.tolist(), strict=True)
             ]
             return np.array(words, dtype=np.uint64).reshape(count, 4)
-        counter = (
-            numbers.astype(np.uint64),
-            tries.astype(np.uint64),
-            streams.astype(np.uint64),
-            np.full(count, _TRAFFIC, dtype=np.uint64),
-        )
+        # What is the same for all rows stays one number for the rounds in which it is.
+        counter = tuple(np.atleast_1d(word).astype(np.uint64) for word in (numbers, attempts, stream, _TRAFFIC))
         return _philox_array(counter, self._key)
 
     def __deepcopy__(self, memo: dict[int, object]) -> "Draws":
@@ -197,10 +193,13 @@ def _high_product(values: UInt64Array, factor: int) -> UInt64Array:
     return product
 
 
-def _philox_array(
-    counter: tuple[UInt64Array, UInt64Array, UInt64Array, UInt64Array], key: tuple[int, int]
-) -> UInt64Array:
-    """Compute blocks of Philox4x64-10 for many counters; shape (k, 4)."""
+def _philox_array(counter: tuple[UInt64Array, ...], key: tuple[int, int]) -> UInt64Array:
+    """Compute blocks of Philox4x64-10 for many counters; shape (k, 4).
+
+    Args:
+        counter: Its four words, each of shape (k,), or (1,) where it is the same for all; the first one of shape (k,).
+        key: Of the generator.
+    """
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(_ROUNDS):
@@ -208,7 +207,7 @@ def _philox_array(
         high1, low1 = _high_product(c2, _MULTIPLIERS[1]), c2 * np.uint64(_MULTIPLIERS[1])
         c0, c1, c2, c3 = high1 ^ c1 ^ np.uint64(k0), low1, high0 ^ c3 ^ np.uint64(k1), low0
         k0, k1 = (k0 + _WEYL[0]) & _MASK, (k1 + _WEYL[1]) & _MASK
-    return np.stack((c0, c1, c2, c3), axis=1)
+    return np.stack((c0, c1, c2, c3)).T
 
 
 @lru_cache(maxsize=64)
