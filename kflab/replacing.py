@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import Field, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from kflab.records import unguarded
+
 T = TypeVar("T")
 
 if TYPE_CHECKING:
@@ -85,11 +87,9 @@ def _slots(cls: type, changed: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _copier(cls: type, changed: tuple[str, ...]) -> Callable[..., Any]:
-    slots = _slots(cls, changed)
-    lines = [f"def copy(old, {', '.join(changed)}):", " made = new(cls)"]
-    lines += [f" set_{name}(made, {name if name in changed else f'old.{name}'})" for name in slots]
-    scope: dict[str, Any] = {"new": object.__new__, "cls": cls}
-    scope |= {f"set_{name}": slot.__set__ for name, slot in slots.items()}
-    exec("\n".join([*lines, " return made"]), scope)
+    lines = [f"def copy(old, {', '.join(changed)}):", " made = new(free)"]
+    lines += [f" made.{name} = {name if name in changed else f'old.{name}'}" for name in _slots(cls, changed)]
+    scope: dict[str, Any] = {"new": object.__new__, "free": unguarded(cls), "cls": cls}
+    exec("\n".join([*lines, " made.__class__ = cls", " return made"]), scope)
     made: Callable[..., Any] = scope["copy"]
     return made

@@ -56,9 +56,16 @@ class Store(Mutable):
         self.revision = 0
         """Of the newest write; 0 while empty."""
 
-    def put(self, obj: KubeObject, t_ns: int, by: str) -> Change | None:
-        """Create or replace an object. Returns None when nothing differs."""
-        key = obj.key
+    def put(self, obj: KubeObject, t_ns: int, by: str, key: Key | None = None) -> Change | None:
+        """Create or replace an object. Returns None when nothing differs.
+
+        Args:
+            obj: The object.
+            t_ns: When.
+            by: Who writes it.
+            key: Its key, where it is at hand: one that all share is found faster than an equal one.
+        """
+        key = key or obj.key
         old = self._now.get(key)
         if old is not None and old == obj:
             return None

@@ -125,7 +125,7 @@ class Controller(Mutable):
         """A pod that is about to be made, as this controller's mutating webhook lets it be."""
         return pod
 
-    def placed(self, pod: Pod) -> Pod:
+    def placed(self, key: Key, pod: Pod) -> Pod:
         """A pod that is about to be made while the cluster settles, with what this controller will have added soon."""
         return pod
 
@@ -229,9 +229,9 @@ class Core(Mutable):
 
     # --- writes ---------------------------------------------------------------------------------------------
 
-    def put(self, obj: KubeObject, by: str) -> Change | None:
-        """Write an object at this instant."""
-        return self._tell(self.store.put(obj, self.now_ns, by))
+    def put(self, obj: KubeObject, by: str, key: Key | None = None) -> Change | None:
+        """Write an object at this instant; `key` is its own, where it is at hand."""
+        return self._tell(self.store.put(obj, self.now_ns, by, key))
 
     def create(self, obj: KubeObject, by: str, *, settled: bool = False) -> Change | None:
         """Write a new object: the API server adds uid and creation time, to a pod priority and default tolerations.
@@ -253,9 +253,9 @@ class Core(Mutable):
         if isinstance(obj, Pod):
             made = _admitted(obj, meta, self._tolerant(self._prioritized(obj.spec)))
             for controller in self._places if settled else ():
-                made = controller.placed(made)
-            return self.put(made, by)
-        return self.put(replace(obj, meta=meta), by)
+                made = controller.placed(key, made)
+            return self.put(made, by, key)
+        return self.put(replace(obj, meta=meta), by, key)
 
     def _prioritized(self, spec: PodSpec) -> PodSpec:
         """A pod's spec with the priority of its class."""
@@ -496,9 +496,15 @@ class Core(Mutable):
         """64 random bits for this object, anew each time."""
         return self.draws.control_u64(purpose, obj, self.next_draw(purpose, obj))
 
-    def bits_ahead(self, purpose: str, obj: str, count: int) -> None:
-        """As many draws for this object are about to be asked for; none is counted yet."""
-        self.draws.look_ahead(purpose, obj, self._drawn.get(obj, {}).get(purpose, 0), count)
+    def bits_ahead(self, purpose: str, obj: str, count: int) -> tuple[int, list[int]]:
+        """So many of the draws that `bits` will make for this object, made at once, which costs less; none is counted.
+
+        Returns:
+            Number of the first, and the draws: `next_draw` tells which of them is the next.
+        """
+        first = self._drawn.get(obj, {}).get(purpose, 0)
+        self.draws.look_ahead(purpose, obj, first, count)
+        return first, [self.draws.control_u64(purpose, obj, n) for n in range(first, first + count)]
 
     def next_draw(self, purpose: str, obj: str) -> int:
         """How often this was drawn before for this purpose and object; counts it."""

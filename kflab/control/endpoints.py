@@ -6,6 +6,7 @@ k8s.io/kubernetes pkg/api/v1/pod FindPort.
 
 from collections.abc import Mapping
 
+from kflab.manifest.objects import Key
 from kflab.manifest.objects_network import Endpoint, EndpointPort, Service, ServicePort
 from kflab.manifest.objects_pods import Pod
 from kflab.replacing import replace
@@ -40,7 +41,7 @@ def endpoint_ports(service: Service, pod: Pod) -> tuple[EndpointPort, ...]:
     return tuple(found)
 
 
-def endpoint(service: Service, pod: Pod, ip: str, zone: str) -> Endpoint:
+def endpoint(service: Service, key: Key, pod: Pod, ip: str, zone: str) -> Endpoint:
     """One entry: ready, serving and terminating as lifecycle 1.2 says."""
     serving, terminating = pod.status.ready, pod.terminating
     hostname = pod.spec.hostname if pod.spec.hostname and pod.spec.subdomain == service.meta.name else ""
@@ -52,7 +53,7 @@ def endpoint(service: Service, pod: Pod, ip: str, zone: str) -> Endpoint:
         node_name=pod.spec.node_name,
         zone=zone,
         hostname=hostname,
-        target=pod.key,
+        target=key,
     )
 
 

@@ -72,8 +72,10 @@ class EndpointSliceController(Controller):
             if isinstance(obj, Pod):
                 for key in self.core.index.services_selecting(obj.meta.namespace, obj.meta.labels):
                     services[key] = None
-            if isinstance(old, Pod) and isinstance(new, Pod) and old.meta.labels == new.meta.labels:
-                break
+            if isinstance(old, Pod) and isinstance(new, Pod):
+                labels = old.meta.labels
+                if labels is new.meta.labels or labels == new.meta.labels:
+                    break
         for key in services:
             if not self.core.quiet:
                 self.kept.pop(key, None)
@@ -132,7 +134,8 @@ class EndpointSliceController(Controller):
         families = service.ip_families or ("IPv4",)
         containers: tuple[Container, ...] | None = None
         ports: tuple[EndpointPort, ...] = ()
-        for pod in self.core.store.all_of(self.core.index.pods_selected(service.meta.namespace, service.selector)):
+        for key in self.core.index.pods_selected(service.meta.namespace, service.selector):
+            pod = self.core.store.get(key)
             if not isinstance(pod, Pod) or not belongs(pod):
                 continue
             node = self.core.store.get(Key("Node", "", pod.spec.node_name))
@@ -144,9 +147,8 @@ class EndpointSliceController(Controller):
             for ip in pod.status.pod_ips:
                 family = family_of(ip)
                 if family in families:
-                    entry = with_hints(service, endpoint(service, pod, ip, zone))
-                    assert entry.target is not None
-                    wanted.setdefault((family, ports), {})[entry.target] = entry
+                    entry = endpoint(service, key, pod, ip, zone)
+                    wanted.setdefault((family, ports), {})[key] = with_hints(service, entry)
         return wanted
 
     # --- writes ---------------------------------------------------------------------------------------------

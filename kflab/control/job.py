@@ -102,6 +102,7 @@ class JobController(Controller):
     """Makes pods of Jobs, counts how they ended, and writes the status."""
 
     room = "job"
+    owners = ("Job",)
     kinds = ("Job", "Pod")
     component = "controller-manager"
 

@@ -119,7 +119,7 @@ class Kubelet(Controller):
             old = change.old
             bound = not (isinstance(old, Pod) and old.spec.node_name)
             if bound and self.core.quiet:
-                self._bound_while_settling(new)
+                self._bound_while_settling(change.key, new)
             elif bound and self.status.worker(change.key, new.meta.uid) is None:
                 wait = self.core.delay("kubelet_watch_s", change.key)
                 self.core.push(wait, PodSeen(new.spec.node_name, change.key, new.meta.uid))
@@ -158,15 +158,15 @@ class Kubelet(Controller):
 
     # --- start ----------------------------------------------------------------------------------------------
 
-    def _bound_while_settling(self, pod: Pod) -> None:
+    def _bound_while_settling(self, key: Key, pod: Pod) -> None:
         """A pod was bound, or is at the instant that its status says: it has its worker and its address at once."""
-        core, key, node, uid = self.core, pod.key, pod.spec.node_name, pod.meta.uid
+        core, node, uid = self.core, pod.spec.node_name, pod.meta.uid
         seen_ns = max(core.now_ns, pod.status.scheduled_ns or core.now_ns) + core.delay("kubelet_watch_s", key)
         if key in self.status.workers or pod.terminating:
             if self.status.worker(key, uid) is None:
                 core.push_at(seen_ns, PodSeen(node, key, uid))
             return
-        worker = self.new_worker(pod, seen_ns)
+        worker = self.new_worker(key, pod, seen_ns)
         worker.pod_ips = self._addresses(worker)
         sandbox_ns = seen_ns + core.delay("sandbox_s", key)
         started_ns = sandbox_ns + core.delay("container_start_s", key)
@@ -206,7 +206,7 @@ class Kubelet(Controller):
         if key in self.status.workers:
             self._waiting[key] = uid
             return
-        worker = self.new_worker(pod, self.core.now_ns)
+        worker = self.new_worker(key, pod, self.core.now_ns)
         if pod.terminating:  # deleted before its kubelet saw it: nothing of it starts (pod_workers.go, UpdatePod)
             self.core.push(0, KillPod(worker.node, key, uid, pod.meta.grace_s or 0))
             return
@@ -221,7 +221,7 @@ class Kubelet(Controller):
             pod: As the API has it; the status keeps its addresses until the new sandbox has its own.
             containers: What the kubelet found of them.
         """
-        worker = self.new_worker(pod, self.core.now_ns)
+        worker = self.new_worker(pod.key, pod, self.core.now_ns)
         worker.containers.update({status.name: status for status in containers})
         worker.pod_ips = pod.status.pod_ips
         self.status.write_soon(worker)
@@ -229,9 +229,9 @@ class Kubelet(Controller):
             return  # it has failed (kuberuntime_manager.go, computePodActions)
         self.core.push(self.core.delay("sandbox_s", pod.key), SandboxReady(pod.spec.node_name, pod.key, pod.meta.uid))
 
-    def new_worker(self, pod: Pod, seen_ns: int) -> PodWorker:
+    def new_worker(self, key: Key, pod: Pod, seen_ns: int) -> PodWorker:
         """Know a pod from now on; nothing of it runs yet."""
-        key, spec = pod.key, pod.spec
+        spec = pod.spec
         node = self.core.store.get(Key("Node", "", spec.node_name))
         reason = "PodInitializing" if spec.init_containers else "ContainerCreating"
         once = [c.name for c in spec.init_containers if c.restart_policy != "Always"]

@@ -174,7 +174,7 @@ class Loader:
         placeholder = replace(
             stored, meta=replace(stored.meta, uid=stored.meta.uid or f"given-{key.namespace}-{key.name}")
         )
-        worker = self.kubelet.new_worker(placeholder, seen)
+        worker = self.kubelet.new_worker(pod.key, placeholder, seen)
         worker.pod_ips = pod.status.pod_ips
         worker.host_ips = pod.status.host_ips or (node.internal_ips if isinstance(node, Node) else ())
         worker.containers.update({c.name: c for c in containers if c.name in worker.containers})

@@ -78,12 +78,15 @@ class ReplicaSetController(Controller):
         self._client = ApiClient(core)
         self._created: dict[Key, int] = {}
         """Pods created so far, by pin owner: the ordinals of pins."""
+        self._ahead: dict[Key, tuple[int, list[int]]] = {}
+        """ReplicaSet → number of its first draw of a pod's name that was made ahead, and those draws."""
 
     def changed(self, change: Change) -> None:
         """Queue the ReplicaSet, or the owner of the pod."""
         if change.key.kind == "ReplicaSet":
             if change.new is None:
                 self._going.pop(change.key, None)
+                self._ahead.pop(change.key, None)
                 collect(self.core, change.key)
             elif not (self.core.quiet and change.same_generation):  # its own status changes nothing
                 self._enqueue(change.key)
@@ -118,8 +121,6 @@ class ReplicaSetController(Controller):
                 rs = self.core.store.get(key)
                 self._expected[key] = max(0, self._expected.get(key, 0) - count)
                 if isinstance(rs, ReplicaSet):
-                    if count > 1:
-                        self.core.bits_ahead("pod-name", address_of(key), count)
                     for _ in range(count):
                         self._create(rs)
             case DeletePod(key, pod_key, uid):
@@ -172,6 +173,8 @@ class ReplicaSetController(Controller):
         """
         key, now = rs.key, self.core.now_ns
         self._expected[key] = self._expected.get(key, 0) + count
+        if count > 1:
+            self._ahead[key] = self.core.bits_ahead("pod-name", address_of(key), count)
         wait, batch = 0, 1
         while count > 0:
             size = min(batch, count)
@@ -189,9 +192,19 @@ class ReplicaSetController(Controller):
         self._created[owner] = ordinal + 1
         name = Pins.nth(self.core.pins.pod_names, owner.namespace, owner.kind, owner.name, ordinal)
         while not name or self.core.store.get(Key("Pod", rs.meta.namespace, name)) is not None:
-            name = generated(f"{rs.meta.name}-", self.core.bits("pod-name", address_of(key)))
+            name = generated(f"{rs.meta.name}-", self._name_bits(key))
         meta = Meta(name, rs.meta.namespace, rs.template.labels, rs.template.annotations, owner=key)
         create_pod(self.core, key, Pod(meta, spec=rs.template.spec), BY, (owner, ordinal))
+
+    def _name_bits(self, key: Key) -> int:
+        """What the next pod's name is made from: drawn ahead, where it was."""
+        first, words = self._ahead.get(key, (0, ()))
+        if not words:
+            return self.core.bits("pod-name", address_of(key))
+        at = self.core.next_draw("pod-name", address_of(key)) - first
+        if at == len(words) - 1:
+            del self._ahead[key]
+        return words[at]
 
     def note_given(self, owner: Key, count: int) -> None:
         """Pods that came with the input count as created: pins are for those made later."""

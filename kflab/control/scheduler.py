@@ -71,8 +71,11 @@ class Scheduler(Controller):
         self._heaps: dict[Signature, list[tuple[int, int, str]]] = {}
         """Fitting nodes of pods with the same wishes as (pods, order, node)."""
         self._fitting: dict[Signature, dict[str, None]] = {}
-        self._read: tuple[PodSpec, Signature] = (PodSpec(), ((), (), "None"))
-        """The spec that was looked at last, and its signature."""
+        self._read: PodSpec | None = None
+        """The spec that was looked at last; None: nodes have changed since."""
+        self._read_heap: list[tuple[int, int, str]] = []
+        self._read_fitting: dict[str, None] = {}
+        """The nodes that go with it, as in `_heaps` and `_fitting`."""
         self._order: dict[str, int] = {}
         self._next_order = 0
 
@@ -83,6 +86,7 @@ class Scheduler(Controller):
             self.placement.node_changed(change.key.name, new if isinstance(new, Node) else None)
             self._heaps.clear()
             self._fitting.clear()
+            self._read = None
             if new is not None and change.key.name not in self._order:
                 self._order[change.key.name] = self._next_order
                 self._next_order += 1
@@ -93,8 +97,8 @@ class Scheduler(Controller):
         before, after = occupies(was), occupies(now)
         if before != after:
             self._move(was, before, now, after)
-        if now is not None and now.key in self.preemption.nominated:
-            self.preemption.nominated[now.key] = now
+        if now is not None and change.key in self.preemption.nominated:
+            self.preemption.nominated[change.key] = now
         if old is None and now is not None and not now.spec.node_name:
             self.core.push(self._takes(change.key), SchedulePod(change.key))
         if new is None:
@@ -170,7 +174,7 @@ class Scheduler(Controller):
             name = pod.meta.name
             self.core.fact(What.POD_SCHEDULED, pod.key, BY, f"scheduler put {name} on {node}", change.revision)
 
-    def placed(self, pod: Pod) -> Pod:
+    def placed(self, key: Key, pod: Pod) -> Pod:
         """Bind a pod that is about to be made, as of the instant at which it would be bound.
 
         Bindings come in the order in which pods are made, and nothing is parked: so this is what would be found then.
@@ -180,7 +184,7 @@ class Scheduler(Controller):
         node, _ = self._choose(pod)
         if node is None:
             return pod
-        bound_ns = self.core.now_ns + self._takes(pod.key)
+        bound_ns = self.core.now_ns + self._takes(key)
         return _bound(pod, _on_node(pod.spec, node), _scheduled(pod.status, bound_ns, "", ""))
 
     def _park(self, pod: Pod, reasons: Reasons) -> None:
@@ -266,20 +270,18 @@ class Scheduler(Controller):
     def _candidates(self, pod: Pod) -> tuple[list[tuple[int, int, str]], dict[str, None]]:
         """Nodes that go with a pod by themselves: a heap by number of pods, and all in order."""
         spec = pod.spec
-        if spec is not self._read[0]:  # pods of one template share it
-            wishes = (tuple(sorted(spec.node_selector.items())), spec.tolerations, repr(spec.affinity))
-            self._read = (spec, wishes)
-        signature = self._read[1]
+        if spec is self._read:  # pods of one template share it
+            return self._read_heap, self._read_fitting
+        signature = (tuple(sorted(spec.node_selector.items())), spec.tolerations, repr(spec.affinity))
         heap = self._heaps.get(signature)
         if heap is None:
-            nodes = [
-                node for node in self.core.store.of_kind("Node") if isinstance(node, Node) and fits(pod.spec, node)
-            ]
+            nodes = [node for node in self.core.store.of_kind("Node") if isinstance(node, Node) and fits(spec, node)]
             names = [node.meta.name for node in nodes]
             heap = [(self.placement.space.count(name), self._order[name], name) for name in names]
             heapify(heap)
             self._heaps[signature], self._fitting[signature] = heap, dict.fromkeys(names)
-        return heap, self._fitting[signature]
+        self._read, self._read_heap, self._read_fitting = spec, heap, self._fitting[signature]
+        return heap, self._read_fitting
 
     def _pick(self, heap: list[tuple[int, int, str]], owner: Key | None) -> str | None:
         """The best node, looking in order of pod counts until one has no pod of this owner."""

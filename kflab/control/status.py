@@ -279,7 +279,7 @@ class StatusManager(Controller):
             "Running", worker.pod_ips, worker.host_ips, True, noticed_ns, had.scheduled_ns, worker.seen_ns,
             containers=statuses, nominated_node=had.nominated_node, conditions=had.conditions,
         )  # fmt: skip
-        self.core.put(_reported(pod, status), f"kubelet {worker.node}")
+        self.core.put(_reported(pod, status), f"kubelet {worker.node}", worker.key)
 
     def write(self, worker: PodWorker) -> None:
         """Put the worker's status into the API."""

@@ -99,6 +99,8 @@ class Termination(Controller):
     def changed(self, change: Change) -> None:
         """A deletion timestamp was set or shortened, or the object of a running pod is gone."""
         old, new = change.old, change.new
+        if new is not None and new.meta.deletion_ns is None:
+            return
         if not isinstance(old, Pod) or self.status.worker(change.key, old.meta.uid) is None:
             if isinstance(old, Pod) and new is None:
                 self.core.pinned_ips.pop(change.key, None)
