@@ -34,6 +34,9 @@ Distribution = LogNormal | Exponential
 
 SECOND_NS = 1_000_000_000
 
+MOST_PER_SLICE = 1_000
+"""Most endpoints that a slice takes (k/k pkg/apis/discovery/validation, maxEndpoints)."""
+
 LN_2, LN_100 = 0.6931471805599453, 4.605170185988092
 """An exponential's median and 99th percentile, in means."""
 
@@ -160,6 +163,14 @@ class Delays:
     # --- endpoints and those who read them ---
     endpointslice_s: Range = (0.005, 0.05)
     """Pod or Service write until the slice is written (lifecycle 4A.4)."""
+    endpointslice_batch_s: Range = (0.0, 0.0)
+    """--endpointslice-updates-batch-period: a change of a pod waits so long for others before its Services are synced;
+    a change of a Service does not (lifecycle 1.3; k/k pkg/controller/endpointslice updatePod, onServiceUpdate)."""
+    endpointslice_repair_s: float = 1.0
+    """endpointSliceChangeMinSyncDelay: a slice that somebody else wrote or removed until its Service is synced; the
+    batch period where that is longer (lifecycle 1.3; same file, queueServiceForEndpointSlice)."""
+    endpoints_per_slice: float = 100.0
+    """--max-endpoints-per-slice, 1 to 1,000 (lifecycle 1.3). A count."""
     proxy_watch_s: Range = (0.005, 0.03)
     """Slice or Service write until a kube-proxy has the event (lifecycle 4A.5)."""
     proxy_min_sync_s: float = 1.0
@@ -310,6 +321,9 @@ class Delays:
             if name not in names:
                 raise KflabError(f"unknown delay {name!r}{did_you_mean(name, names)}")
             values[name] = _read(name, given, isinstance(getattr(self, name), tuple | LogNormal | Exponential))
+        count = values.get("endpoints_per_slice", self.endpoints_per_slice)
+        if not isinstance(count, float) or not 1 <= count <= MOST_PER_SLICE or count != int(count):
+            raise KflabError(f"endpoints_per_slice must be a whole number from 1 to {MOST_PER_SLICE:,}")
         return replace(self, **values)  # type: ignore[arg-type]  # names and types were checked just above
 
     def spans_ns(self) -> dict[str, tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""EndpointSlice controller: which pods a Service reaches, in slices of 100.
+"""EndpointSlice controller: which pods a Service reaches, in slices of up to 100.
 
 Source: k8s.io/kubernetes pkg/controller/endpointslice/endpointslice_controller.go, k8s.io/endpointslice
 reconciler.go (reconcileByPortMapping, finalize). Delays: lifecycle 1.3, 4A.4.
@@ -8,11 +8,12 @@ from typing import ClassVar
 
 from kflab.cluster.store import Change
 from kflab.control.core import Controller, Core, address_of
+from kflab.control.delays import ns
 from kflab.control.endpoints import belongs, endpoint, endpoint_ports, family_of, with_hints, zone_of
 from kflab.control.facts import What
 from kflab.control.heap import Event
 from kflab.control.names import generated
-from kflab.manifest.objects import Key, Meta
+from kflab.manifest.objects import Key, KubeObject, Meta
 from kflab.manifest.objects_cluster import Node
 from kflab.manifest.objects_network import Endpoint, EndpointPort, EndpointSlice, Service
 from kflab.manifest.objects_pods import Container, Pod
@@ -25,9 +26,6 @@ SERVICE_NAME = "kubernetes.io/service-name"
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 MANAGER = "endpointslice-controller.k8s.io"
 HEADLESS = "service.kubernetes.io/headless"
-
-PER_SLICE = 100
-"""--max-endpoints-per-slice (lifecycle 1.3)."""
 
 Group = tuple[str, tuple[EndpointPort, ...]]
 """Address type and ports: what all endpoints of a slice share."""
@@ -46,18 +44,23 @@ class EndpointSliceController(Controller):
     """Keeps slices in step with pods."""
 
     room = "endpointslice"
-    kinds = ("Pod", "Service")
+    kinds = ("Pod", "Service", "EndpointSlice")
     component = "controller-manager"
 
     def __init__(self, core: Core) -> None:
         super().__init__(core)
-        self._queued: dict[Key, None] = {}
+        self._queued: dict[Key, int] = {}
+        """Service → from when on it is in the work queue."""
         self.kept: dict[Key, None] = {}
         """Services whose given slices stand, because no pod in the input matches them."""
 
     def changed(self, change: Change) -> None:
-        """Queue the Service, or those that select the pod before or after."""
+        """Queue the Service, those that select the pod before or after, or the one whose slice somebody else wrote."""
         old, new = change.old, change.new
+        if change.key.kind == "EndpointSlice":
+            if change.by != BY and not self.core.quiet:
+                self._repair(old, new)
+            return
         if change.key.kind == "Service":
             if isinstance(new, Service) and isinstance(old, Service) and _wishes(old) == _wishes(new):
                 return
@@ -79,12 +82,21 @@ class EndpointSliceController(Controller):
         for key in services:
             if not self.core.quiet:
                 self.kept.pop(key, None)
-            self._enqueue(key)
+            self._enqueue(key, "endpointslice_batch_s")
 
-    def _enqueue(self, key: Key) -> None:
-        if key not in self._queued:
-            self._queued[key] = None
-            self.core.push(self.core.delay("endpointslice_s", key), SyncService(key))
+    def _repair(self, old: KubeObject | None, new: KubeObject | None) -> None:
+        """A slice of this controller that is not as it left it (endpointSliceTracker; onEndpointSliceUpdate)."""
+        for piece in (old, new):
+            if isinstance(piece, EndpointSlice) and piece.meta.labels.get(MANAGED_BY) == MANAGER:
+                self._enqueue(piece.service, "endpointslice_batch_s", ns(self.core.delays.endpointslice_repair_s))
+
+    def _enqueue(self, key: Key, wait: str = "", least_ns: int = 0) -> None:
+        """Have a Service synced; `wait` names a delay before it is queued. The earliest of several instants counts."""
+        wait_ns = 0 if self.core.quiet or not wait else max(self.core.delay(wait, key), least_ns)
+        queued, from_ns = self._queued.get(key), self.core.now_ns + wait_ns
+        if queued is None or from_ns < queued:
+            self._queued[key] = from_ns
+            self.core.push(wait_ns + self.core.delay("endpointslice_s", key), SyncService(key))
 
     def handle(self, event: Event) -> None:
         """Write what differs."""
@@ -112,8 +124,9 @@ class EndpointSliceController(Controller):
         created: list[tuple[Group, list[Endpoint]]] = []
         updated: list[tuple[EndpointSlice, list[Endpoint]]] = []
         deleted: list[EndpointSlice] = []
+        most = int(self.core.delays.endpoints_per_slice)
         for group, entries in wanted.items():
-            plan = plan_group(by_group.pop(group, []), entries)
+            plan = plan_group(by_group.pop(group, []), entries, most)
             created.extend((group, chunk) for chunk in plan.created)
             updated.extend(plan.kept)
             deleted.extend(plan.deleted)
@@ -219,11 +232,11 @@ class GroupPlan:
     deleted: list[EndpointSlice]
 
 
-def plan_group(existing: list[EndpointSlice], wanted: dict[Key, Endpoint]) -> GroupPlan:
+def plan_group(existing: list[EndpointSlice], wanted: dict[Key, Endpoint], most: int) -> GroupPlan:
     """Fit endpoints into slices with few writes, as reconcileByPortMapping does.
 
     Endpoints stay in their slice, in their place. New ones fill slices that are written anyway, then the fullest
-    slice that takes all the rest, then new slices of 100.
+    slice that takes all the rest, then new slices of `most`.
     """
     left = dict(wanted)
     kept: list[tuple[EndpointSlice, list[Endpoint]]] = []
@@ -241,15 +254,15 @@ def plan_group(existing: list[EndpointSlice], wanted: dict[Key, Endpoint]) -> Gr
         kept.append((old, entries))
     rest = list(left.values())
     for i in sorted(dirty, key=lambda i: -len(kept[i][1])):
-        room = PER_SLICE - len(kept[i][1])
+        room = max(0, most - len(kept[i][1]))
         kept[i][1].extend(rest[:room])
         rest = rest[room:]
     created = []
-    while len(rest) >= PER_SLICE:
-        created.append(rest[:PER_SLICE])
-        rest = rest[PER_SLICE:]
+    while len(rest) >= most:
+        created.append(rest[:most])
+        rest = rest[most:]
     if rest:
-        fitting = [entries for _, entries in kept if len(entries) + len(rest) <= PER_SLICE]
+        fitting = [entries for _, entries in kept if len(entries) + len(rest) <= most]
         if fitting:
             max(fitting, key=len).extend(rest)
         else:

@@ -13,6 +13,9 @@ from kflab.manifest.objects import Key, KubeObject
 from kflab.manifest.objects_config import KubeProxyConfiguration
 from kflab.manifest.objects_network import Service
 
+TIMINGS = tuple(sorted(field.name for field in fields(Timing) if field.name.endswith("_ns")))
+"""Delays of the data path that a scenario may set."""
+
 
 def timing_of(spec: LabSpec, proxy: KubeProxyConfiguration | None) -> Timing:
     """The data path's delays with the scenario's overrides.
@@ -20,10 +23,9 @@ def timing_of(spec: LabSpec, proxy: KubeProxyConfiguration | None) -> Timing:
     Raises:
         KflabError: For a delay that there is not, or one that makes no sense.
     """
-    known = {field.name for field in fields(Timing) if field.name.endswith("_ns")}
     for name, value in spec.timing.items():
-        if name not in known or value < 0:
-            raise KflabError(f"timing {name!r}: expected one of {', '.join(sorted(known))}, in ns")
+        if name not in TIMINGS or value < 0:
+            raise KflabError(f"timing {name!r}: expected one of {', '.join(TIMINGS)}, in ns")
     conntrack = ConntrackSettings.from_object(proxy)
     timing = Timing(udp_timeout_ns=conntrack.udp_ns, udp_stream_timeout_ns=conntrack.udp_stream_ns)
     speed = PROFILES[spec.profile or "small"]

@@ -1,11 +1,15 @@
 """What a scenario's `cluster` says where that is more than a number or a word: kernel, conntrack, pins, calls."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
+from kflab.control.delays import Delays
 from kflab.dataplane.addresses import canonical
-from kflab.errors import KflabError, Place
+from kflab.errors import KflabError, Place, did_you_mean
+from kflab.lab.preparing import TIMINGS
 from kflab.lab.spec import PinSpec
+from kflab.scenario.acting import LONGEST_NS
 from kflab.scenario.calls_file import MODES, calls_of, calls_of_text
 from kflab.scenario.fields import Field, mapping, whole
 
@@ -17,6 +21,41 @@ NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 """A namespace's name: a DNS label, RFC 1123."""
 
 _PINS = ("podIPs", "loadBalancerIPs", "publicNames")
+
+
+def delays_of(field: Field | None) -> dict[str, object]:
+    """Delays of the control plane by name, each as `Delays.with_overrides` takes it.
+
+    Raises:
+        KflabError: With the place of the delay that there is not, or whose value makes no sense.
+    """
+    if field is None:
+        return {}
+    given = mapping(field.value, "delays", field.place)
+    for name, value in given.items():
+        try:
+            Delays().with_overrides({name: value})
+        except KflabError as error:
+            raise KflabError(error.message, field.place_in((name,))) from None
+    return dict(given)
+
+
+def timing_of(fields: Mapping[str, Field]) -> dict[str, int]:
+    """Delays of the data path by name, in ns; `fields` are those of the whole scenario, `timing.NAME` among them.
+
+    Raises:
+        KflabError: With the place of the delay that there is not, or that is no whole number.
+    """
+    found = {}
+    for path, field in fields.items():
+        room, _, name = path.partition(".")
+        if room != "timing":
+            continue
+        if name not in TIMINGS:
+            near = did_you_mean(name, TIMINGS)
+            raise KflabError(f"unknown timing {name!r}{near}; expected one of {', '.join(TIMINGS)}", field.place)
+        found[name] = whole(field.value, path, field.place, 0, LONGEST_NS)
+    return found
 
 
 def conntrack_of(value: Any, place: Place) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from kflab.lab.handle import Tab
 from kflab.lab.spec import FLOWS, POD_NETWORKS, ROUTED, TRAFFIC_MODES, LabSpec
 from kflab.manifest.plain import load_plain
 from kflab.records import dataclass
-from kflab.scenario.acting import LONGEST_NS, duration_ns
+from kflab.scenario.acting import duration_ns
 from kflab.scenario.actions import actions_of
 from kflab.scenario.clients import clients_of
 from kflab.scenario.cluster_fields import (
@@ -27,12 +27,14 @@ from kflab.scenario.cluster_fields import (
     MOST_RPS,
     calls_of_field,
     conntrack_of,
+    delays_of,
     kernel_of,
     namespace_of,
     pins_of,
+    timing_of,
 )
 from kflab.scenario.expectations import Expectation, expectations_of
-from kflab.scenario.fields import Field, items, mapping, number, one_of, truth, whole
+from kflab.scenario.fields import Field, items, number, one_of, truth, whole
 from kflab.scenario.library import Origin, find
 
 FORMAT = "scenario/v1"
@@ -138,12 +140,8 @@ def _build(origin: Origin, fields: Mapping[str, Field]) -> Scenario:
         tabs=tuple(tabs),
         seed=seed,
         pins=pins_of(get("cluster.pins", {}), place("cluster.pins")),
-        delays=dict(mapping(get("cluster.delays", {}), "delays", place("cluster.delays"))),
-        timing={
-            key.partition(".")[2]: whole(field.value, key, field.place, 0, LONGEST_NS)
-            for key, field in fields.items()
-            if key.startswith("timing.")
-        },
+        delays=delays_of(fields.get("cluster.delays")),
+        timing=timing_of(fields),
         clients=clients_of(fields.get("clients")),
         rate_rps=number(get("traffic.rate", 100.0), "rate", place("traffic.rate"), 0, MOST_RPS),
         url=str(get("traffic.url", "")),

@@ -2,9 +2,10 @@
 
 Each setting alone is raised as far as it goes; where that meets the budget, bisection finds the smallest value that
 does (more of a setting is taken never to lose more requests; the table shows every value that was run). Where no
-setting alone is enough, all are raised and then lowered again one by one. Of several solutions the shortest rollout
-wins, then the fewest extra pods. It is run again with seeds that the search never saw; where these disprove it, they
-join the search.
+setting alone is enough, all are raised and then lowered again one by one. A solution that changes all that another
+changes, and more, is not the smallest: so a preStop that works by the grace period it brings along. Of the rest the
+shortest rollout wins, then the fewest extra pods. It is run again with seeds that the search never saw; where these
+disprove it, they join the search.
 """
 
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from kflab.scenario.tune_settings import (
     Choice,
     Setting,
     Workload,
+    changed,
     patch_text,
     settings_of,
     values,
@@ -204,7 +206,10 @@ def tune(
             result.without = search.row(WRITTEN, fresh)
             if result.proved:
                 break
-            tell(f"{words(result.settings, result.chosen.choice)}: fresh seeds disproved it", measured=True)
+            tell(
+                f"{words(result.workload, result.settings, result.chosen.choice)}: fresh seeds disproved it",
+                measured=True,
+            )
         result.runs = opened.done
     return result
 
@@ -274,11 +279,17 @@ class _Search:
             result.chosen = written
         else:
             solutions = self._alone() or self._together()
-            result.chosen = min(solutions, key=_cost, default=None)
+            result.chosen = min(self._smallest(solutions), key=_cost, default=None)
         order = {setting.name: place for place, setting in enumerate(result.settings)}
         result.rows = sorted(
             self._rows.values(), key=lambda r: (len(r.choice), [(order[name], step) for name, step in r.choice])
         )
+
+    def _smallest(self, solutions: Sequence[Row]) -> list[Row]:
+        """Solutions that do not change all that another changes, and more."""
+        result = self._result
+        fields = [set(changed(result.workload, result.settings, row.choice)) for row in solutions]
+        return [row for row, own in zip(solutions, fields, strict=True) if not any(other < own for other in fields)]
 
     def _alone(self) -> list[Row]:
         """The smallest value of each setting that is enough by itself; all settings are bisected side by side."""
@@ -320,12 +331,18 @@ class _Search:
         for choice in fresh:
             row = self._rows[choice]
             lost = f"{row.worst:,} lost in the worst of {len(row.outcomes)}"
-            self._tell(f"{self._runner.done} runs; {words(result.settings, choice)}: {lost}", measured=True)
+            self._tell(
+                f"{self._runner.done} runs; {words(result.workload, result.settings, choice)}: {lost}", measured=True
+            )
         return [self._rows[choice] for choice in choices]
 
     def _run(self, choices: Sequence[Choice], seeds: Sequence[int]) -> None:
         jobs = [self._job(choice, seed) for choice in choices for seed in seeds]
-        trying = words(self._result.settings, choices[0]) if len(choices) == 1 else f"{len(choices)} choices at once"
+        trying = (
+            words(self._result.workload, self._result.settings, choices[0])
+            if len(choices) == 1
+            else f"{len(choices)} choices at once"
+        )
         outcomes = self._runner.run(jobs, lambda done: self._tell(f"{done} runs; {trying}"))
         for place, choice in enumerate(choices):
             own = tuple(outcomes[place * len(seeds) : (place + 1) * len(seeds)])

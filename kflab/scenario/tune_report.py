@@ -4,7 +4,7 @@ import textwrap
 from typing import Any
 
 from kflab.scenario.tune import RESTART_NS, WRITTEN, Row, Tuned
-from kflab.scenario.tune_settings import SETTINGS, companion_grace, values, words
+from kflab.scenario.tune_settings import SETTINGS, changed, companion_grace, values, words
 
 WIDTH = 80
 """Columns that the report keeps to, names from manifests apart."""
@@ -48,11 +48,10 @@ def _found(tuned: Tuned) -> list[str]:
     if tuned.chosen.choice == WRITTEN:
         lines.append(f"what is written meets {tuned.target} already: nothing to change")
     else:
-        chosen = values(tuned.settings, tuned.chosen.choice)
-        lines += _wrapped(f"smallest found: {words(tuned.settings, tuned.chosen.choice)}")
-        grace = companion_grace(tuned.workload, chosen)
-        if grace is not None:
-            lines.append(f"with terminationGracePeriodSeconds {grace}: preStop and SIGTERM share one budget")
+        chosen = changed(tuned.workload, tuned.settings, tuned.chosen.choice)
+        lines += _wrapped(f"smallest found: {words(tuned.workload, tuned.settings, tuned.chosen.choice)}")
+        if companion_grace(tuned.workload, values(tuned.settings, tuned.chosen.choice)) is not None:
+            lines.append("preStop and SIGTERM share one budget: terminationGracePeriodSeconds goes with the sleep")
         hooks = [c.name for c in tuned.workload.template.spec.containers if c.pre_stop_hook]
         if "preStop" in chosen and hooks:
             lines += _wrapped(
@@ -90,7 +89,7 @@ def _row_lines(tuned: Tuned, row: Row) -> list[str]:
     rollout = f"{_short(row.rollout_s)} s" if row.rollout_s is not None else "no end"
     early = "" if len(row.outcomes) == len(tuned.seeds) else f"  {_many(len(row.outcomes), 'seed')}"
     mark = "  smallest" if tuned.chosen is not None and row.choice == tuned.chosen.choice else early
-    first, *more = textwrap.wrap(words(tuned.settings, row.choice), _NAME_CELLS, break_on_hyphens=False)
+    first, *more = textwrap.wrap(words(tuned.workload, tuned.settings, row.choice), _NAME_CELLS, break_on_hyphens=False)
     figures = f"{row.worst:>9,} {_short(row.mean):>9} {rollout:>8} {row.extra_pods:>5}"
     return [f"  {first:<{_NAME_CELLS}} {figures}{mark}", *(f"    {line}" for line in more)]
 
@@ -117,7 +116,7 @@ def as_json(tuned: Tuned) -> dict[str, Any]:
 
 def _row(tuned: Tuned, row: Row) -> dict[str, Any]:
     return {
-        "settings": values(tuned.settings, row.choice),
+        "settings": changed(tuned.workload, tuned.settings, row.choice),
         "met": row.met,
         "rollout_s": row.rollout_s,
         "extra_pods": row.extra_pods,

@@ -115,10 +115,23 @@ def values(settings: Sequence[Setting], choice: Choice) -> dict[str, int]:
     return found
 
 
-def words(settings: Sequence[Setting], choice: Choice) -> str:
-    """A choice in words: "preStop sleep 3 s, maxSurge 2"."""
+def changed(workload: Workload, settings: Sequence[Setting], choice: Choice) -> dict[str, int]:
+    """`values`, with the grace period that a chosen preStop brings along."""
+    found = values(settings, choice)
+    grace = companion_grace(workload, found)
+    return found if grace is None else {**found, "terminationGracePeriodSeconds": grace}
+
+
+def words(workload: Workload, settings: Sequence[Setting], choice: Choice) -> str:
+    """A choice in words: "preStop sleep 3 s, maxSurge 2", or "preStop sleep 30 s, grace 60 s" where it brings that."""
     chosen = values(settings, choice)
-    parts = [s.words.format(chosen[s.name]) for s in settings if s.name in chosen]
+    grace = companion_grace(workload, chosen)
+    parts = []
+    for setting in settings:
+        if setting.name in chosen:
+            parts.append(setting.words.format(chosen[setting.name]))
+        if setting.name == "preStop" and grace is not None:
+            parts.append(f"grace {grace} s")
     return ", ".join(parts) or "as written"
 
 

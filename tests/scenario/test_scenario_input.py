@@ -128,6 +128,21 @@ def test_a_wrong_action_is_told_at_its_place(action: str, where: str, what: str)
     assert str(caught.value).startswith(f"x.yaml:{where}: {what}")
 
 
+@pytest.mark.parametrize(
+    ("line", "where", "what"),
+    [
+        ("cluster: {delays: {watch_s: 0.1, proxy_sync: 1}}", "3:46", "unknown delay 'proxy_sync'; did you mean"),
+        ("cluster: {delays: {proxy_sync_s: [3, 1]}}", "3:20", "delay proxy_sync_s must be a number of seconds"),
+        ("timing: {client_lb: 3}", "3:21", "unknown timing 'client_lb'; did you mean 'client_lb_ns'?"),
+        ("timing: {dns_ns: soon}", "3:18", "timing.dns_ns 'soon' must be a whole number"),
+    ],
+)
+def test_a_wrong_delay_is_told_at_its_place(line: str, where: str, what: str) -> None:
+    with pytest.raises(KflabError) as caught:
+        load_text(f"kflab: scenario/v1\nextends: overview\n{line}\n", "x.yaml")
+    assert str(caught.value).startswith(f"x.yaml:{where}: {what}")
+
+
 def test_a_mode_action_is_carried_out_and_saved_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("in.yaml").write_text("kflab: scenario/v1\nextends: overview\nactions:\n- {at: 1.5s, mode: nftables}\n")

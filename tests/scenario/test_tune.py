@@ -1,6 +1,7 @@
 """`kflab tune`: the smallest setting that meets a budget, its patch, and the proof that it does."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from kflab.manifest.patch import strategic_merge
 from kflab.scenario.format import Scenario, load_text
 from kflab.scenario.opening import open_what
 from kflab.scenario.tune import Row, Target, Tuned, read_target, tune
-from kflab.scenario.tune_report import report
+from kflab.scenario.tune_report import as_json, report
 from kflab.scenario.tune_runs import Job, Outcome, Runner, run_job
 from kflab.scenario.tune_settings import SETTINGS, patch_text, patch_tree, settings_of, values
 
@@ -220,6 +221,34 @@ class Scripted(Runner):
         return Outcome(job.seed, int(slept < (9 if job.seed >= 7 else 2)), 1000, 5.0 + slept, 1)
 
 
+class OnlyGrace(Runner):
+    """Runs that lose a request unless the grace period is 60 s or longer, whatever else is changed."""
+
+    def run(self, jobs: Sequence[Job], tell: Callable[[int], None]) -> list[Outcome]:
+        self.done += len(jobs)
+        return [self._outcome(job) for job in jobs]
+
+    @staticmethod
+    def _outcome(job: Job) -> Outcome:
+        found = re.search(r"terminationGracePeriodSeconds: (\d+)", job.patch)
+        grace = int(found[1]) if found else 30
+        # A rollout that is a little shorter where a sleep is chosen must not make that the smaller change.
+        return Outcome(job.seed, int(grace < 60), 1000, 99.0 - job.patch.count("sleep"), 1)
+
+
+def test_a_pre_stop_that_works_by_the_grace_period_it_brings_is_not_the_smallest() -> None:
+    result = tune(scenario(), Target(0), seeds=2, runner=OnlyGrace(1))
+    assert result.chosen is not None
+    assert result.chosen.choice == (("terminationGracePeriodSeconds", 6),)
+    assert "sleep" not in result.patch
+    lines = report(result)
+    assert "smallest found: terminationGracePeriodSeconds 60" in lines
+    # The table says what a long sleep really changes.
+    assert any(line.startswith("  preStop sleep 60 s, grace 90 s ") for line in lines)
+    asleep = next(row for row in as_json(result)["table"] if row["settings"].get("preStop") == 60)
+    assert asleep["settings"]["terminationGracePeriodSeconds"] == 90
+
+
 HOOKED = {
     "ports: [{containerPort: 8080}]": (
         "ports: [{containerPort: 8080}]\n              lifecycle: {preStop: {exec: {command: [nginx, -s, quit]}}}"
@@ -273,7 +302,7 @@ def test_in_a_pipe_each_choice_is_told_on_a_line_of_standard_error(
     assert out.startswith("apiVersion: apps/v1\nkind: Deployment\n")
     lines = err.splitlines()
     assert lines[0].startswith("tuning: 1 runs; as written: ")
-    assert any("preStop sleep 60 s: 0 lost in the worst of 1" in line for line in lines)
+    assert any("preStop sleep 60 s, grace 90 s: 0 lost in the worst of 1" in line for line in lines)
     assert "\x1b" not in err
     assert "preStop sleep 60 s, preStop" not in err, "a setting named twice is one"
 
