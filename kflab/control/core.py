@@ -207,6 +207,8 @@ class Core(Mutable):
         self._held_kubelet: dict[str, list[Event]] = {}
         self._held_cut: dict[str, list[Event]] = {}
         """What cut-off nodes would hear or say."""
+        self._returning: dict[str, tuple[int, int]] = {}
+        """Nodes whose links were healed and whose watches come back later → from when until when they were cut."""
         self._outages: list[tuple[int, int]] = []
         self._reconnected: dict[str, int] = {}
         self._drawn: dict[str, dict[str, int]] = {}
@@ -348,6 +350,8 @@ class Core(Mutable):
             self.runtimes[event.node].held.append(event)
         elif event.needs_api and self.machines and isinstance(event, NodeEvent) and not self.talks(event.node):
             self._held_cut.setdefault(event.node, []).append(event)
+        elif event.by_watch and self._returning and (back_ns := self._watch_back_ns(event)) > t_ns:
+            self.heap.push(back_ns, event)
         else:
             controller = self.controllers[event.room]
             if controller.component and self.waits(controller.component) and not isinstance(event, KubeletEvent):
@@ -391,7 +395,8 @@ class Core(Mutable):
             self.push(0, event)
 
     def release_kubelet(self, node: str) -> None:
-        """A kubelet is back: it goes on with what it had in hand."""
+        """A kubelet is back: it goes on with what it had in hand, with a watch of its own."""
+        self._returning.pop(node, None)
         for event in self._held_kubelet.pop(node, ()):
             self.push(0, event)
 
@@ -409,6 +414,7 @@ class Core(Mutable):
 
     def release_node(self, node: str, since_ns: int) -> None:
         """A node's links are back: its kubelet hears and says what had to wait, when its watch is back."""
+        self._returning[node] = (since_ns, self.now_ns)
         for event in self._held_cut.pop(node, ()):
             self.push_at(self.reconnected_since(event.actor, since_ns), event)
 
@@ -416,6 +422,7 @@ class Core(Mutable):
         """A kubelet's memory is lost, with everything that it was about to do."""
         self._held_kubelet.pop(node, None)
         self._held_cut.pop(node, None)
+        self._returning.pop(node, None)
         self.runtimes.pop(node, None)
         self._held = [event for event in self._held if not _of_kubelet(event, node)]
         self.heap.discard(lambda event: _of_kubelet(event, node))
@@ -423,6 +430,11 @@ class Core(Mutable):
     def reconnected_since(self, actor: str, down_ns: int) -> int:
         """When a component that lost the API server at `down_ns`, and can reach it again now, has its watch back."""
         return self._reconnect(actor, down_ns, self.now_ns, down_ns)
+
+    def _watch_back_ns(self, event: Event) -> int:
+        """When the watch that told of an event is back; 0 where it was not away."""
+        cut = self._returning.get(event.node) if isinstance(event, NodeEvent) else None
+        return 0 if cut is None else self._reconnect(event.actor, *cut, cut[0])
 
     @property
     def has_reconnects(self) -> bool:

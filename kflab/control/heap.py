@@ -22,6 +22,8 @@ class Event:
     """Held back while the API server is stopped."""
     needs_runtime: ClassVar[bool] = False
     """Held back while the container runtime of its node hangs."""
+    by_watch: ClassVar[bool] = False
+    """A watch of its node told of it: held back until that is back, where the node was cut off."""
 
     @property
     def actor(self) -> str:

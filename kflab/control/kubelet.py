@@ -37,6 +37,7 @@ class PodSeen(PodEvent):
     room: ClassVar[str] = "kubelet"
     needs_runtime: ClassVar[bool] = True
     needs_api: ClassVar[bool] = True
+    by_watch: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class KillPod(PodEvent):
     room: ClassVar[str] = "termination"
     needs_runtime: ClassVar[bool] = True
     needs_api: ClassVar[bool] = True
+    by_watch: ClassVar[bool] = True
     grace_s: int
 
 

@@ -37,6 +37,7 @@ class NetworkRemoved(NodeEvent):
 
     room: ClassVar[str] = "podnetwork"
     needs_api: ClassVar[bool] = True
+    by_watch: ClassVar[bool] = True
     key: Key
     uid: str
 

@@ -36,6 +36,7 @@ class ProxyPodEnds(KubeletEvent):
     room: ClassVar[str] = "proxyrollout"
     needs_runtime: ClassVar[bool] = True
     needs_api: ClassVar[bool] = True
+    by_watch: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)

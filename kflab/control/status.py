@@ -148,6 +148,7 @@ class ConditionsSeen(PodEvent):
 
     room: ClassVar[str] = "status"
     needs_api: ClassVar[bool] = True
+    by_watch: ClassVar[bool] = True
 
 
 _NO_GATES: frozenset[str] = frozenset()

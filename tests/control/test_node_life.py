@@ -4,7 +4,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from control_clusters import LABELS, S, cluster, container, deployment, endpoints, first, pods, service, times
+from control_clusters import LABELS, PRODUCT, S, cluster, container, deployment, endpoints, first, pods, service, times
 
 from kflab.control.delays import Delays
 from kflab.control.facts import What
@@ -207,6 +207,28 @@ def test_a_pod_deleted_behind_a_partition_ends_when_it_is_healed():
     plane.run_until(T0 + 200 * S)
     assert plane.store.get(pod.key) is None
     assert pod.key not in plane.runtime
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_kubelet_hears_of_nothing_new_before_its_watch_is_back(seed):
+    plane = started(seed)
+    pod = victim(plane)
+    plane.machines.partition("node-2", "control")
+    plane.delete_pod(pod.key)
+    healed = T0 + 38 * S  # a dead node is Unknown after 39.6 s at the earliest: this one still takes pods
+    plane.run_until(healed)
+    plane.machines.heal("node-2")
+    for other in ("node-1", "node-3"):
+        plane.drains.cordon(other, True)
+    plane.scale(PRODUCT, 5)
+    plane.run_until(T0 + 150 * S)
+    facts = [fact for fact in plane.facts if fact.t_ns >= healed]
+    heard = first(facts, What.KUBELET_NOTICED, pod.key).t_ns
+    bound = [fact.subject for fact in facts if fact.what is What.POD_SCHEDULED]
+    assert len(bound) >= 2
+    for key in bound:
+        assert plane.store.get(key).spec.node_name == "node-2"
+        assert first(facts, What.POD_SCHEDULED, key).t_ns < heard < first(facts, What.CONTAINER_STARTED, key).t_ns
 
 
 def test_power_back_within_the_grace_period_restarts_pods_in_new_sandboxes():
