@@ -108,6 +108,7 @@ class Knowers:
             adopted = change.target > 0 and (
                 observer.name not in change.calling if observer.kind == "lb" else observer.revision >= change.target
             )
+            adopted = adopted or (change.target > 0 and not self._hears(observer, change.proxied))
             in_step = learned is not None or adopted
             if learned is not None:
                 moves = "traffic moves" if change.ends else "traffic comes"
@@ -124,7 +125,12 @@ class Knowers:
     def all_adopted(self, change: Spread) -> bool:
         """Whether every running proxy and ingress pod acts on a revision that carries a change."""
         slow = (o for o in self._lab.plane.observers.values() if o.running and o.kind in ("kube-proxy", "ingress"))
-        return all(observer.revision >= change.target for observer in slow)
+        return all(o.revision >= change.target for o in slow if self._hears(o, change.proxied))
+
+    @staticmethod
+    def _hears(observer: Observer, proxied: bool) -> bool:
+        """Whether an observer hears of a change at all; `proxied`: kube-proxies do."""
+        return proxied or observer.kind != "kube-proxy"
 
     # --- one change by a user -----------------------------------------------------------------------------------
 
@@ -184,7 +190,8 @@ class Knowers:
 
     def _slice_row(self, incident: Incident | None) -> Knower:
         up = self._lab.running("controller-manager")
-        concerned = incident is not None and (incident.kind in POD_ENDS or incident.awaited)
+        unlisted = incident is not None and incident.unlisted and incident.target is None
+        concerned = incident is not None and not unlisted and (incident.kind in POD_ENDS or incident.awaited)
         written = incident.target_ns if incident and incident.config is None else None
         revision = self._lab.store.rules_revision(incident.target if incident else None)
         key = Key("EndpointSlice", "", "")
@@ -193,6 +200,7 @@ class Knowers:
         in_step = not concerned or written is not None
         waiting = "not written yet" if up else "stopped"
         word = "written" if written is not None else ("" if in_step and up else waiting)
+        word = "not listed" if unlisted and up else word
         return Knower("EndpointSlice", key, in_step, up, f"rev {revision}", "", written, word)
 
     def _observer_rows(self, incident: Incident | None) -> list[Knower]:
@@ -213,10 +221,12 @@ class Knowers:
         known = incident.learned_revision.get(observer.name, observer.revision) if incident else observer.revision
         calls = observer.name in calling
         learned = incident.learned.get(observer.name) if incident else None
-        concerned = incident is not None and (
-            incident.kind in POD_ENDS or incident.awaited or incident.target is not None
-        )
-        current = observer.kind == "lb" or observer.revision >= self._lab.store.last_rule_change
+        concerned = incident is not None and self._hears(observer, incident.proxied) and bool(
+            (incident.kind in POD_ENDS and not incident.unlisted) or incident.awaited or incident.target is not None
+        )  # fmt: skip
+        proxy = observer.kind == "kube-proxy"
+        newest = self._lab.plane.proxies.relevant if proxy else self._lab.store.last_rule_change
+        current = observer.kind == "lb" or observer.revision >= newest
         in_step = learned is not None if concerned else current
         if learned is not None:
             moves = calls and incident and incident.config is None and learned == incident.moved_ns

@@ -4,12 +4,13 @@ A change opens an incident. It is *known* by an observer once its rules are made
 first effect of the change on a Service or EndpointSlice (`target`). Until that revision is written nobody can know.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field
 
 from kflab.cluster.store import Store
 from kflab.control.facts import Fact, What
 from kflab.control.observers import Observer
+from kflab.control.proxysync import matters
 from kflab.control.waves import Wave
 from kflab.lab.bill_words import happening
 from kflab.lab.pod_changes import PodChanges
@@ -17,6 +18,7 @@ from kflab.lab.snapshot import Mark
 from kflab.lab.spread import Spreading
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_network import EndpointSlice, Service
+from kflab.manifest.objects_pods import Pod
 from kflab.records import dataclass
 
 CRASHES = ("crash", "exit", "oomKill")
@@ -53,6 +55,13 @@ class Incident:
     target: int | None = None
     """First store revision whose rules carry the change."""
     target_ns: int | None = None
+    proxied: bool = True
+    """Whether kube-proxies hear of that revision: not of a headless Service's slices, nor of an annotation. The first
+    one that they do hear of takes its place."""
+    unlisted: bool = False
+    """The pod had no endpoint: there is nothing about it that anybody could learn."""
+    looked: int = 0
+    """Writes up to this revision were looked through for a target."""
     services: frozenset[Key] = frozenset()
     """Services whose endpoints the target revision changed."""
     kubelet: str = ""
@@ -88,6 +97,8 @@ class Knowing:
         observers: By name.
         spreading: Of every single pod: what a rollout or drain is made of.
         progress: What a rollout or drain still waits for, by workload or node: "1 of 3 updated"; "" when over.
+        selecting: Services that select a pod of this namespace with these labels.
+        relevant: The newest revision that kube-proxies make rules from.
     """
 
     def __init__(
@@ -96,11 +107,15 @@ class Knowing:
         observers: Mapping[str, Observer],
         spreading: Spreading,
         progress: Callable[[Key], str],
+        selecting: Callable[[str, Mapping[str, str]], Sequence[Key]],
+        relevant: Callable[[], int],
     ) -> None:
         self._store = store
         self._observers = observers
         self._spreading = spreading
         self.progress = progress
+        self._selecting = selecting
+        self.relevant = relevant
         self.incident: Incident | None = None
         self.changes: PodChanges | None = None
         """Of the incident, where it may take pod after pod."""
@@ -117,7 +132,11 @@ class Knowing:
     ) -> None:  # fmt: skip
         """A user or scenario changed something after a store revision; `config`: as in `Incident`."""
         self._collect()
-        self.incident = Incident(t_ns, kind, subject, what, revision, kubelet=kubelet, config=config)
+        self.incident = Incident(t_ns, kind, subject, what, revision, kubelet=kubelet, config=config, looked=revision)
+        if kind in POD_ENDS and subject is not None:
+            pod = self._store.get(subject, at=revision)
+            labels = pod.meta.labels if isinstance(pod, Pod) and pod.status.pod_ips else {}
+            self.incident.unlisted = not self._selecting(subject.namespace, labels)
         self.incident.silent = _silences(self.incident)
         if self.incident.silent and subject is not None:
             self.incident.awaited = self._services_on(subject.name)
@@ -130,11 +149,12 @@ class Knowing:
         del self.marks[:-KEPT_MARKS]
 
     def _services_on(self, node: str) -> frozenset[Key]:
-        """Services with ready endpoints on a node."""
-        return frozenset(
-            obj.service for obj in self._store.of_kind("EndpointSlice") if isinstance(obj, EndpointSlice)
+        """Services with ready endpoints on a node; headless ones only where there are no others."""
+        found = [
+            obj for obj in self._store.of_kind("EndpointSlice") if isinstance(obj, EndpointSlice)
             and any(endpoint.node_name == node and endpoint.ready is not False for endpoint in obj.endpoints)
-        )  # fmt: skip
+        ]  # fmt: skip
+        return frozenset(obj.service for obj in [obj for obj in found if matters(None, obj)] or found)
 
     def _collect(self) -> None:
         """Each further change of a pod in a rollout or drain is a mark on the time axis too."""
@@ -159,7 +179,7 @@ class Knowing:
                 incident.noticed_ns = incident.noticed_ns or fact.t_ns
             if fact.what is What.NODE_READY_CHANGED and fact.subject == incident.subject:
                 incident.noticed_ns = incident.noticed_ns or fact.t_ns
-            if incident.target is None:
+            if incident.target is None or not incident.proxied:
                 self._look_for_target(incident, callers_of)
             if fact.what in (What.RULES_SYNCED, What.LB_TARGETS_CHANGED) and incident.target is not None:
                 self._learned(incident, fact)
@@ -177,8 +197,12 @@ class Knowing:
             self._catch_up(incident, callers_of)
             return
         waiting = set(incident.awaited)
-        for change in self._store.changes(incident.revision):
+        if incident.target is not None and incident.looked == self._store.revision:
+            return
+        for change in self._store.changes(incident.revision if incident.target is None else incident.looked):
             if change.t_ns < incident.t_ns or not self._carries(incident, change.old, change.new):
+                continue
+            if incident.target is not None and not matters(change.old, change.new):
                 continue
             obj = change.new or change.old
             named = obj.service if isinstance(obj, EndpointSlice) else change.key
@@ -188,11 +212,16 @@ class Knowing:
             incident.target, incident.target_ns = change.revision, change.t_ns
             incident.services = incident.awaited or frozenset({named})
             incident.calling = callers_of(incident.services)
+            incident.proxied = matters(change.old, change.new)
+            incident.looked = change.revision
+            incident.learned, incident.learned_revision = {}, {}
+            incident.settled_ns = None if self._missing(incident) else change.t_ns
             return
+        incident.looked = self._store.revision
 
     def _catch_up(self, incident: Incident, callers_of: Callable[[frozenset[Key]], frozenset[str]]) -> None:
         """A component started, or kube-proxies have to restart: what they missed is written already."""
-        incident.target, incident.target_ns = self._store.last_rule_change, incident.t_ns
+        incident.target, incident.target_ns = self.relevant(), incident.t_ns
         incident.services = frozenset(self._store.keys("Service"))
         for observer in self._observers.values():
             if self._carried(incident, observer, observer.revision):
@@ -207,6 +236,7 @@ class Knowing:
         return {
             o.name for o in self._observers.values()
             if o.kind != "lb" and (o.running or incident.config is not None) and o.name not in incident.learned
+            and (incident.proxied or o.kind != "kube-proxy")
         }  # fmt: skip
 
     @staticmethod
@@ -256,7 +286,7 @@ class Knowing:
         self, incident: Incident, wave: Wave, callers_of: Callable[[frozenset[Key]], frozenset[str]]
     ) -> None:  # fmt: skip
         """As for each of its facts."""
-        if incident.target is None:
+        if incident.target is None or not incident.proxied:
             self._look_for_target(incident, callers_of)
         if incident.target is None:
             return

@@ -34,7 +34,7 @@ class NodeRows:
         figures = {row.key: row for band in bands if band.kind in ("service", "ingress") for row in band.candidates}
         self._wake({pod.spec.node_name for key in figures if isinstance(pod := lab.store.get(key), Pod)})
         calling = lab.wiring.calling()
-        newest, config = lab.store.last_rule_change, len(lab.plane.proxies.configs) - 1
+        newest, config = lab.plane.proxies.relevant, len(lab.plane.proxies.configs) - 1
         deciders: dict[str, list[int]] = {}
         for chooser in lab.wiring.choosers:
             if not chooser.by_peer and chooser.kind != "lb":

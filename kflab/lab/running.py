@@ -166,7 +166,10 @@ class Lab:
         )
         self.sockets = Sockets(self)
         self.autopsy = Autopsy(self)
-        self.knowing = Knowing(self.store, self.plane.observers, self.autopsy.spreading, self._progress)
+        self.knowing = Knowing(
+            self.store, self.plane.observers, self.autopsy.spreading, self._progress,
+            self.plane.core.index.services_selecting, lambda: self.plane.proxies.relevant,
+        )  # fmt: skip
         self.knowers = Knowers(self)
         self._call_losses = CallLosses(self.wiring.inner)
         self._attempts = Attempts()

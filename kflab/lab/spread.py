@@ -14,6 +14,7 @@ import numpy as np
 from kflab.cluster.store import Store
 from kflab.control.facts import Fact, What
 from kflab.control.observers import Observer
+from kflab.control.proxysync import matters
 from kflab.control.waves import Wave
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_network import EndpointSlice
@@ -78,6 +79,8 @@ class Spread:
     written_ns: int | None = None
     target: int = 0
     """Store revision that carries it."""
+    proxied: bool = True
+    """Whether kube-proxies hear of it: not where only headless Services have the pod."""
     calling: frozenset[str] = frozenset()
     """Observers by whose rules somebody reaches the Service."""
     left: int = 0
@@ -213,12 +216,17 @@ class Spreading:
         self._answering[fact.subject] = now
         spread = self._ending(fact.subject)
         if not now:
-            if spread is None:
+            if spread is None and (before or (before is None and self._ready(fact.subject))):
                 spread = self._begin(fact, ends=True)
-            if spread.truth_ns is None:
+            if spread is not None and spread.truth_ns is None:
                 spread.truth_ns = fact.t_ns
         elif before is not True and (spread is None or spread.removed or not spread.deleted):
             self._begin(fact, ends=False).truth_ns = fact.t_ns
+
+    def _ready(self, pod: Key) -> bool:
+        """Whether a pod that nobody has spoken of is Ready; one that just started and does not listen is not."""
+        found = self._store.get(pod)
+        return isinstance(found, Pod) and found.status.ready
 
     def _noticed(self, fact: Fact) -> None:
         spread = self._open.get(fact.subject)
@@ -244,13 +252,13 @@ class Spreading:
                 continue
             if spread.ends == (after.get(pod, (False,))[0] is not False):
                 continue  # a write about something else, e.g. an older state of the pod
-            calling = callers_of(frozenset({piece.service}))
-            if spread.target and (spread.calling or not calling):
+            calling, proxied = callers_of(frozenset({piece.service})), matters(old, new)
+            if spread.target and (spread.calling or not calling) and (spread.proxied or not proxied):
                 continue
             if not spread.target:
                 self._waiting.append(spread)
             spread.service, spread.written_ns, spread.target = piece.service, fact.t_ns, fact.revision
-            spread.calling, spread.left = calling, len(calling)
+            spread.calling, spread.left, spread.proxied = calling, len(calling), proxied
         del self._waiting[:-KEPT_SPREADS]
 
     def _learned(self, fact: Fact) -> None:

@@ -240,3 +240,12 @@ def test_policy_local_is_named_where_other_nodes_have_the_pods(mode: str, how: s
     lab.do(Scale(Key("Deployment", "default", "web"), 0))
     lab.advance(20 * S)
     assert adds_up(lab).bills[-1].title.startswith("web has no ready endpoint: REJECT by node-")
+
+
+def test_a_pod_that_listens_on_nothing_starts_and_has_not_stopped_answering() -> None:
+    lab = direct()
+    lab.advance(S)
+    assert lab.do(Scale(Key("Deployment", "default", "app"), 2)).ok
+    lab.advance(20 * S)
+    assert len(pods(lab, "app")) == 2
+    assert [event.what for group in lab.gantt.report().groups for event in group.events] == []

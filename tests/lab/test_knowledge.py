@@ -5,10 +5,11 @@ import pytest
 from kflab.errors import KflabError
 from kflab.lab.commands import Act, Apply, Kill, Run, Scale, Start, Stop
 from kflab.lab.running import Lab
+from kflab.lab.snapshot import Knower
 from kflab.lab.thread import LabThread
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_pods import Pod
-from kflab.scenario.format import load
+from kflab.scenario.format import load, load_text
 
 S = 10**9
 
@@ -234,3 +235,100 @@ def test_a_port_on_which_nothing_listens_is_told() -> None:
     assert lab.do(Apply(texts)).ok
     lab.advance(6 * S)
     assert said(lab).startswith("✖ Tries are refused: the rules of product lead to port 8081, and nothing listens")
+
+
+HEADLESS = """
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: db}
+spec:
+  serviceName: db
+  replicas: 3
+  selector: {matchLabels: {app: db}}
+  template:
+    metadata: {labels: {app: db}}
+    spec:
+      containers:
+      - {name: db, image: "db:1", ports: [{containerPort: 5432}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: db}
+spec: {clusterIP: None, selector: {app: db}, ports: [{port: 5432}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: alone, labels: {app: alone}}
+spec:
+  containers: [{name: alone, image: "alone:1"}]
+"""
+
+WITH_ADDRESS = """
+---
+apiVersion: v1
+kind: Service
+metadata: {name: z-db}
+spec: {selector: {app: db}, ports: [{port: 5432}]}
+"""
+
+
+def of_texts(texts: str, client: str = "") -> Lab:
+    indented = "".join(f"      {line}\n" for line in texts.splitlines())
+    text = f"kflab: scenario/v1\nmanifests:\n  documents:\n  - name: db.yaml\n    text: |\n{indented}{client}"
+    return Lab(load_text(text, "db").spec)
+
+
+def rules_rows(lab: Lab) -> list[Knower]:
+    return [knower for knower in lab.snapshot().knowledge.knowers if knower.name.endswith(" rules")]
+
+
+def test_no_node_is_stale_for_a_pod_that_only_a_headless_service_has() -> None:
+    lab = of_texts(HEADLESS)
+    lab.advance(2 * S)
+    assert lab.do(Kill(Key("Pod", "default", "db-1"))).ok
+    lab.advance(25 * S)
+    slice_row = next(row for row in lab.snapshot().knowledge.knowers if row.name == "EndpointSlice")
+    assert slice_row.word == "written"
+    assert all(row.in_step and row.word == "" and row.learned_ns is None for row in rules_rows(lab))
+    assert all(row.rules_in_step for row in lab.snapshot().nodes)
+    assert said(lab) == ""
+    assert lab.do(Scale(Key("StatefulSet", "default", "db"), 2)).ok
+    lab.advance(35 * S)
+    assert lab.snapshot().knowledge.changes == (1, 1)
+
+
+def test_with_a_service_of_an_address_beside_it_nodes_learn_and_traffic_moves() -> None:
+    client = "clients:\n- {from: default/alone, url: tcp://z-db:5432, rate: 50}\n"
+    lab = of_texts(HEADLESS + WITH_ADDRESS, client)
+    lab.advance(2 * S)
+    assert lab.do(Kill(Key("Pod", "default", "db-1"))).ok
+    lab.advance(2 * S + S // 50)
+    assert not any(row.in_step for row in rules_rows(lab))
+    lab.advance(6 * S)
+    incident = lab.knowing.incident
+    assert incident is not None
+    assert [service.name for service in incident.services] == ["z-db"]
+    assert incident.moved_ns is not None
+    assert all(row.learned_ns is not None for row in rules_rows(lab))
+
+
+def test_a_started_kube_proxy_is_in_step_though_a_headless_slice_was_written_last() -> None:
+    lab = of_texts(HEADLESS + WITH_ADDRESS)
+    lab.advance(2 * S)
+    assert lab.do(Stop("kube-proxy/node-1")).ok
+    assert lab.do(Kill(Key("Pod", "default", "db-1"))).ok
+    lab.advance(10 * S)
+    assert lab.do(Start("kube-proxy/node-1")).ok
+    lab.advance(30 * S)
+    assert all(row.in_step for row in rules_rows(lab))
+    assert said(lab) == ""
+
+
+def test_nobody_has_to_learn_of_a_pod_that_no_service_has() -> None:
+    lab = of_texts(HEADLESS + WITH_ADDRESS)
+    lab.advance(2 * S)
+    assert lab.do(Kill(Key("Pod", "default", "alone"), "delete")).ok
+    lab.advance(3 * S)
+    slice_row = next(row for row in lab.snapshot().knowledge.knowers if row.name == "EndpointSlice")
+    assert (slice_row.in_step, slice_row.word) == (True, "not listed")
+    assert all(row.in_step and row.word == "" for row in rules_rows(lab))
