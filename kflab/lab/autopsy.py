@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kflab.control.facts import Fact
+from kflab.control.machine import Machine
 from kflab.control.observers import NO_RULES, revision_at
 from kflab.control.waves import Wave
 from kflab.dataplane.packets import Verdict
@@ -45,7 +46,10 @@ class Autopsy:
     def __init__(self, lab: "Lab") -> None:
         self._lab = lab
         self.truth = Truth()
-        self.spreading = Spreading(lab.store, lab.plane.observers, self._answers, self._about)
+        self.spreading = Spreading(
+            lab.store, lab.plane.observers, self._answers, self._about, lab.plane.core.index.pods_on,
+            lambda node: lab.plane.core.machines.get(node, Machine()).reachable,
+        )  # fmt: skip
         self._bills: dict[tuple[object, ...], Bill] = {}
         self._count = 0
         self.version = 0
@@ -152,6 +156,14 @@ class Autopsy:
             out = self._node_out(place, server, stream, pick_ns)
             if out:
                 since, until = self._lab.world.outage_window(out, pick_ns)
+                cause = self._led_to(chooser, version, server, kept, stream) if out != place else Cause.UNKNOWN
+                if cause != Cause.UNKNOWN:  # they led elsewhere than to a node whose own callers are cut off
+                    observer = self._observer(chooser) if cause == Cause.STALE else ""
+                    bill = self._open(
+                        (cause, server, observer, since, out), cause, chooser, server, place, since, observer
+                    )
+                    bill.cut = out
+                    return self._waited(bill, stream, Behaviour.SILENT)
                 bill = self._open((Cause.NODE_LOST, out, since), Cause.NODE_LOST, chooser, -1, out, since)
                 bill.until_ns, bill.silent = until, True
                 return bill
@@ -173,8 +185,12 @@ class Autopsy:
         if cause == Cause.UNKNOWN:
             same = (cause, server, str(answer), -1)
         bill = self._open(same, cause, chooser, server, place, from_ns, observer)
+        return self._waited(bill, stream, state)
+
+    def _waited(self, bill: Bill, stream: int, state: int) -> Bill:
+        """A bill, with what its callers waited for and how long they do."""
         bill.silent = bill.silent or state == Behaviour.SILENT
-        called = wiring.wired[stream].stream
+        called = self._lab.wiring.wired[stream].stream
         if state == Behaviour.HANGS:
             bill.waits_for, bill.patience_ns = "read", called.read_timeout_ns or self._lab.engine.timing.read_timeout_ns
         else:
@@ -183,7 +199,10 @@ class Autopsy:
         return bill
 
     def _node_out(self, caller: str, server: int, stream: int, pick_ns: int) -> str:
-        """The node that was off the network when a packet came to it, left it or had to reach it; "" for none."""
+        """The node that was off the network when a packet came to it, left it or had to reach it; "" for none.
+
+        The caller's own comes first: what it knows does not matter while nothing leaves it.
+        """
         lab = self._lab
         if server < 0:
             inside = lab.wiring.wired[stream].entry.kind == "pod"
@@ -191,7 +210,7 @@ class Autopsy:
         else:
             place = int(lab.engine.memory.place[server])
             there = lab.wiring.places[place] if place >= 0 else ""
-            nodes = tuple(name for name in (there, caller) if name) if there != caller else ()
+            nodes = tuple(name for name in (caller, there) if name) if there != caller else ()
         return next((name for name in nodes if lab.world.outage_of(name, pick_ns)), "")
 
     def _of_server(
@@ -203,13 +222,19 @@ class Autopsy:
             return Cause.IN_FLIGHT
         if silence < 0:
             return Cause.UNKNOWN
+        cause = self._led_to(chooser, version, server, kept, stream)
+        heard = kept or self.truth.of(server).listened_before(silence)
+        return Cause.DEAF if cause == Cause.STALE and not heard else cause
+
+    def _led_to(self, chooser: Chooser | None, version: int, server: int, kept: int, stream: int) -> str:
+        """What led a try to a server that was not there: a choice, or what an earlier one had left."""
+        if server < 0:
+            return Cause.UNKNOWN
+        listed = self._lists(chooser, version, server)
         if kept:
             flow = self._lab.wiring.wired[stream].stream.flow_port
-            listed = self._lists(chooser, version, server)
             return Cause.STALE if flow and listed else (Cause.STALE_FLOW if flow else Cause.KEPT)
-        if not self._lists(chooser, version, server):
-            return Cause.UNKNOWN
-        return Cause.STALE if self.truth.of(server).listened_before(silence) else Cause.DEAF
+        return Cause.STALE if listed else Cause.UNKNOWN
 
     def _lists(self, chooser: Chooser | None, version: int, server: int) -> bool:
         """Whether a chooser's candidates, as of a version's start, name a server."""
@@ -348,10 +373,10 @@ class Autopsy:
             if bill.until_ns is not None:
                 continue
             ends = []
-            if bill.cause == Cause.NODE_LOST:
-                _, until_ns = self._lab.world.outage_window(bill.node, bill.from_ns)
+            if bill.cause == Cause.NODE_LOST or bill.cut:
+                _, until_ns = self._lab.world.outage_window(bill.cut or bill.node, bill.from_ns)
                 ends.append(OPEN if until_ns is None else until_ns)
-            if bill.server >= 0 and bill.cause != Cause.UNKNOWN:
+            elif bill.server >= 0 and bill.cause != Cause.UNKNOWN:
                 ends.append(self.truth.of(bill.server).end_of(bill.from_ns))
             if bill.chooser >= 0 and bill.cause in _CHOSEN:
                 ends.append(self._left_out(bill))

@@ -4,6 +4,7 @@ from kflab.control.facts import What
 from kflab.engine.types import Answer
 from kflab.lab.bills import Bill, Cause
 from kflab.lab.spread import ENDINGS, Spread
+from kflab.lab.truth import OPEN
 
 WHILE_RUNNING = {
     What.CONTAINER_EXITED: "crashed",
@@ -69,6 +70,8 @@ def title(bill: Bill, connect_timeout_ns: int) -> str:
             if bill.until_ns is None:
                 return f"{who} still lead{'' if were == 'were' else 's'} to {pod}, which {fate}{wait}"
             behind = seconds_word(bill.until_ns - bill.from_ns)
+            if bill.cut and bill.spread is not None and (bill.spread.written_ns or OPEN) > bill.until_ns:
+                return f"{who} led to {pod}, which {fate} for {behind}{wait}"  # healed before anybody noticed
             return f"{who} {were} {behind} behind when {pod} {fate}{_mostly(bill)}{wait}"
         case Cause.IN_FLIGHT:
             if bill.spread is not None and any(what is What.SIGKILL_SENT for _, what in bill.spread.marks):

@@ -80,6 +80,8 @@ class Bill:
     server: int
     silent: bool = False
     """The server did not even refuse: whoever called waited."""
+    cut: str = ""
+    """Node that the server is on and that was off the network; "" where it was the server itself."""
     failed: int = 0
     slowed: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)

@@ -6,7 +6,7 @@ pod's new state in an EndpointSlice.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field
 
 import numpy as np
@@ -38,6 +38,7 @@ ENDINGS = {
     What.NETWORK_REMOVED: "lost its network",
     What.POD_REMOVED: "was removed",
     What.PROCESS_HUNG: "hung",
+    What.LINK_CUT: "was cut off with its node",
 }
 """What befalls a pod on its way out, in words."""
 
@@ -107,6 +108,8 @@ class Spreading:
         observers: By name.
         answers: Whether a pod answers anybody now, in truth.
         about: The workload that a pod belongs to, and whether some Service selects the pod.
+        pods_on: The pods bound to a node.
+        reachable: Whether packets from elsewhere come to a node.
     """
 
     def __init__(
@@ -115,11 +118,15 @@ class Spreading:
         observers: Mapping[str, Observer],
         answers: Callable[[Key], bool],
         about: Callable[[Pod], tuple[Key, bool]],
+        pods_on: Callable[[str], Sequence[Key]],
+        reachable: Callable[[str], bool],
     ) -> None:
         self._store = store
         self._observers = observers
         self._answers = answers
         self._about = about
+        self._pods_on = pods_on
+        self._reachable = reachable
         self.spreads: deque[Spread] = deque(maxlen=KEPT_SPREADS)
         self._open: dict[Key, Spread] = {}
         """Pod → its change that has not come to all observers yet, or may still get marks."""
@@ -159,6 +166,8 @@ class Spreading:
                     self._noticed(fact)
                 case What.PROCESS_RESUMED:
                     self._resumed(fact)
+                case What.LINK_CUT | What.LINK_HEALED:
+                    self._link_changed(fact)
                 case what if what in ENDINGS:
                     self._befell(fact)
 
@@ -201,8 +210,23 @@ class Spreading:
             self._open.pop(fact.subject, None)
             self._answering.pop(fact.subject, None)
 
+    def _link_changed(self, fact: Fact) -> None:
+        """A node's pods are out of reach, or in reach again; a node cut off from the API alone serves on."""
+        reachable = self._reachable(fact.subject.name)
+        for pod in self._pods_on(fact.subject.name):
+            spread = self._ending(pod)
+            one = fact._replace(subject=pod)
+            if fact.what is What.LINK_CUT and not reachable and (spread is not None or self._answers(pod)):
+                self._befell(one)
+                if spread is None:
+                    self._open[pod].truth_ns = fact.t_ns
+            elif fact.what is What.LINK_HEALED and reachable and spread is not None:
+                # One that ended or was deleted while it was cut off is no pod that is back.
+                if spread.marks and spread.marks[-1][1] is What.LINK_CUT and self._answers(pod):
+                    self._resumed(one)
+
     def _resumed(self, fact: Fact) -> None:
-        """A process that hung goes on: news where its pod had been found not ready."""
+        """A process that hung goes on, or its node is back: news where its pod had been found not ready."""
         spread = self._ending(fact.subject)
         if spread is None or spread.deleted:
             return

@@ -86,9 +86,73 @@ def test_who_gave_up_before_its_node_was_cut_off_is_not_billed_to_the_cut(slab_n
     assert lab.do(Act("partition", Key("Node", "", pod.spec.node_name))).ok
     lab.advance(8 * S)
     adds_up(lab)
-    (lost,) = (bill for bill in lab.autopsy.bills if bill.cause == Cause.NODE_LOST)
+    (lost,) = (bill for bill in lab.autopsy.bills if bill.cut == pod.spec.node_name)
+    assert (lost.cause, lost.from_ns, lost.pod) == (Cause.STALE, cut_ns, pod.key)
     there = {i for i, server in enumerate(lab.wiring.servers) if server[3] == pod.key}
     assert lost.failed == sum(row.start_ns >= cut_ns and row.servers[0] in there for row in rows)
+
+
+def partitioned(slab_ns: int, until_ns: int) -> Lab:
+    """node-3 is cut off at 10 s and healed at 120 s; a client calls from node-1 and one from node-3 itself."""
+    lab = Lab(load("node-partition").spec, slab_ns=slab_ns)
+    lab.advance(until_ns)
+    return lab
+
+
+def test_a_partition_shows_who_knew_when_that_a_pod_was_out_of_reach() -> None:
+    lab = partitioned(500_000_000, 150 * S)
+    report = adds_up(lab)
+    behind, caller = sorted(report.bills, key=lambda bill: bill.cause, reverse=True)
+    event = next(e for g in report.groups for e in g.events if e.id == behind.event)
+    assert event.what.endswith(" was cut off with its node")
+    rows = {row.name: row for row in event.rows}
+    knew = [rows[name].knew_ns for name in ("node-lifecycle-controller", "EndpointSlice", "node-1 rules")]
+    assert None not in knew
+    assert sorted(knew) == knew
+    assert 40 * S <= knew[0] - 10 * S <= 55 * S  # lifecycle 4D.2
+    assert behind.title.startswith(
+        f"node-1's rules were {(knew[2] - 10 * S) / 1e9:.3f} s behind when {behind.pod.name}"
+    )
+    assert (behind.cause, behind.from_ns, behind.until_ns) == (Cause.STALE, 10 * S, knew[2])
+    assert behind.last_ns < knew[2]
+    assert rows["node-lifecycle-controller"].lost > 0.9 * behind.failed  # nobody could tell before
+    assert rows["node-3 rules"].knew_ns > 120 * S  # it hears nothing while it is cut off
+    # The client on the node itself: no rule helps where nothing leaves.
+    assert (caller.cause, caller.from_ns, caller.until_ns) == (Cause.NODE_LOST, 10 * S, 120 * S)
+    back = [e for g in report.groups for e in g.events if e.kind == "start" and e.pod == behind.pod]
+    assert [e.t_ns for e in back] == [120 * S]
+
+
+def test_slabs_do_not_decide_the_bills_of_a_partition() -> None:
+    one, other = (as_tree(partitioned(slab_ns, 65 * S).gantt.report()) for slab_ns in (500_000_000, 90_000_000))
+    assert json.dumps(one) == json.dumps(other)
+
+
+def test_a_partition_that_nobody_noticed_ends_when_it_is_healed() -> None:
+    lab = direct(rate=60, replicas=2)
+    lab.advance(5 * S)
+    pod = lab.store.get(pods(lab)[0])
+    assert isinstance(pod, Pod)
+    node = Key("Node", "", pod.spec.node_name)
+    assert lab.do(Act("partition", node)).ok
+    lab.advance(15 * S)
+    assert lab.do(Act("heal", node)).ok
+    lab.advance(25 * S)
+    (bill,) = adds_up(lab).bills
+    assert (bill.pod, bill.from_ns, bill.until_ns) == (pod.key, 5 * S, 15 * S)
+    assert f"'s rules led to {pod.meta.name}, which was cut off with its node for 10.000 s" in bill.title
+    assert not [e for g in lab.gantt.report().groups for e in g.events if e.kind == "start"]
+
+
+def test_a_node_cut_off_from_the_api_alone_serves_on() -> None:
+    lab = direct(rate=60, replicas=2)
+    lab.advance(5 * S)
+    pod = lab.store.get(pods(lab)[0])
+    assert isinstance(pod, Pod)
+    assert lab.do(Act("isolate", Key("Node", "", pod.spec.node_name))).ok
+    lab.advance(20 * S)
+    assert not adds_up(lab).bills
+    assert not [e for g in lab.gantt.report().groups for e in g.events if e.what.endswith("cut off with its node")]
 
 
 def test_slabs_do_not_decide_the_bills(crashed: Lab) -> None:
