@@ -101,8 +101,7 @@ class Shutdowns(Controller):
         self.core.push(self.core.delay("node_poweroff_s", f"machine/{node}"), MachineStops(node))
 
     def _end(self, worker: PodWorker, seconds: int) -> None:
-        if not worker.kill:
-            self.termination.shut_down(worker, min(seconds, worker.spec.grace_s))
+        self.termination.shut_down(worker, min(seconds, worker.spec.grace_s))
 
     def ground_changed(self, key: Key) -> None:
         """A pod of the group that ends now has gone."""

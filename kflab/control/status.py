@@ -86,6 +86,8 @@ class PodWorker(Mutable):
     """Containers that are stopped because their postStart hook failed, until that is noticed."""
     kill: int = 0
     """Number of the current termination; 0 while it is to live."""
+    grace_s: int = 0
+    """Its grace period; 0 for a kubelet that has to begin it anew."""
     kill_turns: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Sidecar that waits for its turn to stop → (when its preStop is over, when it is stopped anyway)."""
     signalled: dict[str, tuple[int, int]] = field(default_factory=dict)

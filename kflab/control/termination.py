@@ -170,13 +170,19 @@ class Termination(Controller):
     # --- stopping -------------------------------------------------------------------------------------------
 
     def _kill_pod(self, worker: PodWorker, grace_s: int) -> None:
-        by = f"kubelet {worker.node}"
+        """Begin an end, or begin it anew with less time; more than it has it does not get.
+
+        Source: k8s.io/kubernetes pkg/kubelet/pod_workers.go, UpdatePod and calculateEffectiveGracePeriod: never less
+        than 1 s, also after a forced delete.
+        """
+        by, grace_s, ground = f"kubelet {worker.node}", max(1, grace_s), self.core.runtime.get(worker.key)
+        if worker.kill and 0 < worker.grace_s <= grace_s and ground is not None and ground.up:
+            return
+        worker.grace_s = grace_s
         self.core.fact(
             What.KUBELET_NOTICED, worker.key, by, f"kubelet on {worker.node} learned that {worker.key.name} is to go"
         )
         worker.kill += 1
-        grace_s = max(1, grace_s)  # also after a forced delete (pod_workers.go, calculateEffectiveGracePeriod)
-        ground = self.core.runtime.get(worker.key)
         if ground is None or not ground.up:
             self.core.push(0, TearDown(worker.node, worker.key, worker.uid))
             return
@@ -347,6 +353,7 @@ class Termination(Controller):
                 pod = self.core.store.get(worker.key)
                 known = isinstance(pod, Pod) and pod.meta.uid == worker.uid
                 grace = pod.meta.grace_s if known and pod is not None else 0
+                worker.grace_s = 0
                 self.core.push(0, KillPod(node, worker.key, worker.uid, grace or 0))
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kflab.control.endpoints import target_port
 from kflab.control.facts import Fact
 from kflab.control.machine import Machine
 from kflab.control.observers import NO_RULES, revision_at
@@ -58,8 +59,20 @@ class Autopsy:
         """Cause → what the oldest bills came to."""
 
     def _answers(self, pod: Key) -> bool:
+        """Whether a pod answers; of several containers those count that Services send to."""
         runtime = self._lab.plane.runtime.get(pod)
-        return runtime is not None and runtime.sandbox and bool(runtime.listening)
+        if runtime is None or not runtime.sandbox:
+            return False
+        obj = self._lab.store.get(pod)
+        if len(runtime.containers) == 1 or not isinstance(obj, Pod):
+            return bool(runtime.listening)
+        own = {port for run in runtime.containers for port in run.ports}
+        selecting = self._lab.plane.core.index.services_selecting(obj.meta.namespace, obj.meta.labels)
+        called = {
+            (port.protocol, target_port(port, obj))
+            for service in self._lab.store.all_of(selecting) if isinstance(service, Service) for port in service.ports
+        }  # fmt: skip
+        return own & called <= set(runtime.listening) if own & called else bool(runtime.listening)
 
     def _about(self, pod: Pod) -> tuple[Key, bool]:
         selecting = self._lab.plane.core.index.services_selecting(pod.meta.namespace, pod.meta.labels)

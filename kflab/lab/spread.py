@@ -254,7 +254,13 @@ class Spreading:
 
     def _noticed(self, fact: Fact) -> None:
         spread = self._open.get(fact.subject)
-        if spread is None or spread.noticed_ns is not None:
+        if spread is None:
+            return
+        if spread.noticed_ns is not None:
+            if spread.ends and not spread.deleted and self._ready(fact.subject):
+                del self._open[
+                    fact.subject
+                ]  # a sidecar that came back: what befalls the pod next is a change of its own
             return
         if fact.what is What.POD_STATUS_WRITTEN or not spread.ends:
             pod = self._store.get(fact.subject, at=fact.revision or None)

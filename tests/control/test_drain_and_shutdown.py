@@ -173,6 +173,17 @@ def test_a_pod_that_takes_too_long_is_killed_when_its_part_is_over():
     assert first(plane.facts, What.MACHINE_OFF, NODE).t_ns < 47 * S
 
 
+def test_a_pod_that_was_being_deleted_has_no_more_time_than_the_shutdown_gives_it():
+    plane = cluster(deployment(3, container(pre_stop_sleep_s=60), grace_s=90), service())
+    plane.run_until(10 * S)
+    pod = on(plane)[0].key
+    plane.delete_pod(pod)
+    plane.run_until(15 * S)
+    plane.shutdowns.begin("node-2", 30 * S, 10 * S)
+    plane.run_until(60 * S)
+    assert 34 * S < first(plane.facts, What.CONTAINER_EXITED, pod).t_ns < 38 * S
+
+
 def test_without_a_grace_period_it_is_a_power_loss():
     plane = cluster()
     plane.run_until(10 * S)

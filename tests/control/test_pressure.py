@@ -55,3 +55,18 @@ def test_pods_without_a_memory_request_go_first_one_every_ten_seconds():
     assert not plane.store.get(Key("Node", "", "node-1")).taints
     assert all(p.status.ready for p in pods(plane) if p.status.phase == "Running")
     assert sum(p.status.phase == "Running" for p in pods(plane)) == 4
+
+
+@pytest.mark.parametrize("grace_s", [30, 1])
+def test_a_delete_gives_a_pod_that_its_kubelet_evicts_no_more_time(grace_s):
+    plane = cluster(deployment(2, container(pre_stop_sleep_s=20)), service(), nodes=1)
+    VERBS["nodePressure"].do(plane, Key("Node", "", "node-1"), {})
+    while not any(fact.what is What.POD_EVICTED for fact in plane.facts):
+        plane.run_until(plane.now_ns + S // 10)
+    evicted = first(plane.facts, What.POD_EVICTED)
+    plane.delete_pod(evicted.subject, grace_s=grace_s)
+    plane.run_until(plane.now_ns + 40 * S)
+    (term,) = (f for f in plane.facts if f.what is What.SIGTERM_SENT and f.subject == evicted.subject)
+    assert S <= term.t_ns - evicted.t_ns < 1.1 * S  # eviction leaves a preStop hook 1 s
+    assert first(plane.facts, What.CONTAINER_EXITED, evicted.subject).t_ns - evicted.t_ns < 3.1 * S
+    assert plane.store.get(evicted.subject) is None

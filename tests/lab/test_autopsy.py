@@ -313,3 +313,30 @@ def test_a_pod_that_listens_on_nothing_starts_and_has_not_stopped_answering() ->
     lab.advance(20 * S)
     assert len(pods(lab, "app")) == 2
     assert [event.what for group in lab.gantt.report().groups for event in group.events] == []
+
+
+def test_with_a_sidecar_each_end_and_each_start_is_the_applications_own() -> None:
+    mesh = (
+        "{kind: Deployment, apiVersion: apps/v1, metadata: {name: web}, spec: {template: {spec: {initContainers: "
+        "[{name: mesh, image: 'mesh:1', restartPolicy: Always, ports: [{containerPort: 15001}]}]}}}}"
+    )
+    base = direct().spec
+    lab = Lab(replace(base, tabs=(*base.tabs, Tab("mesh.yaml", mesh, None, "patches"))))
+    lab.advance(S)
+    pod = pods(lab)[0]
+
+    def ends_and_starts() -> list[str]:
+        adds_up(lab)
+        found = (event for group in lab.gantt.report().groups for event in group.events if event.kind != "window")
+        return [event.what.removeprefix(f"{pod.name} ") for event in found if event.pod == pod]
+
+    assert lab.do(Kill(pod)).ok
+    lab.advance(20 * S)
+    assert ends_and_starts() == ["crashed", "began to answer"]
+    assert lab.do(Act("exit", pod, (("container", "mesh"),))).ok
+    lab.advance(40 * S)
+    rows = {row.name: row for event in lab.gantt.report().groups[-1].events for row in event.rows}
+    assert (rows["truth"].note, rows["truth"].knew_ns) == ("still answers", None)
+    assert lab.do(Kill(pod, "delete")).ok
+    lab.advance(60 * S)
+    assert ends_and_starts() == ["crashed", "began to answer", "crashed", "was deleted"]
