@@ -141,8 +141,9 @@ class Components(Mutable):
             KflabError: For an unknown component, one of which this is not modelled, or more than etcd's own timeout.
         """
         what, _ = self._component(component)
-        if component not in SLOWED and what != "kube-proxy":
-            raise KflabError(f"{component} cannot be slow: modelled are {', '.join(SLOWED)} and kube-proxy/NODE")
+        if component not in SLOWED and what not in ("kube-proxy", "ingress"):
+            there = f"{', '.join(SLOWED)}, kube-proxy/NODE and ingress/NAMESPACE/POD"
+            raise KflabError(f"{component} cannot be slow: modelled are {there}")
         if by_ns >= SLOWEST_NS:
             raise KflabError(f"by must be below 7s, etcd's own timeout of a request, not {by_ns / 1e9:g}s")
         before = len(self.core.facts)

@@ -41,12 +41,12 @@ WRITES = (
 
 SLOWED: Mapping[str, tuple[str, ...]] = {
     ETCD: WRITES,
-    API_SERVER: (*WRITES, "watch_s", "kubelet_watch_s", "coredns_watch_s", "ingress_watch_s"),
+    API_SERVER: (*WRITES, "watch_s", "kubelet_watch_s", "coredns_watch_s", "ingress_watch_s", "lb_watch_s"),
     "controller-manager": ("controller_s", "endpointslice_s"),
     "scheduler": ("scheduler_s",),
     "coredns": ("coredns_watch_s",),
 }
-"""Component → delays that grow while it is slow. A slow kube-proxy's sync grows by itself."""
+"""Component → delays that grow while it is slow. A slow kube-proxy's or ingress controller's sync grows by itself."""
 
 STATUS_WRITER = "kubelet-status/"
 """Prefix of the actor of kubelets' writes."""

@@ -284,7 +284,7 @@ class IngressSync(Controller):
         if not carried:
             return
         brings = reduce(or_, (entry[2] for entry in carried))
-        done = now + self.core.delay("ingress_post_s", pod)
+        done = now + self.core.delay("ingress_post_s", pod) + self.core.slow.get(known.observer.name, 0)
         if brings & Brings.ROUTES:
             done += self.core.delay("ingress_reload_s", pod)
         known.busy_ns = done
