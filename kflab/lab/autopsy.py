@@ -168,7 +168,7 @@ class Autopsy:
         if answer in (Answer.TIMEOUT, Answer.UNREACHABLE, Answer.GAVE_UP) and silence < 0:
             out = self._node_out(place, server, stream, pick_ns)
             if out:
-                since, until = self._lab.world.outage_window(out, pick_ns)
+                since, _ = self._lab.world.outage_window(out, pick_ns)
                 cause = self._led_to(chooser, version, server, kept, stream) if out != place else Cause.UNKNOWN
                 if cause != Cause.UNKNOWN:  # they led elsewhere than to a node whose own callers are cut off
                     observer = self._observer(chooser) if cause == Cause.STALE else ""
@@ -177,8 +177,11 @@ class Autopsy:
                     )
                     bill.cut = out
                     return self._waited(bill, stream, Behaviour.SILENT)
-                bill = self._open((Cause.NODE_LOST, out, since), Cause.NODE_LOST, chooser, -1, out, since)
-                bill.until_ns, bill.silent = until, True
+                lb = wiring.wired[stream].lb if server < 0 else None  # it led there, unless nobody chose the node
+                observer = self._observer(lb)
+                sent_by: tuple[object, ...] = (Cause.NODE_LOST, out, observer, since)
+                bill = self._open(sent_by, Cause.NODE_LOST, lb or chooser, -1, out, since, observer)
+                bill.silent = True
                 return bill
             if answer == Answer.GAVE_UP and server >= 0:  # though its server's process was well
                 return self._open((Cause.DEADLINE, server), Cause.DEADLINE, chooser, server, "", pick_ns)
@@ -207,7 +210,7 @@ class Autopsy:
         if state == Behaviour.HANGS:
             bill.waits_for, bill.patience_ns = "read", called.read_timeout_ns or self._lab.engine.timing.read_timeout_ns
         else:
-            bill.waits_for = "connect"
+            bill.waits_for = "connect" if not called.udp else "answer"
             bill.patience_ns = called.connect_timeout_ns if called.kind == "l7" else called.dial_timeout_ns
         return bill
 
@@ -391,16 +394,19 @@ class Autopsy:
                 ends.append(OPEN if until_ns is None else until_ns)
             elif bill.server >= 0 and bill.cause != Cause.UNKNOWN:
                 ends.append(self.truth.of(bill.server).end_of(bill.from_ns))
-            if bill.chooser >= 0 and bill.cause in _CHOSEN:
+            if bill.chooser >= 0 and (bill.cause in _CHOSEN or (bill.cause == Cause.NODE_LOST and bill.observer)):
                 ends.append(self._left_out(bill))
             until = min(ends, default=OPEN)
             if until <= now:
                 bill.until_ns = until
 
     def _left_out(self, bill: Bill) -> int:
-        """When the chooser named the server no more, or (with none) had something to pick."""
-        for t_ns, fan in self._lab.wiring.choosers[bill.chooser].past:
-            there = bill.server in fan.candidates if bill.server >= 0 else not fan.candidates
+        """When the chooser named the server (or node) no more, or (with none) had something to pick."""
+        wiring, target = self._lab.wiring, bill.server
+        if bill.cause == Cause.NODE_LOST:
+            target = wiring.places.index(bill.node)
+        for t_ns, fan in wiring.choosers[bill.chooser].past:
+            there = target in fan.candidates if target >= 0 else not fan.candidates
             if t_ns > bill.from_ns and not there and t_ns >= bill.first_ns:
                 return t_ns
         return OPEN

@@ -67,6 +67,8 @@ def title(bill: Bill, connect_timeout_ns: int) -> str:
             timeouts = bill.answers[Answer.TIMEOUT]
             waited_s = (bill.patience_ns or connect_timeout_ns) / 1e9
             wait = f"; {waited_s:g} s {bill.waits_for} timeout ×{timeouts:,}" if timeouts else ""
+            if timeouts and bill.waits_for == "answer":
+                wait = f"; no answer in {waited_s:g} s ×{timeouts:,}"
             if bill.until_ns is None:
                 return f"{who} still lead{'' if were == 'were' else 's'} to {pod}, which {fate}{wait}"
             behind = seconds_word(bill.until_ns - bill.from_ns)
@@ -105,7 +107,13 @@ def title(bill: Bill, connect_timeout_ns: int) -> str:
         case Cause.FLOW_ENDED:
             return f"{who} ended its connections to {bill.node}"
         case Cause.NODE_LOST:
-            return f"{bill.node} was off the network: no packet reached or left it"
+            if not bill.observer:
+                return f"{bill.node} was off the network: no packet reached or left it"
+            if bill.until_ns is None:
+                return f"{who} still sends to {bill.node}, which is off the network"
+            return (
+                f"{who} sent to {bill.node} for {seconds_word(bill.until_ns - bill.from_ns)} after it left the network"
+            )
         case Cause.TABLE_FULL:
             return f"the conntrack table of {bill.node or 'a node'} was full: packets dropped"
         case Cause.NO_PORT:

@@ -98,7 +98,7 @@ class Bill:
     patience_ns: int = 0
     """How long its caller waits for a connect, where it says so itself; for an answer where the pod hangs."""
     waits_for: str = "connect"
-    """"read" where the pod hangs: its kernel makes connections."""
+    """"read" where the pod hangs: its kernel makes connections. "answer" where there are none: UDP."""
     longest_ns: int = 0
     """The longest that any of these requests took."""
     example: Record | None = None

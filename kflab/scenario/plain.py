@@ -168,7 +168,8 @@ def _report(scenario: Scenario, lab: Lab, verdicts: list[Verdict]) -> list[str]:
             after = f"+{(row.learned_ns - knowledge.t_ns) / 1e9:.3f} s" if row.learned_ns is not None else ""
             after = after or ("no power" if row.off else "in step" if row.in_step else "not yet")
             lost = f"; {row.refused:,} tr{'y' if row.refused == 1 else 'ies'} lost since" if row.refused else ""
-            lines.append(f"    {row.name:<28} {after:>10}  {row.word}{', ' + row.callers if row.callers else ''}{lost}")
+            words = ", ".join(filter(None, (row.word, row.callers)))
+            lines.append(f"    {row.name:<28} {after:>10}  {words}{lost}".rstrip())
     for group in lab.shares():
         lines.append(f"  shares        {group.title}: {group.word} ({group.why})")
     for verdict in verdicts:

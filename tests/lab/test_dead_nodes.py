@@ -194,6 +194,16 @@ def test_a_dead_hop_and_a_dead_backend_are_billed_apart():
     lab.advance(20 * S)
     causes = {bill.cause for bill in lab.autopsy.bills}
     assert causes == {Cause.NODE_LOST, Cause.STALE}
+    (hop,) = (bill for bill in lab.gantt.report().bills if bill.cause == Cause.NODE_LOST)
+    assert (hop.title, hop.until_ns) == ("load balancer app still sends to node-3, which is off the network", None)
+    lab.advance(40 * S)
+    (hop,) = (bill for bill in lab.gantt.report().bills if bill.cause == Cause.NODE_LOST)
+    out_ns = next(f.t_ns for f in lab.facts if "found node-3 unhealthy" in f.text)
+    assert (hop.observer, hop.from_ns, hop.until_ns) == ("lb/default/app", 5 * S, out_ns)
+    assert hop.title == f"load balancer app sent to node-3 for {(out_ns - 5 * S) / S:.3f} s after it left the network"
+    assert hop.last_ns < out_ns
+    (row,) = (r for g in lab.gantt.report().groups for e in g.events for r in e.rows if r.name == "app targets")
+    assert (row.knew_ns, row.lost) == (out_ns, hop.failed)
 
 
 def test_who_knows_and_the_nodes_view_tell_truth_from_what_the_api_says():

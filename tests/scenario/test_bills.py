@@ -187,3 +187,11 @@ def test_a_container_that_its_kubelet_stopped_has_not_crashed() -> None:
     assert fate_words(stopped, 36 * S) == "was stopped by its kubelet"
     crashed = Spread(2, 5 * S, Key("Pod", "default", "web-0"), "node-1", True, False, marks=told[2:])
     assert fate_words(crashed, 36 * S) == "crashed"
+
+
+def test_a_datagram_has_no_connect_to_wait_for() -> None:
+    lab = Lab(load("udp-stale").spec)
+    lab.advance(20 * S)
+    titles = [bill.title for bill in lab.gantt.report().bills]
+    assert any("got SIGTERM; no answer in 5 s ×" in title for title in titles)
+    assert not any("connect" in title for title in titles)
