@@ -72,7 +72,11 @@ def _clone_object(value: Mutable, memo: dict[int, Any]) -> Any:
     memo[id(value)] = copy
     names = [f.name for f in fields(value)] if is_dataclass(value) else list(vars(value))
     for name in names:
-        setattr(copy, name, _clone(getattr(value, name), memo))
+        try:
+            own = object.__getattribute__(value, name)
+        except AttributeError:  # it is made when it is first asked for
+            continue
+        setattr(copy, name, _clone(own, memo))
     return copy
 
 

@@ -196,6 +196,9 @@ class Allocator(Mutable):
     def _next_free(self, pod_range: PodRange) -> int:
         span = pod_range.high - pod_range.low + 1
         number = pod_range.next
+        if number not in pod_range.taken and number not in self.reserved_pod_ips:
+            pod_range.next = number + 1 if number < pod_range.high else pod_range.low
+            return number
         for _ in range(min(span, len(pod_range.taken) + len(self.reserved_pod_ips) + 1)):
             if number not in pod_range.taken and number not in self.reserved_pod_ips:
                 pod_range.next = pod_range.low + (number + 1 - pod_range.low) % span

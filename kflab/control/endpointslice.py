@@ -147,6 +147,8 @@ class EndpointSliceController(Controller):
         families = service.ip_families or ("IPv4",)
         containers: tuple[Container, ...] | None = None
         ports: tuple[EndpointPort, ...] = ()
+        groups: dict[str, dict[Key, Endpoint]] = {}
+        """Family → what is wanted with these ports."""
         for key in self.core.index.pods_selected(service.meta.namespace, service.selector):
             pod = self.core.store.get(key)
             if not isinstance(pod, Pod) or not belongs(pod):
@@ -157,11 +159,14 @@ class EndpointSliceController(Controller):
             zone = zone_of(node.meta.labels) if node is not None else ""
             if pod.spec.containers is not containers or pod.spec.init_containers:  # pods of one template share them
                 containers, ports = pod.spec.containers, endpoint_ports(service, pod)
+                groups = {}
             for ip in pod.status.pod_ips:
                 family = family_of(ip)
                 if family in families:
-                    entry = endpoint(service, key, pod, ip, zone)
-                    wanted.setdefault((family, ports), {})[key] = with_hints(service, entry)
+                    group = groups.get(family)
+                    if group is None:
+                        group = groups[family] = wanted.setdefault((family, ports), {})
+                    group[key] = with_hints(service, endpoint(service, key, pod, ip, zone))
         return wanted
 
     # --- writes ---------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ class Index(Mutable):
         key = change.key
         old_owner = old.meta.owner if old is not None else None
         new_owner = new.meta.owner if new is not None else None
-        if old_owner != new_owner:
+        if old_owner is not new_owner and old_owner != new_owner:
             _move(self._by_owner, old_owner, new_owner, key)
         match key.kind:
             case "Pod":

@@ -236,15 +236,16 @@ class Kubelet(Controller):
         spec = pod.spec
         node = self.core.store.get(Key("Node", "", spec.node_name))
         reason = "PodInitializing" if spec.init_containers else "ContainerCreating"
-        once = [c.name for c in spec.init_containers if c.restart_policy != "Always"]
         worker = PodWorker(
             key, pod.meta.uid, spec.node_name, spec, seen_ns,
             annotations=behaviour(self.core.store, pod),
             host_ips=node.internal_ips if isinstance(node, Node) else (),
             containers={container.name: _waiting(container.name, reason) for container in running_containers(spec)},
-            inits={name: _waiting(name, reason) for name in once},
             passed=passed_gates(pod),
         )  # fmt: skip
+        for container in spec.init_containers:
+            if container.restart_policy != "Always":
+                worker.inits[container.name] = _waiting(container.name, reason)
         self.status.workers[key] = worker
         return worker
 

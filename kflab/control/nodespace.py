@@ -16,6 +16,8 @@ from kflab.records import dataclass
 MAX_PODS = 110
 """kubelet maxPods (lifecycle 1.1), for a node that does not tell its own."""
 
+_NOTHING = (0, 0)
+
 MAX_SCORE = 100
 """MaxNodeScore."""
 
@@ -58,9 +60,11 @@ class NodeSpace(Mutable):
     def take(self, pod: Pod, node: str, step: int) -> None:
         """A pod was bound to a node (1), or left it (-1)."""
         requests = requests_of(pod.spec)
-        self.asked[node] = _plus(self.asked.get(node, (0, 0)), requests.asked, step)
+        if requests.asked != _NOTHING:
+            self.asked[node] = _plus(self.asked.get(node, _NOTHING), requests.asked, step)
         self._pods[node] = self._pods.get(node, 0) + step
-        self._counted[node] = _plus(self._counted.get(node, (0, 0)), requests.counted, step)
+        (cpu, memory), (own_cpu, own_memory) = self._counted.get(node, _NOTHING), requests.counted
+        self._counted[node] = (cpu + step * own_cpu, memory + step * own_memory)
 
     def max_pods(self, node: str) -> int:
         """How many pods a node takes."""

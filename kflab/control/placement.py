@@ -67,7 +67,9 @@ class Placement(Mutable):
         """Whether more than counts of pods decide where a pod goes."""
         if self._soft_taints or (self.space.limited and requests_of(pod.spec).asked != (0, 0)):
             return True
-        return bool(preferences(pod.spec)) or bool(self.ports.of(pod)) or self.around.concerned(pod)
+        if pod.spec.affinity and preferences(pod.spec):
+            return True
+        return bool(self.ports.of(pod)) or self.around.concerned(pod)
 
     def choose(self, pod: Pod, nodes: Sequence[str], nominated: Nominated = NOBODY) -> tuple[str | None, Reasons]:
         """The best of some nodes that go with the pod by themselves, given in order.

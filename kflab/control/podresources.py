@@ -62,11 +62,12 @@ def _nothing(containers: int) -> Requests:
 
 def requests_of(spec: PodSpec) -> Requests:
     """What the scheduler counts for a pod."""
-    if not (
-        spec.overhead or spec.init_containers or any(c.requests or c.limits for c in spec.containers)
-    ):  # fmt: skip
-        return _nothing(len(spec.containers))
-    return Requests(_total(spec, (0, 0)), _total(spec, UNASKED))
+    if spec.overhead or spec.init_containers:
+        return Requests(_total(spec, (0, 0)), _total(spec, UNASKED))
+    for container in spec.containers:
+        if container.requests or container.limits:
+            return Requests(_total(spec, (0, 0)), _total(spec, UNASKED))
+    return _nothing(len(spec.containers))
 
 
 def _total(spec: PodSpec, unasked: tuple[int, int]) -> tuple[int, int]:

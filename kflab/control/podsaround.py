@@ -61,7 +61,7 @@ class PodsAround(Mutable):
         """Whether a pod has wishes, or pods that are there have some about it."""
         if wishes_of(pod) is not NONE:
             return True
-        return any(
+        return bool(self._there) and any(
             self._selects(term, pod)
             for wishes in self._there
             for term in (*wishes.apart, *wishes.near, *wishes.rather_near)

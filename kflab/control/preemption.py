@@ -59,10 +59,12 @@ class Preemption(Mutable):
 
     def take(self, pod: Pod, step: int) -> None:
         """A pod was bound to a node (1), or left it (-1)."""
-        left = self._priorities.get(pod.spec.priority, 0) + step
-        self._priorities.pop(pod.spec.priority, None)
+        priority = pod.spec.priority
+        left = self._priorities.get(priority, 0) + step
         if left:
-            self._priorities[pod.spec.priority] = left
+            self._priorities[priority] = left
+        else:
+            self._priorities.pop(priority, None)
 
     def forget(self, key: Key) -> None:
         """A pod is bound, or gone: no room is held for it."""

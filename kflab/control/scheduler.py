@@ -118,7 +118,8 @@ class Scheduler(Controller):
         if now is not None and after:
             self.placement.take(now, after, 1)
             self.preemption.take(now, 1)
-            self._unpark(waiting_for_pods=True)
+            if self.parked:
+                self._unpark(waiting_for_pods=True)
         self._count(was, before, -1)
         self._count(now, after, 1)
         if not after:
@@ -270,7 +271,13 @@ class Scheduler(Controller):
     def _candidates(self, pod: Pod) -> tuple[list[tuple[int, int, str]], dict[str, None]]:
         """Nodes that go with a pod by themselves: a heap by number of pods, and all in order."""
         spec = pod.spec
-        if spec is self._read:  # pods of one template share it
+        read = self._read
+        if (
+            read is not None
+            and spec.tolerations is read.tolerations
+            and spec.affinity is read.affinity
+            and spec.node_selector == read.node_selector
+        ):
             return self._read_heap, self._read_fitting
         signature = (tuple(sorted(spec.node_selector.items())), spec.tolerations, repr(spec.affinity))
         heap = self._heaps.get(signature)
@@ -285,6 +292,7 @@ class Scheduler(Controller):
 
     def _pick(self, heap: list[tuple[int, int, str]], owner: Key | None) -> str | None:
         """The best node, looking in order of pod counts until one has no pod of this owner."""
+        counts, takes = self.placement.space.count, self.placement.space.max_pods
         aside: list[tuple[int, int, str]] = []
         seen: dict[str, None] = {}
         best: tuple[int, int, int, str] | None = None
@@ -292,13 +300,13 @@ class Scheduler(Controller):
             count, order, node = heappop(heap)
             if node in seen:
                 continue
-            current = self.placement.space.count(node)
+            current = counts(node)
             if current != count:
                 heappush(heap, (current, order, node))
                 continue
             seen[node] = None
             aside.append((count, order, node))
-            if count >= self.placement.space.max_pods(node):
+            if count >= takes(node):
                 continue
             own = self._own.get((owner, node), 0) if owner is not None else 0
             candidate = (own, count, order, node)

@@ -4,8 +4,8 @@ Stands for the pod workers' state and k8s.io/kubernetes pkg/kubelet/status/statu
 the node and the write of a status lie the relist that notices it and the PATCH.
 """
 
-from dataclasses import field
-from typing import ClassVar
+from dataclasses import field, fields
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from kflab.cluster.checkpoint import Mutable
 from kflab.control.core import STATUS_WRITER, Controller, Core
@@ -32,9 +32,17 @@ class RunningHook(Mutable):
     """It has failed, and its container is being stopped."""
 
 
+def _late() -> Any:
+    """A table of a `PodWorker` that is made when it is first asked for."""
+    return field(init=False)
+
+
 @dataclass(slots=True)
 class PodWorker(Mutable):
-    """One pod as its kubelet knows it."""
+    """One pod as its kubelet knows it.
+
+    Most tables stay empty in most pods: each is made when it is first asked for.
+    """
 
     key: Key
     uid: str
@@ -48,13 +56,13 @@ class PodWorker(Mutable):
     host_ips: tuple[str, ...] = ()
     containers: dict[str, ContainerStatus] = field(default_factory=dict)
     """By name, in the order of the spec: sidecars, then the others."""
-    inits: dict[str, ContainerStatus] = field(default_factory=dict)
+    inits: dict[str, ContainerStatus] = _late()
     """Init containers that run once, by name."""
     start_step: int = 0
     """Place in spec.initContainers of what has to start next; their number when all have."""
-    pull_back_off: dict[str, tuple[int, int]] = field(default_factory=dict)
+    pull_back_off: dict[str, tuple[int, int]] = _late()
     """Container → (back-off in ns, when its image's pull failed last)."""
-    pull_reasons: dict[str, str] = field(default_factory=dict)
+    pull_reasons: dict[str, str] = _late()
     """Container → why its last sync could not have its image; the next sync writes it (kubelet's reason cache)."""
     sandbox_ns: int = 0
     """When its sandbox was ready."""
@@ -62,19 +70,19 @@ class PodWorker(Mutable):
     ready_since_ns: int | None = None
     passed: frozenset[str] = frozenset()
     """Readiness gates whose condition is True, as the kubelet last saw the pod."""
-    back_off: dict[str, tuple[int, int]] = field(default_factory=dict)
+    back_off: dict[str, tuple[int, int]] = _late()
     """Container → (back-off in ns, when it was last raised), as client-go's flowcontrol.Backoff keeps it."""
     startup_passed: tuple[str, ...] = ()
     """Containers whose startup probe, if any, has passed."""
-    probe_runs: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    probe_runs: dict[tuple[str, str], tuple[int, int]] = _late()
     """(container, kind) → (good answers in a row, bad answers in a row)."""
-    probe_due: dict[tuple[str, str], int] = field(default_factory=dict)
+    probe_due: dict[tuple[str, str], int] = _late()
     """(container, kind) → when a tick of it is scheduled."""
-    probe_from: dict[tuple[str, str], int] = field(default_factory=dict)
+    probe_from: dict[tuple[str, str], int] = _late()
     """(container, kind) → an instant at which its ticker fires, where that is not `seen_ns` (probetimes.py)."""
-    probe_waits: dict[tuple[str, str], int] = field(default_factory=dict)
+    probe_waits: dict[tuple[str, str], int] = _late()
     """(container, kind) of probes that wait for an answer → when they were sent."""
-    late_results: dict[tuple[str, str], bool] = field(default_factory=dict)
+    late_results: dict[tuple[str, str], bool] = _late()
     """(container, kind) → result of a probe that a sync loop which stands still has not taken yet."""
     probe_killed: tuple[str, ...] = ()
     """Containers that are being stopped because a liveness or startup probe gave up on them."""
@@ -88,15 +96,23 @@ class PodWorker(Mutable):
     """Number of the current termination; 0 while it is to live."""
     grace_s: int = 0
     """Its grace period; 0 for a kubelet that has to begin it anew."""
-    kill_turns: dict[str, tuple[int, int]] = field(default_factory=dict)
+    kill_turns: dict[str, tuple[int, int]] = _late()
     """Sidecar that waits for its turn to stop → (when its preStop is over, when it is stopped anyway)."""
-    signalled: dict[str, tuple[int, int]] = field(default_factory=dict)
+    signalled: dict[str, tuple[int, int]] = _late()
     """Container → (number of the termination, number of the start) that it got SIGTERM for."""
     writing: bool = False
     """A status write is on its way."""
     shut_down: str = ""
     """Reason of its end by the kubelet's own will: its node shuts down (Terminated) or lacks memory (Evicted). It is
     Failed when it has ended, and its object stays; "": none of it."""
+
+    if not TYPE_CHECKING:  # the checker knows the fields
+
+        def __getattr__(self, name: str) -> Any:
+            if name not in _LATE:
+                raise AttributeError(f"a pod's worker has no {name!r}")
+            setattr(self, name, {})
+            return getattr(self, name)
 
     def restart_policy(self, name: str) -> str:
         """Whether a container is started again: as the pod says, sidecars always."""
@@ -123,6 +139,9 @@ class PodWorker(Mutable):
         if not any(st.exit_code for st in states):
             return "Succeeded"
         return "Failed" if self.spec.restart_policy == "Never" else "Running"
+
+
+_LATE = frozenset(each.name for each in fields(PodWorker) if not each.init)
 
 
 @dataclass(frozen=True, slots=True)

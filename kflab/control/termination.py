@@ -203,7 +203,7 @@ class Termination(Controller):
     def ground_changed(self, key: Key) -> None:
         """A container may have ended whose end a sidecar waits for."""
         worker = self.status.workers.get(key)
-        if worker is not None and worker.kill_turns:
+        if worker is not None and worker.kill and worker.kill_turns:
             self._give_turns(worker)
 
     def _give_turns(self, worker: PodWorker) -> None:
