@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import field
+from functools import cached_property
 from math import sqrt
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ Z99 = 2.5758293035489004
 Ints = NDArray[np.int64]
 
 
-@dataclass(slots=True)
+@dataclass
 class Counts:
     """Counts per bin for one frame, shape (n_bins, ids) each; the last bin is still filling."""
 
@@ -42,40 +43,75 @@ class Counts:
 
     _windows: dict[int, list[int]] = field(default_factory=dict)
     """Sums over the window, by id, of columns that were asked for; the key is which."""
+    _lately: dict[int, list[int]] = field(default_factory=dict)
+    """Sums since the window began, by id, likewise."""
     _by_id: dict[int, Ints] = field(default_factory=dict)
     """The same counts, shape (ids, n_bins)."""
+    _nothing: Ints | None = None
 
-    @property
+    @cached_property
     def seconds(self) -> float:
         """How long the window is."""
         return max(1, len(range(*self.whole.indices(self.n_bins)))) * BIN_NS / 1e9
 
-    def rate(self, columns: Ints, ids: Iterable[int]) -> float:
-        """Per second over the window, summed over ids."""
+    def window(self, columns: Ints) -> list[int]:
+        """Sums over the window, by id."""
         sums = self._windows.get(id(columns))
         if sums is None:
             sums = self._windows[id(columns)] = columns[self.whole].sum(axis=0).tolist()
+        return sums
+
+    def rate(self, columns: Ints, ids: Iterable[int]) -> float:
+        """Per second over the window, summed over ids."""
+        sums = self.window(columns)
         known = len(sums)
         found = sum([sums[i] for i in ids if i < known])
         return found / self.seconds if found else 0.0
+
+    def rate_of(self, columns: Ints, number: int) -> float:
+        """`rate` of one id."""
+        sums = self.window(columns)
+        return sums[number] / self.seconds if number < len(sums) else 0.0
+
+    def lately(self, columns: Ints, number: int) -> bool:
+        """Whether an id has any count since the window began, in the bin that is still filling too."""
+        found = self._lately.get(id(columns))
+        if found is None:
+            found = self._lately[id(columns)] = columns[self.whole.start :].sum(axis=0).tolist()
+        return number < len(found) and found[number] > 0
+
+    def one(self, columns: Ints, number: int) -> Ints:
+        """Counts of one id per bin, read-only."""
+        if number >= columns.shape[1]:
+            return self.none()
+        by_id = self._by_id.get(id(columns))
+        if by_id is None:
+            by_id = self._by_id[id(columns)] = np.ascontiguousarray(columns.T)
+            by_id.setflags(write=False)
+        only: Ints = by_id[number]
+        return only
+
+    def none(self) -> Ints:
+        """No counts per bin, read-only."""
+        if self._nothing is None:
+            self._nothing = np.zeros(self.n_bins, dtype=np.int64)
+            self._nothing.setflags(write=False)
+        return self._nothing
 
     def total(self, columns: Ints, ids: Iterable[int]) -> Ints:
         """Sum over ids per bin, read-only."""
         wanted = [i for i in ids if i < columns.shape[1]]
         if len(wanted) == 1:
-            by_id = self._by_id.get(id(columns))
-            if by_id is None:
-                by_id = self._by_id[id(columns)] = np.ascontiguousarray(columns.T)
-                by_id.setflags(write=False)
-            only: Ints = by_id[wanted[0]]
-            return only
-        out: Ints = columns[:, wanted].sum(axis=1) if wanted else np.zeros(self.n_bins, dtype=np.int64)
+            return self.one(columns, wanted[0])
+        if not wanted:
+            return self.none()
+        out: Ints = columns[:, wanted].sum(axis=1)
         out.setflags(write=False)
         return out
 
-    def series(self, ok: Iterable[int], bad: Iterable[int] | None = None) -> Series:
-        """Of servers: what was answered and what was lost."""
-        return Series(self.total(self.server_ok, ok), self.total(self.server_bad, bad if bad is not None else ()))
+    def of_server(self, number: int) -> Series:
+        """What a server answered and what was lost there."""
+        return Series(self.one(self.server_ok, number), self.one(self.server_bad, number))
 
 
 def frame(lab: "Lab", n_bins: int) -> Counts:

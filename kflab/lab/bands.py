@@ -366,6 +366,7 @@ class Bands:
         candidates = []
         total = sum(counts.rate(columns, rows) for columns in (counts.server_ok, counts.server_bad))
         listed_pods = {wiring.servers[index][3] for index in expected}
+        spreads: dict[float | None, tuple[float, float]] = {}
         for index in list(rows):
             ip, _, _, pod = wiring.servers[index]
             if index not in expected and pod is not None and pod in listed_pods:
@@ -376,20 +377,21 @@ class Bands:
             if not listed and obj is None and not self._recently(counts, index):
                 del rows[index]
                 continue
-            bad = counts.rate(counts.server_bad, [index])
-            rate = counts.rate(counts.server_ok, [index]) + bad
+            rate = counts.rate_of(counts.server_ok, index) + counts.rate_of(counts.server_bad, index)
             share = expected.get(index)
-            low, high = spread(share or 0.0, total * counts.seconds)
+            if share not in spreads:
+                spreads[share] = spread(share or 0.0, total * counts.seconds)
+            low, high = spreads[share]
             state, note, left = self._lab.view.pod_words(pod, obj)
             # The bin that is still filling counts here: a crash shows at once.
-            failing = bool(counts.total(counts.server_bad, [index])[counts.whole.start :].any())
+            failing = counts.lately(counts.server_bad, index)
             node = obj.spec.node_name if isinstance(obj, Pod) else ""
             seen = rate / total if total else None
             candidates.append(
                 Candidate(
                     pod or Key("Endpoint", "", ip), pod.name if pod else ip, state, ip, node, seen, share, low, high,
                     rate, failing, obj.status.restarts if isinstance(obj, Pod) else 0, note,
-                    left, counts.series([index], [index]), listed,
+                    left, counts.of_server(index), listed,
                 )
             )  # fmt: skip
         for other in self._lab.view.pods_behind(service):

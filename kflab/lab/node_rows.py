@@ -25,6 +25,8 @@ class NodeRows:
         self._view = view
         self._resting: dict[str, tuple[int, tuple[PodRow, ...]]] = {}
         """Node → (how often what is so there had changed, the rows of its pods), where all of them rest."""
+        self._order: dict[str, list[Pod]] = {}
+        """Node → its pods in order of creation."""
         self._revision = -1
         """Changes up to here have been looked through."""
 
@@ -66,12 +68,16 @@ class NodeRows:
         store = self._lab.store
         if self._revision < store.log_start:
             self._resting.clear()
+            self._order.clear()
+        changed: set[str] = set()
         for change in store.changes(max(self._revision, 0)):
             if change.key.kind == "Pod":
-                nodes.update(pod.spec.node_name for pod in (change.old, change.new) if isinstance(pod, Pod))
+                changed.update(pod.spec.node_name for pod in (change.old, change.new) if isinstance(pod, Pod))
             elif change.key.kind == "Node":
-                nodes.add(change.key.name)
-        for node in nodes:
+                changed.add(change.key.name)
+        for node in changed:
+            self._order.pop(node, None)
+        for node in nodes | changed:
             self._resting.pop(node, None)
         self._revision = store.revision
 
@@ -82,10 +88,13 @@ class NodeRows:
         known = self._resting.get(name)
         if known is not None and known[0] == changes:
             return known[1]
-        pods = [cast(Pod, pod) for pod in core.store.all_of(core.index.pods_on(name))]
+        pods = self._order.get(name)
+        if pods is None:
+            found = [cast(Pod, pod) for pod in core.store.all_of(core.index.pods_on(name))]
+            pods = self._order[name] = sorted(found, key=lambda pod: pod.meta.creation_ns)
         rows = []
         rests = not no_execute(node)  # else its pods may be counted down
-        for pod in sorted(pods, key=lambda pod: pod.meta.creation_ns):
+        for pod in pods:
             key = pod.key
             row = figures.get(key)
             state, _, left = self._view.pod_words(key, pod)

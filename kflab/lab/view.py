@@ -1,6 +1,7 @@
 """From a running lab to one immutable snapshot."""
 
 from fractions import Fraction
+from functools import lru_cache
 from math import erfc, sqrt
 from typing import TYPE_CHECKING, cast
 
@@ -71,6 +72,12 @@ def _tally(counts: dict[int, int], servers: NDArray[np.int32]) -> None:
         counts[server] = counts.get(server, 0) + count
 
 
+@lru_cache(maxsize=1024)
+def _fraction(share: float) -> Fraction:
+    """A share in numbers up to 1,000: rules have few different ones."""
+    return Fraction(share).limit_denominator(1000)
+
+
 class View:
     """Builds snapshots and keeps the counts that start anew at each change."""
 
@@ -91,6 +98,8 @@ class View:
         """Service → servers at which its callers lost tries since the last change; the pods may be gone by now."""
         self._ready: dict[Key, tuple[Pod, PodRuntime]] = {}
         """Pods that were ready, as they were: nobody else has a say in that."""
+        self._words: dict[Key | None, tuple[KubeObject | None, tuple[str, str, str]]] | None = None
+        """Of the frame that is being made, what `pod_words` has said: bands and nodes show the same pods."""
         self._traces: dict[int, TraceRow] = {}
         self._known_components: tuple[dict[str, int | None], tuple[Component, ...]] = {}, ()
 
@@ -238,6 +247,14 @@ class View:
 
     def pod_words(self, key: Key | None, obj: KubeObject | None) -> tuple[str, str, str]:
         """(state, note, what it waits for in short) of a pod."""
+        if self._words is None:
+            return self._words_of(key, obj)
+        known = self._words.get(key)
+        if known is None or known[0] is not obj:
+            known = self._words[key] = obj, self._words_of(key, obj)
+        return known[1]
+
+    def _words_of(self, key: Key | None, obj: KubeObject | None) -> tuple[str, str, str]:
         state, note = self.pod_state(key, obj)
         if not isinstance(obj, Pod) or (state == "ready" and self._waits_for_nothing(obj.key)):
             return state, note, ""
@@ -311,18 +328,21 @@ class View:
         if not n:
             return None
         rows, smallest = [], 1.0
+        spreads: dict[float, tuple[float, float]] = {}
         means = list(expected.values())
         unequal = unequal or max(means) - min(means) > 0.01 * n / len(means)
         for candidate, mean in expected.items():
             share = mean / n
             deviation = sqrt(max(n * share * (1 - share), 1e-12))
             smallest = min(smallest, erfc(abs(seen[candidate] - mean) / deviation / sqrt(2)))
-            low, high = spread(share, n)
+            if share not in spreads:
+                spreads[share] = spread(share, n)
+            low, high = spreads[share]
             ip, port, _, pod = lab.wiring.servers[candidate]
-            state, _ = self.pod_state(pod, lab.store.get(pod) if pod else None)
+            state, _, _ = self.pod_words(pod, lab.store.get(pod) if pod else None)
             rows.append(
                 ShareRow(pod or Key("Endpoint", "", f"{ip}:{port}"), state, seen[candidate],
-                         self._answered.get(candidate, 0), Fraction(share).limit_denominator(1000),
+                         self._answered.get(candidate, 0), _fraction(share),
                          int(low * n), int(high * n) + 1)
             )  # fmt: skip
         p_value = min(1.0, smallest * len(rows))
@@ -408,6 +428,13 @@ class View:
 
     def snapshot(self) -> Snapshot:
         """The lab at this instant; pausing and speed are the player's to fill in."""
+        self._words = {}
+        try:
+            return self._snapshot()
+        finally:
+            self._words = None
+
+    def _snapshot(self) -> Snapshot:
         lab = self._lab
         if len(self._ready) > 2 * lab.store.count("Pod") + 100:
             self._ready.clear()  # of pods that are gone

@@ -1,7 +1,7 @@
 """How the ledger is drawn: rows, lines, and only what changed painted."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from textual.app import ComposeResult
@@ -28,12 +28,16 @@ from kflab.tui.ledger_rows import (
     RowKind,
     Wanted,
     choose_folding,
+    count_rows,
     make_rows,
 )
 from kflab.tui.lens import CONSEQUENCES, Lens, LensControl
 from kflab.tui.pane import Pane
 from kflab.tui.sparks import Scales, peak
 from kflab.tui.tokens import Look, look
+
+MOST_WANTED = 1000
+"""Rows that a pane asks for at most: no terminal is higher."""
 
 
 class Slice(Widget):
@@ -139,7 +143,8 @@ class LedgerCanvas(Pane):
         counts = (tuple(len(band.candidates) for band in snapshot.bands), len(snapshot.knowledge.knowers))
         if counts != self._counted:
             self._counted = counts
-            self._wanted_rows = max(self._wanted_rows, len(make_rows(snapshot, Wanted(), Folding())) + 1)
+            rows = count_rows(snapshot, Wanted(), Folding(), MOST_WANTED)
+            self._wanted_rows = max(self._wanted_rows, rows + 1)
         return self._wanted_rows
 
     def forget_height(self) -> None:
@@ -246,9 +251,9 @@ class LedgerCanvas(Pane):
         self.matches = sum(row.kind is RowKind.CANDIDATE for row in self.rows) if self.filter_text else 0
         self._keep_selection()
         self.top = max(0, min(self.top, len(self.rows) - (height - 1)))
-        paint = self._make_paint(snapshot, grid, lens)
-        self._paint = paint
         visible = self.rows[self.top : self.top + height - 1]
+        paint = self._make_paint(snapshot, grid, lens, visible)
+        self._paint = paint
         spine = spines(self.rows, paint.hops, self.glyphs)
         cells = [paint_axis(paint, (self.top, len(self.rows) - self.top - len(visible)))]
         for i, row in enumerate(visible):
@@ -294,7 +299,7 @@ class LedgerCanvas(Pane):
             return snapshot
         return replace(snapshot, knowledge=completed(kept.knowledge, snapshot))
 
-    def _make_paint(self, snapshot: Snapshot, grid: Grid, lens: Lens) -> Paint:
+    def _make_paint(self, snapshot: Snapshot, grid: Grid, lens: Lens, visible: Sequence[LedgerRow]) -> Paint:
         caught = self.control.caught_ns
         change = next((mark for mark in snapshot.marks if mark.t_ns == caught and mark.kind not in CONSEQUENCES), None)
         captured: Mapping[str, tuple[Series, int]] = {}
@@ -309,7 +314,7 @@ class LedgerCanvas(Pane):
             lens,
             self.glyphs,
             self._figures.figures,
-            self._scale_all(snapshot),
+            self._scale_all(snapshot, visible),
             self.look.plain,
             self.selected,
             self._flashes.keys,
@@ -321,18 +326,18 @@ class LedgerCanvas(Pane):
             knowledge.t_ns,
         )
 
-    def _scale_all(self, snapshot: Snapshot) -> dict[str, float]:
-        """Candidates of a band share one scale; heads have theirs; folded Services share one."""
+    def _scale_all(self, snapshot: Snapshot, visible: Sequence[LedgerRow]) -> dict[str, float]:
+        """Candidates of a band in sight share one scale; heads have theirs; folded Services share one."""
         scales: dict[str, float] = {}
         t_ns = snapshot.t_ns
-        for band in snapshot.bands:
+        for band in {row.band.id: row.band for row in visible if row.band is not None}.values():
             if band.series is not None:
                 scales[band.id] = self.scales.of(band.id, peak([band.series]), t_ns)
             own = [row.series for row in band.candidates if row.series is not None]
             if own:
                 scales[band.id + "|"] = self.scales.of(band.id + "|", peak(own), t_ns)
-        services = [band.series for band in snapshot.bands if band.kind == "service" and band.series is not None]
-        if services:
+        if any(row.kind is RowKind.FOLD for row in visible):
+            services = [band.series for band in snapshot.bands if band.kind == "service" and band.series is not None]
             scales["folded"] = self.scales.of("folded", peak(services), t_ns)
         failed = snapshot.failures.series
         scales["failed"] = self.scales.of("failed", float(failed.bad.max()) if len(failed.bad) else 0.0, t_ns)

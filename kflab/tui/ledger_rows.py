@@ -1,9 +1,10 @@
 """Which rows the ledger has: bands in path order, folded until they fit, in an order that never shuffles."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from enum import Enum
+from itertools import islice
 
 from kflab.lab.snapshot import Band, Candidate, Knower, Snapshot, SocketRow
 from kflab.manifest.objects import Key
@@ -153,36 +154,53 @@ def matches(candidate: Candidate, text: str) -> bool:
 
 def make_rows(snapshot: Snapshot, wanted: Wanted, folding: Folding) -> list[LedgerRow]:
     """All rows under one folding."""
-    rows: list[LedgerRow] = []
+    return list(_rows(snapshot, wanted, folding))
+
+
+def count_rows(snapshot: Snapshot, wanted: Wanted, folding: Folding, enough: int) -> int:
+    """How many rows there would be; no more than `enough` are looked at."""
+    return sum(1 for _ in islice(_rows(snapshot, wanted, folding), enough))
+
+
+def _rows(snapshot: Snapshot, wanted: Wanted, folding: Folding) -> Iterator[LedgerRow]:
     services = [band for band in snapshot.bands if band.kind == "service"]
     hidden = _hidden_services(services, wanted, folding)
     failed_done = False
+    last: RowKind | None = None
     for band in snapshot.bands:
-        if band.kind == "route" or (not band.title and band.kind != "service"):
-            if folding.connectors and not wanted.filter_text:
-                rows.append(LedgerRow(RowKind.ROUTE, band.id, band.key, band, text=band.detail))
-            continue
-        if band.kind == "service":
-            if band.id not in hidden:
-                rows.extend(_service(band, wanted, folding, len(services) > 1))
-            continue
-        rows.append(LedgerRow(RowKind.HEAD, band.id, band.key, band))
+        made = _band(band, wanted, folding, hidden, len(services) > 1)
+        if made:
+            last = made[-1].kind
+            yield from made
         if band.kind == "client" and not failed_done:
-            rows.append(LedgerRow(RowKind.FAILED, "failed"))
-            rows += [LedgerRow(RowKind.SOCKETS, f"sockets|{each.client}", sockets=each) for each in snapshot.sockets]
+            last = RowKind.SOCKETS
+            yield LedgerRow(RowKind.FAILED, "failed")
+            for each in snapshot.sockets:
+                yield LedgerRow(RowKind.SOCKETS, f"sockets|{each.client}", sockets=each)
             failed_done = True
-        folded = folding.nodes if band.kind == "lb" else folding.ingress if band.kind == "ingress" else False
-        rows.extend(_candidates(band, wanted, wanted.by_hand.get(band.id, folded)))
-        if band.kind == "lb" and band.candidates and folding.connectors and folding.blanks:
-            rows.append(LedgerRow(RowKind.BLANK, band.id + "/blank", text=band.footer))
     if hidden:
         left_out = tuple(band for band in services if band.id in hidden)
         rate = number(sum(band.rate_rps for band in left_out))
         text = f"{plural(len(left_out), 'more Service')} as expected · {rate}/s"
-        rows.append(LedgerRow(RowKind.SERVICES, "services", bands=left_out, text=text))
-    if folding.connectors and folding.blanks and rows and rows[-1].kind not in (RowKind.FOOTER, RowKind.BLANK):
-        rows.append(LedgerRow(RowKind.BLANK, "last/blank"))
-    rows.extend(_who_knows(snapshot, folding))
+        last = RowKind.SERVICES
+        yield LedgerRow(RowKind.SERVICES, "services", bands=left_out, text=text)
+    if folding.connectors and folding.blanks and last not in (None, RowKind.FOOTER, RowKind.BLANK):
+        yield LedgerRow(RowKind.BLANK, "last/blank")
+    yield from _who_knows(snapshot, folding)
+
+
+def _band(band: Band, wanted: Wanted, folding: Folding, hidden: frozenset[str], several: bool) -> list[LedgerRow]:
+    """A chooser and its candidates."""
+    if band.kind == "service":
+        return _service(band, wanted, folding, several) if band.id not in hidden else []
+    if band.kind == "route" or not band.title:
+        shown = folding.connectors and not wanted.filter_text
+        return [LedgerRow(RowKind.ROUTE, band.id, band.key, band, text=band.detail)] if shown else []
+    rows = [LedgerRow(RowKind.HEAD, band.id, band.key, band)]
+    folded = folding.nodes if band.kind == "lb" else folding.ingress if band.kind == "ingress" else False
+    rows.extend(_candidates(band, wanted, wanted.by_hand.get(band.id, folded)))
+    if band.kind == "lb" and band.candidates and folding.connectors and folding.blanks:
+        rows.append(LedgerRow(RowKind.BLANK, band.id + "/blank", text=band.footer))
     return rows
 
 
@@ -331,7 +349,7 @@ def choose_folding(snapshot: Snapshot, wanted: Wanted, height: int) -> Folding:
     tightest = base
     for level in LEVELS:
         tightest = level if wanted.connectors else replace(level, blanks=False, connectors=False)
-        if len(make_rows(snapshot, wanted, tightest)) <= height:
+        if count_rows(snapshot, wanted, tightest, height + 1) <= height:
             return tightest
     services = sum(band.kind == "service" for band in snapshot.bands)
     longest = max((len(band.candidates) for band in snapshot.bands if band.kind == "service"), default=0)

@@ -9,7 +9,7 @@ from rich.style import Style
 from rich.text import Text
 from textual import events
 from textual.binding import Binding
-from textual.document._document import Document
+from textual.document._document import Document, EditResult, Location
 from textual.document._document_navigator import DocumentNavigator
 from textual.document._syntax_aware_document import SyntaxAwareDocument
 from textual.document._wrapped_document import WrappedDocument
@@ -77,6 +77,26 @@ def shown_char(char: str) -> str:
     if unicodedata.category(char) in ("Cf", "Cc", "Co", "Cs", "Zl", "Zp"):
         return "\N{REPLACEMENT CHARACTER}"
     return char
+
+
+class _Plain(Document):
+    """A document that joins its lines once after an edit: Textual 8.2.8 asks for all of it with each line drawn."""
+
+    _whole: str | None = None
+
+    @property
+    def text(self) -> str:
+        if self._whole is None:
+            self._whole = super().text
+        return self._whole
+
+    def replace_range(self, start: Location, end: Location, text: str) -> EditResult:
+        self._whole = None
+        return super().replace_range(start, end, text)
+
+
+class _Coloured(SyntaxAwareDocument, _Plain):
+    """The same with tree-sitter's colours."""
 
 
 class UnwrappedDocument(WrappedDocument):
@@ -228,7 +248,7 @@ class YamlArea(TextArea):
             empty = self.document
             _PREPARED[language] = (getattr(empty, "language", None), self._highlight_query)
         prepared, self._highlight_query = _PREPARED[language]
-        self.document = Document(text) if prepared is None else SyntaxAwareDocument(text, prepared)
+        self.document = _Plain(text) if prepared is None else _Coloured(text, prepared)
         self.wrapped_document = UnwrappedDocument(self.document, tab_width=self.indent_width)
         self.navigator = DocumentNavigator(self.wrapped_document)
         self._build_highlight_map()

@@ -12,6 +12,7 @@ from kflab.tui.ledger_rows import (
     Wanted,
     address_of,
     choose_folding,
+    count_rows,
     make_rows,
     outside,
 )
@@ -37,6 +38,11 @@ class TestOrder:
 
     def test_the_failed_row_follows_the_client(self) -> None:
         assert kinds(rows_in(steady(), 23, Wanted()))[:2] == ["head", "failed"]
+
+    @pytest.mark.parametrize("enough", [1, 5, 1000])
+    def test_rows_are_counted_only_as_far_as_it_matters(self, enough: int) -> None:
+        every = len(make_rows(sixty_pods(), Wanted(), Folding()))
+        assert count_rows(sixty_pods(), Wanted(), Folding(), enough) == min(enough, every)
 
     def test_a_crash_moves_no_row(self) -> None:
         before = [row.id for row in rows_in(steady(), 23, Wanted())]
