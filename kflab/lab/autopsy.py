@@ -23,6 +23,7 @@ from kflab.lab.calls import workload_of
 from kflab.lab.choosers import Chooser
 from kflab.lab.grouping import grouped
 from kflab.lab.losses import Losses, find_losses
+from kflab.lab.outages import out_when_picked, out_while_in_hand
 from kflab.lab.records import record, status_text
 from kflab.lab.spread import Spread, Spreading
 from kflab.lab.truth import OPEN, Truth
@@ -137,6 +138,7 @@ class Autopsy:
                 configs[mine] = np.searchsorted(times, lost.pick_ns[mine], side="right")
         return (
             np.searchsorted(links, lost.pick_ns, side="right"),
+            np.searchsorted(links, lost.end_ns, side="right"),
             np.searchsorted(ends, lost.pick_ns, side="left"),
             np.searchsorted(ends, lost.end_ns, side="right"),
             configs,
@@ -166,7 +168,7 @@ class Autopsy:
                 bill.until_ns = ended.t_ns
                 return bill
         if answer in (Answer.TIMEOUT, Answer.UNREACHABLE, Answer.GAVE_UP) and silence < 0:
-            out = self._node_out(place, server, stream, pick_ns)
+            out = out_when_picked(self._lab, place, server, stream, pick_ns)
             if out:
                 since, _ = self._lab.world.outage_window(out, pick_ns)
                 cause = self._led_to(chooser, version, server, kept, stream) if out != place else Cause.UNKNOWN
@@ -183,6 +185,11 @@ class Autopsy:
                 bill = self._open(sent_by, Cause.NODE_LOST, lb or chooser, -1, out, since, observer)
                 bill.silent = True
                 return bill
+            went = out_while_in_hand(self._lab, place, server, stream, pick_ns, end_ns)
+            if went is not None and answer != Answer.GAVE_UP:
+                since, out = went
+                over = server if out != place else -1
+                return self._open((Cause.IN_FLIGHT, over, out, since), Cause.IN_FLIGHT, chooser, over, out, since)
             if answer == Answer.GAVE_UP and server >= 0:  # though its server's process was well
                 return self._open((Cause.DEADLINE, server), Cause.DEADLINE, chooser, server, "", pick_ns)
         if answer == Answer.NONE and status == 404:
@@ -213,21 +220,6 @@ class Autopsy:
             bill.waits_for = "connect" if not called.udp else "answer"
             bill.patience_ns = called.connect_timeout_ns if called.kind == "l7" else called.dial_timeout_ns
         return bill
-
-    def _node_out(self, caller: str, server: int, stream: int, pick_ns: int) -> str:
-        """The node that was off the network when a packet came to it, left it or had to reach it; "" for none.
-
-        The caller's own comes first: what it knows does not matter while nothing leaves it.
-        """
-        lab = self._lab
-        if server < 0:
-            inside = lab.wiring.wired[stream].entry.kind == "pod"
-            nodes: tuple[str, ...] = () if inside or not caller else (caller,)
-        else:
-            place = int(lab.engine.memory.place[server])
-            there = lab.wiring.places[place] if place >= 0 else ""
-            nodes = tuple(name for name in (caller, there) if name) if there != caller else ()
-        return next((name for name in nodes if lab.world.outage_of(name, pick_ns)), "")
 
     def _of_server(
         self, chooser: Chooser | None, server: int, silence: int, later: int, state: int, version: int, kept: int,
@@ -436,14 +428,7 @@ class Autopsy:
                 into = self.earlier[old.cause] = Bill(
                     old.id, old.cause, "", None, "", "", None, old.from_ns, old.last_ns, None, -1, -1
                 )
-            into.failed, into.slowed = into.failed + old.failed, into.slowed + old.slowed
-            into.outcomes.update(old.outcomes)
-            into.answers.update(old.answers)
-            into.from_ns, into.first_ns = min(into.from_ns, old.from_ns), min(into.first_ns, old.first_ns)
-            into.last_ns = max(into.last_ns, old.last_ns)
-            into.until_ns = max(into.until_ns or 0, old.last_ns)
-            into.longest_ns = max(into.longest_ns, old.longest_ns)
-            into.sent += old.sent
+            into.take(old)
 
 
 def _chosen_from(chooser: Chooser | None) -> Key | None:

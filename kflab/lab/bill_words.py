@@ -76,6 +76,8 @@ def title(bill: Bill, connect_timeout_ns: int) -> str:
                 return f"{who} led to {pod}, which {fate} for {behind}{wait}"  # healed before anybody noticed
             return f"{who} {were} {behind} behind when {pod} {fate}{_mostly(bill)}{wait}"
         case Cause.IN_FLIGHT:
+            if bill.pod is None:
+                return f"in hand by way of {bill.node} when it left the network"
             if bill.spread is not None and any(what is What.SIGKILL_SENT for _, what in bill.spread.marks):
                 return f"in hand at {pod} when its grace period was over: SIGKILL"
             return f"in hand at {pod} when it {_bill_fate(bill)}"

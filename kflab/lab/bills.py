@@ -107,3 +107,14 @@ class Bill:
     def lost(self) -> int:
         """Requests on this bill."""
         return self.failed + self.slowed
+
+    def take(self, other: "Bill") -> None:
+        """Put another bill's requests on this one, which then is of both windows."""
+        self.failed, self.slowed = self.failed + other.failed, self.slowed + other.slowed
+        self.outcomes.update(other.outcomes)
+        self.answers.update(other.answers)
+        self.from_ns, self.first_ns = min(self.from_ns, other.from_ns), min(self.first_ns, other.first_ns)
+        self.last_ns = max(self.last_ns, other.last_ns)
+        self.until_ns = max(self.until_ns or 0, other.last_ns)
+        self.longest_ns = max(self.longest_ns, other.longest_ns)
+        self.sent += other.sent

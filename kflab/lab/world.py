@@ -256,6 +256,11 @@ class LabWorld:
         until = next((start for start, why in outages[i:] if not why), None)
         return (outages[since][0] if since >= 0 else t_ns), until
 
+    def first_outage(self, node: str, from_ns: int, until_ns: int) -> int | None:
+        """When a node first went off the network after `from_ns`, until `until_ns`; None: it did not."""
+        times = (t_ns for t_ns, why in self._outages.get(node, []) if why and from_ns < t_ns <= until_ns)
+        return next(times, None)
+
     def outage_of(self, node: str, t_ns: int) -> str:
         outages = self._outages.get(node, [])
         i = bisect_right(outages, t_ns, key=lambda entry: entry[0]) - 1

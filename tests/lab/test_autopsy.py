@@ -144,6 +144,23 @@ def test_a_partition_that_nobody_noticed_ends_when_it_is_healed() -> None:
     assert not [e for g in lab.gantt.report().groups for e in g.events if e.kind == "start"]
 
 
+@pytest.mark.parametrize("slab_ns", [500_000_000, 70_000_000])
+def test_what_was_on_its_way_over_a_node_that_is_cut_off_is_billed_to_the_cut(slab_ns: int) -> None:
+    """node-b is a target of the load balancer and hands on to the ingress pods of node-a."""
+    lab = Lab(load("overview-defaults").spec, slab_ns=slab_ns)
+    cut_ns = 3_745_000_000
+    lab.advance(cut_ns)
+    assert lab.do(Act("partition", Key("Node", "", "node-b"))).ok
+    lab.advance(5 * S)
+    assert lab.do(Act("heal", Key("Node", "", "node-b"))).ok
+    lab.advance(70 * S)
+    report = adds_up(lab)
+    (hop,) = (bill for bill in report.bills if bill.title == "in hand by way of node-b when it left the network")
+    assert (hop.cause, hop.from_ns) == (Cause.IN_FLIGHT, cut_ns)
+    assert hop.last_ns < cut_ns
+    assert hop.failed > 0
+
+
 def test_a_node_cut_off_from_the_api_alone_serves_on() -> None:
     lab = direct(rate=60, replicas=2)
     lab.advance(5 * S)
