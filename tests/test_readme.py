@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from textual.binding import Binding
 
-from kflab import cli
+from kflab import usage
 from kflab.lab.commands import Run
 from kflab.lab.running import Lab
 from kflab.scenario.library import bundled
@@ -179,7 +179,7 @@ def test_scenarios_named_are_the_bundled_ones() -> None:
 
 
 def test_options_and_commands_are_those_of_help() -> None:
-    parser = cli._parser()
+    parser = usage.make_parser()
     groups = next(action for action in parser._actions if action.dest == "command")
     assert isinstance(groups.choices, dict)
     helps = parser.format_help() + "".join(sub.format_help() for sub in groups.choices.values())
