@@ -186,7 +186,7 @@ class Autopsy:
                 bill.silent = True
                 return bill
             went = out_while_in_hand(self._lab, place, server, stream, pick_ns, end_ns)
-            if went is not None and answer != Answer.GAVE_UP:
+            if went is not None:
                 since, out = went
                 over = server if out != place else -1
                 return self._open((Cause.IN_FLIGHT, over, out, since), Cause.IN_FLIGHT, chooser, over, out, since)

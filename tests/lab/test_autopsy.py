@@ -357,3 +357,25 @@ def test_with_a_sidecar_each_end_and_each_start_is_the_applications_own() -> Non
     assert lab.do(Kill(pod, "delete")).ok
     lab.advance(60 * S)
     assert ends_and_starts() == ["crashed", "began to answer", "crashed", "was deleted"]
+
+
+@pytest.mark.parametrize("slab_ns", [S, S // 20])
+def test_who_gave_up_on_what_was_in_hand_when_its_pods_node_was_cut_off_is_billed_to_the_cut(slab_ns: int) -> None:
+    slow = "timing: {service_p50_ns: 600000000, service_p99_ns: 700000000}\n"
+    lab = Lab(direct(rate=10, replicas=2, client=", timeout: 4s", more=slow).spec, slab_ns)
+    rows = kept_rows(lab)
+    cut_ns = 5_100_000_000
+    lab.advance(cut_ns)
+    pod = lab.store.get(pods(lab)[0])
+    assert isinstance(pod, Pod)
+    assert lab.do(Act("partition", Key("Node", "", pod.spec.node_name))).ok
+    lab.advance(12 * S)
+    adds_up(lab)
+    assert not [bill for bill in lab.autopsy.bills if bill.cause == Cause.DEADLINE]
+    (lost,) = (bill for bill in lab.autopsy.bills if bill.cause == Cause.IN_FLIGHT)
+    assert (lost.from_ns, lost.pod) == (cut_ns, pod.key)
+    title = next(row.title for row in lab.gantt.report().bills if row.id == lost.id)
+    assert title == f"in hand at {pod.meta.name} when it was cut off with its node"
+    there = {i for i, server in enumerate(lab.wiring.servers) if server[3] == pod.key}
+    before = [row for row in rows if row.start_ns < cut_ns <= row.finish_ns and row.servers[0] in there]
+    assert lost.failed == len(before) > 0
