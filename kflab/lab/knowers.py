@@ -178,7 +178,10 @@ class Knowers:
         if noticed is None and age is not None:
             state = f"lease {seconds_left(age, 0)}s"
         word = "noticed" if noticed is not None else "not noticed yet" if up else "stopped"
-        return Knower("node controller", key, noticed is not None, up, state, "", noticed, word)
+        known = noticed is not None
+        if not known and ready != "True" and incident.kind != "deleteVM":
+            known, state, word = True, ready, "knew before"
+        return Knower("node controller", key, known, up, state, "", noticed, word)
 
     def _slice_of(self, service: Key) -> Key:
         """A slice of a Service, else the Service itself."""

@@ -177,7 +177,7 @@ class Knowing:
                 continue
             if fact.what in (What.KUBELET_NOTICED, What.PROBE_FAILED) and fact.subject == incident.subject:
                 incident.noticed_ns = incident.noticed_ns or fact.t_ns
-            if fact.what is What.NODE_READY_CHANGED and fact.subject == incident.subject:
+            if fact.what in (What.NODE_READY_CHANGED, What.NODE_REMOVED) and fact.subject == incident.subject:
                 incident.noticed_ns = incident.noticed_ns or fact.t_ns
             if incident.target is None or not incident.proxied:
                 self._look_for_target(incident, callers_of)

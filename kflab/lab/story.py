@@ -11,6 +11,7 @@ from kflab.lab.nobody_left import nobody_left
 from kflab.lab.snapshot import Span
 from kflab.lab.sockets import RELOADED
 from kflab.manifest.objects import Key
+from kflab.manifest.objects_cluster import Node
 
 if TYPE_CHECKING:
     from kflab.lab.running import Lab
@@ -159,7 +160,10 @@ class Story:
         cut = incident.kind in CUTS_OFF
         first = Span(f"{'✖' if cut else '◇'} {incident.what} {ago:.2f} s ago. ", "lost" if cut else "late")
         age = lab.plane.node_life.lease_age_ns(node)
-        if incident.noticed_ns is not None:
+        there = lab.store.get(incident.subject)
+        if incident.noticed_ns is None and isinstance(there, Node) and there.ready != "True":
+            rest = "Its node was NotReady before"
+        elif incident.noticed_ns is not None:
             rest = "Its node is NotReady; no rule has changed so far"
         elif age is None or not lab.running("controller-manager"):
             rest = "Nobody has noticed"

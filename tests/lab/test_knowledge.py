@@ -332,3 +332,28 @@ def test_nobody_has_to_learn_of_a_pod_that_no_service_has() -> None:
     slice_row = next(row for row in lab.snapshot().knowledge.knowers if row.name == "EndpointSlice")
     assert (slice_row.in_step, slice_row.word) == (True, "not listed")
     assert all(row.in_step and row.word == "" for row in rules_rows(lab))
+
+
+def test_of_a_node_that_is_unknown_its_power_is_no_news_and_its_removal_is() -> None:
+    lab = of_texts(HEADLESS + WITH_ADDRESS)
+    lab.advance(2 * S)
+    node = Key("Node", "", "node-2")
+    assert lab.do(Act("partition", node)).ok
+    lab.advance(70 * S)
+
+    def controllers_row() -> Knower:
+        return next(row for row in lab.snapshot().knowledge.knowers if row.name == "node controller")
+
+    assert controllers_row().word == "noticed"
+    assert lab.do(Act("powerOff", node)).ok
+    lab.advance(75 * S)
+    row = controllers_row()
+    assert (row.in_step, row.revision, row.word, row.learned_ns) == (True, "Unknown", "knew before", None)
+    assert said(lab).endswith("Its node was NotReady before.")
+    assert lab.do(Act("deleteVM", node)).ok
+    assert (controllers_row().in_step, controllers_row().word) == (False, "not noticed yet")
+    lab.advance(90 * S)
+    row = controllers_row()
+    assert (row.revision, row.word) == ("gone", "noticed")
+    assert row.learned_ns is not None
+    assert 75 * S < row.learned_ns < 81 * S  # asked every 5 s, and the cloud's answer
