@@ -90,6 +90,8 @@ class View:
         """Server → tries lost since the last change."""
         self._ends: dict[int, int] = {}
         """Server × 16 + answer → how many of them."""
+        self._nobody_ns = 0
+        """When the last try began that had no server to go to."""
         self._saved: dict[int, int] = {}
         """Server → requests that lost a try there and still went well."""
         self._answered: dict[int, int] = {}
@@ -125,6 +127,8 @@ class View:
         lost, servers = lost[which], rows.try_server[which]
         good = (rows.status[which] >= 200) & (rows.status[which] < 400)
         _tally(self._lost, servers[lost])
+        nobody = rows.try_start_ns[which][lost & (servers < 0)]
+        self._nobody_ns = max(self._nobody_ns, int(nobody.max(initial=0)))
         _tally(self._ends, servers[lost].astype(np.int32) * _ANSWERS + rows.try_answer[which][lost])
         # A request that lost two tries at one server was saved from it once.
         again = np.zeros_like(lost)
@@ -181,6 +185,8 @@ class View:
         incident = lab.knowing.incident
         assert incident is not None
         end = incident.moved_ns if not incident.lasts and not self._still_losing(ids) else None
+        if end is not None and -1 in ids and self._nobody_ns > end:
+            end = None  # traffic has moved away from the last endpoint: to nobody
         when = f" in {(end - incident.t_ns) / 1e9:.2f} s" if end is not None else " so far"
         word = self._how_lost(ids, lost)
         text = f"{lost:,} tries {word}{when}"

@@ -106,7 +106,7 @@ class GanttPane(LinePane):
             return
         for bill in self.report.bills:
             if bill.event == event.id:
-                self._bill(bill, width, rows)
+                self._bill(bill, event.what if what == text.safe(event.what) else "", width, rows)
         rows += [self._bar(row, event, width) for row in event.rows]
 
     def _line(self, item: Item, rows: list[Row]) -> Row:
@@ -116,20 +116,22 @@ class GanttPane(LinePane):
         line = Row("sel" if chosen else "bg")
         return line.put(0, self.glyphs.selected, "strong") if chosen else line
 
-    def _bill(self, bill: BillRow, width: int, rows: list[Row]) -> None:
+    def _bill(self, bill: BillRow, said: str, width: int, rows: list[Row]) -> None:
+        """A bill; of one that is all of its event, whose line has said what it is (`said`), what clients got."""
         line = self._line(("bill", bill.id), rows)
         line.put(5, self.glyphs.crashed if bill.failed else self.glyphs.stale, "lost" if bill.failed else "late")
-        words = bill.title.replace("×", self.glyphs.times)
-        line.put(7, text.fit_words(text.safe(words), max(8, width - 9), self.glyphs.ellipsis), "text")
-        rows.append(line)
         outcome = bill.outcome.replace("×", self.glyphs.times)
         more = "" if bill.trace is None else f" {self.glyphs.dot} enter opens one"
         longest = f"; longest {milliseconds(bill.longest_ns)} ms"
-        for extra in (longest + more, longest, ""):
-            if len(outcome) + len(extra) <= width - 9:
-                outcome += extra
-                break
-        rows.append(Row(line.ground).put(7, text.fit(outcome, max(8, width - 9), self.glyphs.ellipsis), "dim"))
+        extra = next(part for part in (longest + more, longest, "") if not part or len(outcome + part) <= width - 9)
+        outcome = text.fit(outcome + extra, max(8, width - 9), self.glyphs.ellipsis)
+        if bill.title == said:
+            rows.append(line.put(7, outcome, "text"))
+            return
+        words = bill.title.replace("×", self.glyphs.times)
+        line.put(7, text.fit_words(text.safe(words), max(8, width - 9), self.glyphs.ellipsis), "text")
+        rows.append(line)
+        rows.append(Row(line.ground).put(7, outcome, "dim"))
 
     def _bar(self, row: GanttRow, event: GanttEvent, width: int) -> Row:
         """One observer: its name, its bar, when it knew, what was lost meanwhile."""

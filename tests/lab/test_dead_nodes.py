@@ -266,3 +266,17 @@ def test_a_scenario_says_which_network_lies_between_its_nodes() -> None:
     head = "kflab: scenario/v1\nmanifests:\n  documents: [{name: a, text: ''}]\ncluster:\n  podNetwork: "
     with pytest.raises(KflabError, match=r"x.yaml:5:15: podNetwork 'vxlan': expected one of routed, host-gw"):
         load_text(f"{head}vxlan\n", "x.yaml")
+
+
+def test_tries_that_find_nobody_left_are_not_said_to_be_over():
+    lab = lab_of(WEB, text=APP.replace("replicas: 3", "replicas: 1"))
+    do(lab, "partition", node_of(lab, "app-"))
+    service = Key("Service", "default", "app")
+    lab.advance(70 * S)
+    moved = lab.knowledge().moved_ns
+    assert moved is not None
+    before, text, _ = lab.view.lost_in(service)
+    lab.advance(80 * S)
+    after, _, _ = lab.view.lost_in(service)
+    assert after > before
+    assert text.endswith(" so far")

@@ -69,6 +69,20 @@ async def test_the_event_that_lost_most_is_open_and_its_gap_is_solid(size: tuple
             assert all(line.isascii() for line in lines)
 
 
+@pytest.mark.parametrize("width", [80, 120])
+async def test_a_bill_that_is_all_of_its_event_does_not_say_it_twice(width: int) -> None:
+    given = report(1)
+    (bill,), (group,) = given.bills, given.groups
+    long = "load balancer ingress-nginx-controller sent to node-b for 72.429 s after it left the network"
+    event = replace(group.events[0], what=long, pod=None)
+    app = app_of(replace(given, bills=(replace(bill, title=long),), groups=(replace(group, events=(event,)),)))
+    async with app.run_test(size=(width, 40)) as pilot:
+        await pilot.pause()
+        lines = lines_of(app)
+        assert sum("load balancer ingress-nginx" in line for line in lines) == (1 if width == 120 else 2)
+        assert sum("10 failed (502 ×10), 20 saved by a further try" in line for line in lines) == 1
+
+
 async def test_enter_unfolds_an_event_and_opens_a_request_of_a_bill() -> None:
     opened: list[int] = []
 
