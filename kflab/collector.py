@@ -6,6 +6,19 @@ from contextlib import contextmanager
 
 
 @contextmanager
+def passed_over() -> Iterator[None]:
+    """Look for garbage only among what is made meanwhile: what is there already stays.
+
+    A full look through the objects of a cluster of 1,000 nodes takes half a second.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+@contextmanager
 def held_off() -> Iterator[None]:
     """Look for no garbage meanwhile: among millions of objects that stay it costs a third of the time.
 

@@ -77,14 +77,8 @@ def canonical_template(workload: KubeObject, template: PodTemplate) -> str:
     """One text per template, whatever the order of its fields and whether defaults are written out."""
     if isinstance(workload, Deployment | StatefulSet | DaemonSet) and workload.raw is not None:
         # The tree with defaults filled in: an apply writes them out, and that must not roll the pods.
-        return _ENCODER.encode(whole_template(workload)) + _ENCODER.encode(_plain(template))
-    return _ENCODER.encode(_plain(template))
-
-
-_LEAVES = (str, int, float, type(None))
-
-
-_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str)
+        return _ENCODER.encode(whole_template(workload)) + _ENCODER.encode(template)
+    return _ENCODER.encode(template)
 
 
 @lru_cache(maxsize=256)
@@ -93,21 +87,21 @@ def _fields_of(cls: type) -> tuple[tuple[str, bool, Any], ...]:
     return tuple((f.name, f.metadata == UNHASHED, f.default) for f in fields(cls))
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, _LEAVES):
-        return value
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+def _told(value: Any) -> Any:
+    """What JSON has no form for: a dataclass as its fields, anything else as its text."""
     if is_dataclass(value) and not isinstance(value, type):
         told = {}
         for name, late, default in _fields_of(type(value)):
             item = getattr(value, name)
             if not (late and item == default):
-                told[name] = _plain(item)
+                told[name] = item
         return told
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return value
+        return {str(key): item for key, item in value.items()}
+    return str(value)
+
+
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=_told)
 
 
 def uid(kind: str, namespace: str, name: str, n: int) -> str:

@@ -8,6 +8,7 @@ import time
 from typing import Any, TextIO
 
 from kflab import KUBERNETES_RELEASE, exits, interrupts
+from kflab.collector import held_off, passed_over
 from kflab.control.facts import Fact, What
 from kflab.dataplane.request_record import CLIENT_GONE
 from kflab.engine.bins import Count
@@ -75,7 +76,15 @@ def play(
     Raises:
         KflabError: If the scenario cannot be run.
     """
-    lab = Lab(scenario.spec)
+    with held_off():
+        lab = Lab(scenario.spec)
+    with passed_over():
+        return _play(scenario, lab, out, speed, as_json, ascii_only)
+
+
+def _play(
+    scenario: Scenario, lab: Lab, out: TextIO, speed: float | None, as_json: bool, ascii_only: bool
+) -> int:  # fmt: skip
     told: list[Fact] = []
 
     def say(line: str) -> None:
