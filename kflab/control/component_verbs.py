@@ -10,6 +10,9 @@ from kflab.manifest.objects import Key
 if TYPE_CHECKING:
     from kflab.control.plane import ControlPlane
 
+SLOWABLE = "can be slow"
+"""State of a component that runs and that can be slowed down."""
+
 
 def _bounce(plane: "ControlPlane", key: Key, options: Options) -> Sequence[Fact]:
     """Stop and start in one instant: whatever it only held in memory is gone."""
@@ -44,7 +47,8 @@ COMPONENT_VERBS = (
         "{name} became slow",
         _slow,
         options={"by": "duration"},
-        in_menu=False,
+        when=SLOWABLE,
+        unless="slow",
     ),
     Verb(
         "fast",

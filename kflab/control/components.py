@@ -32,6 +32,11 @@ SLOWEST_NS = 7_000_000_000
 """etcd gives up a request after 5 s plus two election timeouts of 1 s (etcd server/config, ReqTimeout)."""
 
 
+def can_be_slow(component: str) -> bool:
+    """Whether slowing a component down is modelled."""
+    return component in SLOWED or component.partition("/")[0] in ("kube-proxy", "ingress")
+
+
 class Components(Mutable):
     """The part of the control plane's facade that stops and starts things."""
 
@@ -140,8 +145,8 @@ class Components(Mutable):
         Raises:
             KflabError: For an unknown component, one of which this is not modelled, or more than etcd's own timeout.
         """
-        what, _ = self._component(component)
-        if component not in SLOWED and what not in ("kube-proxy", "ingress"):
+        self._component(component)
+        if not can_be_slow(component):
             there = f"{', '.join(SLOWED)}, kube-proxy/NODE and ingress/NAMESPACE/POD"
             raise KflabError(f"{component} cannot be slow: modelled are {there}")
         if by_ns >= SLOWEST_NS:

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from kflab.control.component_verbs import SLOWABLE
+from kflab.control.components import can_be_slow
 from kflab.control.core import API_SERVER
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_pods import Pod
@@ -60,4 +62,6 @@ def _target(lab: "Lab", kind: str, key: Key) -> Target:
     states = set(core.states.get(key, ()))
     if kind == "component" and key.name in core.stopped:
         states.add("stopped")
+    elif kind == "component" and can_be_slow(key.name):
+        states.add(SLOWABLE)
     return Target(kind, key, frozenset(states))

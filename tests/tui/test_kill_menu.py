@@ -5,9 +5,11 @@ from dataclasses import replace
 from kflab.control.verb import KINDS, TARGETS
 from kflab.control.verbs import VERBS, verbs_for
 from kflab.lab.commands import Act, Command, Kill, Start, Stop
+from kflab.lab.running import Lab
 from kflab.lab.snapshot import Component
-from kflab.lab.targets import Target
+from kflab.lab.targets import Target, targets
 from kflab.manifest.objects import Key
+from kflab.scenario.format import load
 from kflab.tui.kill_menu import WIDTH, KillMenu, kill_choices
 from kflab.tui.trace_pane import TracePane
 from tests.tui import fakes
@@ -133,3 +135,20 @@ async def test_more_lines_than_the_screen_has_are_scrolled() -> None:
         await pilot.press("enter")
         await pilot.pause()
     assert answers == [Act("bounce", Key("Component", "", "thing-11"))]
+
+
+def test_the_control_planes_menu_slows_down_what_can_be_slow() -> None:
+    lab = Lab(load("overview").spec)
+
+    def offered() -> dict[str, Command]:
+        return {each.words: each.command for each in kill_choices(targets(lab, None)) if each.command is not None}
+
+    assert {"slow down etcd", "slow down API server", "slow down scheduler"} <= set(offered())
+    assert any(words.startswith("slow down ingress controller") for words in offered())
+    assert "speed up again etcd" not in offered()
+    assert lab.do(offered()["slow down etcd"]).ok
+    assert "slow down etcd" not in offered()
+    assert lab.do(offered()["speed up again etcd"]).ok
+    assert not lab.plane.core.slow
+    assert lab.do(Stop("etcd")).ok
+    assert [words for words in offered() if "etcd" in words] == ["start etcd"]
