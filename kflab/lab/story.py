@@ -12,6 +12,7 @@ from kflab.lab.snapshot import Span
 from kflab.lab.sockets import RELOADED
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_cluster import Node
+from kflab.manifest.objects_pods import Pod
 
 if TYPE_CHECKING:
     from kflab.lab.running import Lab
@@ -121,8 +122,12 @@ class Story:
         incident, wiring = self._lab.knowing.incident, self._lab.wiring
         if incident is None or incident.subject is None:
             return ""
+        pod = self._lab.store.get(incident.subject)
+        back = isinstance(pod, Pod) and pod.status.ready  # whoever learned that it went may send to it again
         for chooser in wiring.choosers:
             if not chooser.fan or chooser.kind == "lb" or chooser.place == incident.subject.name:
+                continue
+            if back and all(name in incident.learned for name in chooser.observers):
                 continue
             weights = zip(chooser.fan.candidates, chooser.fan.weights, strict=True)
             part = sum(weight for server, weight in weights if self._is_subject(wiring.servers[server][3]))

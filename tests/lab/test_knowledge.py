@@ -357,3 +357,24 @@ def test_of_a_node_that_is_unknown_its_power_is_no_news_and_its_removal_is() -> 
     assert (row.revision, row.word) == ("gone", "noticed")
     assert row.learned_ns is not None
     assert 75 * S < row.learned_ns < 81 * S  # asked every 5 s, and the cloud's answer
+
+
+def test_rules_that_have_let_a_pod_go_and_take_it_back_do_not_still_send_to_it() -> None:
+    pod = (
+        "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {0}}}\nspec: {{nodeName: {1}, containers: [{{name: c}}]}}\n"
+    )
+    callers = pod.format("one", "node-1") + pod.format("two", "node-2")
+    url = "url: tcp://z-db:5432, rate: 50"
+    clients = f"clients:\n- {{name: one, from: default/one, {url}}}\n- {{name: two, from: default/two, {url}}}\n"
+    lab = of_texts(HEADLESS + WITH_ADDRESS + callers, clients)
+    lab.advance(2 * S)
+    assert lab.do(Stop("kube-proxy/node-2")).ok
+    assert lab.do(Kill(Key("Pod", "default", "db-1"))).ok
+    lab.advance(2 * S + S // 50)
+    assert "node-1's rules still send it 1 try in 3" in said(lab)
+    lab.advance(8 * S)
+    back = lab.store.get(Key("Pod", "default", "db-1"))
+    assert isinstance(back, Pod)
+    assert back.status.ready
+    assert "node-2's rules still send it 1 try in 3" in said(lab)
+    assert "node-1" not in said(lab)
