@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kflab.engine.types import Answer, Finished
 from kflab.errors import KflabError
@@ -280,3 +282,33 @@ def test_tries_that_find_nobody_left_are_not_said_to_be_over():
     after, _, _ = lab.view.lost_in(service)
     assert after > before
     assert text.endswith(" so far")
+
+
+FAULTS = st.lists(
+    st.tuples(
+        st.sampled_from([50, 400, 2_000, 9_000, 30_000]),
+        st.sampled_from(["partition", "heal", "isolate", "powerOff", "powerOn", "shutdown", "drain"]),
+        st.sampled_from(["node-1", "node-2", "node-3"]),
+    ),
+    min_size=1,
+    max_size=5,
+)
+"""(ms to wait, what to do then, to which node)."""
+
+
+@settings(max_examples=8, deadline=None)
+@given(told=FAULTS)
+def test_whatever_befalls_nodes_each_lost_request_is_on_one_explained_bill(told):
+    pins = PinSpec(load_balancer_ips={"default/app": "52.100.10.20"})
+    lab = lab_of(WEB, ClientSpec("http://52.100.10.20", rate_rps=40.0), pins=pins, load_balancer="gcp")
+    for wait_ms, verb, node in told:
+        lab.advance(lab.t_ns + wait_ms * 1_000_000)
+        try:
+            lab.do(Act(verb, Key("Node", "", node)))
+        except KflabError:
+            continue
+    lab.advance(lab.t_ns + 66 * S)
+    report = lab.gantt.report()
+    assert report.billed == lab.totals.failed + lab.totals.slowed
+    assert sum(row.lost for g in report.groups for e in g.events for row in e.rows) == report.billed
+    assert report.unexplained == 0, [bill.title for bill in report.bills]
