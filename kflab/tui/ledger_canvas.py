@@ -247,9 +247,9 @@ class LedgerCanvas(Pane):
         self.begin(snapshot)
         wanted = self._wanted(snapshot)
         folding = self._fold(snapshot, wanted, height - 1)
-        self.rows = make_rows(snapshot, wanted, folding)
+        before, self.rows = self.rows, make_rows(snapshot, wanted, folding)
         self.matches = sum(row.kind is RowKind.CANDIDATE for row in self.rows) if self.filter_text else 0
-        self._keep_selection()
+        self._keep_selection(before)
         self.top = max(0, min(self.top, len(self.rows) - (height - 1)))
         visible = self.rows[self.top : self.top + height - 1]
         paint = self._make_paint(snapshot, grid, lens, visible)
@@ -371,11 +371,22 @@ class LedgerCanvas(Pane):
 
     # --- the selected row -----------------------------------------------------------------------------------------
 
-    def _keep_selection(self) -> None:
-        """Find the selected row again; where it is gone, the nearest one takes over."""
+    def _keep_selection(self, before: Sequence[LedgerRow]) -> None:
+        """Find the selected row again; where it is gone, the nearest candidate of its band takes over."""
         if not self.selected or any(row.id == self.selected for row in self.rows):
             return
-        match = next((row for row in self.rows if row.selectable and self.selected_key in row_keys(row)), None)
+        stands = [row for row in self.rows if row.selectable and self.selected_key in row_keys(row)]
+        match = next((row for row in stands if row.kind is not RowKind.KNOWS), None)
+        at, was = next(((i, row) for i, row in enumerate(before) if row.id == self.selected), (0, None))
+        if match is None and was is not None and was.kind is RowKind.CANDIDATE and was.band is not None:
+            near = [
+                (abs(i - at), row) for i, row in enumerate(self.rows)
+                if row.kind is RowKind.CANDIDATE and row.band is not None and row.band.id == was.band.id
+            ]  # fmt: skip
+            if near:
+                _, match = min(near, key=lambda one: one[0])
+                self.selected_key = match.key
+        match = match or next(iter(stands), None)
         self.selected = match.id if match is not None else ""
 
     def begin(self, snapshot: Snapshot) -> None:

@@ -161,6 +161,24 @@ async def test_the_selection_survives_everything_that_happens() -> None:
         assert lines(app).index(row(app, "▌")) == before
 
 
+async def test_when_the_row_of_a_pod_goes_the_cursor_stands_on_another_of_its_band() -> None:
+    """So `k` still has a pod of the same Service to end; the row "who knows" is about the pod that is gone."""
+    async with ledger("crash_half") as (app, pilot):
+        snapshot = SNAPSHOTS["crash_half"]()
+        assert snapshot.knowledge.subject == PODS[1]
+        app.ledger.post_message(_relayed(ObjectSelected(PODS[1])))
+        await pilot.pause()
+        bands = tuple(
+            replace(band, candidates=tuple(c for c in band.candidates if c.key != PODS[1])) for band in snapshot.bands
+        )
+        app.ledger.show(replace(snapshot, bands=bands))
+        chosen = app.ledger.selected_row
+        assert chosen is not None
+        assert (chosen.kind, chosen.key) in [(RowKind.CANDIDATE, PODS[0]), (RowKind.CANDIDATE, PODS[2])]
+        assert app.ledger.selected_key == chosen.key
+        assert "▌" in row(app, chosen.key.name[-5:])
+
+
 def _relayed(message: ObjectSelected | RequestLoaded | RequestClosed) -> ObjectSelected | RequestLoaded | RequestClosed:
     return message.copy()
 
