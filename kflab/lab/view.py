@@ -262,7 +262,7 @@ class View:
 
     def _words_of(self, key: Key | None, obj: KubeObject | None) -> tuple[str, str, str]:
         state, note = self.pod_state(key, obj)
-        if not isinstance(obj, Pod) or (state == "ready" and self._waits_for_nothing(obj.key)):
+        if not isinstance(obj, Pod) or (state == "ready" and key is not None and self._waits_for_nothing(key)):
             return state, note, ""
         return state, note, countdown(self._lab.plane, obj)[1]
 

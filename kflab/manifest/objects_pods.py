@@ -189,7 +189,8 @@ class PodStatus:
     @property
     def restarts(self) -> int:
         """Of all containers, init containers included."""
-        return sum(status.restarts for status in (*self.containers, *self.inits))
+        own = self.containers[0].restarts if len(self.containers) == 1 else sum([c.restarts for c in self.containers])
+        return own + sum([status.restarts for status in self.inits]) if self.inits else own
 
 
 MIRROR = "kubernetes.io/config.mirror"
