@@ -41,7 +41,15 @@ WRITES = (
 
 SLOWED: Mapping[str, tuple[str, ...]] = {
     ETCD: WRITES,
-    API_SERVER: (*WRITES, "watch_s", "kubelet_watch_s", "coredns_watch_s", "ingress_watch_s", "lb_watch_s"),
+    API_SERVER: (
+        *WRITES,
+        "watch_s",
+        "kubelet_watch_s",
+        "proxy_watch_s",
+        "coredns_watch_s",
+        "ingress_watch_s",
+        "lb_watch_s",
+    ),
     "controller-manager": ("controller_s", "endpointslice_s"),
     "scheduler": ("scheduler_s",),
     "coredns": ("coredns_watch_s",),
@@ -489,6 +497,10 @@ class Core(Mutable):
         if self._slower:
             return self._delay(name, about) + self._slower.get(name, 0)
         return self._delay(name, about)
+
+    def slower_ns(self, name: str) -> int:
+        """How much longer a delay is while a component that it belongs to is slow, ns."""
+        return self._slower.get(name, 0)
 
     def queued_for(self, key: Key, settling_ns: int = SETTLE_BATCH_NS) -> int:
         """How long a change waits until a controller syncs the object, ns: watch and queue, settling `settling_ns`."""

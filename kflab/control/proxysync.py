@@ -288,6 +288,7 @@ class ProxySync(Controller):
         words = self.core.draws.rows(number_of(f"kube-proxy {changed}"), numbers, n)[:, 0]
         half = np.uint64(32)
         waits = _drawn(words >> half, spans["proxy_watch_s"], tables.get("proxy_watch_s"))
+        waits = waits + self.core.slower_ns("proxy_watch_s")
         lengths = _drawn(words & np.uint64(0xFFFFFFFF), self._sync_span(), tables.get("proxy_sync_s"))
         return waits, lengths
 

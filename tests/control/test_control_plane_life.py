@@ -179,6 +179,21 @@ def test_a_slow_etcd_makes_every_write_later():
     assert first(facts, What.ENDPOINTS_WRITTEN).t_ns - 100 * S < 0.1 * S
 
 
+def test_a_slow_api_server_tells_every_kube_proxy_later():
+    after = {}
+    for by in (0, 1):
+        plane = cluster()
+        if by:
+            plane.slow("apiserver", by * S)
+        plane.delete_pod(pods(plane)[0].key)
+        plane.run_until(60 * S)
+        written = first(plane.facts, What.ENDPOINTS_WRITTEN).t_ns
+        synced = [f.t_ns for f in plane.facts if f.what is What.RULES_SYNCED and f.t_ns > written]
+        after[by] = min(synced) - written
+    assert after[0] < 0.5 * S
+    assert S <= after[1] < 1.5 * S
+
+
 def test_a_slow_kube_proxy_writes_its_rules_later_than_the_others():
     plane = cluster()
     plane.slow("kube-proxy/node-2", 5 * S)
