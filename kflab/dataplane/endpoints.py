@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
-from kflab.dataplane.addresses import canonical, family_of
+from kflab.dataplane.addresses import IPV4, IPV6, canonical
 from kflab.dataplane.packets import join_host_port
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_network import EndpointSlice
@@ -60,7 +60,7 @@ def endpoints_by_port(
             group = found.setdefault((port.name, port.protocol), {})
             for entry in piece.endpoints:
                 address = canonical(entry.addresses[0]) if entry.addresses else ""
-                if not address or family_of(address) != family:
+                if not address or (IPV6 if ":" in address else IPV4) != family:
                     continue
                 text = join_host_port(address, port.port)
                 terminating = bool(entry.terminating)
