@@ -39,15 +39,6 @@ TOLERATIONS = (
 ON_HOST = Toleration("node.kubernetes.io/network-unavailable", "Exists", "", "NoSchedule")
 """Added to daemon pods of the host's network."""
 
-BACKOFF_NS = 1_000_000_000
-"""A node's failed pod is replaced at once, the next one after 1 s, then 2, 4 … s (failedPodsBackoff)."""
-
-LONGEST_BACKOFF_NS = 900_000_000_000
-"""failedPodsBackoff's longest wait, 15 min."""
-
-SKEW_NS = 1_000_000_000
-"""Added to minReadySeconds when waiting for it (daemon_controller.go updatePod)."""
-
 Fit = tuple[dict[str, None], dict[str, None]]
 """Nodes that should have a pod, and those where one may go on."""
 
@@ -184,8 +175,9 @@ class DaemonSetController(Controller):
         if wait and now < since + wait:
             self._look_again(key, since + wait)
             return False
-        forgotten = now - since > 2 * LONGEST_BACKOFF_NS
-        self._failures[key, node] = (now, min(2 * wait, LONGEST_BACKOFF_NS) if wait and not forgotten else BACKOFF_NS)
+        first, longest = self.core.spans["daemon_backoff_s"][0], self.core.spans["daemon_backoff_max_s"][0]
+        forgotten = now - since > 2 * longest
+        self._failures[key, node] = (now, min(2 * wait, longest) if wait and not forgotten else first)
         return True
 
     def _roll(self, ds: DaemonSet, update: Revision, wanted: dict[str, None]) -> Step:
@@ -237,7 +229,7 @@ class DaemonSetController(Controller):
         waiting = [pod.status.ready_since_ns or 0 for pods in on_nodes.values() for pod in pods
                    if pod.status.ready and not self._available(ds, pod)]  # fmt: skip
         if waiting:
-            self._look_again(ds.key, min(waiting) + ns(ds.min_ready_s) + SKEW_NS)
+            self._look_again(ds.key, min(waiting) + ns(ds.min_ready_s) + self.core.spans["requeue_skew_s"][0])
 
     def _look_again(self, key: Key, t_ns: int) -> None:
         if self._later.get(key, 0) != t_ns:

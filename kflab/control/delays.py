@@ -34,8 +34,17 @@ Distribution = LogNormal | Exponential
 
 SECOND_NS = 1_000_000_000
 
-MOST_PER_SLICE = 1_000
-"""Most endpoints that a slice takes (k/k pkg/apis/discovery/validation, maxEndpoints)."""
+WHOLE = {"endpoints_per_slice": (1, 1_000), "hard_eviction_grace_s": (1, 86_400), "autoscaler_grace_max_s": (0, 86_400)}
+"""Whole numbers, and their bounds: k/k pkg/apis/discovery/validation (maxEndpoints); grace periods are whole seconds in
+the API, and a kubelet gives at least one (pkg/kubelet/pod_workers.go, calculateEffectiveGracePeriod)."""
+
+REPEATED = (
+    "autoscaler_eviction_retry_s", "autoscaler_poll_s", "drain_retry_s", "eviction_monitor_s", "hpa_sync_s",
+    "lb_requeue_s", "metrics_scrape_s",
+)  # fmt: skip
+"""From one look to the next while nothing else happens: `SHORTEST_S` at least, else time would hardly go on."""
+
+SHORTEST_S = 0.001
 
 LN_2, LN_100 = 0.6931471805599453, 4.605170185988092
 """An exponential's median and 99th percentile, in means."""
@@ -160,6 +169,40 @@ class Delays:
     `cluster: {cni: calico}`: the watch, and one update of the data plane, of which Felix makes ten a second at most
     (projectcalico/calico felix/dataplane/linux/int_dataplane.go; M)."""
 
+    # --- kubelet: node-pressure eviction ---
+    eviction_monitor_s: float = 10.0
+    """evictionMonitoringPeriod: how often a kubelet compares its node's memory with the threshold; it evicts one pod at
+    a time (pkg/kubelet/kubelet.go)."""
+    pressure_transition_s: Range = (300.0, 300.0)
+    """evictionPressureTransitionPeriod: how long the condition MemoryPressure, and so its taint, outlasts the pressure
+    (KubeletConfiguration; pkg/kubelet/apis/config/v1beta1/defaults.go)."""
+    hard_eviction_grace_s: float = 1.0
+    """immediateEvictionGracePeriodSeconds: the grace period of a pod that is evicted over a hard threshold, whole
+    seconds from 1 on (pkg/kubelet/eviction/eviction_manager.go)."""
+
+    # --- workload controllers ---
+    requeue_skew_s: float = 1.0
+    """A controller that waits for minReadySeconds or progressDeadlineSeconds looks again so much later, as those count
+    in whole seconds (k/k #39785; daemon_controller.go and stateful_set.go updatePod; deployment/progress.go,
+    requeueStuckDeployment)."""
+    daemon_backoff_s: float = 1.0
+    """A node's first failed daemon pod is replaced at once, the next one after so long; doubles (failedPodsBackoff:
+    k/k cmd/kube-controller-manager/app/apps.go, pkg/controller/daemon)."""
+    daemon_backoff_max_s: float = 900.0
+    """Longest wait of that series; a node whose last failed pod is twice as long ago starts anew (same place, and
+    client-go util/flowcontrol/backoff.go)."""
+    job_batch_s: Range = (1.0, 1.0)
+    """syncJobBatchPeriod: a pod's change waits so long for others before its Job is synced (k/k pkg/controller/job)."""
+    job_backoff_s: float = 10.0
+    """DefaultJobPodFailureBackOff: from the end of a Job's failed pod until the next is made; doubles with each further
+    failure (k/k pkg/controller/job, backoff_utils.go)."""
+    job_backoff_max_s: float = 600.0
+    """MaxJobPodFailureBackOff: longest wait of that series. The documentation's six minutes are those of earlier
+    versions."""
+    budget_deletion_timeout_s: float = 120.0
+    """DeletionTimeout: so long an evicted pod that nobody has deleted counts as one that is about to go (k/k
+    pkg/controller/disruption/disruption.go)."""
+
     # --- endpoints and those who read them ---
     endpointslice_s: Range = (0.005, 0.05)
     """Pod or Service write until the slice is written (lifecycle 4A.4)."""
@@ -281,6 +324,16 @@ class Delays:
     """--node-delete-delay-after-taint of the cluster autoscaler: from its taint until it evicts the node's pods and
     has the machine deleted."""
 
+    autoscaler_eviction_retry_s: Range = (10.0, 10.0)
+    """EvictionRetryTime: the cluster autoscaler asks again for an eviction that a budget refused (kubernetes/autoscaler
+    cluster-autoscaler/core/scaledown/actuation/drain.go)."""
+    autoscaler_eviction_give_up_s: float = 120.0
+    """--max-pod-eviction-time: so long it does, then it leaves the node in the cluster."""
+    autoscaler_grace_max_s: float = 600.0
+    """--max-graceful-termination-sec: most that it gives a pod to end, whole seconds."""
+    autoscaler_poll_s: float = 5.0
+    """How often it looks whether a node's pods are gone (same file, waitPodsToDisappear)."""
+
     leader_election_s: Range = (15.0, 19.4)
     """A restarted leader waits leaseDuration 15 s, then for its next try: retryPeriod 2 s × (1 + U(0, 1.2))."""
     leader_renew_deadline_s: float = 10.0
@@ -303,6 +356,9 @@ class Delays:
     manager/container.go nextHousekeepingInterval; kubelet cadvisor_linux.go)."""
     metrics_scrape_s: float = 15.0
     """metrics-server's --metric-resolution (its manifests/base/deployment.yaml)."""
+    metrics_fresh_s: float = 10.0
+    """freshContainerMinMetricsResolution: a new container read so long after its start, or later, has a usage at once,
+    one read sooner with its second reading (metrics-server pkg/storage/pod.go)."""
 
     # --- opening ---
     settle_s: float = 600.0
@@ -313,17 +369,22 @@ class Delays:
 
         Raises:
             KflabError: For an unknown name (with the nearest known one) or a value that is no non-negative number,
-                [low, high] pair or distribution.
+                [low, high] pair or distribution, or out of its bounds.
         """
         names = {f.name for f in fields(self)}
         values: dict[str, object] = {}
         for name, given in overrides.items():
             if name not in names:
                 raise KflabError(f"unknown delay {name!r}{did_you_mean(name, names)}")
-            values[name] = _read(name, given, isinstance(getattr(self, name), tuple | LogNormal | Exponential))
-        count = values.get("endpoints_per_slice", self.endpoints_per_slice)
-        if not isinstance(count, float) or not 1 <= count <= MOST_PER_SLICE or count != int(count):
-            raise KflabError(f"endpoints_per_slice must be a whole number from 1 to {MOST_PER_SLICE:,}")
+            value = _read(name, given, isinstance(getattr(self, name), tuple | LogNormal | Exponential))
+            low = value[0] if isinstance(value, tuple) else value
+            if name in REPEATED and isinstance(low, float) and low < SHORTEST_S:
+                raise KflabError(f"delay {name} must be {SHORTEST_S:g} s or more, as it is repeated, not {given!r}")
+            values[name] = value
+        for name, (least, most) in WHOLE.items():
+            count = values.get(name, getattr(self, name))
+            if not isinstance(count, float) or not least <= count <= most or count != int(count):
+                raise KflabError(f"{name} must be a whole number from {least} to {most:,}")
         return replace(self, **values)  # type: ignore[arg-type]  # names and types were checked just above
 
     def spans_ns(self) -> dict[str, tuple[int, int]]:

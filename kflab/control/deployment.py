@@ -292,7 +292,7 @@ class DeploymentController(Controller):
     def _check_later(self, deployment: Deployment) -> None:
         """Look again when the deadline of a rollout without progress has passed; not once it is complete."""
         key = deployment.key
-        due = None if self.core.quiet else check_at_ns(deployment)
+        due = None if self.core.quiet else check_at_ns(deployment, self.core.spans["requeue_skew_s"][0])
         known = self._checks.get(key)
         if known is not None and (due is None or due < known[0]):
             self.core.heap.drop(known[1])

@@ -15,7 +15,6 @@ from typing import ClassVar
 from kflab.cluster.store import Change
 from kflab.control.admission import require_api
 from kflab.control.core import Controller, Core
-from kflab.control.delays import SECOND_NS
 from kflab.control.facts import What
 from kflab.control.heap import Event
 from kflab.control.job_failures import BY_EVICTION
@@ -28,9 +27,6 @@ from kflab.manifest.objects_workloads import BudgetStatus, Deployment, PodDisrup
 from kflab.records import dataclass
 
 BY = "disruption-controller"
-
-DELETION_TIMEOUT_NS = 120 * SECOND_NS
-"""How long an eviction counts as a pod that is about to go (disruption.go, DeletionTimeout)."""
 
 VIOLATES = "Cannot evict pod as it would violate the pod's disruption budget."
 """The API server's message with code 429; clients try again."""
@@ -88,7 +84,7 @@ class DisruptionController(Controller):
         if status.disrupted:
             first = min(since for _, since in status.disrupted)
             self._queued[event.key] = None
-            self.core.push_at(first + DELETION_TIMEOUT_NS + 1, event)
+            self.core.push_at(first + self.core.spans["budget_deletion_timeout_s"][0] + 1, event)
 
     def _say(self, budget: PodDisruptionBudget, status: BudgetStatus) -> None:
         if status.disruptions_allowed != budget.status.disruptions_allowed:
@@ -101,11 +97,11 @@ class DisruptionController(Controller):
 
     def _status(self, budget: PodDisruptionBudget) -> BudgetStatus:
         pods = self._pods(budget)
-        now = self.core.now_ns
+        since_at_least = self.core.now_ns - self.core.spans["budget_deletion_timeout_s"][0]
         by_name = {pod.meta.name: pod for pod in pods}
         disrupted = tuple(
             (name, since) for name, since in budget.status.disrupted
-            if name in by_name and by_name[name].meta.deletion_ns is None and since + DELETION_TIMEOUT_NS >= now
+            if name in by_name and by_name[name].meta.deletion_ns is None and since >= since_at_least
         )  # fmt: skip
         going = {name for name, _ in disrupted}
         healthy = sum(

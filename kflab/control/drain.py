@@ -149,7 +149,8 @@ class Drains(Controller):
         if refusal:
             if event.key not in self._refused:
                 self._refused[event.key] = None
-                text = f"error when evicting {event.key.name} (will retry after 5s): {refusal}"
+                after = f"{self.core.delays.drain_retry_s:g}s"
+                text = f"error when evicting {event.key.name} (will retry after {after}): {refusal}"
                 self.core.fact(What.EVICTION_REFUSED, event.key, BY, text)
             self.core.push(self.core.spans["drain_retry_s"][0], event)
 

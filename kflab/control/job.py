@@ -49,9 +49,6 @@ BY = "job-controller"
 
 TTL = "ttl-after-finished-controller"
 
-BATCH_NS = SECOND_NS
-"""Changes of pods wait this long to be looked at together (SyncJobBatchPeriod)."""
-
 UID, NAME = "batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name"
 """Labels of a Job's pods; the same without their prefix are kept beside them."""
 
@@ -137,7 +134,7 @@ class JobController(Controller):
         pod = change.new or change.old
         if isinstance(pod, Pod) and pod.meta.owner is not None and pod.meta.owner.kind == "Job":
             self._note(pod.meta.owner, pod, gone=change.new is None)
-            self._enqueue(pod.meta.owner, BATCH_NS)
+            self._enqueue(pod.meta.owner, self.core.delay("job_batch_s", pod.meta.owner))
 
     def restarted(self) -> None:
         """Back-offs are kept in memory only."""
@@ -270,7 +267,7 @@ class JobController(Controller):
         missing = min(want - waited_for - running, BURST)
         if missing <= 0:
             return running
-        wait = backoff.left_ns(self.core.now_ns) if job.backoff_per_index is None else 0
+        wait = self._left_ns(backoff) if job.backoff_per_index is None else 0
         if wait:
             self._enqueue(job.key, wait)
             return running
@@ -280,6 +277,10 @@ class JobController(Controller):
             indexes = self._not_held(job, pending_indexes(job, taken, missing))
         self._slow_start(job, indexes)
         return running + len(indexes)
+
+    def _left_ns(self, backoff: Backoff) -> int:
+        first, longest = self.core.spans["job_backoff_s"][0], self.core.spans["job_backoff_max_s"][0]
+        return backoff.left_ns(self.core.now_ns, first, longest)
 
     # --- indexes with failures of their own -------------------------------------------------------------------
 
@@ -299,8 +300,8 @@ class JobController(Controller):
 
     def _not_held(self, job: Job, indexes: list[int]) -> list[int]:
         """Those whose own back-off is over (getPodCreationInfoForIndependentIndexes)."""
-        known, now = self._of_index.get(job.key, {}), self.core.now_ns
-        waits = {index: known[index].backoff.left_ns(now) if index in known else 0 for index in indexes}
+        known = self._of_index.get(job.key, {})
+        waits = {index: self._left_ns(known[index].backoff) if index in known else 0 for index in indexes}
         later = [wait for wait in waits.values() if wait]
         if later:
             self._enqueue(job.key, min(later))

@@ -11,12 +11,6 @@ from kflab.manifest.objects_pods import Pod
 from kflab.manifest.objects_workloads import Job
 from kflab.records import dataclass
 
-FIRST_BACKOFF_NS = 10 * SECOND_NS
-"""DefaultJobPodFailureBackOff."""
-
-LONGEST_BACKOFF_NS = 600 * SECOND_NS
-"""MaxJobPodFailureBackOff. The documentation's six minutes are those of earlier versions."""
-
 COMPLETE, FAILED = "Complete", "Failed"
 """Conditions of a Job that is over."""
 
@@ -41,11 +35,11 @@ class Backoff:
         later = [t_ns for t_ns in failed if t_ns > max(succeeded)]
         return Backoff(len(later), max(later, default=0))
 
-    def left_ns(self, now_ns: int) -> int:
-        """How long no pod is made yet."""
+    def left_ns(self, now_ns: int, first_ns: int, longest_ns: int) -> int:
+        """How long no pod is made yet, where the first wait and the longest are these."""
         if not self.failures:
             return 0
-        wait = min(FIRST_BACKOFF_NS << min(self.failures - 1, 16), LONGEST_BACKOFF_NS)
+        wait = min(first_ns << min(self.failures - 1, 16), longest_ns)
         return max(0, self.last_ns + wait - now_ns)
 
 

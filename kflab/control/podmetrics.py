@@ -18,7 +18,6 @@ from typing import ClassVar
 
 from kflab.cluster.store import Change
 from kflab.control.core import Controller, Core
-from kflab.control.delays import SECOND_NS
 from kflab.control.heap import Event, KubeletEvent
 from kflab.control.hpa_calculator import PodUsage
 from kflab.control.runtime import PodRuntime
@@ -28,9 +27,6 @@ from kflab.manifest.objects_autoscaler import HorizontalPodAutoscaler
 from kflab.manifest.objects_pods import Pod
 from kflab.manifest.objects_workloads import Deployment, ReplicaSet, StatefulSet
 from kflab.records import dataclass
-
-FRESH_NS = 10 * SECOND_NS
-"""freshContainerMinMetricsResolution."""
 
 Scaled = Deployment | ReplicaSet | StatefulSet
 """Workloads that have a scale subresource."""
@@ -178,6 +174,7 @@ class PodMetrics(Controller):
     def _fetch(self) -> None:
         """Keep the readings of every kubelet that answers (pod.go, Store)."""
         last, before = self._last, self._before
+        fresh, scrape = self.core.spans["metrics_fresh_s"][0], self.core.spans["metrics_scrape_s"][0]
         self._last, self._before = {}, {}
         for key, reading in self._latest.items():
             ground = self.core.runtime.get(key)
@@ -186,7 +183,7 @@ class PodMetrics(Controller):
             self._last[key] = reading
             age = reading.t_ns - reading.started_ns
             old = last.get(key)
-            if FRESH_NS <= age < self.core.spans["metrics_scrape_s"][0] and ground.containers[0].starts == 1:
+            if fresh <= age < scrape and ground.containers[0].starts == 1:
                 self._before[key] = Reading(reading.started_ns, 0, reading.started_ns)
             elif old is not None and reading.started_ns < max(old.t_ns, 1):
                 if reading.t_ns > old.t_ns:

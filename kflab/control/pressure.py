@@ -1,6 +1,7 @@
 """Node-pressure eviction: a node runs out of memory, and its kubelet ends pods one by one. No budget is asked.
 
-Every 10 s the eviction manager looks; over a hard threshold it evicts at most one pod, with 1 s to go. The pod is
+Every 10 s the eviction manager looks (delay eviction_monitor_s); over a hard threshold it evicts at most one pod, with
+1 s to go (hard_eviction_grace_s). The pod is
 Failed, reason Evicted, and stays as an object; whoever made it makes another elsewhere, because the node has a taint.
 
 Source: k8s.io/kubernetes pkg/kubelet/eviction/eviction_manager.go (synchronize, evictPod), helpers.go
@@ -14,7 +15,6 @@ from dataclasses import replace
 from typing import ClassVar
 
 from kflab.control.core import Controller, Core
-from kflab.control.delays import SECOND_NS
 from kflab.control.facts import What
 from kflab.control.heap import Event, KubeletEvent
 from kflab.control.priorities import critical
@@ -32,15 +32,6 @@ TAINT = Taint("node.kubernetes.io/memory-pressure", "NoSchedule")
 
 EVICTED = "Evicted"
 """Reason in the status of an evicted pod."""
-
-MONITOR_NS = 10 * SECOND_NS
-"""evictionMonitoringPeriod (pkg/kubelet/kubelet.go)."""
-
-GRACE_S = 1
-"""immediateEvictionGracePeriodSeconds."""
-
-TRANSITION_NS = 300 * SECOND_NS
-"""How long the condition outlasts the pressure (evictionPressureTransitionPeriod)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +81,9 @@ class Pressure(Controller):
         self.core.mark(Key("Node", "", node), PRESSURE)
         text = f"memory of {node} runs out"
         self.core.fact(What.NODE_PRESSURE, Key("Node", "", node), f"node {node}", text)
-        phase = self.core.draws.control_between("eviction-phase", node, 0, 0, MONITOR_NS)
-        wait = (phase - self.core.now_ns) % MONITOR_NS
+        period = self.core.spans["eviction_monitor_s"][0]
+        phase = self.core.draws.control_between("eviction-phase", node, 0, 0, period)
+        wait = (phase - self.core.now_ns) % period
         self.core.push(wait, Synchronize(node, self._number, pods))
 
     def handle(self, event: Event) -> None:
@@ -109,9 +101,11 @@ class Pressure(Controller):
         if victim is not None:
             self._evict(victim)
         if victim is not None and event.left > 1:
-            self.core.push(MONITOR_NS, Synchronize(event.node, event.number, event.left - 1))
+            period = self.core.spans["eviction_monitor_s"][0]
+            self.core.push(period, Synchronize(event.node, event.number, event.left - 1))
         else:
-            self.core.push(TRANSITION_NS, Relieved(event.node, event.number))
+            lasts = self.core.delay("pressure_transition_s", f"node/{event.node}")
+            self.core.push(lasts, Relieved(event.node, event.number))
 
     def _ranked(self, node: str) -> Sequence[PodWorker]:
         """Pods that may be evicted, in the order in which they are."""
@@ -131,7 +125,7 @@ class Pressure(Controller):
         text = f"kubelet on {worker.node} evicted {worker.key.name}: the node was low on resource memory"
         detail = "The node was low on resource: memory."
         self.core.fact(What.POD_EVICTED, worker.key, by, text, detail=detail)
-        self.termination.shut_down(worker, GRACE_S, EVICTED)
+        self.termination.shut_down(worker, int(self.core.delays.hard_eviction_grace_s), EVICTED)
 
     def _taint(self, name: str, present: bool) -> None:
         """The condition, and the taint that the node lifecycle controller makes of it, in one write."""

@@ -99,8 +99,13 @@ def complete(deployment: Deployment, counts: Counts) -> bool:
     return counts["updatedReplicas"] == counts["replicas"] == counts["availableReplicas"] == wanted
 
 
-def check_at_ns(deployment: Deployment) -> int | None:
-    """When the controller looks again whether there was progress (requeueStuckDeployment); None: never."""
+def check_at_ns(deployment: Deployment, skew_ns: int) -> int | None:
+    """When the controller looks again whether there was progress (requeueStuckDeployment); None: never.
+
+    Args:
+        deployment: With its conditions.
+        skew_ns: The delay requeue_skew_s.
+    """
     current = condition(deployment.conditions, PROGRESSING)
     if not has_deadline(deployment) or current is None or deployment.paused:
         return None
@@ -110,7 +115,7 @@ def check_at_ns(deployment: Deployment) -> int | None:
         or complete(deployment, deployment.observed)
     ):
         return None
-    return current.updated_ns + deployment.progress_deadline_s * SECOND_NS + SECOND_NS
+    return current.updated_ns + deployment.progress_deadline_s * SECOND_NS + skew_ns
 
 
 def _with_available(deployment: Deployment, counts: Counts, now_ns: int) -> Conditions:

@@ -31,15 +31,6 @@ from kflab.replacing import replace
 
 BY: Final = "cluster-autoscaler"
 
-LONGEST_GRACE_S: Final = 600
-"""--max-graceful-termination-sec."""
-RETRY_NS: Final = 10 * SECOND_NS
-"""DefaultEvictionRetryTime."""
-GIVE_UP_NS: Final = 120 * SECOND_NS
-"""--max-pod-eviction-time: after that a refused eviction is not tried again."""
-POLL_NS: Final = 5 * SECOND_NS
-"""waitPodsToDisappear looks so often."""
-
 
 @dataclass(frozen=True, slots=True)
 class DelayOver(Event):
@@ -158,7 +149,7 @@ class NodeScaleDown(Controller):
         """Nobody is left: the machine goes, when the autoscaler looks."""
         if not removal.left:
             passed = self.core.now_ns - removal.since_ns
-            self.core.push(-passed % POLL_NS, MachineGoes(node))
+            self.core.push(-passed % self.core.spans["autoscaler_poll_s"][0], MachineGoes(node))
 
     def _evict(self, event: EvictOne, removal: Removal) -> None:
         pod = self.core.store.get(event.key)
@@ -166,11 +157,15 @@ class NodeScaleDown(Controller):
             return
         refusal = self._disruption.refusal(event.key)
         if not refusal:
-            self._disruption.evict(event.key, BY, min(pod.spec.grace_s, LONGEST_GRACE_S))
-        elif self.core.now_ns + RETRY_NS < removal.since_ns + GIVE_UP_NS:
-            text = f"eviction of {event.key.name} was refused, {BY} will ask again in 10 s: {refusal}"
+            longest = int(self.core.delays.autoscaler_grace_max_s)
+            self._disruption.evict(event.key, BY, min(pod.spec.grace_s, longest))
+            return
+        wait = self.core.delay("autoscaler_eviction_retry_s", f"{BY}/{event.key}")
+        if self.core.now_ns + wait < removal.since_ns + self.core.spans["autoscaler_eviction_give_up_s"][0]:
+            after = f"{round(wait / SECOND_NS, 2):g} s"
+            text = f"eviction of {event.key.name} was refused, {BY} will ask again in {after}: {refusal}"
             self.core.fact(What.EVICTION_REFUSED, event.key, BY, text)
-            self.core.push(RETRY_NS, event)
+            self.core.push(wait, event)
         else:
             self._give_up(event.node, event.key)
 

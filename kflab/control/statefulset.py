@@ -26,9 +26,6 @@ from kflab.replacing import replace
 
 BY = "statefulset-controller"
 
-SKEW_NS = 1_000_000_000
-"""Added to minReadySeconds when waiting for it (stateful_set.go updatePod)."""
-
 
 @dataclass(frozen=True, slots=True)
 class SyncStatefulSet(Event):
@@ -234,7 +231,7 @@ class StatefulSetController(Controller):
 
     def _look_again(self, sts: StatefulSet, ready_since: Sequence[int]) -> None:
         """Sync once more when the first pod's minReadySeconds are over."""
-        due = min(ready_since) + ns(sts.min_ready_s) + SKEW_NS
+        due = min(ready_since) + ns(sts.min_ready_s) + self.core.spans["requeue_skew_s"][0]
         if self._later.get(sts.key, 0) != due:
             self._later[sts.key] = due
             self.core.push_at(due, SyncStatefulSet(sts.key))

@@ -92,7 +92,7 @@ def test_failures_wait_longer_each_time_until_the_limit():
 
 
 def test_the_backoff_doubles_to_ten_minutes_and_a_success_forgets_earlier_failures():
-    waits = [Backoff(n, 0).left_ns(0) // S for n in range(9)]
+    waits = [Backoff(n, 0).left_ns(0, 10 * S, 600 * S) // S for n in range(9)]
     assert waits == [0, 10, 20, 40, 80, 160, 320, 600, 600]
     assert Backoff(3, 5).after([50], [40, 60, 70]) == Backoff(2, 70)
     assert Backoff(3, 5).after([], [40]) == Backoff(4, 40)
