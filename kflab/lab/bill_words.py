@@ -169,8 +169,16 @@ def outcome_words(bill: Bill) -> str:
     return ", ".join(parts)
 
 
+def shortened(happened: str) -> str:
+    """The words of `happening` where there is little room: "product-… deleted", "product-… answers"."""
+    happened = happened.replace(" was ", " ").replace("began to answer", "answers")
+    return happened.replace(" is back with its node", " is back")
+
+
 def happening(spread: Spread) -> str:
     """What an event of the Gantt is about: "product-… crashed", "product-… began to answer"."""
+    if spread.node_back:
+        return f"{spread.pod.name} is back with its node"
     if not spread.ends:
         return f"{spread.pod.name} began to answer"
     if spread.deleted:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kflab.errors import KflabError
-from kflab.lab.commands import Act, Kill, SetLoad
+from kflab.lab.commands import Act, Command, Kill, SetLoad
 from kflab.lab.spec import Action
 from kflab.manifest.objects import Key
 from kflab.manifest.objects_pods import Pod
@@ -39,7 +39,11 @@ class Script:
         return self._actions.pop(0) if self._actions and self._actions[0].t_ns <= t_ns else None
 
     def carry_out(self, action: Action) -> None:
-        """Carry out a step of the scenario."""
+        """Carry out a step of the scenario.
+
+        Raises:
+            KflabError: With the step's place, if it cannot be done.
+        """
         if action.say:
             self.narration = action.say
             self.narrated_ns = self._lab.t_ns
@@ -47,13 +51,29 @@ class Script:
         command = action.command
         if isinstance(command, SetLoad) and command.factor < 0:
             return  # a narration without a deed
-        if isinstance(command, Kill) and action.pod_of is not None:
-            command = replace(command, pod=self._pod_of(*action.pod_of))
-        elif isinstance(command, Act) and action.pod_of is not None:
-            command = replace(command, target=self._pod_of(*action.pod_of))
+        failed = f"the scenario's action at {action.t_ns / 1e9:g} s failed"
+        try:
+            if isinstance(command, Kill) and action.pod_of is not None:
+                command = replace(command, pod=self._pod_of(*action.pod_of))
+            elif isinstance(command, Act) and action.pod_of is not None:
+                command = replace(command, target=self._pod_of(*action.pod_of))
+        except KflabError as error:
+            raise KflabError(f"{failed}: {error.message}", action.place) from error
         result = self._lab.do(command)
         if not result.ok:
-            raise KflabError(f"the scenario's action at {action.t_ns / 1e9:g} s failed: {result.text}")
+            raise KflabError(f"{failed}: {result.text}{self._expected(command)}", action.place)
+
+    def _expected(self, command: Command) -> str:
+        """How a pod that is not there would have been named; "" for anything else."""
+        key = command.pod if isinstance(command, Kill) else command.target if isinstance(command, Act) else None
+        about_pod = isinstance(command, Kill) or (key is not None and key.kind == "Pod")
+        if key is None or not about_pod or self._lab.store.get(key._replace(kind="Pod")) is not None:
+            return ""
+        namespace = key.namespace or self._lab.spec.namespace
+        return (
+            f" in namespace {namespace!r}; expected NAMESPACE/POD of a pod that is there by then, or "
+            "{workload: NAMESPACE/KIND/NAME, ordinal: N}"
+        )
 
     def _pod_of(self, workload: str, ordinal: int) -> Key:
         namespace, kind, name = workload.split("/")

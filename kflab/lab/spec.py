@@ -100,6 +100,8 @@ class Action:
     pod_of: tuple[str, int] | None = None
     """("namespace/Kind/name", ordinal): the pod the command is about, when it is not named: the ordinal-th pod of the
     workload in order of creation, looked up at t_ns."""
+    place: Place | None = None
+    """Where it is written."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,8 @@ class Spread:
     """The API server knew first: the kubelet only follows."""
     removed: bool = False
     """Its object is gone, its processes are not: a forced deletion."""
+    node_back: bool = False
+    """It answers again because the link of its node was healed."""
     workload: Key | None = None
     """The workload that the pod belongs to; None where the pod was gone already."""
     served: bool = False
@@ -232,7 +234,8 @@ class Spreading:
             return
         del self._open[fact.subject]
         if spread.noticed_ns is not None:
-            self._begin(fact, ends=False).truth_ns = fact.t_ns
+            again = self._begin(fact, ends=False)
+            again.truth_ns, again.node_back = fact.t_ns, fact.what is What.LINK_HEALED
 
     def _listeners(self, fact: Fact) -> None:
         before = self._answering.get(fact.subject)

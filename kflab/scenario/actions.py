@@ -51,13 +51,13 @@ def _action(entry: Any, place_of: Callable[..., Place]) -> Action:
     t_ns = duration_ns(entry["at"], place_of("at"))
     say = str(entry.get("say", ""))
     if not named or named[0] == "narrate":
-        return Action(t_ns, SetLoad(-1.0), str(entry.get("narrate", say)))
+        return Action(t_ns, SetLoad(-1.0), str(entry.get("narrate", say)), place=place)
     value, place = entry[named[0]], place_of(named[0])
     pod_of = None
     command: Command
     if named[0] in VERBS:
         command, pod_of = read_action(named[0], value, lambda *path: place_of(named[0], *path))
-        return Action(t_ns, command, say, pod_of)
+        return Action(t_ns, command, say, pod_of, place)
     match named[0]:
         case "crash" | "delete" | "forceDelete":
             pod, pod_of = _pod_target(value, place)
@@ -84,7 +84,7 @@ def _action(entry: Any, place_of: Callable[..., Place]) -> Action:
             if not isinstance(value, dict) or not {"workload", "replicas"} <= set(value):
                 raise KflabError("scale needs workload and replicas", place)
             command = Scale(workload_key(str(value["workload"]), place), _replicas(value["replicas"], place))
-    return Action(t_ns, command, say, pod_of)
+    return Action(t_ns, command, say, pod_of, place)
 
 
 def _pod_target(value: Any, place: Place) -> tuple[Key, tuple[str, int] | None]:

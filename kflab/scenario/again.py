@@ -236,10 +236,10 @@ def compared(session: Session, change: Change, was: Played, then: Played) -> Com
 
 
 OFFERED: tuple[tuple[str, Change, str], ...] = (
-    ("s", Change("same"), "proves that nothing but the setting differs"),
+    ("s", Change("same"), "shows that nothing else differs"),
     ("p", Change("preStop", "5"), "SIGTERM waits 5 s for the rules"),
     ("P", Change("preStop", "15"), "SIGTERM waits 15 s for the rules"),
-    ("u", Change("maxUnavailable", "0"), "no pod goes before a new one is ready"),
+    ("u", Change("maxUnavailable", "0"), "no pod goes before another is ready"),
     ("m", Change("minReadySeconds", "10"), "a new pod counts 10 s after ready"),
     ("g", Change("terminationGracePeriodSeconds", "60"), "SIGKILL comes after 60 s"),
     ("r", Change("readiness", "1"), "its readiness probed every second"),

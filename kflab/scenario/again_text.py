@@ -10,6 +10,7 @@ from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from kflab.lab.autopsy_values import GanttEvent, GanttRow
+from kflab.lab.bill_words import shortened
 from kflab.lab.gantt import as_tree
 from kflab.records import dataclass
 from kflab.scenario.again import Compared, Played
@@ -253,7 +254,7 @@ def _pair(pair: Pair, both: Compared, at: Columns, mark: str, glyphs: BarGlyphs)
         if event.pod is not None and len(what) > room:
             what = what.replace(event.pod.name, event.pod.name.rpartition("-")[2])
         if len(what) > room:
-            what = what.replace(" was ", " ").replace("began to answer", "answers")
+            what = shortened(what)
         if event.pod is not None and len(what) > room:
             what = event.pod.name.rpartition("-")[2]  # that it ended or began stands at the left
         words = f"+{(event.t_ns - play.change_ns) / 1e9:.3f} {_fit(what, room, glyphs)}"

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from rich.cells import cell_len
 from textual import events
 from textual.app import ComposeResult
 from textual.strip import Strip
@@ -107,6 +108,13 @@ class _Menu(Widget):
         self.first = 0
         """The choice on the first line under the title."""
 
+    def _column(self, width: int) -> int:
+        """Where it is said what happens, the same on all lines; but the longest of it is not cut for one long name."""
+        lines = [choice for choice in self.choices if choice.command is not None]
+        widest = max((6 + cell_len(choice.words) for choice in lines), default=0)
+        longest = max((cell_len(choice.what) for choice in lines), default=0)
+        return max(30, min(widest, width - longest - 1))
+
     def move(self, step: int) -> None:
         """Go to the next line that does something."""
         places = [at for at, choice in enumerate(self.choices) if choice.command is not None]
@@ -136,7 +144,7 @@ class _Menu(Widget):
             return Row("sel").put(1, words, "dim", bold=True).strip(look(self.app), width)
         row = Row("sel").put(0, glyphs.selected if here else " ", "strong")
         row.put(2, choice.key, "strong", bold=True).put(4, choice.words, "lost" if here else "text", bold=here)
-        column = max(30, row.x + 2)
+        column = max(self._column(width), row.x + 2)
         if width >= column + SHORTEST:
             row.put(column, shorten(choice.what, width - column - 1, glyphs.ellipsis), "dim")
         return row.strip(look(self.app), width)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len
 
+from kflab.lab.bill_words import shortened
 from kflab.lab.snapshot import BIN_NS, Knower, Knowledge
 from kflab.tui.cells import CellLine
 from kflab.tui.ledger_context import Paint, sentence
@@ -47,7 +48,7 @@ def _of_changes(knowledge: Knowledge) -> list[str]:
     what = knowledge.what.removeprefix("that ").split(" · ")[0]
     if knowledge.subject is not None:
         what = what.replace(knowledge.subject.name, knowledge.subject.name.rpartition("-")[2])
-    briefly = what.rpartition(" at ")[0].replace(" was ", " ").replace("began to answer", "answers")
+    briefly = shortened(what.rpartition(" at ")[0])
     return [
         f"{what} · {known:,} of {count:,} pod changes known",
         f"{what} · {known:,} of {count:,} changes known",

@@ -121,6 +121,7 @@ def test_a_partition_shows_who_knew_when_that_a_pod_was_out_of_reach() -> None:
     assert (caller.cause, caller.from_ns, caller.until_ns) == (Cause.NODE_LOST, 10 * S, 120 * S)
     back = [e for g in report.groups for e in g.events if e.kind == "start" and e.pod == behind.pod]
     assert [e.t_ns for e in back] == [120 * S]
+    assert back[0].what == f"{behind.pod.name} is back with its node", "it never stopped answering"
 
 
 def test_slabs_do_not_decide_the_bills_of_a_partition() -> None:

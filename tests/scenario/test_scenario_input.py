@@ -129,6 +129,30 @@ def test_a_wrong_action_is_told_at_its_place(action: str, where: str, what: str)
 
 
 @pytest.mark.parametrize(
+    ("action", "where", "what"),
+    [
+        (
+            "delete: endpointslice/x",
+            "3:18",
+            "pods \"x\" not found in namespace 'endpointslice'; expected NAMESPACE/POD",
+        ),
+        ("drain: node-9", "3:17", 'nodes "node-9" not found'),
+        ("hang: default/x-1", "3:16", "pods \"x-1\" not found in namespace 'default'; expected NAMESPACE/POD"),
+        ("crash: {workload: a/Deployment/b}", "3:10", "a/Deployment/b has 0 pods, no ordinal 0"),
+    ],
+)
+def test_an_action_that_cannot_be_done_is_told_at_its_place(action: str, where: str, what: str) -> None:
+    space = "{apiVersion: v1, kind: Namespace, metadata: {name: a}}"
+    documents = f"documents: [{{name: a, text: '{space}'}}]"
+    text = f"kflab: scenario/v1\nactions:\n - {{at: 1s, {action}}}\nmanifests: {{{documents}}}\n"
+    lab = Lab(load_text(text, "x.yaml").spec)
+    with pytest.raises(KflabError) as caught:
+        lab.advance(2 * 10**9)
+    assert str(caught.value).startswith(f"x.yaml:{where}: the scenario's action at 1 s failed: ")
+    assert what in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("line", "where", "what"),
     [
         ("cluster: {delays: {watch_s: 0.1, proxy_sync: 1}}", "3:46", "unknown delay 'proxy_sync'; did you mean"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kflab.scenario.again import Change
+from kflab.scenario.again import Change, offers
 from kflab.scenario.format import load
 from kflab.tui.again_screen import AgainMenu, AgainScreen
 from kflab.tui.app import KflabApp
@@ -58,6 +58,21 @@ async def test_two_keys_show_two_columns(size: tuple[int, int], glyphs: str, mon
         assert isinstance(app.screen, AgainMenu)  # another setting
         await stage.press("a")
         assert app.screen is app.main
+
+
+@pytest.mark.parametrize("size", [(120, 40), (80, 24)])
+async def test_what_each_setting_does_stands_in_one_column_and_is_not_cut(size: tuple[int, int]) -> None:
+    lab = lab_of()
+    app = KflabApp(lab, glyphs="unicode")
+    async with app.run_test(size=size) as pilot:
+        stage = Stage(app, pilot, lab)
+        await stage.until(6, COARSE_NS)
+        await stage.press("a")
+        offered = offers(lab.session().result())
+        found = {what: [line.index(what) for line in stage.lines() if what in line] for _, _, what in offered}
+        assert any("terminationGracePeriodSeconds 60" in line for line in stage.lines())
+        assert {len(columns) for columns in found.values()} == {1}, found
+        assert len({columns[0] for columns in found.values()}) == 1, found
 
 
 async def test_as_it_was_says_that_nothing_differs() -> None:

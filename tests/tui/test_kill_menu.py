@@ -104,6 +104,15 @@ def test_no_line_of_the_widest_menu_is_cut() -> None:
             assert not verb.in_menu or column + len(verb.what) < WIDTH, verb.name
 
 
+async def test_one_long_name_cuts_no_other_line() -> None:
+    component = Target("component", Key("Component", "", "kube-proxy/node-with-a-name-of-35-characters"))
+    app = PaneApp(fakes.FakeLab(), without_lab(TracePane))
+    async with app.run_test(size=(120, 40)) as pilot:
+        app.push_screen(KillMenu((Target("component", Key("Component", "", "etcd")), component)))
+        await pilot.pause()
+        assert any("nothing is written, watches stay open" in line for line in lines_of(app))
+
+
 def test_every_verb_has_what_the_menu_and_a_scenario_need() -> None:
     assert VERBS
     for verb in VERBS.values():
