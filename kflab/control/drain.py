@@ -49,8 +49,10 @@ class Drains(Controller):
         self.disruption = disruption
         self._left: dict[str, dict[Key, str]] = {}
         """Node → its pods that are still to go, with their uids."""
+        self._of: dict[str, int] = {}
+        """Node → how many pods there were to go when its drain began."""
         self._refused: dict[Key, None] = {}
-        """Pods whose refusal has been told."""
+        """Pods whose refusal has been told, and which are not evicted yet."""
 
     # --- cordon -----------------------------------------------------------------------------------------------
 
@@ -103,17 +105,20 @@ class Drains(Controller):
             why = errors[0] if len(errors) == 1 else f"[{', '.join(errors)}]"
             raise KflabError(f'unable to drain node "{name}" due to error: {why}')
         self.cordon(name, True)
-        self._left[name] = {pod.key: pod.meta.uid for pod in pods}
+        self._left[name], self._of[name] = {pod.key: pod.meta.uid for pod in pods}, len(pods)
         for pod in pods:
             wait = self.core.delay("api_write_s", f"{BY}/{pod.key}")
             self.core.push(wait, EvictNext(name, pod.key, pod.meta.uid, grace_s))
         if not pods:
             self._finished(name)
 
-    def left(self, name: str) -> tuple[int, int]:
-        """Pods that a drain still waits for, and how many of them a budget holds; (0, 0) when there is none."""
+    def left(self, name: str) -> tuple[int, int, int]:
+        """Pods of a node that a drain evicts, how many it still waits for, how many of those a budget holds.
+
+        (0, 0, 0) when there is no drain.
+        """
         pods = self._left.get(name, {})
-        return len(pods), sum(key in self._refused for key in pods)
+        return self._of[name] if pods else 0, len(pods), sum(key in self._refused for key in pods)
 
     def _chosen(self, name: str, force: bool, ignore_daemonsets: bool) -> tuple[list[Pod], list[str]]:
         """Pods to evict, and why it cannot be done."""
@@ -141,6 +146,7 @@ class Drains(Controller):
             refusal = self.disruption.refusal(event.key)
             if not refusal:
                 self.disruption.evict(event.key, BY, event.grace_s)
+                self._refused.pop(event.key, None)
         except KflabError as error:
             del self._left[event.node]
             text = f"kubectl drain of {event.node} ended: error when evicting {event.key.name}: {error}"

@@ -59,7 +59,7 @@ def _runs(job: Job) -> str:
     return f"suspended, {words}" if job.suspend else words
 
 
-def drained(left: int, held: int) -> str:
-    """What a drain still waits for: "2 pods left, 1 held by its budget"; "" once nothing is left."""
-    words = f"{left} {'pod' if left == 1 else 'pods'} left" if left else ""
+def drained(pods: int, left: int, held: int) -> str:
+    """How far a drain is: "1 of 3 gone, 1 held by its budget"; "" once nothing is left."""
+    words = f"{pods - left:,} of {pods:,} gone" if left else ""
     return f"{words}, {held} held by {'its budget' if held == 1 else 'their budgets'}" if held else words

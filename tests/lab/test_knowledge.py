@@ -89,11 +89,27 @@ def test_a_drain_says_how_many_pods_it_waits_for() -> None:
     lab.advance(2 * S)
     there = pods_on(lab, "node-b")
     assert lab.do(Act("drain", Key("Node", "", "node-b"))).ok
-    assert said(lab).startswith(f"◇ node-b: {there} pods left; the drain of node-b began 0.0")
-    assert lab.knowledge().what.endswith(f"· {there} pods left")
+    assert said(lab).startswith(f"◇ node-b: 0 of {there} gone; the drain of node-b began 0.0")
+    assert lab.knowledge().what.endswith(f"· 0 of {there} gone")
     while "drained" not in said(lab):
         lab.advance(lab.t_ns + S)
     assert pods_on(lab, "node-b") == 0
+
+
+def test_a_drain_names_what_a_budget_holds_until_that_is_evicted() -> None:
+    lab = Lab(load("drain-pdb").spec)
+    seen = []
+    while lab.t_ns < 40 * S:
+        lab.advance(lab.t_ns + S // 2)
+        words = said(lab).partition(";")[0]
+        if words.startswith("◇ node-2: ") and words not in seen:
+            seen.append(words)
+    held = "1 held by its budget"
+    # The second pod is evicted 15 s after the first, and then runs out its preStop and its grace: nothing holds it.
+    assert seen == [
+        "◇ node-2: 0 of 3 gone", f"◇ node-2: 0 of 3 gone, {held}", f"◇ node-2: 1 of 3 gone, {held}",
+        f"◇ node-2: 2 of 3 gone, {held}", "◇ node-2: 2 of 3 gone",
+    ]  # fmt: skip
 
 
 def test_who_knows_follows_a_rollout_from_pod_to_pod() -> None:

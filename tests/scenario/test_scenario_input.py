@@ -133,12 +133,12 @@ def test_a_wrong_action_is_told_at_its_place(action: str, where: str, what: str)
     [
         (
             "delete: endpointslice/x",
-            "3:18",
+            "3:21",
             "pods \"x\" not found in namespace 'endpointslice'; expected NAMESPACE/POD",
         ),
-        ("drain: node-9", "3:17", 'nodes "node-9" not found'),
-        ("hang: default/x-1", "3:16", "pods \"x-1\" not found in namespace 'default'; expected NAMESPACE/POD"),
-        ("crash: {workload: a/Deployment/b}", "3:10", "a/Deployment/b has 0 pods, no ordinal 0"),
+        ("drain: node-9", "3:20", 'nodes "node-9" not found'),
+        ("hang: default/x-1", "3:19", "pods \"x-1\" not found in namespace 'default'; expected NAMESPACE/POD"),
+        ("crash: {workload: a/Deployment/b}", "3:13", "a/Deployment/b has 0 pods, no ordinal 0"),
     ],
 )
 def test_an_action_that_cannot_be_done_is_told_at_its_place(action: str, where: str, what: str) -> None:

@@ -1,6 +1,9 @@
 """The menu on a row: what it offers, and how few keys it takes."""
 
 from dataclasses import replace
+from pathlib import Path
+
+import pytest
 
 from kflab.control.verb import KINDS, TARGETS
 from kflab.control.verbs import VERBS, verbs_for
@@ -10,7 +13,9 @@ from kflab.lab.snapshot import Component
 from kflab.lab.targets import Target, targets
 from kflab.manifest.objects import Key
 from kflab.scenario.format import load
+from kflab.tui.app import KflabApp
 from kflab.tui.kill_menu import WIDTH, KillMenu, kill_choices
+from kflab.tui.screenshots import COARSE_NS, HeldLab, Stage
 from kflab.tui.trace_pane import TracePane
 from tests.tui import fakes
 from tests.tui.demo import PaneApp, lines_of, without_lab
@@ -128,6 +133,19 @@ def test_every_verb_has_what_the_menu_and_a_scenario_need() -> None:
                 if verb.letter and verb.in_menu and verb.when in ("", state) and verb.unless != (state or None)
             ]
             assert len(letters) == len(set(letters)), (target, state, letters)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
+async def test_a_drain_shows_how_far_it_is_and_what_a_budget_holds(size: tuple[int, int]) -> None:
+    lab = HeldLab(load(str(Path(__file__).parents[2] / "scenarios" / "drain-pdb.yaml")).spec)
+    app = KflabApp(lab, glyphs="unicode")
+    async with app.run_test(size=size) as pilot:
+        stage = Stage(app, pilot, lab)
+        await stage.until(17, COARSE_NS)
+        assert any("node-2: 2 of 3 gone, 1 held" in line for line in stage.lines()[:2])
+        await stage.until(30, COARSE_NS)
+        assert any("node-2: 2 of 3 gone" in line for line in stage.lines()[:2])
+        assert not any("held" in line for line in stage.lines()[:2]), "its eviction went through at 25 s"
 
 
 async def test_more_lines_than_the_screen_has_are_scrolled() -> None:
