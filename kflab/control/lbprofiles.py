@@ -182,9 +182,6 @@ AWS_ALB_IP: Final = LbProfile(
 )  # fmt: skip
 """The same with target-type ip: targets are pods."""
 
-ALB_CONNECT_S: Final = 10.0
-"""How long an ALB waits for a target to accept (AWS docs, Troubleshoot your Application Load Balancers, HTTP 504)."""
-
 AWS_NLB_CLOUD_PROVIDER: Final = LbProfile(
     "aws-nlb-ccm", "AWS NLB, instance targets", "NLB", "aws", "cloud controller",
     NODE_PORT, True, FLOW_HASH, Check(CONNECT, 30, 10, 3, 3), Check(HEALTH_NODE_PORT, 10, 10, 2, 2),

@@ -204,7 +204,7 @@ class Engine:
 
     def add_virtual_server(self, poll_ns: int = 0, graceful: bool = True) -> int:
         """Add a virtual server without destinations (see `schedulers.VirtualServer`); return its index."""
-        return self.memory.schedulers.add(VirtualServer(poll_ns, graceful))
+        return self.memory.schedulers.add(VirtualServer(poll_ns, self.timing.ipvs_drain_poll_ns, graceful))
 
     def add_affinity(self, lasts_ns: int) -> int:
         """Add an affinity entry that is over after this long without use (see `affinity`).

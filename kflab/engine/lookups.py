@@ -1,7 +1,8 @@
 """What a client waits for before its connection is open: names that it asks for, and SYNs that got lost.
 
 A client with `Stream.names` asks DNS for every request, one name after the other, A and AAAA at once from one socket;
-each pair goes to the endpoint of kube-dns that its node's rules pick. No answer in 5 s: asked again, twice in all, then
+each pair goes to the endpoint of kube-dns that its node's rules pick. No answer in 5 s
+(`Timing.dns_timeout_ns`): asked again, twice in all, then
 the lookup fails (resolv.conf(5): timeout 5, attempts 2; glibc resolv/res_send.c). An ICMP "port unreachable" counts as
 an attempt, without a wait (ECONNREFUSED there). A name that does not exist leads to the next one of the search list
 (glibc resolv/res_query.c, __res_context_search); a lookup that timed out ends the search.
@@ -30,10 +31,8 @@ from kflab.engine.types import Answer, Behaviour, Int64Array, UInt64Array
 if TYPE_CHECKING:
     from kflab.engine.step_state import StepState
 
-DNS_TIMEOUT_NS = 5_000_000_000
-"""RES_TIMEOUT of glibc's resolv.h."""
 DNS_ATTEMPTS = 2
-"""RES_DFLRETRY there."""
+"""RES_DFLRETRY of glibc's resolv.h."""
 
 SYN_TIMES_NS = (0, 1_000_000_000, 3_000_000_000, 7_000_000_000, 15_000_000_000, 31_000_000_000, 63_000_000_000)
 """When a SYN is sent: TCP_TIMEOUT_INIT 1 s, doubling, tcp_syn_retries 6 (Documentation/networking/ip-sysctl.rst)."""
@@ -88,7 +87,9 @@ def look_up(steps: "StepState", rows: Int64Array, end_ns: int) -> None:
         answered = arrives & (meets == Behaviour.LISTENS)
         refused = arrives & (meets == Behaviour.REFUSES)
         silent = ~answered & ~refused
-        m[Col.DUE, rows] += np.where(silent, DNS_TIMEOUT_NS, 2 * hops + np.where(answered, steps.timing.dns_ns, 0))
+        m[Col.DUE, rows] += np.where(
+            silent, steps.timing.dns_timeout_ns, 2 * hops + np.where(answered, steps.timing.dns_ns, 0)
+        )
         for count, ended in ((Count.SERVER_OK, answered), (Count.SERVER_BAD, there & ~answered)):
             steps.bins.add(count, servers[ended], m[Col.DUE, rows[ended]])
         names = (asked & 0xFF) + answered

@@ -21,22 +21,17 @@ from numpy.typing import NDArray
 
 from kflab.dataplane.conntrack import SYN_RETRIES_NS
 from kflab.engine.scramble import words
-from kflab.engine.types import Int64Array, UInt64Array
+from kflab.engine.types import Int64Array, Timing, UInt64Array
 
-_S: Final = 1_000_000_000
+PROBES: Final = 3
+"""ucast_probes, and mcast_probes."""
 
-REACHABLE_NS: Final = (15 * _S, 45 * _S)
-"""reachable_time: half to three halves of base_reachable_time, drawn (neigh_rand_reach_time)."""
-
-DELAY_NS: Final = 5 * _S
-"""delay_probe_time."""
-
-PROBES_NS: Final = 3 * _S
-"""ucast_probes, and mcast_probes, times retrans_time."""
+LONGEST_NS: Final = 500_000_000_000
+"""`Timing.neighbour_reachable_ns` and `neighbour_delay_ns` may be so long: a part of both is worked out in 64 bits."""
 
 _NEVER: Final = (1 << 62) - 1
 _BITS, _OTHER_BITS, _BITS_MASK = np.uint64(24), np.uint64(40), np.uint64((1 << 24) - 1)
-"""Two draws of 24 bits come from one word; more would overflow when multiplied by a minute in ns."""
+"""Two draws of 24 bits come from one word; more would overflow when multiplied by minutes in ns (see `LONGEST_NS`)."""
 
 
 def _part(bits: UInt64Array, whole: Int64Array) -> Int64Array:
@@ -49,10 +44,14 @@ class Neighbours:
 
     Args:
         salt: Of the run's seed.
+        timing: Its `neighbour_…_ns` are the kernels' times.
     """
 
-    def __init__(self, salt: int) -> None:
+    def __init__(self, salt: int, timing: Timing) -> None:
         self._salt = salt
+        self._reachable_ns, self._delay_ns = timing.neighbour_reachable_ns, timing.neighbour_delay_ns
+        self.probes_ns = PROBES * timing.neighbour_probe_ns
+        """How long all probes take."""
         self._since: dict[int, int] = {}
         """Place that is cut off → since when."""
 
@@ -73,11 +72,11 @@ class Neighbours:
         since = np.array([self._since_of(*pair) for pair in zip(callers.tolist(), there.tolist(), strict=True)])
         since = since.astype(np.int64)
         drawn = words(self._salt, callers, there, since)
-        low, high = REACHABLE_NS
-        reachable = low + _part(drawn >> _OTHER_BITS, np.full(len(drawn), high - low))
+        whole = np.full(len(drawn), self._reachable_ns)
+        reachable = self._reachable_ns // 2 + _part(drawn >> _OTHER_BITS, whole)
         # An entry in use is reachable, then delayed, then probed and confirmed at once: any instant is as likely.
-        left = _part(drawn & _BITS_MASK, reachable + DELAY_NS)
-        return since + left + PROBES_NS
+        left = _part(drawn & _BITS_MASK, reachable + self._delay_ns)
+        return since + left + self.probes_ns
 
     def _since_of(self, a: int, b: int) -> int:
         return min(self._since.get(a, _NEVER), self._since.get(b, _NEVER))
@@ -102,6 +101,6 @@ class Neighbours:
         syns = starts[:, None] + np.array(SYN_RETRIES_NS, dtype=np.int64)
         found = syns >= failed[:, None]
         first = np.where(found.any(axis=1), syns[np.arange(len(syns)), found.argmax(axis=1)], _NEVER)
-        told = failed + ((first - failed) // PROBES_NS + 1) * PROBES_NS
+        told = failed + ((first - failed) // self.probes_ns + 1) * self.probes_ns
         heard = (first < _NEVER) & (told < starts + patience)
         return np.where(heard, told, starts + patience), heard

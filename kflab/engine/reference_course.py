@@ -3,7 +3,6 @@
 import numpy as np
 
 from kflab.draws import duration_table
-from kflab.engine.neighbours import PROBES_NS
 from kflab.engine.pools import Connection
 from kflab.engine.reference_counts import LeastTaker
 from kflab.engine.reference_requests import Held, Request, Try
@@ -302,5 +301,5 @@ class Course(Retries):
                 return Answer.TIMEOUT, given_up
             syn, wait = syn + wait, 2 * wait
         while told <= syn:
-            told += PROBES_NS
+            told += self.neighbours.probes_ns
         return (Answer.UNREACHABLE, told) if told < given_up else (Answer.TIMEOUT, given_up)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from kflab.draws import Draws
 from kflab.engine.lookups import (
     DNS_ATTEMPTS,
-    DNS_TIMEOUT_NS,
     LINEAR_SYN_TIMES_NS,
     SYN_TIMES_NS,
     threshold,
@@ -27,10 +26,12 @@ class Lookup:
         stream: Of the request.
         number: Its number.
         answer_ns: How long CoreDNS takes.
+        timeout_ns: How long it is waited for.
     """
 
-    def __init__(self, draws: Draws, stream: Stream, number: int, answer_ns: int) -> None:
-        self._draws, self._stream, self._number, self._answer_ns = draws, stream, number, answer_ns
+    def __init__(self, draws: Draws, stream: Stream, number: int, answer_ns: int, timeout_ns: int) -> None:
+        self._draws, self._stream, self._number = draws, stream, number
+        self._answer_ns, self._timeout_ns = answer_ns, timeout_ns
         self._turn = 0
         self._attempt = 0
         self.known = 0
@@ -46,7 +47,7 @@ class Lookup:
             self.known, self._attempt = self.known + 1, 0
             return t_ns + 2 * way_ns + self._answer_ns
         self._attempt += 1
-        return t_ns + (2 * way_ns if what == Behaviour.REFUSES else DNS_TIMEOUT_NS)
+        return t_ns + (2 * way_ns if what == Behaviour.REFUSES else self._timeout_ns)
 
     @property
     def failed(self) -> bool:

@@ -53,7 +53,8 @@ class WayIn(Clock):
             return
         request.node = request.stream.place
         if request.stream.names:
-            request.lookup = Lookup(self.draws, request.stream, request.number, self.timing.dns_ns)
+            timing = self.timing
+            request.lookup = Lookup(self.draws, request.stream, request.number, timing.dns_ns, timing.dns_timeout_ns)
             self._push(t_ns, request, "lookup")
         elif request.stream.lost_per_million:
             self._connect(request, t_ns)

@@ -31,12 +31,9 @@ import numpy as np
 from kflab.engine.affinity import Affinity, Listed
 from kflab.engine.ipvs_counts import CLOSE_NS, Counts, Load, expected_delay, overhead
 from kflab.engine.kept_callers import KeptCallers
-from kflab.engine.types import Int64Array
+from kflab.engine.types import Int64Array, Timing
 from kflab.engine.zoned_turns import ZonedTurns
 from kflab.records import dataclass
-
-POLL_NS: Final = 60_000_000_000
-"""How often kube-proxy looks whether draining destinations have no connections left (rsCheckDeleteInterval)."""
 
 HEAD: Final = -1
 """The pointer of a round that has not begun: at the head of the list."""
@@ -102,7 +99,9 @@ class VirtualServer:
     """
 
     poll_ns: int = 0
-    """When kube-proxy first looks after its draining destinations; then every `POLL_NS`."""
+    """When kube-proxy first looks after its draining destinations…"""
+    every_ns: int = Timing().ipvs_drain_poll_ns
+    """… and how often it does then."""
     graceful: bool = True
     """Whether a destination with connections drains before it is deleted."""
     udp_ns: int = 0
@@ -144,7 +143,7 @@ class VirtualServer:
         if not self.draining:
             return _NEVER
         passed = max(0, self.settled_ns + 1 - self.poll_ns)
-        return self.poll_ns + -(-passed // POLL_NS) * POLL_NS
+        return self.poll_ns + -(-passed // self.every_ns) * self.every_ns
 
     def settle(self, t_ns: int, connected: Connected) -> None:
         """Carry out everything that happens up to `t_ns`, itself included."""

@@ -283,7 +283,10 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Delays of the data path, in ns. All are modelling choices (M in lifecycle.md terms) unless said otherwise."""
+    """Delays of the data path, in ns. All are modelling choices (M in lifecycle.md terms) unless said otherwise.
+
+    Each is one number, not a range: hops and timers are the same for every request. Only service times are drawn.
+    """
 
     client_lb_ns: int = 60_000
     """One way, client to load balancer (a client near the region; raise it for the Internet)."""
@@ -312,6 +315,22 @@ class Timing:
     """nf_conntrack_udp_timeout: an entry that nothing came back for, or younger than two seconds."""
     udp_stream_timeout_ns: int = 120_000_000_000
     """nf_conntrack_udp_timeout_stream."""
+    alb_connect_timeout_ns: int = 10_000_000_000
+    """How long an ALB waits for a target to accept (AWS docs, Troubleshoot your Application Load Balancers, HTTP 504).
+    """
+    dns_timeout_ns: int = 5_000_000_000
+    """How long a resolver waits for an answer before it asks again: resolv.conf(5) timeout, RES_TIMEOUT of glibc's
+    resolv.h. A pod's dnsConfig option of that name is not read."""
+    ipvs_drain_poll_ns: int = 60_000_000_000
+    """How often kube-proxy looks whether IPVS destinations that drain have no connections left
+    (k/k pkg/proxy/ipvs/graceful_termination.go, rsCheckDeleteInterval)."""
+    neighbour_reachable_ns: int = 30_000_000_000
+    """net.ipv4.neigh.*.base_reachable_time_ms: an entry counts as reachable for half to three halves of it, drawn
+    (net/ipv4/arp.c, arp_tbl; net/core/neighbour.c, neigh_rand_reach_time)."""
+    neighbour_delay_ns: int = 5_000_000_000
+    """delay_first_probe_time: then so long until it is probed (same places)."""
+    neighbour_probe_ns: int = 1_000_000_000
+    """retrans_time_ms: from one of the three probes to the next (same places)."""
     keepalive_connections: int = 320
     """ingress-nginx upstream-keepalive-connections: idle connections an ingress keeps at most (lifecycle.md 1.8)."""
 

@@ -7,6 +7,7 @@ from kflab.control.listening import running_containers
 from kflab.dataplane.nginx_choice import unknown_variables
 from kflab.dataplane.nginx_config import EWMA, ROUND_ROBIN, IngressConfig, Location
 from kflab.dataplane.nginx_proxying import USUAL
+from kflab.engine.types import Timing
 from kflab.lab.spec import ClientSpec
 from kflab.manifest.app_annotations import (
     CPU_PER_BUSY_SECOND,
@@ -165,7 +166,7 @@ def _balancing(algorithm: str) -> Iterator[str]:
         yield f"load-balance {algorithm}: pods take turns here"
 
 
-def client_assumptions(clients: Iterable[ClientSpec]) -> Iterator[tuple[str, str]]:
+def client_assumptions(clients: Iterable[ClientSpec], timing: Timing) -> Iterator[tuple[str, str]]:
     """What is taken for granted of clients that keep connections open, give up, try again, ask DNS or lose packets."""
     for client in clients:
         if client.from_pod:
@@ -206,8 +207,8 @@ def client_assumptions(clients: Iterable[ClientSpec]) -> Iterator[tuple[str, str
             yield text, "sockets: 0"
         if client.lookups:
             text = (
-                f"client {client.name} asks DNS for every request as glibc does (A and AAAA at once, 5 s, two attempts)"
-                "; CoreDNS answers at once and cannot be overloaded"
+                f"client {client.name} asks DNS for every request as glibc does (A and AAAA at once, "
+                f"{timing.dns_timeout_ns / 1e9:g} s, two attempts); CoreDNS answers at once and cannot be overloaded"
             )
             yield text, "leave lookups out: the client knows the address"
         if client.lost_per_million:

@@ -6,6 +6,8 @@ from kflab.cluster.store import Store
 from kflab.dataplane.cni import CniProfile
 from kflab.dataplane.proxy_config import ProxyConfig
 from kflab.engine.ipvs_counts import ESTABLISHED_S
+from kflab.engine.neighbours import PROBES
+from kflab.engine.types import Timing
 from kflab.lab.commands import Act, Kill
 from kflab.lab.spec import HOST_GW, Action, ClientSpec
 from kflab.manifest.objects_network import Service
@@ -96,13 +98,16 @@ def static_assumptions(store: Store) -> Iterator[tuple[str, str]]:
         )
 
 
-def network_assumptions(pod_network: str, actions: Sequence[Action]) -> Iterator[tuple[str, str]]:
+def network_assumptions(pod_network: str, actions: Sequence[Action], timing: Timing) -> Iterator[tuple[str, str]]:
     """Which network lies between the nodes, where the scenario says so or cuts a node off."""
+    probed = PROBES * timing.neighbour_probe_ns
+    longest = timing.neighbour_reachable_ns * 3 // 2 + timing.neighbour_delay_ns + probed
+    fails = f"{probed / 1e9:g} to {longest / 1e9:g} s"
     cuts = any(isinstance(one.command, Act) and one.command.verb in _CUTTING for one in actions)
     if pod_network == HOST_GW:
         yield (
             "pod network host-gw: the nodes are on one Ethernet segment; after a node is gone, callers in the cluster "
-            "get No route to host as soon as ARP for it has failed (3 to 53 s, drawn as of an entry in constant use); "
+            f"get No route to host as soon as ARP for it has failed ({fails}, drawn as of an entry in constant use); "
             "clients outside are behind a router and time out, as datagrams and a single curl do",
             "cluster: {podNetwork: routed}",
         )

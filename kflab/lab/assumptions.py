@@ -64,9 +64,9 @@ def modelling_assumptions(lab: "Lab") -> Iterator[tuple[str, str]]:
     pods = [pod for one in lab.controllers.all() for pod in one.pods[:1]]
     configs = (lab.wiring.configs.at(f"ingress/{pod.namespace}/{pod.name}", lab.t_ns) for pod in pods)
     yield from proxy_assumptions(config for config in configs if config is not None)
-    yield from client_assumptions(lab.spec.clients)
+    yield from client_assumptions(lab.spec.clients, lab.engine.timing)
     yield from affinity_assumptions(lab.store, lab.book.config.mode)
-    yield from network_assumptions(lab.spec.pod_network, lab.spec.actions)
+    yield from network_assumptions(lab.spec.pod_network, lab.spec.actions, lab.engine.timing)
     yield from cni_assumptions(lab.cni, lab.spec.actions)
     yield from ipvs_assumptions(lab.book.config, lab.spec.clients)
     most = lab.spec.conntrack_max

@@ -55,8 +55,8 @@ def _bill_fate(bill: Bill) -> str:
     return fate_words(bill.spread, bill.from_ns)
 
 
-def title(bill: Bill, connect_timeout_ns: int) -> str:
-    """The sentence of a bill."""
+def title(bill: Bill, waits_ns: int) -> str:
+    """The sentence of a bill, whose callers wait so long for a connection, or of NO_NAME for DNS."""
     who = observer_words(bill.observer, whose=True)
     pod = bill.pod.name if bill.pod else bill.address or "nobody"
     service = bill.service.name if bill.service else "it"
@@ -65,7 +65,7 @@ def title(bill: Bill, connect_timeout_ns: int) -> str:
             fate = _bill_fate(bill)
             were = "were" if bill.observer.startswith("kube-proxy/") else "was"
             timeouts = bill.answers[Answer.TIMEOUT]
-            waited_s = (bill.patience_ns or connect_timeout_ns) / 1e9
+            waited_s = (bill.patience_ns or waits_ns) / 1e9
             wait = f"; {waited_s:g} s {bill.waits_for} timeout ×{timeouts:,}" if timeouts else ""
             if timeouts and bill.waits_for == "answer":
                 wait = f"; no answer in {waited_s:g} s ×{timeouts:,}"
@@ -123,7 +123,8 @@ def title(bill: Bill, connect_timeout_ns: int) -> str:
         case Cause.DEADLINE:
             return f"{pod} had not answered yet when the clients' deadline was over: queued or being served"
         case Cause.NO_NAME:
-            return f"DNS did not answer callers on {bill.node} in time: each question is asked again after 5 s, once"
+            again = f"each question is asked again after {waits_ns / 1e9:g} s, once"
+            return f"DNS did not answer callers on {bill.node} in time: {again}"
         case Cause.SYN_LOST:
             return f"SYNs of callers on {bill.node}, or the answers, were lost: sent again after 1 s, 3 s, …"
         case Cause.NO_ROUTE:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from kflab.control.facts import What
 from kflab.control.lbevents import observer_name
-from kflab.control.lbprofiles import ALB_CONNECT_S
 from kflab.lab.autopsy_values import AutopsyReport, BillRow, GanttEvent, GanttGroup, GanttRow
 from kflab.lab.bill_words import fate_words, happening, observer_words, outcome_words, title
 from kflab.lab.bills import Bill, Cause
@@ -86,10 +85,12 @@ class Gantt:
         )  # fmt: skip
 
     def _patience(self, bill: Bill) -> int:
-        """How long a connect was waited for, ns: an ALB has a time of its own."""
+        """How long a connect was waited for, ns: an ALB has a time of its own; of a lookup an answer of DNS."""
+        if bill.cause == Cause.NO_NAME:
+            return self._lab.engine.timing.dns_timeout_ns
         for balancer in self._lab.plane.balancers.values():
             if balancer.profile.http and observer_name(balancer.key) == bill.observer:
-                return round(ALB_CONNECT_S * 1e9)
+                return self._lab.engine.timing.alb_connect_timeout_ns
         return self._lab.engine.timing.connect_timeout_ns
 
     # --- events ---------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ GIVEN = "the address was given; DNS is not asked"
 """What the walker says of the address that traffic dials."""
 
 
-def after_lookup(trace: RequestTrace, one: Record) -> RequestTrace:
+def after_lookup(trace: RequestTrace, one: Record, timeout_ns: int) -> RequestTrace:
     """Say before and at the first hop what the client asked DNS, and which SYN was answered."""
     extra = dict(one.extra)
     asked, lookup_ns, waited_ns = extra.get("asked", 0), extra.get("lookup_ns", 0), extra.get("waited_ns", 0)
@@ -29,7 +29,13 @@ def after_lookup(trace: RequestTrace, one: Record) -> RequestTrace:
         hops.insert(1, Hop(0, where, why=why, t_ns=one.start_ns + waited_ns))
     if asked:
         took_ns = one.latency_ns if unresolved else lookup_ns
-        remark = Hop(0, where, mover="resolver", why=_words(asked, took_ns, unresolved), t_ns=one.start_ns - lookup_ns)
+        remark = Hop(
+            0,
+            where,
+            mover="resolver",
+            why=_words(asked, took_ns, unresolved, timeout_ns),
+            t_ns=one.start_ns - lookup_ns,
+        )
         hops = [remark, *(replace(hop, why=hop.why.replace(GIVEN, "DNS answered it")) for hop in hops)]
     return replace(trace, t_start_ns=one.start_ns - lookup_ns, latency_ns=one.latency_ns, hops=tuple(hops))
 
@@ -49,8 +55,8 @@ def ended_early(trace: RequestTrace, one: Record) -> RequestTrace:
     return replace(trace, hops=(*said, end))
 
 
-def _words(asked: int, took_ns: int, unresolved: bool) -> str:
+def _words(asked: int, took_ns: int, unresolved: bool, timeout_ns: int) -> str:
     names, questions, silent = (asked & 0xFF) + unresolved, asked >> 16 & 0xFF, asked >> 24
     took = f"{took_ns / 1e6:.1f} ms" if took_ns < 1_000_000_000 else f"{took_ns / 1e9:.3f} s"
     text = f"asked DNS for {names} {'name' if names == 1 else 'names'}, A and AAAA: {2 * questions} queries in {took}"
-    return text + (f", {silent} × 5 s without an answer" if silent else "")
+    return text + (f", {silent} × {timeout_ns / 1e9:g} s without an answer" if silent else "")

@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from kflab.control import made
 from kflab.control.profiles import PROFILES
 from kflab.dataplane.conntrack import ConntrackSettings
+from kflab.engine.neighbours import LONGEST_NS
 from kflab.engine.types import Timing
 from kflab.errors import KflabError
 from kflab.lab.spec import LabSpec
@@ -15,6 +16,15 @@ from kflab.manifest.objects_network import Service
 
 TIMINGS = tuple(sorted(field.name for field in fields(Timing) if field.name.endswith("_ns")))
 """Delays of the data path that a scenario may set."""
+
+BOUNDS = {
+    "dns_timeout_ns": (1_000_000, 1 << 62),
+    "ipvs_drain_poll_ns": (1_000_000, 1 << 62),
+    "neighbour_probe_ns": (1_000_000, 1 << 62),
+    "neighbour_reachable_ns": (0, LONGEST_NS),
+    "neighbour_delay_ns": (0, LONGEST_NS),
+}
+"""Least and most of some: what is repeated takes a millisecond or more, else time would hardly go on."""
 
 
 def timing_of(spec: LabSpec, proxy: KubeProxyConfiguration | None) -> Timing:
@@ -34,6 +44,9 @@ def timing_of(spec: LabSpec, proxy: KubeProxyConfiguration | None) -> Timing:
     if not 0 < timing.service_p50_ns <= timing.service_p99_ns:
         bounds = f"{timing.service_p50_ns} and {timing.service_p99_ns}"
         raise KflabError(f"timing: service_p50_ns must be above 0 and at most service_p99_ns, not {bounds}")
+    for name, (least, most) in BOUNDS.items():
+        if not least <= getattr(timing, name) <= most:
+            raise KflabError(f"timing: {name} must be from {least:,} to {most:,}, not {getattr(timing, name):,}")
     return timing
 
 

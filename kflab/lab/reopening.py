@@ -183,7 +183,7 @@ class Reopener:
         trace = trace_request(self._lab.world, request, choices, memory_of(self._lab, wired, one), record)
         trace = called_by_name(trace, entry.host) if caller >= 0 else trace
         trace = over_kept(replace(trace, url=entry.url, parts=parts_of(one)), wired, one)
-        return ended_early(after_lookup(trace, one), one)
+        return ended_early(after_lookup(trace, one, timing.dns_timeout_ns), one)
 
     @staticmethod
     def _lb_choice(wired: Wired, client_port: int, word: int) -> int:

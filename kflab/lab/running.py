@@ -141,7 +141,7 @@ class Lab:
         timing = timing_of(spec, self.proxy)
         self.engine = Engine(self.draws, timing, [], [], n_places=len(self.store.keys("Node")), slab_ns=slab_ns)
         if spec.pod_network == HOST_GW:
-            self.engine.steps.neighbours = Neighbours(self.draws.control_u64("neighbours", ""))
+            self.engine.steps.neighbours = Neighbours(self.draws.control_u64("neighbours", ""), timing)
         self.controllers = Controllers(self.store)
         self.wiring = Wiring(
             self.plane, self.book, self.engine, self.controllers, self.draws, self.lb_address, spec.kernel

@@ -11,7 +11,7 @@ from kflab.dataplane.proxy_config import ProxyConfig
 from kflab.draws import Draws
 from kflab.engine.engine import Engine
 from kflab.engine.ipvs_counts import UDP_NS
-from kflab.engine.schedulers import POLL_NS, SCHEDULERS
+from kflab.engine.schedulers import SCHEDULERS
 from kflab.records import dataclass
 
 
@@ -69,7 +69,8 @@ class Turns:
         key, scheduler = (node, virtual.name), SCHEDULERS[virtual.scheduler]
         known = self._known.get(key)
         if known is None:
-            poll_ns = self._draws.control_between("ipvs-graceful-termination", node, 0, 0, POLL_NS)
+            every_ns = self._engine.timing.ipvs_drain_poll_ns
+            poll_ns = self._draws.control_between("ipvs-graceful-termination", node, 0, 0, every_ns)
             index = self._engine.add_virtual_server(poll_ns, graceful=packet.protocol == "TCP")
             known = self._known[key] = Known(index)
             self._of_node.setdefault(node, []).append((virtual.name, index))

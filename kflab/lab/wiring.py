@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from kflab.cluster.store import Store
 from kflab.control.lbevents import observer_name
-from kflab.control.lbprofiles import ALB_CONNECT_S, POD
+from kflab.control.lbprofiles import POD
 from kflab.control.plane import ControlPlane
 from kflab.control.waves import Wave
 from kflab.dataplane.alb import route
@@ -292,7 +292,7 @@ class Wiring:
             stream,
             http_front=True,
             front_answer=found.status if found.kind == "answer" else 0,
-            connect_timeout_ns=round(ALB_CONNECT_S * 1e9),
+            connect_timeout_ns=self._engine.timing.alb_connect_timeout_ns,
             read_timeout_ns=round(model.idle_s * 1e9),
         )
 

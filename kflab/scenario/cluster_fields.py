@@ -7,7 +7,7 @@ from typing import Any
 from kflab.control.delays import Delays
 from kflab.dataplane.addresses import canonical
 from kflab.errors import KflabError, Place, did_you_mean
-from kflab.lab.preparing import TIMINGS
+from kflab.lab.preparing import BOUNDS, TIMINGS
 from kflab.lab.spec import PinSpec
 from kflab.scenario.acting import LONGEST_NS
 from kflab.scenario.calls_file import MODES, calls_of, calls_of_text
@@ -54,7 +54,8 @@ def timing_of(fields: Mapping[str, Field]) -> dict[str, int]:
         if name not in TIMINGS:
             near = did_you_mean(name, TIMINGS)
             raise KflabError(f"unknown timing {name!r}{near}; expected one of {', '.join(TIMINGS)}", field.place)
-        found[name] = whole(field.value, path, field.place, 0, LONGEST_NS)
+        least, most = BOUNDS.get(name, (0, LONGEST_NS))
+        found[name] = whole(field.value, path, field.place, least, min(most, LONGEST_NS))
     return found
 
 

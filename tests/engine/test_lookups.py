@@ -25,8 +25,8 @@ def stream(rate: float = 50.0, **fields: object) -> Stream:
     return Stream(0, "pod", rate, place=0, entries=((0, SHOP),), dns=((0, DNS),), **fields)  # type: ignore[arg-type]  # a test's fields
 
 
-def engine(one: Stream, slab_ns: int = 100 * MS) -> Engine:
-    made = Engine(Draws(3), Timing(), [one], SERVERS, 2, slab_ns=slab_ns)
+def engine(one: Stream, slab_ns: int = 100 * MS, timing: Timing = Timing()) -> Engine:  # noqa: B008 (frozen)
+    made = Engine(Draws(3), timing, [one], SERVERS, 2, slab_ns=slab_ns)
     made.learn(SHOP, 0, Fan((POD,), (1,)))
     made.learn(DNS, 0, TWO_COREDNS)
     return made
@@ -43,6 +43,7 @@ def run(one: Stream, for_s: int = 120) -> tuple[Engine, Finished]:
     names=st.integers(0, 4),
     lost=st.sampled_from((0, 20_000, 200_000, 700_000)),
     linear=st.booleans(),
+    timeout_s=st.sampled_from((1, 5)),
     slab_ms=st.sampled_from((7, 100, 2_000)),
     told=st.lists(
         st.tuples(
@@ -56,9 +57,10 @@ def run(one: Stream, for_s: int = 120) -> tuple[Engine, Finished]:
         (TWO_COREDNS, Fan((COREDNS_B,), (1,)), Fan(answer=Answer.REJECTED), Fan(answer=Answer.TIMEOUT))
     ),
 )
-def test_a_batch_is_what_requests_one_by_one_come_to(names, lost, linear, slab_ms, told, fan):
+def test_a_batch_is_what_requests_one_by_one_come_to(names, lost, linear, timeout_s, slab_ms, told, fan):
     one = stream(8.0, names=names, lost_per_million=lost, linear_syns=linear)
-    batch, single = engine(one, slab_ms * MS), Reference(Draws(3), Timing(), [one], SERVERS)
+    timing = Timing(dns_timeout_ns=timeout_s * S)
+    batch, single = engine(one, slab_ms * MS, timing), Reference(Draws(3), timing, [one], SERVERS)
     single.learn(SHOP, 0, Fan((POD,), (1,)))
     single.learn(DNS, 0, TWO_COREDNS)
     for each in (batch, single):

@@ -1,5 +1,7 @@
 """Nodes on one Ethernet: connects to a dead one time out at first, and then fail with "No route to host"."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -7,15 +9,16 @@ from hypothesis import strategies as st
 from small_path import make
 from test_against_reference import TIMING, Change, changes, compare
 
-from kflab.engine.neighbours import PROBES_NS, Neighbours
+from kflab.engine.neighbours import PROBES, Neighbours
 from kflab.engine.types import Answer, Stream, Timing
 
 S = 1_000_000_000
 MS = 1_000_000
+PROBES_NS = PROBES * S
 
 
 def test_an_entry_fails_3_to_53_s_after_its_node_and_each_node_has_its_own() -> None:
-    known = Neighbours(11)
+    known = Neighbours(11, Timing())
     known.cut(0, True, 100 * S)
     callers = np.arange(1, 2001)
     failed = known.failed_ns(callers, np.zeros(2000, dtype=np.int64)) - 100 * S
@@ -28,7 +31,7 @@ def test_an_entry_fails_3_to_53_s_after_its_node_and_each_node_has_its_own() -> 
 
 
 def test_a_connect_ends_with_the_round_of_probes_that_its_first_syn_meets() -> None:
-    known = Neighbours(3)
+    known = Neighbours(3, Timing())
     known.cut(1, True, 0)
     one, other = np.array([0]), np.array([1])
     failed = int(known.failed_ns(one, other)[0])
@@ -46,6 +49,15 @@ def test_a_connect_ends_with_the_round_of_probes_that_its_first_syn_meets() -> N
     assert end(failed - 60 * S, 10 * S) == (failed - 50 * S, False)
 
 
+def test_the_kernels_times_are_those_of_the_sysctls() -> None:
+    timing = Timing(neighbour_reachable_ns=4 * S, neighbour_delay_ns=2 * S, neighbour_probe_ns=S // 2)
+    known = Neighbours(11, timing)
+    known.cut(0, True, 0)
+    failed = known.failed_ns(np.arange(1, 2001), np.zeros(2000, dtype=np.int64))
+    assert 1.5 * S <= failed.min() < 1.7 * S
+    assert 9 * S < failed.max() <= 9.5 * S
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     script=changes(), seed=st.integers(0, 1000), in_turn=st.booleans(), keepalive=st.booleans(),
@@ -58,15 +70,14 @@ def test_same_rows(
     found = sorted((*script, *cut), key=lambda change: change.t_ns)
     with pytest.MonkeyPatch.context() as patch:
         # Seconds are too long for the half second that these models run.
-        for name, value in (("REACHABLE_NS", (10 * MS, 60 * MS)), ("DELAY_NS", 5 * MS), ("PROBES_NS", 3 * MS)):
-            patch.setattr(f"kflab.engine.neighbours.{name}", value)
         waits = tuple(((1 << k) - 1) * MS for k in range(7))
         patch.setattr("kflab.engine.neighbours.SYN_RETRIES_NS", waits)
         patch.setattr("kflab.engine.reference_course.FIRST_WAIT_NS", MS)
-        patch.setattr("kflab.engine.reference_course.PROBES_NS", 3 * MS)
+        timing = replace(TIMING, neighbour_reachable_ns=40 * MS, neighbour_delay_ns=5 * MS, neighbour_probe_ns=MS)
         compare(
-            found, seed, in_turn, keepalive, True, tries, 2, slab_ms, neighbours=lambda: Neighbours(seed), timing=TIMING
-        )
+            found, seed, in_turn, keepalive, True, tries, 2, slab_ms,
+            neighbours=lambda: Neighbours(seed, timing), timing=timing,
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("slab_ns", [S // 10, S // 7])
@@ -75,7 +86,7 @@ def test_callers_in_the_cluster_hear_it_clients_outside_and_datagrams_do_not(sla
     engine = make(60.0, slab_ns=slab_ns, timing=timing)
     engine.add_stream(Stream(2, "pod", 20.0, place=0, entries=((0, 4),), udp=True))
     engine.add_stream(Stream(3, "node", 20.0, place=0, entries=((0, 4),)))
-    engine.steps.neighbours = Neighbours(5)
+    engine.steps.neighbours = Neighbours(5, timing)
     engine.cut(1, True, 2 * S)
     engine.advance(80 * S)
     rows = engine.take_finished()

@@ -173,6 +173,22 @@ def test_a_removed_destination_drains_until_its_connections_have_timed_out() -> 
     assert (virtual.listed, list(virtual.draining)) == ([1, 0], [])
 
 
+def test_kube_proxy_looks_at_draining_destinations_as_often_as_is_set() -> None:
+    timing = Timing(ipvs_drain_poll_ns=10 * S)
+    engine = Engine(Draws(1), timing, [Stream(0, "pod", 50.0, place=0, entries=((0, 0),))],
+                    [Server(f"p{n}", 0) for n in range(2)], 1)  # fmt: skip
+    virtual = engine.add_virtual_server(poll_ns=3 * S)
+    engine.set_pick(0, Pick.SCHEDULED, virtual)
+    for t_ns, listed in ((0, (0, 1)), (5 * S, (0,))):
+        engine.list_destinations(virtual, t_ns, Scheduler.RR, listed)
+        engine.learn(0, t_ns, Fan(listed, (1,) * len(listed)))
+    drains = engine.memory.schedulers.servers[0].draining
+    engine.advance(123 * S)  # TIME_WAIT of 120 s is over at 125 s at the latest, looks are at 123 and 133 s
+    assert list(drains) == [1]
+    engine.advance(134 * S)
+    assert not drains
+
+
 def test_udp_and_sctp_are_deleted_at_once() -> None:
     sequence_of(Scheduler.RR, [(0, (0, 1, 2)), (5 * S, (0, 1))], False, 6 * S)
     assert engine_of[Scheduler.RR, False].memory.schedulers.servers[0].listed == [1, 0]

@@ -218,6 +218,15 @@ def test_a_pod_that_is_gone_is_a_504_after_ten_seconds() -> None:
     assert "answers 504 itself: its target did not answer in time" in words(opened(lab, rows, 504))
 
 
+def test_how_long_it_waits_for_a_target_to_accept_can_be_set() -> None:
+    lab = lab_of(IP, "ClusterIP", timing={"alb_connect_timeout_ns": 3 * S})
+    lab.advance(2 * S)
+    lab.do(Kill(next(key for key in lab.store.keys("Pod") if key.name.startswith("web")), "force"))
+    rows = run(lab, 10)
+    waited = (rows.finish_ns - rows.start_ns)[rows.status == 504]
+    assert set(waited.tolist()) == {3 * S + 2 * lab.engine.timing.client_lb_ns}
+
+
 def test_without_targets_it_answers_503_and_a_new_pod_has_to_pass_one_check_first() -> None:
     lab = lab_of(IP, "ClusterIP")
     lab.advance(S)

@@ -1,6 +1,7 @@
 """What is taken for granted of applications is said, with how to say otherwise."""
 
 from kflab.cluster.store import Store
+from kflab.engine.types import Timing
 from kflab.lab.assuming import app_assumptions, client_assumptions, gate_assumptions
 from kflab.lab.assuming_nodes import static_assumptions
 from kflab.lab.spec import ClientSpec
@@ -65,10 +66,12 @@ def test_a_gate_that_nobody_here_sets_is_said_with_who_does() -> None:
 
 
 def test_a_client_that_is_one_pod_of_a_workload_says_so() -> None:
-    assert list(client_assumptions([ClientSpec("http://shop/", 1.0, "web")])) == []
-    [(text, _)] = client_assumptions([ClientSpec("http://shop/", 1.0, "web", from_pod="default/web")])
+    assert list(client_assumptions([ClientSpec("http://shop/", 1.0, "web")], Timing())) == []
+    [(text, _)] = client_assumptions([ClientSpec("http://shop/", 1.0, "web", from_pod="default/web")], Timing())
     assert text.startswith("client web is default/web: it sends until its process exits")
-    [(text, how)] = client_assumptions([ClientSpec("http://shop/", 1.0, "web", from_pod="default/Deployment/web")])
+    [(text, how)] = client_assumptions(
+        [ClientSpec("http://shop/", 1.0, "web", from_pod="default/Deployment/web")], Timing()
+    )
     assert text.startswith("client web is one pod of default/Deployment/web at a time")
     assert "NAMESPACE/POD" in how
 

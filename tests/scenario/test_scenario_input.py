@@ -159,6 +159,8 @@ def test_an_action_that_cannot_be_done_is_told_at_its_place(action: str, where: 
         ("cluster: {delays: {proxy_sync_s: [3, 1]}}", "3:20", "delay proxy_sync_s must be a number of seconds"),
         ("timing: {client_lb: 3}", "3:21", "unknown timing 'client_lb'; did you mean 'client_lb_ns'?"),
         ("timing: {dns_ns: soon}", "3:18", "timing.dns_ns 'soon' must be a whole number"),
+        ("timing: {dns_timeout_ns: 10}", "3:26", "timing.dns_timeout_ns"),
+        ("timing: {neighbour_delay_ns: 9000000000000}", "3:30", "timing.neighbour_delay_ns"),
     ],
 )
 def test_a_wrong_delay_is_told_at_its_place(line: str, where: str, what: str) -> None:
