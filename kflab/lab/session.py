@@ -31,6 +31,8 @@ class Session:
     """Simulated now."""
     what: str
     """The last change in words; "" when nothing was changed."""
+    kind: str
+    """Which kind of change that was: a verb's name, or one of the lab's own; "" when nothing was changed."""
     change_ns: int
     """When it was; 0 when nothing was changed."""
     changes: int
@@ -68,7 +70,7 @@ def session_of(lab: "Lab") -> Session:
     last = changes[-1] if changes else None
     spec = replace(lab.spec, actions=tuple(lab.journal.actions), duration_ns=None)
     return Session(
-        spec, lab.t_ns, last.what if last else "", last.t_ns if last else 0, len(changes),
+        spec, lab.t_ns, last.what if last else "", last.kind if last else "", last.t_ns if last else 0, len(changes),
         _concerned(lab) if last else None, lab.book.config.mode, lab.proxy is not None,
     )  # fmt: skip
 

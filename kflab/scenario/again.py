@@ -20,9 +20,21 @@ from kflab.lab.running import Lab
 from kflab.lab.session import Session, is_of
 from kflab.lab.spec import LabSpec
 from kflab.manifest.objects import Key
+from kflab.manifest.objects_pods import Pod
 from kflab.manifest.objects_workloads import DaemonSet, Deployment, StatefulSet
 from kflab.manifest.write import tree_to_yaml
 from kflab.records import dataclass
+from kflab.scenario.again_nodes import (
+    AFTER_SILENCE_NS,
+    GRACE,
+    LEAST_GRACE_S,
+    TOLERATION,
+    about_silence,
+    grace_s,
+    is_silent,
+    toleration_patch,
+    toleration_s,
+)
 from kflab.scenario.tune_runs import has_settled
 from kflab.scenario.tune_settings import SETTINGS, Workload, patch_text
 
@@ -41,15 +53,21 @@ MOST_S = 3600
 _MOVES = frozenset({What.POD_CREATED, What.POD_REMOVED, What.POD_STATUS_WRITTEN})
 """What a workload's pods do until they are as wanted."""
 
+_TURNS = frozenset({What.POD_STATUS_WRITTEN, What.POD_DELETED, What.POD_REMOVED})
+"""What may change whether a pod counts as ready."""
+
 EXPECTED = (
-    f"expected {', '.join(f'{name}=N' for name in SETTINGS)}, mode={'|'.join(MODES)}, "
+    f"expected {', '.join(f'{name}=N' for name in (*SETTINGS, TOLERATION, GRACE))}, mode={'|'.join(MODES)}, "
     f"profile={'|'.join(PROFILES)} or same"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One setting and its value. `name`: one of `tune_settings.SETTINGS`, mode, profile, or same (nothing changes)."""
+    """One setting and its value.
+
+    `name`: of `tune_settings.SETTINGS` or `again_nodes`; or mode, profile, same (nothing changes).
+    """
 
     name: str
     value: str = ""
@@ -73,7 +91,13 @@ def read_change(text: str) -> Change:
         return Change("same")
     if name in ("mode", "profile") and value in (MODES if name == "mode" else PROFILES):
         return Change(name, value)
-    if name in SETTINGS and value.isascii() and value.isdecimal() and len(value) <= 4 and int(value) <= MOST_S:
+    known = name in SETTINGS or name in (TOLERATION, GRACE)
+    if known and value.isascii() and value.isdecimal() and len(value) <= 4 and int(value) <= MOST_S:
+        if name == GRACE and int(value) < LEAST_GRACE_S:
+            raise KflabError(
+                f"--compare {text!r}: expected {GRACE}=N with N from {LEAST_GRACE_S}; nodes that are well would be "
+                "Unknown at times with less, which is not modelled"
+            )
         if int(value) or name not in ("readiness", "terminationGracePeriodSeconds"):
             return Change(name, str(int(value)))
     raise KflabError(f"--compare {text!r}: {EXPECTED} (N: whole, at most {MOST_S})")
@@ -96,10 +120,15 @@ def changed(session: Session, change: Change) -> LabSpec:
         return replace(
             spec, tabs=(*spec.tabs, Tab("again.yaml", text, None, "patches" if session.configured else "additions"))
         )
+    if change.name == GRACE:
+        return replace(spec, delays={**spec.delays, "node_monitor_grace_s": float(change.value)})
     workload = session.workload
     if not isinstance(workload, Deployment | StatefulSet | DaemonSet):
         raise KflabError(f"the last change is about no Deployment, StatefulSet or DaemonSet: {change} has no place")
-    if not has_setting(workload, change.name):
+    if change.name == TOLERATION and not isinstance(workload, DaemonSet):
+        patch = toleration_patch(workload, int(change.value))
+        return replace(spec, tabs=(*spec.tabs, Tab("again.yaml", patch, None, "patches")))
+    if change.name == TOLERATION or not has_setting(workload, change.name):
         raise KflabError(f"{workload.kind} {workload.meta.name} has no place for {change}")
     patch = patch_text(workload, {change.name: int(change.value)})
     return replace(spec, tabs=(*spec.tabs, Tab("again.yaml", patch, None, "patches")))
@@ -136,6 +165,10 @@ class Played:
     recovered_ns: int | None
     """From the last change until the API server had the workload's pods as wanted: new, ready and alone; 0 when none of
     them moved; None: they are not, or there is no workload."""
+    ready_ns: int | None
+    """From the last change until as many of the workload's pods were ready as it wants; 0 when that was always so;
+    None: they are not, or there is no workload. Pods that the API server deleted do not count, objects that stay on a
+    lost node do no harm."""
     report: AutopsyReport
     digest: str
     """Hash of every event and every finished request."""
@@ -164,6 +197,9 @@ class Play:
         self.end_ns = end_ns
         self._moved: dict[Key, int] = {}
         """Pod → when it last moved."""
+        pods = [pod for pod in self.lab.store.of_kind("Pod") if isinstance(pod, Pod)]
+        self._turns: list[tuple[int, Key, bool]] = [(0, pod.key, True) for pod in pods if pod.status.ready]
+        """(when, pod, whether it is ready from then on), as the API server has it."""
 
     def run(self, tell: Callable[[int], None] = lambda t_ns: None) -> None:
         """Play to the end; `tell` hears how far it is, ns.
@@ -183,11 +219,32 @@ class Play:
         for fact in facts:
             if fact.what in _MOVES and fact.subject.kind == "Pod":
                 self._moved[fact.subject] = fact.t_ns
+            if fact.what in _TURNS and fact.subject.kind == "Pod":
+                pod = self.lab.store.get(fact.subject, at=fact.revision or None)
+                ready = isinstance(pod, Pod) and pod.status.ready and not pod.terminating
+                self._turns.append((fact.t_ns, fact.subject, ready))
+
+    def _ready_again_ns(self, workload: Key, change_ns: int) -> int | None:
+        """When a workload had its pods ready again for good, from the change; as `Played.ready_ns`."""
+        wanted = getattr(self.lab.store.get(workload), "replicas", None)
+        if wanted is None:
+            return None
+        ready: set[Key] = set()
+        full_ns: int | None = None if wanted else 0
+        for t_ns, pod, now in self._turns:
+            if is_of(workload, pod):
+                (ready.add if now else ready.discard)(pod)
+                if len(ready) < wanted:
+                    full_ns = None
+                elif full_ns is None:
+                    full_ns = t_ns
+        return None if full_ns is None else max(0, full_ns - change_ns)
 
     def played(self, workload: Key | None) -> Played:
         """What it came to; `workload` is the one whose recovery counts."""
         lab, knowledge, changes = self.lab, self.lab.knowledge(), self.lab.gantt.changes
         change_ns = changes[-1].t_ns if changes else 0
+        ready_ns = self._ready_again_ns(workload, change_ns) if workload is not None else None
         recovered = None
         if workload is not None and has_settled(lab, workload):
             moves = [t_ns for pod, t_ns in self._moved.items() if t_ns >= change_ns and is_of(workload, pod)]
@@ -198,7 +255,8 @@ class Play:
         total = lab.totals
         return Played(
             lab.t_ns, total.sent, total.failed, total.slowed, total.lost_tries, lab.percentiles(change_ns, lab.t_ns)[1],
-            changes[-1].what if changes else "", change_ns, moved, recovered, lab.gantt.report(), lab.digest(),
+            changes[-1].what if changes else "", change_ns, moved, recovered, ready_ns, lab.gantt.report(),
+            lab.digest(),
         )  # fmt: skip
 
 
@@ -221,6 +279,8 @@ class Compared:
 def end_of(session: Session) -> int:
     """How far a session of the lab is played, ns: past its recovery, and as far as the lab has come."""
     since = session.change_ns
+    if is_silent(session):
+        return since + AFTER_SILENCE_NS
     return min(max(session.t_ns, since + AFTER_NS), since + MOST_AFTER_NS)
 
 
@@ -237,6 +297,8 @@ def compared(session: Session, change: Change, was: Played, then: Played) -> Com
 
 OFFERED: tuple[tuple[str, Change, str], ...] = (
     ("s", Change("same"), "shows that nothing else differs"),
+    ("e", Change(TOLERATION, "30"), "its pods are replaced 270 s sooner"),
+    ("w", Change(GRACE, "20"), "Unknown after 20 s; over 45 advised"),
     ("p", Change("preStop", "5"), "SIGTERM waits 5 s for the rules"),
     ("P", Change("preStop", "15"), "SIGTERM waits 15 s for the rules"),
     ("u", Change("maxUnavailable", "0"), "no pod goes before another is ready"),
@@ -265,6 +327,10 @@ def _would_change(session: Session, change: Change) -> bool:
     if change.name == "same":
         return True
     workload = session.workload
+    if about_silence(session) or change.name in (TOLERATION, GRACE):
+        # Rollouts and kubelets have no part in a node's loss, nor does that in theirs.
+        now = grace_s(session.spec) if change.name == GRACE else toleration_s(workload)
+        return about_silence(session) and change.name in (TOLERATION, GRACE) and now not in (None, float(change.value))
     if not isinstance(workload, Deployment | StatefulSet | DaemonSet) or not has_setting(workload, change.name):
         return False
     if change.name == "maxUnavailable" and now_is(workload, "maxSurge") == 0:

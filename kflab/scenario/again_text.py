@@ -88,6 +88,9 @@ def figures(both: Compared) -> list[Figure]:
     if both.workload:
         never = (f"not by {was.end_ns / 1e9:g} s", f"not by {then.end_ns / 1e9:g} s")
         found.append(_span("ready, old pods gone after", was.recovered_ns, then.recovered_ns, never))
+        if any(play.recovered_ns is None and play.ready_ns is not None for play in (was, then)):
+            # The object of a pod on a lost node stays, however many others serve.
+            found.append(_span("as many ready after", was.ready_ns, then.ready_ns, never))
     if was.p99_ns is not None and then.p99_ns is not None:
         less = then.p99_ns < was.p99_ns
         change = f"{milliseconds(abs(then.p99_ns - was.p99_ns))} ms {'less' if less else 'more'}"
@@ -344,8 +347,8 @@ def as_json(both: Compared, name: str, seed: int) -> dict[str, Any]:
         return {
             "requests": {"sent": play.sent, "failed": play.failed, "slowed": play.slowed},
             "lost_tries": play.lost_tries, "p99_s": s(play.p99_ns), "moved_s": s(play.moved_ns),
-            "recovered_s": s(play.recovered_ns), "billed": play.billed(), "autopsy": as_tree(play.report),
-            "event_hash": play.digest,
+            "recovered_s": s(play.recovered_ns), "ready_s": s(play.ready_ns), "billed": play.billed(),
+            "autopsy": as_tree(play.report), "event_hash": play.digest,
         }  # fmt: skip
 
     return {

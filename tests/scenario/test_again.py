@@ -6,15 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from kflab.cli import main
 from kflab.errors import KflabError
 from kflab.lab.commands import Act, Kill, Scale
 from kflab.lab.running import Lab
 from kflab.lab.session import session_of
-from kflab.manifest.objects import Key
-from kflab.manifest.objects_workloads import Deployment
-from kflab.scenario.again import Change, Play, changed, offers, read_change
+from kflab.manifest.objects import Key, Meta
+from kflab.manifest.objects_pods import PodSpec, PodTemplate, Toleration
+from kflab.manifest.objects_workloads import DaemonSet, Deployment
+from kflab.scenario.again import Change, Play, changed, end_of, offers, read_change
+from kflab.scenario.again_nodes import toleration_patch, toleration_s
 from kflab.scenario.again_plain import compare
 from kflab.scenario.format import Scenario, load, load_text
 from tests.scenario.test_tune import TEXT
@@ -158,6 +161,57 @@ def test_a_mode_is_changed_from_the_start_where_a_configuration_is_given_and_whe
 def test_what_is_no_setting_is_told_in_one_line(setting: str) -> None:
     with pytest.raises(KflabError, match="expected preStop=N"):
         read_change(setting)
+
+
+def test_after_a_nodes_loss_tolerance_and_grace_period_are_offered_and_bring_pods_and_traffic_back_sooner() -> None:
+    scenario = load(str(SCENARIOS / "node-power-loss.yaml"))
+    lab = Lab(scenario.spec)
+    lab.advance(15 * S)
+    session = session_of(lab)
+    assert [str(change) for _, change, _ in offers(session)][:3] == [
+        "as it was", "tolerationSeconds 30", "node-monitor-grace-period 20",
+    ]  # fmt: skip
+    assert not any(change.name == "preStop" for _, change, _ in offers(session)), "nobody stops a pod there"
+    assert end_of(session) > 370 * S, "300 s of toleration after 50 s of grace"
+
+    found = tree(scenario, "tolerationSeconds=30")
+    was, then = found["was"], found["then"]
+    assert isinstance(was, dict)
+    assert isinstance(then, dict)
+    assert 345 < was["ready_s"] < 375
+    assert abs(was["ready_s"] - then["ready_s"] - 270) < 5, "300 s become 30 s, the start-up is another draw"
+    assert was["requests"]["failed"] == then["requests"]["failed"], "the Ready condition ends the losses"
+
+    sooner = tree(replace(scenario, duration_ns=90 * S), "node-monitor-grace-period=20")
+    was, then = sooner["was"], sooner["then"]
+    assert isinstance(was, dict)
+    assert isinstance(then, dict)
+    assert 25 < was["moved_s"] - then["moved_s"] < 35, "passes are 5 s apart"
+    assert then["requests"]["failed"] < 0.6 * was["requests"]["failed"]
+
+
+def test_a_toleration_of_something_else_stays_and_a_daemon_set_has_none_of_its_own() -> None:
+    other = Toleration("gpu", "Equal", "yes", "NoSchedule")
+    both = Toleration("node.kubernetes.io/unreachable", "Exists", "", "NoExecute", 600)
+    shop = Deployment(Meta("shop", "default"), template=PodTemplate(spec=PodSpec(tolerations=(other, both))))
+    assert toleration_s(shop) == 600
+    patch = yaml.safe_load(toleration_patch(shop, 30))
+    assert patch["spec"]["template"]["spec"]["tolerations"] == [
+        {"key": "gpu", "operator": "Equal", "value": "yes", "effect": "NoSchedule"},
+        {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30},
+        {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30},
+    ]
+    assert toleration_s(DaemonSet(Meta("agent", "default"))) is None
+
+
+def test_elsewhere_a_nodes_settings_are_not_offered(pod_delete: Scenario) -> None:
+    lab = Lab(pod_delete.spec)
+    lab.advance(7 * S)
+    names = {change.name for _, change, _ in offers(session_of(lab))}
+    assert "preStop" in names
+    assert not names & {"tolerationSeconds", "node-monitor-grace-period"}
+    with pytest.raises(KflabError, match="N from 20"):
+        read_change("node-monitor-grace-period=5")
 
 
 def test_bad_settings_exit_2(capsys: pytest.CaptureFixture[str]) -> None:

@@ -151,7 +151,7 @@ class FakeLab:
         )
 
     def session(self) -> "Future[Session]":
-        return answered(Session(LabSpec("fake", self.tabs()), self.current.t_ns, "", 0, 0, None, "iptables", False))
+        return answered(Session(LabSpec("fake", self.tabs()), self.current.t_ns, "", "", 0, 0, None, "iptables", False))
 
     def completions(self, line: str) -> tuple[str, ...]:
         words = ("get pods", "get svc", "describe pod", "logs", "curl https://api.example.com/products")
