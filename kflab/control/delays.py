@@ -1,8 +1,9 @@
 """Every delay of the control plane, by name, in seconds, with its source.
 
 "lifecycle N" is a section of the project's fact sheet; S, D, I and M there mean source, documentation, issue, own
-modelling choice. A value (low, high) is drawn uniformly, each time anew, and may be replaced by a distribution; a
-number is fixed.
+modelling choice. A value (low, high) is drawn uniformly, each time anew, and may be replaced by a distribution, also
+where both are equal; a number is fixed: a period (what is drawn is its phase), a limit that times are compared with, or
+the first or longest wait of a series that doubles.
 """
 
 from collections.abc import Mapping
@@ -251,7 +252,7 @@ class Delays:
     """Slice write until a MetalLB speaker has announced or withdrawn the address (M: as kube-proxy's watch)."""
     lb_target_s: Range = (1.0, 5.0)
     """Slice write until a cloud has registered or deregistered a pod as target (lifecycle 1.9: "seconds")."""
-    lb_requeue_s: float = 15.0
+    lb_requeue_s: Range = (15.0, 15.0)
     """While pods wait for their readiness gate, AWS's controller looks at their target group so often
     (aws-load-balancer-controller pkg/targetgroupbinding/resource_manager.go, defaultRequeueDuration)."""
     lb_draining_s: Range = (5.0, 15.0)
@@ -292,7 +293,7 @@ class Delays:
     """Power back until the kubelet runs (M)."""
     node_poweroff_s: Range = (1.0, 5.0)
     """A graceful shutdown's last pod has ended until the machine is off: what else systemd stops (M)."""
-    drain_retry_s: float = 5.0
+    drain_retry_s: Range = (5.0, 5.0)
     """kubectl drain asks again for an eviction that a PodDisruptionBudget refused (kubectl pkg/drain/drain.go)."""
     node_taint_loop_s: Range = (0.0, 0.1)
     """NodeEvictionPeriod: how often the workers of zones look at their queues (k/k nodelifecycle/scheduler)."""
@@ -320,7 +321,7 @@ class Delays:
     cloud_api_s: Range = (0.1, 0.5)
     """The cloud's answer whether a machine exists (M)."""
 
-    node_delete_delay_s: float = 5.0
+    node_delete_delay_s: Range = (5.0, 5.0)
     """--node-delete-delay-after-taint of the cluster autoscaler: from its taint until it evicts the node's pods and
     has the machine deleted."""
 

@@ -13,6 +13,7 @@ from typing import ClassVar
 from kflab.cluster.store import Change
 from kflab.control.admission import require_api
 from kflab.control.core import Controller, Core
+from kflab.control.delays import SECOND_NS
 from kflab.control.disruption import DisruptionController
 from kflab.control.facts import What
 from kflab.control.heap import Event
@@ -153,12 +154,13 @@ class Drains(Controller):
             self.core.fact(What.DRAIN_ENDED, Key("Node", "", event.node), BY, text)
             return
         if refusal:
+            wait = self.core.delay("drain_retry_s", f"{BY}/{event.key}")
             if event.key not in self._refused:
                 self._refused[event.key] = None
-                after = f"{self.core.delays.drain_retry_s:g}s"
+                after = f"{round(wait / SECOND_NS, 2):g}s"
                 text = f"error when evicting {event.key.name} (will retry after {after}): {refusal}"
                 self.core.fact(What.EVICTION_REFUSED, event.key, BY, text)
-            self.core.push(self.core.spans["drain_retry_s"][0], event)
+            self.core.push(wait, event)
 
     def _gone(self, pod: Pod) -> None:
         self._refused.pop(pod.key, None)

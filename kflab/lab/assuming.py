@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Iterator
 
 from kflab.cluster.store import Store
+from kflab.control.delays import Delays
 from kflab.control.listening import running_containers
 from kflab.dataplane.nginx_choice import unknown_variables
 from kflab.dataplane.nginx_config import EWMA, ROUND_ROBIN, IngressConfig, Location
@@ -26,8 +27,11 @@ _MOST = 3
 """How many workloads one line names."""
 
 
-def app_assumptions(store: Store, workload_of: Callable[[Pod], Key | None]) -> Iterator[tuple[str, str]]:
+def app_assumptions(
+    store: Store, workload_of: Callable[[Pod], Key | None], delays: Delays
+) -> Iterator[tuple[str, str]]:
     """(what is assumed, how to say otherwise), one line per assumption, with the workloads it is about."""
+    spans = delays.spans_ns()
     found: dict[str, dict[str, None]] = {}
     for obj in store.of_kind("Pod"):
         if isinstance(obj, Pod) and obj.meta.namespace != "kube-system":
@@ -38,15 +42,19 @@ def app_assumptions(store: Store, workload_of: Callable[[Pod], Key | None]) -> I
         names = list(found.get(what, ()))
         if names:
             more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
-            yield f"{', '.join(names[:_MOST])}{more}: {what}", how
+            text = what.format_map({name: _seconds(spans[name]) for name in _TIMES})
+            yield f"{', '.join(names[:_MOST])}{more}: {text}", how
 
 
 _EXEC = "exec probes succeed while the container runs"
 _INIT = "init containers end well"
-_JOB = "a Job's containers run for 10 s and exit with 0, told to end before with 143"
-_HOOK = "a preStop hook that is no sleep takes 0.5 to 2 s"
+_JOB = "a Job's containers run for {job_run_s} and exit with 0, told to end before with 143"
+_HOOK = "a preStop hook that is no sleep takes {pre_stop_exec_s}"
 
-_START_HOOK = "a postStart hook that is no sleep takes 0.5 to 2 s and ends well"
+_START_HOOK = "a postStart hook that is no sleep takes {post_start_exec_s} and ends well"
+
+_TIMES = ("job_run_s", "pre_stop_exec_s", "post_start_exec_s")
+"""Delays that the texts name."""
 
 _LINES = {
     _EXEC: "the verb failReadiness, or an httpGet probe",
@@ -55,6 +63,11 @@ _LINES = {
     _HOOK: f"annotate the pod with {DELAYS['pre_stop_exec_s']}: 5s",
     _START_HOOK: f"annotate the pod with {DELAYS['post_start_exec_s']}: 5s, {POST_START_EXIT_CODE}: 1",
 }
+
+
+def _seconds(span: tuple[int, int]) -> str:
+    low, high = (f"{ns / 1e9:.3g}" for ns in span)
+    return f"{low} s" if low == high else f"{low} to {high} s"
 
 
 def _assumed(pod: Pod) -> Iterator[str]:

@@ -55,7 +55,7 @@ def modelling_assumptions(lab: "Lab") -> Iterator[tuple[str, str]]:
                 text = f"ingress controller {name} behaves as ingress-nginx {NGINX_PROFILE}"
                 yield (f"{text}, though its image is {image}", "no other profile is modelled")
     yield from simplifications(lab.store, lab.plane.balancers)
-    yield from app_assumptions(lab.store, lab.workload_of)
+    yield from app_assumptions(lab.store, lab.workload_of, lab.delays)
     yield from static_assumptions(lab.store)
     yield from dns_assumptions(lab.store)
     gates = {gate for balancer in lab.plane.balancers.values() for gate in balancer.gates}

@@ -147,6 +147,16 @@ def test_a_drain_says_when_it_will_ask_again():
     assert "(will retry after 8s)" in refused.text
 
 
+def test_what_was_one_number_takes_a_range_or_a_distribution():
+    went = set()
+    for seed in range(5):
+        delays = Delays().with_overrides({"node_delete_delay_s": {"mean": 20}, "drain_retry_s": [2, 9]})
+        plane = cluster(deployment(4), seed=seed, nodes=2, delays=delays)
+        VERBS["autoscaleDown"].do(plane, NODE, {})
+        went.add(first(plane.run_until(300 * S), What.POD_EVICTED).t_ns // S)
+    assert len(went) > 3
+
+
 @pytest.mark.parametrize("name", REPEATED)
 def test_what_is_repeated_takes_some_time(name):
     with pytest.raises(KflabError, match=rf"{name} must be 0\.001 s or more"):

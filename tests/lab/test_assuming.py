@@ -1,6 +1,7 @@
 """What is taken for granted of applications is said, with how to say otherwise."""
 
 from kflab.cluster.store import Store
+from kflab.control.delays import Delays
 from kflab.engine.types import Timing
 from kflab.lab.assuming import app_assumptions, client_assumptions, gate_assumptions
 from kflab.lab.assuming_nodes import static_assumptions
@@ -9,11 +10,11 @@ from kflab.manifest.objects import Key, Meta
 from kflab.manifest.objects_pods import MIRROR, Container, LifecycleHandler, Pod, PodSpec, Probe
 
 
-def said(*pods: Pod) -> list[tuple[str, str]]:
+def said(*pods: Pod, **delays: object) -> list[tuple[str, str]]:
     store = Store()
     for pod in pods:
         store.put(pod, 0, "user")
-    return list(app_assumptions(store, lambda pod: pod.meta.owner))
+    return list(app_assumptions(store, lambda pod: pod.meta.owner, Delays().with_overrides(delays)))
 
 
 def pod(name: str, *containers: Container, inits: tuple[Container, ...] = (), **meta: object) -> Pod:
@@ -42,6 +43,14 @@ def test_init_containers_and_hooks_but_not_sidecars_and_sleeps() -> None:
     (start,) = said(pod("c", Container("web", post_start=LifecycleHandler("exec"))))
     assert start[0] == "Pod default/c: a postStart hook that is no sleep takes 0.5 to 2 s and ends well"
     assert said(pod("d", Container("web", post_start=LifecycleHandler("sleep", 4)))) == []
+
+
+def test_what_a_scenario_sets_is_what_is_said() -> None:
+    hook = Container("web", pre_stop_hook=True)
+    [(text, _)] = said(pod("b", hook), pre_stop_exec_s=4)
+    assert text == "Pod default/b: a preStop hook that is no sleep takes 4 s"
+    [(text, _)] = said(pod("b", hook), pre_stop_exec_s=[1.5, 3])
+    assert text.endswith("takes 1.5 to 3 s")
 
 
 def test_what_is_written_is_not_assumed() -> None:
