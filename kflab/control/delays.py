@@ -41,7 +41,7 @@ the API, and a kubelet gives at least one (pkg/kubelet/pod_workers.go, calculate
 
 REPEATED = (
     "autoscaler_eviction_retry_s", "autoscaler_poll_s", "drain_retry_s", "eviction_monitor_s", "hpa_sync_s",
-    "lb_requeue_s", "metrics_scrape_s",
+    "lb_requeue_s", "lease_renew_s", "metrics_scrape_s", "reflector_backoff_max_s",
 )  # fmt: skip
 """From one look to the next while nothing else happens: `SHORTEST_S` at least, else time would hardly go on."""
 

@@ -26,7 +26,7 @@ HOLD_NS = 10_000_000_000
 _STOPPED = {
     "apiserver": "Nobody can learn anything; traffic goes on by the rules there are.",
     "kube-proxy": "Its rules stay as they are and the kernel goes on following them.",
-    "kubelet": "Nobody looks after its pods: a crash there would go unnoticed; the node is Unknown in about 50 s.",
+    "kubelet": "Nobody looks after its pods: a crash would go unnoticed; the node is Unknown in about {grace:g} s.",
     "etcd": "Nothing can be written; watches stay open, traffic goes on.",
     "controller-manager": "No slice is written, no pod replaced, no node checked; traffic goes on by old rules.",
     "scheduler": "New pods stay Pending.",
@@ -234,7 +234,8 @@ class Story:
     def _other_words(self, incident: Incident, now_ns: int) -> str:
         """The second half of the sentence for changes that end no pod."""
         if incident.kind == "stop":
-            return _STOPPED.get(incident.what.partition("/")[0].partition(" ")[0], "What it does is not done.")
+            text = _STOPPED.get(incident.what.partition("/")[0].partition(" ")[0], "What it does is not done.")
+            return text.format(grace=self._lab.delays.node_monitor_grace_s)
         if incident.kind == "start":
             return "It catches up with what it missed."
         if incident.target is None:
