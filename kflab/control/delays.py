@@ -358,8 +358,8 @@ class Delays:
     metrics_scrape_s: float = 15.0
     """metrics-server's --metric-resolution (its manifests/base/deployment.yaml)."""
     metrics_fresh_s: float = 10.0
-    """freshContainerMinMetricsResolution: a new container read so long after its start, or later, has a usage at once,
-    one read sooner with its second reading (metrics-server pkg/storage/pod.go)."""
+    """freshContainerMinMetricsResolution: a new container read so long after its start, up to metrics_scrape_s, has a
+    usage at once, another one with its second reading (metrics-server pkg/storage/pod.go)."""
 
     # --- opening ---
     settle_s: float = 600.0

@@ -4,7 +4,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from control_clusters import LABELS, S, cluster, container, deployment, first, pods, service
+from control_clusters import LABELS, PRODUCT, S, cluster, container, deployment, first, pods, service
 
 from kflab.control.delays import REPEATED, Delays
 from kflab.control.facts import What
@@ -12,6 +12,7 @@ from kflab.control.verbs import VERBS
 from kflab.errors import KflabError
 from kflab.manifest.app_annotations import EXIT_CODE, RUNS_FOR
 from kflab.manifest.objects import Key, LabelSelector, Meta
+from kflab.manifest.objects_autoscaler import HorizontalPodAutoscaler
 from kflab.manifest.objects_pods import PodSpec, PodTemplate
 from kflab.manifest.objects_workloads import BudgetStatus, DaemonSet, Job, PodDisruptionBudget
 from kflab.scenario.format import load_text
@@ -174,3 +175,39 @@ def test_a_scenario_that_sets_one_wrongly_is_told_where():
     with pytest.raises(KflabError, match="hpa_sync_s must be") as raised:
         load_text(text, "<stdin>")
     assert raised.value.place.line == 5
+
+
+@pytest.mark.parametrize("skew_s", [0.25, 3])
+def test_what_has_min_ready_seconds_is_available_when_its_controller_looks_again(skew_s):
+    labels = {"app": "agent"}
+    template = PodTemplate(labels, {}, PodSpec((container(),)))
+    agent = DaemonSet(Meta("agent", "default"), selector=LabelSelector(labels), template=template, min_ready_s=6)
+    plane = with_delays(agent, nodes=1, requeue_skew_s=skew_s)
+    plane.delete_pod(pods(plane)[0].key, 0)
+    plane.run_until(4 * S)
+    (pod,) = pods(plane)
+    looks_ns = pod.status.ready_since_ns + 6 * S + round(skew_s * S)
+    key = Key("DaemonSet", "default", "agent")
+    plane.run_until(looks_ns - 1)
+    assert plane.store.get(key).observed["numberAvailable"] == 0
+    plane.run_until(looks_ns)
+    assert plane.store.get(key).observed["numberAvailable"] == 1
+
+
+def first_usage(seed, fresh_s):
+    """Seconds from a new pod's start until metrics-server knows what it uses."""
+    delays = Delays().with_overrides({"cpu_reading_s": 8, "metrics_scrape_s": 10, "metrics_fresh_s": fresh_s})
+    scaler = HorizontalPodAutoscaler(Meta("product", "default"), target=PRODUCT, max_replicas=3)
+    plane = cluster(deployment(1), scaler, nodes=1, seed=seed, delays=delays)
+    plane.delete_pod(pods(plane)[0].key, 0)
+    plane.run_until(3 * S)
+    (pod,) = pods(plane)
+    while not plane.pod_metrics.usage([pod]):
+        plane.run_until(plane.now_ns + S // 4)
+    return (plane.now_ns - plane.runtime[pod.key].started_ns) / S
+
+
+def test_a_new_containers_usage_is_known_sooner_where_less_is_fresh():
+    late, soon = ([first_usage(seed, fresh_s) for seed in range(6)] for fresh_s in (9, 5))
+    assert all(a <= b for a, b in zip(soon, late, strict=True))
+    assert soon != late
