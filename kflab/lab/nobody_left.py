@@ -40,15 +40,24 @@ class NobodyLeft:
 def nobody_left(lab: "Lab", incident: Incident) -> NobodyLeft | None:
     """Whether all callers of a Service of the change lost their last candidate by it, and for how long.
 
+    A rollout or drain takes pods of any Service; of those only one that has nobody now is told.
+
     Returns:
         None where somebody is left for each of them, as ordinarily.
     """
-    for service in sorted(incident.services):
+    services = incident.services
+    if incident.lasts:
+        services = frozenset(
+            each.service for each in lab.wiring.choosers
+            if each.service is not None and each.kind != "lb" and each.fan and not each.fan.candidates
+        )  # fmt: skip
+    for service in sorted(services):
         if lab.store.get(service) is None:
             continue
         choosers = [
             chooser for chooser in lab.wiring.choosers
-            if chooser.service == service and chooser.kind != "lb" and incident.calling.intersection(chooser.observers)
+            if chooser.service == service and chooser.kind != "lb"
+            and (incident.lasts or incident.calling.intersection(chooser.observers))
         ]  # fmt: skip
         spells = [_emptied(chooser.past, incident.t_ns) for chooser in choosers]
         found = [(spell, chooser) for spell, chooser in zip(spells, choosers, strict=True) if spell is not None]

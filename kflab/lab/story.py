@@ -174,7 +174,7 @@ class Story:
             rest = "Nobody has noticed"
         else:
             grace = lab.plane.core.spans["node_monitor_grace_s"][0] // SECOND_NS
-            rest = f"Its lease is {seconds_left(age, 0)} s old; at {grace} s the node is Unknown"
+            rest = f"Its lease is {seconds_left(age, 0)} s old, Unknown at {grace} s"
         if cut and self._clients_on(node):
             rest = f"Its clients went dark too. {rest}"
         elif cut and (still := self._still_sent()):
@@ -196,7 +196,7 @@ class Story:
         if not due:
             return ""
         pods = "1 pod is" if len(due) == 1 else f"{len(due):,} pods are"
-        return f"{pods} evicted in {seconds_left(max(due), lab.t_ns)} s, when their tolerations of its taint end."
+        return f"{pods} evicted in {seconds_left(max(due), lab.t_ns)} s, when their toleration ends."
 
     def _lasting_story(self, incident: Incident, now_ns: int) -> tuple[Span, ...]:
         """How far a rollout or a drain has come."""
@@ -205,11 +205,15 @@ class Story:
         known, count = changes.counts(self._lab.knowers.all_adopted) if changes is not None else (0, 0)
         pods = f" · {known:,} of {count:,} pod changes known" if count else ""
         ago = (now_ns - incident.t_ns) / 1e9
+        emptied = nobody_left(self._lab, incident)
+        emptied = emptied if emptied is not None and emptied.until_ns is None else None
+        if emptied is not None:
+            pods = f"; {emptied.service.name} has no ready endpoint"
         if incident.over_ns is None:
             first = Span(f"◇ {incident.subject.name}: {self._lab.knowing.progress(incident.subject)}", "late")
             return (first, Span(f"; {incident.what} {ago:.2f} s ago{pods}"))
         if now_ns - incident.over_ns > HOLD_NS:
-            return ()
+            return emptied.spans(incident) if emptied is not None else ()  # refused requests are never quiet
         after = (incident.over_ns - incident.t_ns) / 1e9
         word = "drained" if incident.subject.kind == "Node" else "rolled out"
         return (Span("◆ ", "known"), Span(f"{incident.subject.name}: {word} in {after:.2f} s", "known"), Span(pods))

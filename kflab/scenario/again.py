@@ -297,7 +297,7 @@ def compared(session: Session, change: Change, was: Played, then: Played) -> Com
 
 OFFERED: tuple[tuple[str, Change, str], ...] = (
     ("s", Change("same"), "shows that nothing else differs"),
-    ("e", Change(TOLERATION, "30"), "its pods are replaced 270 s sooner"),
+    ("e", Change(TOLERATION, "30"), "evicted 30 s after it is Unknown"),
     ("w", Change(GRACE, "20"), "Unknown after 20 s; over 45 advised"),
     ("p", Change("preStop", "5"), "SIGTERM waits 5 s for the rules"),
     ("P", Change("preStop", "15"), "SIGTERM waits 15 s for the rules"),

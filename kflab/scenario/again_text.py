@@ -25,6 +25,9 @@ LINES_OF_PAIRS = 12
 PLAIN_WIDTH = 108
 """Columns of the plain form."""
 
+READY = "as many pods ready after"
+"""The figure that a node's loss is about: the object of a pod on a lost node stays, however many others serve."""
+
 SAME_LUCK = (
     "Draws are addressed: both plays have the same requests at the same instants, and the same luck in all else. Pods "
     "whose template differs have other names, and with them other nodes, addresses and start-up times."
@@ -89,8 +92,7 @@ def figures(both: Compared) -> list[Figure]:
         never = (f"not by {was.end_ns / 1e9:g} s", f"not by {then.end_ns / 1e9:g} s")
         found.append(_span("ready, old pods gone after", was.recovered_ns, then.recovered_ns, never))
         if any(play.recovered_ns is None and play.ready_ns is not None for play in (was, then)):
-            # The object of a pod on a lost node stays, however many others serve.
-            found.append(_span("as many ready after", was.ready_ns, then.ready_ns, never))
+            found.append(_span(READY, was.ready_ns, then.ready_ns, never))
     if was.p99_ns is not None and then.p99_ns is not None:
         less = then.p99_ns < was.p99_ns
         change = f"{milliseconds(abs(then.p99_ns - was.p99_ns))} ms {'less' if less else 'more'}"
@@ -112,7 +114,9 @@ def verdict(both: Compared) -> tuple[str, bool]:
         return f"no difference at all: {both.change} changes nothing here (one hash)", False
     failed = _count("", both.was.failed, both.then.failed).difference or "as many"
     slowed = _count("", both.was.slowed, both.then.slowed).difference or "as many"
-    return f"with {both.change}: {failed} failed, {slowed} slowed", True
+    ready = next((each.difference for each in figures(both) if each.label == READY), "")
+    ready = f", all ready {ready}" if ready else ""
+    return f"with {both.change}: {failed} failed, {slowed} slowed{ready}", True
 
 
 # --- the Gantt, in pairs --------------------------------------------------------------------------------------

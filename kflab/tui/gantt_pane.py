@@ -11,7 +11,7 @@ from kflab.tui import text
 from kflab.tui.glyphs import ASCII
 from kflab.tui.line_pane import LinePane
 from kflab.tui.messages import RequestOpened
-from kflab.tui.row import Row
+from kflab.tui.row import Row, wrap_words
 
 SHOWN_GROUPS = 40
 """Changes shown at most, the newest."""
@@ -129,8 +129,12 @@ class GanttPane(LinePane):
             rows.append(line.put(7, outcome, "text"))
             return
         words = bill.title.replace("×", self.glyphs.times)
-        line.put(7, text.fit_words(text.safe(words), max(8, width - 9), self.glyphs.ellipsis), "text")
-        rows.append(line)
+        room, words = max(8, width - 9), text.safe(words)
+        fitted = text.fit_words(words, room, self.glyphs.ellipsis)
+        cut = fitted != words and fitted.endswith(self.glyphs.ellipsis)  # a shorter name alone does not make it fit
+        first, *further = wrap_words(words, room) if cut else [fitted]
+        rows.append(line.put(7, first, "text"))
+        rows += [Row(line.ground).put(7, part, "text") for part in further]
         rows.append(Row(line.ground).put(7, outcome, "dim"))
 
     def _bar(self, row: GanttRow, event: GanttEvent, width: int) -> Row:
