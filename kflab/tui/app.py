@@ -18,6 +18,7 @@ from kflab.lab.handle import LabHandle
 from kflab.tui.ascii_filter import AsciiFilter
 from kflab.tui.glyphs import ASCII, choose
 from kflab.tui.lab_screen import LabScreen
+from kflab.tui.strips import keep_out_of_cycles
 from kflab.tui.tokens import THEMES, THEMES_256
 
 FRAMES_LOCAL = 20
@@ -89,6 +90,7 @@ class KflabApp(App[int]):
         no_color = "NO_COLOR" in os.environ
         # Without ansi_color Textual still sends greys as 24-bit colour under NO_COLOR.
         super().__init__(ansi_color=True if no_color else None)
+        keep_out_of_cycles()
         self.lab = lab
         self.painted = painted
         self.keys_pressed = 0
