@@ -14,7 +14,7 @@ from kflab.lab.bill_words import shortened
 from kflab.lab.gantt import as_tree
 from kflab.records import dataclass
 from kflab.scenario.again import Compared, Played
-from kflab.scenario.gantt_text import ASCII_BARS, UNICODE_BARS, BarGlyphs, bar, clock, milliseconds
+from kflab.scenario.gantt_text import ASCII_BARS, UNICODE_BARS, BarGlyphs, bar, clock, latency
 
 WHOLE_PAIRS = 3
 """Pairs of events drawn with all their rows: those that lost most."""
@@ -95,10 +95,10 @@ def figures(both: Compared) -> list[Figure]:
             found.append(_span(READY, was.ready_ns, then.ready_ns, never))
     if was.p99_ns is not None and then.p99_ns is not None:
         less = then.p99_ns < was.p99_ns
-        change = f"{milliseconds(abs(then.p99_ns - was.p99_ns))} ms {'less' if less else 'more'}"
+        change = f"{latency(abs(then.p99_ns - was.p99_ns))} {'less' if less else 'more'}"
         found.append(Figure(
-            "p99 since the change" if was.what else "p99", f"{milliseconds(was.p99_ns)} ms",
-            f"{milliseconds(then.p99_ns)} ms", change if was.p99_ns != then.p99_ns else "", not less,
+            "p99 since the change" if was.what else "p99", latency(was.p99_ns),
+            latency(then.p99_ns), change if was.p99_ns != then.p99_ns else "", not less,
         ))  # fmt: skip
     mine, other = was.billed(), then.billed()
     for cause in dict.fromkeys((*mine, *other)):

@@ -87,9 +87,11 @@ def clock(t_ns: int) -> str:
     return f"{t_ns / 1e9:.3f}"
 
 
-def milliseconds(ns: int) -> str:
-    """A latency in ms: two digits after the point below a millisecond, one above."""
-    return f"{ns / 1e6:,.1f}" if ns >= 1_000_000 else f"{ns / 1e6:.2f}"
+def latency(ns: int) -> str:
+    """How long something took, with its unit: ``0.85 ms``, ``15.0 ms``, ``5.00 s``."""
+    if ns >= 999_950_000:
+        return f"{ns / 1e9:,.2f} s"
+    return f"{ns / 1e6:.1f} ms" if ns >= 1_000_000 else f"{ns / 1e6:.2f} ms"
 
 
 def _bill(bill: BillRow, glyphs: BarGlyphs) -> Iterator[str]:
@@ -97,7 +99,7 @@ def _bill(bill: BillRow, glyphs: BarGlyphs) -> Iterator[str]:
     until = f"{clock(bill.until_ns)} s" if bill.until_ns is not None else f"open, last at {clock(bill.last_ns)} s"
     outcome = bill.outcome.replace("×", glyphs.times)
     window = f"at {until}" if bill.until_ns == bill.from_ns else f"{clock(bill.from_ns)} to {until}"
-    yield f"           {window}: {outcome}; longest {milliseconds(bill.longest_ns)} ms"
+    yield f"           {window}: {outcome}; longest {latency(bill.longest_ns)}"
 
 
 def _lost(n: int) -> str:

@@ -6,7 +6,7 @@ from textual.binding import Binding
 
 from kflab.lab.autopsy_values import AutopsyReport, BillRow, GanttEvent, GanttGroup, GanttRow
 from kflab.lab.snapshot import Snapshot
-from kflab.scenario.gantt_text import ASCII_BARS, UNICODE_BARS, bar, milliseconds
+from kflab.scenario.gantt_text import ASCII_BARS, UNICODE_BARS, bar, latency
 from kflab.tui import text
 from kflab.tui.glyphs import ASCII
 from kflab.tui.line_pane import LinePane
@@ -122,7 +122,7 @@ class GanttPane(LinePane):
         line.put(5, self.glyphs.crashed if bill.failed else self.glyphs.stale, "lost" if bill.failed else "late")
         outcome = bill.outcome.replace("×", self.glyphs.times)
         more = "" if bill.trace is None else f" {self.glyphs.dot} enter opens one"
-        longest = f"; longest {milliseconds(bill.longest_ns)} ms"
+        longest = f"; longest {latency(bill.longest_ns)}"
         extra = next(part for part in (longest + more, longest, "") if not part or len(outcome + part) <= width - 9)
         outcome = text.fit(outcome + extra, max(8, width - 9), self.glyphs.ellipsis)
         if bill.title == said:

@@ -74,22 +74,30 @@ def test_a_bill_opens_one_of_its_requests(crashed: Lab) -> None:
     assert any(bill.pod in hop.touches for hop in trace.hops)
 
 
+CUT_NS = 5_100_000_000
+
+
+def cut_off_a_pod(lab: Lab) -> Pod:
+    """Cut the first pod's node off at `CUT_NS`."""
+    lab.advance(CUT_NS)
+    pod = lab.store.get(pods(lab)[0])
+    assert isinstance(pod, Pod)
+    assert lab.do(Act("partition", Key("Node", "", pod.spec.node_name))).ok
+    return pod
+
+
 @pytest.mark.parametrize("slab_ns", [S, S // 20])
 def test_who_gave_up_before_its_node_was_cut_off_is_not_billed_to_the_cut(slab_ns: int) -> None:
     slow = "timing: {service_p50_ns: 600000000, service_p99_ns: 700000000}\n"
     lab = Lab(direct(rate=60, replicas=2, client=", attemptTimeout: 400ms", more=slow).spec, slab_ns)
     rows = kept_rows(lab)
-    cut_ns = 5_100_000_000
-    lab.advance(cut_ns)
-    pod = lab.store.get(pods(lab)[0])
-    assert isinstance(pod, Pod)
-    assert lab.do(Act("partition", Key("Node", "", pod.spec.node_name))).ok
+    pod = cut_off_a_pod(lab)
     lab.advance(8 * S)
     adds_up(lab)
     (lost,) = (bill for bill in lab.autopsy.bills if bill.cut == pod.spec.node_name)
-    assert (lost.cause, lost.from_ns, lost.pod) == (Cause.STALE, cut_ns, pod.key)
+    assert (lost.cause, lost.from_ns, lost.pod) == (Cause.STALE, CUT_NS, pod.key)
     there = {i for i, server in enumerate(lab.wiring.servers) if server[3] == pod.key}
-    assert lost.failed == sum(row.start_ns >= cut_ns and row.servers[0] in there for row in rows)
+    assert lost.failed == sum(row.start_ns >= CUT_NS and row.servers[0] in there for row in rows)
 
 
 def partitioned(slab_ns: int, until_ns: int) -> Lab:
@@ -365,18 +373,14 @@ def test_who_gave_up_on_what_was_in_hand_when_its_pods_node_was_cut_off_is_bille
     slow = "timing: {service_p50_ns: 600000000, service_p99_ns: 700000000}\n"
     lab = Lab(direct(rate=10, replicas=2, client=", timeout: 4s", more=slow).spec, slab_ns)
     rows = kept_rows(lab)
-    cut_ns = 5_100_000_000
-    lab.advance(cut_ns)
-    pod = lab.store.get(pods(lab)[0])
-    assert isinstance(pod, Pod)
-    assert lab.do(Act("partition", Key("Node", "", pod.spec.node_name))).ok
+    pod = cut_off_a_pod(lab)
     lab.advance(12 * S)
     adds_up(lab)
     assert not [bill for bill in lab.autopsy.bills if bill.cause == Cause.DEADLINE]
     (lost,) = (bill for bill in lab.autopsy.bills if bill.cause == Cause.IN_FLIGHT)
-    assert (lost.from_ns, lost.pod) == (cut_ns, pod.key)
+    assert (lost.from_ns, lost.pod) == (CUT_NS, pod.key)
     title = next(row.title for row in lab.gantt.report().bills if row.id == lost.id)
     assert title == f"in hand at {pod.meta.name} when it was cut off with its node"
     there = {i for i, server in enumerate(lab.wiring.servers) if server[3] == pod.key}
-    before = [row for row in rows if row.start_ns < cut_ns <= row.finish_ns and row.servers[0] in there]
+    before = [row for row in rows if row.start_ns < CUT_NS <= row.finish_ns and row.servers[0] in there]
     assert lost.failed == len(before) > 0

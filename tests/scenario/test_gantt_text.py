@@ -8,7 +8,7 @@ import pytest
 
 from kflab.lab.autopsy_values import GanttEvent, GanttRow
 from kflab.scenario.format import Scenario, load
-from kflab.scenario.gantt_text import ASCII_BARS, UNICODE_BARS, BarGlyphs, bar
+from kflab.scenario.gantt_text import ASCII_BARS, UNICODE_BARS, BarGlyphs, bar, latency
 from kflab.scenario.plain import play
 
 S = 1_000_000_000
@@ -69,3 +69,12 @@ def test_a_bar_is_as_long_as_its_gap(gap: int, knew: int | None, glyphs: BarGlyp
     row = GanttRow("node-a rules", "rules", gap, knew, 0, "", True)
     event = GanttEvent(1, 0, "x crashed", None, "end", 10, None, 0, (row,))
     assert bar(row, event, 10, glyphs) == drawn
+
+
+@pytest.mark.parametrize(
+    ("ns", "words"),
+    [(850_000, "0.85 ms"), (15_000_000, "15.0 ms"), (999_900_000, "999.9 ms"), (999_960_000, "1.00 s"),
+     (60_000_400_000, "60.00 s")],
+)  # fmt: skip
+def test_what_took_a_second_or_more_is_told_in_seconds(ns: int, words: str) -> None:
+    assert latency(ns) == words
